@@ -1,0 +1,80 @@
+"""What every REST handler answers with: JSON bodies, and errors made in one place."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from handlers.keys import HUB
+from hub.broker import Accepted, Done
+from hub.errors import ErrorCode, Refusal
+from hub.messages import Json, encode_answer
+
+log = logging.getLogger(__name__)
+
+_RETRY_AFTER: Final = "5"  # seconds: another server, or this one anew, should be there by then
+
+_STATUS: Final = {
+    ErrorCode.TOPIC_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorCode.TOPIC_EXISTS: HTTPStatus.CONFLICT,
+}
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def answer(fields: dict[str, Json], status: int = HTTPStatus.OK) -> web.Response:
+    """A JSON response."""
+    return web.Response(body=encode_answer(fields), status=status, content_type="application/json")
+
+
+def refuse(refusal: Refusal) -> web.Response:
+    """What a refusal is over REST: 404 or 409 by its code, else the body was bad: 400."""
+    return answer({"error": refusal.text}, _STATUS.get(refusal.code, HTTPStatus.BAD_REQUEST))
+
+
+async def completion(start: Callable[[Done], object]) -> Accepted | Refusal:
+    """Wait for a call that completes through a callback: `start` makes it."""
+    future: asyncio.Future[Accepted | Refusal] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Accepted | Refusal) -> None:
+        if not future.done():  # the request may have been cancelled meanwhile
+            future.set_result(outcome)
+
+    start(done)
+    return await future
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Turn whatever a request fails with into `{"error": …}`, and a draining server into 503."""
+    try:
+        if request.app[HUB].draining:
+            raise web.HTTPServiceUnavailable(
+                text="Server is shutting down", headers={hdrs.RETRY_AFTER: _RETRY_AFTER}
+            )
+        return await handler(request)
+    except web.HTTPException as error:
+        response = answer({"error": _text(request, error)}, error.status)
+        for name in (hdrs.ALLOW, hdrs.UPGRADE, hdrs.SEC_WEBSOCKET_VERSION, hdrs.RETRY_AFTER):
+            if name in error.headers:
+                response.headers[name] = error.headers[name]
+        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.force_close()
+        return response
+    except Exception:  # the task's edge: the client learns that it was not his fault
+        log.exception("%s %s failed", request.method, request.path)
+        return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _text(request: web.Request, error: web.HTTPException) -> str:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return f"Method {request.method} is not allowed here: {allowed}"
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return f"Body is too large: at most {request.client_max_size} bytes are allowed"
+    if isinstance(error, web.HTTPNotFound):
+        return f"No such path: {request.path}"
+    return error.text or error.reason

@@ -1,0 +1,12 @@
+"""The names under which `server.py` puts what it built into the application."""
+
+from aiohttp import web
+
+from hub.commands import Commands
+from hub.hub import Hub
+from hub.settings import Settings
+
+SETTINGS = web.AppKey("settings", Settings)
+HUB = web.AppKey("hub", Hub)
+COMMANDS = web.AppKey("commands", Commands)
+STARTED = web.AppKey("started", float)  # when the server started, by the loop's clock

@@ -1,0 +1,31 @@
+"""`POST /publish`: a message from anybody who can make an HTTP request."""
+
+from functools import partial
+
+from aiohttp import web
+
+from handlers.answers import answer, completion, refuse
+from handlers.keys import HUB, SETTINGS
+from hub.errors import Refusal
+from hub.messages import decode_rest_publish
+
+
+async def publish(request: web.Request) -> web.Response:
+    """Publish the body's `payload` to its `topic`, for every subscriber."""
+    hub = request.app[HUB]
+    message = decode_rest_publish(await request.read(), request.app[SETTINGS].max_topic_bytes)
+    if isinstance(message, Refusal):
+        return refuse(message)
+    message_id = hub.stamps.new_id()
+    receivers = hub.subscribers(message.topic)
+    outcome = await completion(partial(hub.publish, message.topic, message_id, message.payload))
+    if isinstance(outcome, Refusal):
+        return refuse(outcome)
+    return answer(
+        {
+            "status": "published",
+            "id": message_id,
+            "topic": message.topic,
+            "receivers": receivers,
+        }
+    )

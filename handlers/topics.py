@@ -1,0 +1,47 @@
+"""`/topics`: list, create and delete them."""
+
+from functools import partial
+from http import HTTPStatus
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from handlers.answers import answer, completion, refuse
+from handlers.keys import HUB, SETTINGS
+from hub.errors import Refusal
+from hub.messages import decode_rest_topic
+
+
+async def list_topics(request: web.Request) -> web.Response:
+    """Every topic with its number of subscribers."""
+    topics = request.app[HUB].topics()
+    return answer({"count": len(topics), "topics": topics})
+
+
+async def create_topic(request: web.Request) -> web.Response:
+    """Make a topic that stays until it is deleted."""
+    topic = decode_rest_topic(await request.read(), request.app[SETTINGS].max_topic_bytes)
+    if isinstance(topic, Refusal):
+        return refuse(topic)
+    outcome = await completion(partial(request.app[HUB].broker.create, topic))
+    if isinstance(outcome, Refusal):
+        return refuse(outcome)
+    return answer({"status": "created", "topic": topic}, HTTPStatus.CREATED)
+
+
+async def delete_topic(request: web.Request) -> web.Response:
+    """Delete a topic, whoever made it; its subscribers are told and stay connected."""
+    topic = _topic_in_path(request)
+    outcome = await completion(partial(request.app[HUB].broker.delete, topic))
+    if isinstance(outcome, Refusal):
+        return refuse(outcome)
+    return answer({"status": "deleted", "topic": topic})
+
+
+def _topic_in_path(request: web.Request) -> str:
+    """The rest of the path, decoded once; aiohttp's own decoding is lossy for encoded slashes."""
+    raw = request.rel_url.raw_path.removeprefix("/topics/")
+    try:
+        return unquote(raw, errors="strict")
+    except UnicodeDecodeError:
+        raise web.HTTPBadRequest(text="The topic in the path is not UTF-8") from None

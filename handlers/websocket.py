@@ -1,0 +1,72 @@
+"""`GET /ws`: the opening handshake of RFC 6455 section 4.2."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from typing import NoReturn
+
+from aiohttp import hdrs, web
+
+from handlers.connection import Connection
+from handlers.keys import COMMANDS, HUB, SETTINGS
+from handlers.takeover import take_over, unmask
+from hub.frames import FrameReader
+from hub.messages import wrong_client_id
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
+
+
+async def upgrade(request: web.Request) -> NoReturn:
+    """Make the request's connection a WebSocket connection of the hub."""
+    app = request.app
+    settings = app[SETTINGS]
+    accept = _accept(request)
+    if not settings.allows_origin(request.headers.get(hdrs.ORIGIN)):
+        raise web.HTTPForbidden(text="This Origin is not in ALLOWED_ORIGINS")
+    name = request.query.get("client_id", "")
+    wrong = wrong_client_id(name) if name else ""
+    if wrong:
+        raise web.HTTPBadRequest(text=wrong)
+    reader = FrameReader(settings.max_message_bytes, unmask)
+    response = (
+        b"HTTP/1.1 101 Switching Protocols\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
+    )
+    take_over(request, response, Connection(app[HUB], app[COMMANDS], reader, name))
+    raise asyncio.CancelledError
+
+
+def _accept(request: web.Request) -> bytes:
+    """Check that the request is an upgrade, and prove that it was understood."""
+    headers = request.headers
+    if headers.get(hdrs.UPGRADE, "").lower() != "websocket" or "upgrade" not in _tokens(
+        headers.get(hdrs.CONNECTION, "")
+    ):
+        raise web.HTTPUpgradeRequired(
+            text="This is a WebSocket endpoint: connect with a WebSocket client",
+            headers={hdrs.UPGRADE: "websocket", hdrs.CONNECTION: "Upgrade"},
+        )
+    if headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
+        raise web.HTTPUpgradeRequired(
+            text="Sec-WebSocket-Version must be 13", headers={hdrs.SEC_WEBSOCKET_VERSION: "13"}
+        )
+    key = headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
+    if not _is_nonce(key):
+        raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in Base64")
+    if request.can_read_body:
+        raise web.HTTPBadRequest(text="An upgrade request must not have a body")
+    return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest())
+
+
+def _tokens(header: str) -> list[str]:
+    return [token.strip() for token in header.lower().split(",")]
+
+
+def _is_nonce(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False

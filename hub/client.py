@@ -1,0 +1,195 @@
+"""One client: who it is, what it is subscribed to, and how bytes get to it.
+
+State: everything the server remembers of one connection. It writes to its transport and to nothing
+else: membership is the hub's, and what is said within a tick is gathered by the fan-out.
+"""
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from hub.outbox import Bounds, Entry, Outbox
+
+if TYPE_CHECKING:
+    from hub.errors import Refusal
+    from hub.messages import Command
+    from hub.topic import Topic
+
+
+class Transport(Protocol):
+    """The part of `asyncio.Transport` that a client needs, its write limits set to (0, 0)."""
+
+    def write(self, data: bytes) -> None: ...
+    def write_eof(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class State(Enum):
+    """A client's life: down this list only, but for CONGESTED, which may return to FLOWING."""
+
+    FLOWING = "flowing"  # the transport takes all: one write a tick
+    CONGESTED = "congested"  # the transport holds bytes: what comes waits in the outbox
+    CLOSING = "closing"  # its last frame is queued or sent: nothing more is said or heard
+    GONE = "gone"  # the connection is lost
+
+
+class Ending(Enum):
+    """What follows the last frame, once the transport has it."""
+
+    AWAIT = "await"  # the client's own Close
+    HALF_CLOSE = "half_close"  # an end of stream, for a client whose frames make no sense any more
+    HANG_UP = "hang_up"  # the end of the connection
+
+
+FLOWING: Final = State.FLOWING  # a name of its own: it is looked up once a delivery
+
+
+class Client:
+    """A connection, as the hub sees it. Two connections may share a name."""
+
+    __slots__ = (
+        "_bounds",
+        "_ending",
+        "_outbox",
+        "_paused",
+        "awaiting",
+        "backlog",
+        "buffered",
+        "deadline",
+        "exclusive",
+        "heard",
+        "held",
+        "idle_since",
+        "name",
+        "pending",
+        "pinged",
+        "state",
+        "taken_at",
+        "took",
+        "topics",
+        "transport",
+    )
+
+    def __init__(self, transport: Transport, name: str, bounds: Bounds) -> None:
+        self.transport = transport
+        self.name = name  # given once for the connection; empty where it was not
+        self.topics: set[Topic] = set()
+        self.state = FLOWING
+        self._bounds = bounds
+        self._paused = False  # whether the transport holds bytes
+        self._outbox: Outbox | None = None  # None while nothing waits
+        self._ending = Ending.AWAIT  # of a CLOSING client
+        # Frames of this tick, while FLOWING; the fan-out joins them into one write.
+        self.pending: list[bytes] = []
+
+        # Commands, kept in order (hub/commands.py).
+        self.awaiting = 0  # commands that the broker has yet to complete
+        self.exclusive = False  # whether what awaits is no publish: nothing may overtake it
+        self.backlog: deque[Command | Refusal] | None = None  # None where nothing queues behind
+
+        self.held = False  # whether reading is paused until some are completed
+
+        # Signs of life (hub/keepalive.py); times are the sweeper's.
+        self.heard = True  # whether a frame has come since the last visit
+        self.idle_since = 0.0  # the visit that last found a sign of life
+        self.pinged = False  # whether a ping went out since
+        self.took = False  # whether the transport has drained or filled since the last visit
+        self.buffered = 0  # bytes in the transport at the last visit
+        self.taken_at = 0.0  # the visit that last found bytes taken
+        self.deadline: float | None = None  # of a CLOSING client; None until its first visit
+
+    @property
+    def open(self) -> bool:
+        """Whether it is still spoken and listened to."""
+        return self.state is FLOWING or self.state is State.CONGESTED
+
+    def flush(self) -> None:
+        """Hand the frames of this tick to the transport, as one write."""
+        pending = self.pending
+        if not pending:  # it has left within the tick
+            return
+        data = pending[0] if len(pending) == 1 else b"".join(pending)
+        pending.clear()
+        self.transport.write(data)
+
+    def offer(self, entry: Entry) -> bool:
+        """Queue a frame for a CONGESTED client; False where its bounds are overrun."""
+        if self._outbox is None:
+            self._outbox = Outbox(self._bounds)
+        return self._outbox.offer(entry, self.transport.get_write_buffer_size())
+
+    def unsubscribed(self, topic: "Topic") -> None:
+        """Forget a topic; what was dropped of it is told first."""
+        self.topics.discard(topic)
+        if self._outbox is not None:
+            self._outbox.leave(topic)
+
+    def pause_writing(self) -> None:
+        """The transport could not pass on all that it was given."""
+        self.took = True
+        self._paused = True
+        if self.state is FLOWING:
+            self.state = State.CONGESTED
+
+    def resume_writing(self) -> None:
+        """The transport is empty: give it what waits, until it is full again or all is said."""
+        self.took = True
+        self._paused = False
+        while self._outbox and not self._paused:
+            self.transport.write(self._outbox.take())
+        if self._paused:
+            return
+        self._outbox = None
+        if self.state is State.CONGESTED:
+            self.state = FLOWING
+        elif self.state is State.CLOSING:
+            self._end()
+
+    def finish(self, last: bytes, ending: Ending) -> None:
+        """Say the last words after all that is queued, then end as told."""
+        self._ending = ending
+        if self._paused:
+            if self._outbox is None:
+                self._outbox = Outbox(self._bounds)
+            self._outbox.append(last)
+        else:
+            self.pending.append(last)
+            self.flush()
+        self.state = State.CLOSING
+        if not self._paused:
+            self._end()
+
+    def cut_short(self, last: bytes) -> None:
+        """Drop what waits and say the last words after what the transport already holds."""
+        self._outbox = None
+        self.state = State.CLOSING
+        self.transport.write(last)
+
+    def hang_up(self) -> None:
+        """Close the transport once it has all that is queued."""
+        self._ending = Ending.HANG_UP
+        if not self._outbox:
+            self._end()
+
+    def abort(self) -> None:
+        """Cut the connection now; the transport reports the loss in its own time."""
+        self._outbox = None
+        self.pending.clear()
+        self.state = State.CLOSING
+        self.transport.abort()
+
+    def lost(self) -> None:
+        """The connection is no more."""
+        self._outbox = None
+        self.pending.clear()
+        self.state = State.GONE
+
+    def _end(self) -> None:
+        if self._ending is Ending.HANG_UP:
+            self.transport.close()
+        elif self._ending is Ending.HALF_CLOSE:
+            self.transport.write_eof()

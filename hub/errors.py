@@ -1,0 +1,80 @@
+"""Every refusal and every close: its code, whose fault it was, and what the client should do.
+
+Two closed vocabularies live here and nowhere else. A *refusal* answers one command or request and
+the connection lives on; a *close* ends the connection. `docs/protocol.md` prints both tables and a
+test holds them together.
+"""
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class ErrorCode(StrEnum):
+    """The `error.code` of a refusal. Codes may be added; none of these may change."""
+
+    INVALID_TOPIC = "INVALID_TOPIC"
+    INVALID_CLIENT_ID = "INVALID_CLIENT_ID"
+    INVALID_MESSAGE = "INVALID_MESSAGE"
+    INVALID_MESSAGE_TYPE = "INVALID_MESSAGE_TYPE"
+    TOPIC_NOT_FOUND = "TOPIC_NOT_FOUND"
+    TOPIC_EXISTS = "TOPIC_EXISTS"  # REST only: 409
+    SLOW_CONSUMER = "SLOW_CONSUMER"
+
+
+class Refusal(NamedTuple):
+    """One command that was not carried out: the answer's code and a sentence for a person."""
+
+    code: ErrorCode
+    text: str
+    request_id: str = ""  # echoed on the answer; empty where the command had none
+
+
+class Close(NamedTuple):
+    """One way in which the server ends a connection (RFC 6455 section 7.4)."""
+
+    code: int
+    reason: str  # a stable word that clients may match on
+    fault: str  # who caused it: "client" or "server"
+    reconnect: bool  # whether coming back, with backoff, can help
+    when: str
+
+
+GOING_AWAY: Final = Close(1001, "going_away", "server", True, "the server shuts down")
+PROTOCOL_ERROR: Final = Close(
+    1002,
+    "protocol_error",
+    "client",
+    False,
+    "an unmasked frame, a reserved bit or opcode, bad fragmentation, a bad control frame or a"
+    " close code that may not be sent",
+)
+INVALID_UTF8: Final = Close(
+    1007, "invalid_utf8", "client", False, "a text message that is not UTF-8"
+)
+TOO_BIG: Final = Close(
+    1009, "too_big", "client", False, "a message over MAX_MESSAGE_BYTES, after reassembly"
+)
+INTERNAL_ERROR: Final = Close(
+    1011, "internal_error", "server", True, "a fault of the server's own; it is in its log"
+)
+SLOW_CONSUMER: Final = Close(
+    1013, "slow_consumer", "client", True, "more waits for the client than its bounds allow"
+)
+
+CLOSES: Final = (
+    GOING_AWAY,
+    PROTOCOL_ERROR,
+    INVALID_UTF8,
+    TOO_BIG,
+    INTERNAL_ERROR,
+    SLOW_CONSUMER,
+)
+
+
+class SettingError(ValueError):
+    """A setting that stops the start. Its text names the key, the value and what is allowed."""
+
+    def __init__(self, key: str, value: str, allowed: str) -> None:
+        super().__init__(f"{key}={value!r} is not valid: {allowed}")
+        self.key = key
+        self.value = value

@@ -1,0 +1,90 @@
+"""What is said within one tick of the loop, and its delivery at the tick's end.
+
+State: the topics with a batch and the clients with pending frames, until the flush. Nothing here
+awaits, and one client's trouble reaches no other. This is the hot path: per message an append, per
+subscriber and tick one write.
+"""
+
+from collections.abc import Callable
+
+from hub.client import FLOWING, Client, State
+from hub.outbox import Entry
+from hub.topic import Topic
+
+
+class Fanout:
+    """Joins the frames of a tick, so that a client costs one write however many there are."""
+
+    def __init__(
+        self, call_soon: Callable[[Callable[[], None]], object], overrun: Callable[[Client], None]
+    ) -> None:
+        """`call_soon` runs the flush at the tick's end; `overrun` ends a client over its bounds."""
+        self._call_soon = call_soon
+        self._overrun = overrun
+        self._topics: list[Topic] = []  # with a batch
+        self._clients: list[Client] = []  # with pending frames
+        self._scheduled = False
+
+    def broadcast(self, topic: Topic, frame: bytes) -> None:
+        """Say a frame to every subscriber that the topic has now."""
+        if not topic.batch:
+            self._topics.append(topic)
+            self._schedule()
+        topic.batch.append(frame)
+
+    def send(self, client: Client, frame: bytes) -> None:
+        """Say a frame to one client, after all that was said to it before."""
+        if client.state is FLOWING:
+            if not client.pending:
+                self._clients.append(client)
+                self._schedule()
+            client.pending.append(frame)
+        elif client.state is State.CONGESTED and not client.offer((frame, None)):
+            self._overrun(client)
+
+    def settle(self, topic: Topic) -> None:
+        """Hand a topic's batch to its subscribers' queues, before who they are changes."""
+        if topic.batch:
+            self._schedule()
+            self._hand_out(topic, direct=False)
+
+    def flush(self) -> None:
+        """The end of the tick: one write for every client that something was said to."""
+        self._scheduled = False
+        topics, self._topics = self._topics, []
+        direct = len(topics) == 1  # no client can get a second batch: write at once
+        for topic in topics:
+            if topic.batch:
+                self._hand_out(topic, direct)
+        clients, self._clients = self._clients, []
+        for client in clients:
+            client.flush()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self.flush)
+
+    def _hand_out(self, topic: Topic, direct: bool) -> None:
+        """Give the batch, joined, to all subscribers; with `direct`, to their transports."""
+        frames, topic.batch = topic.batch, []
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        congested: list[Client] = []
+        for client in topic.subscribers:
+            if client.state is not FLOWING:
+                congested.append(client)
+            elif client.pending:
+                client.pending.append(data)
+            elif direct:
+                client.transport.write(data)
+            else:
+                self._clients.append(client)
+                client.pending.append(data)
+        if congested:
+            self._queue(congested, [(frame, topic) for frame in frames])
+
+    def _queue(self, congested: list[Client], entries: list[Entry]) -> None:
+        """Let the events wait one by one, so that they count and may be dropped one by one."""
+        for client in congested:
+            if not all(client.offer(entry) for entry in entries):
+                self._overrun(client)

@@ -1,0 +1,170 @@
+"""The bytes of RFC 6455: what the server sends, and what clients send taken apart.
+
+Pure: bytes in, bytes out. Nothing here knows JSON, a socket or a clock. A server's frames are not
+masked (section 5.1), so one frame serves every subscriber of a topic.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from hub.errors import PROTOCOL_ERROR, TOO_BIG, Close
+
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+_FIN: Final = 0x80
+_RESERVED: Final = 0x70  # RSV1 to RSV3: no extension is ever negotiated
+_MASKED: Final = 0x80  # of the second byte
+_WHOLE_TEXT: Final = _FIN | TEXT  # what nearly every frame starts with: it takes the short way
+_MAX_CONTROL: Final = 125  # bytes of payload in a control frame, section 5.5
+_KNOWN: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+
+PING_FRAME: Final = bytes((_FIN | PING, 0))
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One whole text message as a frame, ready for any number of clients."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65_536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+
+
+def pong_frame(payload: bytes | bytearray) -> bytes:
+    """The answer to a ping, with the ping's own payload (section 5.5.3)."""
+    return bytes((_FIN | PONG, len(payload))) + payload
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
+    """A Close with its code and reason; without a code, an empty one."""
+    body = b"" if code is None else code.to_bytes(2, "big") + reason.encode()
+    return bytes((_FIN | CLOSE, len(body))) + body
+
+
+def close_reply(payload: bytes | bytearray) -> bytes:
+    """The answer to a client's Close (section 5.5.1): its own code, an empty one for an empty one.
+
+    A body that breaks the rules (one byte long, a code that may not be sent, a reason that is not
+    UTF-8) is answered by 1002.
+    """
+    if not payload:
+        return close_frame(None)
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not _may_be_sent(code) or not _is_utf8(payload[2:]):
+        return close_frame(PROTOCOL_ERROR.code, PROTOCOL_ERROR.reason)
+    return close_frame(code)
+
+
+def _may_be_sent(code: int) -> bool:
+    """Section 7.4 and the IANA registry: 1004 to 1006 and 1015 are never on the wire."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def _is_utf8(data: bytes | bytearray) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class FrameReader:
+    """Takes a client's stream apart into whole messages, however it is cut into chunks.
+
+    State: the bytes of an unfinished frame, the fragments of an unfinished message, and what broke
+    the protocol, if anything did. Nothing after a violation is read.
+    """
+
+    __slots__ = ("_buffer", "_fragments", "_limit", "_needed", "_opcode", "_unmask", "broken")
+
+    def __init__(self, limit: int, unmask: Callable[[bytes, bytearray], None]) -> None:
+        """`limit`: bytes of the largest message that passes. `unmask(mask, data)` works in place."""
+        self._limit = limit
+        self._unmask = unmask
+        self._buffer: bytearray | None = None  # None while no frame is unfinished
+        self._needed = 0  # bytes of `_buffer` before it is worth another look
+        self._fragments: bytearray | None = None  # None outside a fragmented message
+        self._opcode = TEXT  # of the fragmented message; meaningless outside one
+        self.broken: Close | None = None  # None while the client keeps to the protocol
+
+    def feed(self, data: bytes) -> list[tuple[int, bytearray]]:
+        """The messages and control frames that `data` completes, as (opcode, unmasked payload).
+
+        Look at `broken` after each call: the messages returned came before the violation.
+        """
+        if self._buffer is not None:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
+                return []
+            data, self._buffer = bytes(self._buffer), None
+        messages: list[tuple[int, bytearray]] = []
+        start = 0
+        while start < len(data) and self.broken is None:
+            body, end = self._header(data, start)
+            if self.broken is not None:
+                break
+            if end > len(data):
+                self._buffer, self._needed = bytearray(data[start:]), end - start
+                break
+            payload = bytearray(data[body:end])
+            self._unmask(data[body - 4 : body], payload)
+            if data[start] == _WHOLE_TEXT:
+                messages.append((TEXT, payload))
+            else:
+                self._piece(data[start], payload, messages)
+            start = end
+        return messages
+
+    def _header(self, data: bytes, start: int) -> tuple[int, int]:
+        """Where the payload of the frame at `start` begins and ends; sets `broken` if it may not.
+
+        An `end` beyond the data says how many bytes it takes to know more.
+        """
+        if len(data) < start + 2:
+            return start, start + 2
+        first, second = data[start], data[start + 1]
+        if first != _WHOLE_TEXT or second < _MASKED or self._fragments is not None:
+            self._check(first, second)
+        body = start + 6
+        length = second & 0x7F
+        if length > _MAX_CONTROL:
+            body += 2 if length == 126 else 8
+            if len(data) < body:
+                return body, body
+            length = int.from_bytes(data[start + 2 : body - 4], "big")
+            if length > self._limit and self.broken is None:
+                self.broken = TOO_BIG
+        return body, body + length
+
+    def _check(self, first: int, second: int) -> None:
+        """Sections 5.1 to 5.5: masked, no reserved bit, a known opcode, in its place."""
+        opcode, final = first & 0x0F, first & _FIN
+        if first & _RESERVED or second < _MASKED or opcode not in _KNOWN:
+            self.broken = PROTOCOL_ERROR
+        elif opcode >= CLOSE:
+            if not final or second & 0x7F > _MAX_CONTROL:
+                self.broken = PROTOCOL_ERROR
+        elif (opcode == CONTINUATION) != (self._fragments is not None):
+            self.broken = PROTOCOL_ERROR
+
+    def _piece(self, first: int, payload: bytearray, messages: list[tuple[int, bytearray]]) -> None:
+        """A control frame, a whole binary message, or one fragment."""
+        opcode, final = first & 0x0F, first & _FIN
+        if opcode >= CLOSE:
+            messages.append((opcode, payload))
+            return
+        if self._fragments is None:
+            self._opcode, self._fragments = opcode, payload
+        else:
+            self._fragments += payload
+        if len(self._fragments) > self._limit:
+            self.broken = TOO_BIG
+        elif final:
+            messages.append((self._opcode, self._fragments))
+            self._fragments = None

@@ -1,0 +1,234 @@
+"""Membership and routing: which client is in which topic, and where a message goes.
+
+State: the connected clients and this node's topics. It knows no HTTP and no socket; time, ids and
+the loop's `call_soon` are handed in. One client's commands are put in order before they get here
+(hub/commands.py), and what is said leaves through the fan-out (hub/fanout.py).
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from hub import errors, frames, messages
+from hub.broker import ACCEPTED, Accepted, Broker, Done
+from hub.client import Client, Ending, Transport
+from hub.errors import Close, ErrorCode, Refusal
+from hub.fanout import Fanout
+from hub.messages import Json
+from hub.outbox import Bounds
+from hub.settings import Settings
+from hub.stamps import Stamps
+from hub.topic import Topic
+
+_TOO_SLOW = Refusal(ErrorCode.SLOW_CONSUMER, "Client consuming messages too slowly, disconnecting")
+
+
+class Hub:
+    """One node's clients and topics. It is the `Node` that its broker serves."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        stamps: Stamps,
+        call_soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self.stamps = stamps
+        self.fanout = Fanout(call_soon, self._overrun)
+        self.clients: dict[Client, None] = {}  # a dict for its order, and to visit them in turn
+        self.draining = False  # whether the shutdown has begun
+        self._drained: Callable[[], None] | None = None  # called when the last client has left
+        self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
+        self.broker = broker
+        self._bounds = Bounds(
+            settings.max_queue_size,
+            settings.max_queue_bytes,
+            settings.backpressure == "drop_oldest",
+            self._gap,
+        )
+        broker.serve(self)
+
+    # Clients come and go.
+
+    def join(self, transport: Transport, name: str) -> Client:
+        """Take in a new connection; `name` is the client id given for it, or empty."""
+        client = Client(transport, name, self._bounds)
+        self.clients[client] = None
+        return client
+
+    def leave(self, client: Client) -> None:
+        """Forget a connection that is lost; harmless where that is done."""
+        client.lost()
+        self._part(client)
+        self.clients.pop(client, None)
+        if self._drained is not None and not self.clients:
+            self._drained()
+
+    def fail(self, client: Client, close: Close) -> None:
+        """End a connection that has broken the protocol; what was said to it still arrives."""
+        self._close(client, frames.close_frame(close.code, close.reason), Ending.HALF_CLOSE)
+
+    def closed(self, client: Client, payload: bytes) -> None:
+        """Take a client's own Close, whose body is `payload`: answer it, or see ours answered."""
+        if client.open:
+            self._close(client, frames.close_reply(payload), Ending.HANG_UP)
+        else:
+            client.hang_up()
+
+    def drain(self, drained: Callable[[], None]) -> None:
+        """Begin the shutdown: every client is told, gets what is queued for it, then Close 1001.
+
+        No command is heard any more; a client whose publish the broker has yet to complete is told
+        when it has. `drained` is called once no client is left.
+        """
+        self.draining = True
+        self._drained = drained
+        for client in list(self.clients):
+            client.backlog = None
+            if not client.awaiting:
+                self.dismiss(client)
+        if not self.clients:
+            drained()
+
+    def dismiss(self, client: Client) -> None:
+        """Tell one client of the shutdown, as the last it hears."""
+        text = "Server is shutting down. Please disconnect gracefully."
+        stamps = self.stamps
+        info = messages.encode_info(None, f"shutdown_{stamps.new_id()}", text, stamps.ts())
+        close = errors.GOING_AWAY
+        client.deadline = math.inf  # the shutdown has its own bound
+        last = frames.text_frame(info) + frames.close_frame(close.code, close.reason)
+        self._close(client, last, Ending.AWAIT)
+
+    # Membership.
+
+    def subscribe(self, client: Client, name: str, done: Done) -> None:
+        """Make a client a subscriber of a topic; the first one makes the topic."""
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = Topic(name)
+            topic.waiting = [(client, done)]
+            self.broker.subscribe(name, partial(self._confirmed, topic))
+        elif topic.waiting is not None:
+            topic.waiting.append((client, done))
+        else:
+            self._admit(topic, client, done)
+
+    def unsubscribe(self, client: Client, name: str) -> None:
+        """Make it one no more; harmless where it was none."""
+        topic = self._topics.get(name)
+        if topic is not None and client in topic.subscribers:
+            self.fanout.settle(topic)
+            self._remove(topic, client)
+
+    def _confirmed(self, topic: Topic, outcome: Accepted | Refusal) -> None:
+        """The broker has answered a topic's first subscribe."""
+        waiting, topic.waiting = topic.waiting or [], None
+        for client, done in waiting:
+            if isinstance(outcome, Refusal):
+                done(outcome)
+            elif client.open:
+                self._admit(topic, client, done)
+        if not topic.subscribers:
+            self._retire(topic)
+
+    def _admit(self, topic: Topic, client: Client, done: Done) -> None:
+        """What was said before is not for the newcomer; all that comes after its ack is."""
+        self.fanout.settle(topic)
+        topic.subscribers[client] = None
+        client.topics.add(topic)
+        done(ACCEPTED)
+
+    def _remove(self, topic: Topic, client: Client) -> None:
+        topic.subscribers.pop(client, None)
+        client.unsubscribed(topic)
+        if not topic.subscribers:
+            self._retire(topic)
+
+    def _part(self, client: Client) -> None:
+        for topic in tuple(client.topics):
+            self._remove(topic, client)
+
+    def _retire(self, topic: Topic) -> None:
+        """The last subscriber is gone: the topic goes too, unless someone made it on purpose."""
+        if self._topics.get(topic.name) is topic:
+            del self._topics[topic.name]
+            self.broker.unsubscribe(topic.name)
+
+    # Messages.
+
+    def publish(self, topic: str, message_id: Json, payload: Json, done: Done) -> str | Json:
+        """Publish to a topic; `done` learns whether the broker took it.
+
+        Returns:
+            The message's id: the one given, or a fresh one where it was None or empty.
+        """
+        if message_id is None or message_id == "":
+            message_id = self.stamps.new_id()
+        event = messages.encode_event(topic, message_id, payload, self.stamps.ts())
+        self.broker.publish(topic, event, done)
+        return message_id
+
+    def deliver(self, topic: str, event: bytes) -> None:
+        """An event arrives from the broker: frame it once, for all subscribers."""
+        here = self._topics.get(topic)
+        if here is not None:
+            self.fanout.broadcast(here, frames.text_frame(event))
+
+    def deleted(self, topic: str) -> None:
+        """The broker says that a topic was deleted: its subscribers are told, and are none now."""
+        gone = self._topics.get(topic)
+        if gone is None or gone.waiting is not None:
+            return
+        del self._topics[topic]
+        self.fanout.settle(gone)
+        stamps = self.stamps
+        info = messages.encode_info(
+            topic, f"info_{stamps.new_id()}", "Topic has been deleted", stamps.ts()
+        )
+        frame = frames.text_frame(info)
+        for client in tuple(gone.subscribers):
+            self._remove(gone, client)
+            self.fanout.send(client, frame)
+
+    # Figures.
+
+    def subscribers(self, topic: str) -> int:
+        """How many clients of this node are subscribed to a topic."""
+        here = self._topics.get(topic)
+        return 0 if here is None else len(here.subscribers)
+
+    def topics(self) -> dict[str, int]:
+        """Every topic there is, with its subscribers."""
+        counts = dict.fromkeys(self.broker.topics(), 0)
+        counts.update(
+            (topic.name, len(topic.subscribers))
+            for topic in self._topics.values()
+            if topic.waiting is None
+        )
+        return counts
+
+    # What the fan-out and the outboxes ask for.
+
+    def _close(self, client: Client, last: bytes, ending: Ending) -> None:
+        """End an open client after all that it has been sent, in the order of things."""
+        for topic in client.topics:
+            self.fanout.settle(topic)
+        self._part(client)
+        if client.open:  # the settling may have overrun its bounds
+            client.finish(last, ending)
+
+    def _overrun(self, client: Client) -> None:
+        """More waits for a client than its bounds allow, and BACKPRESSURE says: disconnect."""
+        close = errors.SLOW_CONSUMER
+        error = messages.encode_error(_TOO_SLOW, self.stamps.ts())
+        client.cut_short(frames.text_frame(error) + frames.close_frame(close.code, close.reason))
+        self._part(client)
+
+    def _gap(self, topic: Topic, dropped: int) -> bytes:
+        """The frame that tells a client of events dropped for it."""
+        payload = {"reason": "GAP", "dropped": dropped}
+        message_id = f"info_{self.stamps.new_id()}"
+        return frames.text_frame(
+            messages.encode_info(topic.name, message_id, payload, self.stamps.ts())
+        )

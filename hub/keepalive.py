@@ -1,0 +1,80 @@
+"""Signs of life: who is asked for one, and who is given up.
+
+State: the round of visits under way. One sweep of a slice every 1/SLICES second visits every client
+once a second, whatever their number, so no connection needs a timer. Time is an argument.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Final
+
+from hub.client import FLOWING, Client, State
+from hub.frames import PING_FRAME
+from hub.settings import Settings
+
+SLICES: Final = 8  # a second's work in parts, so that no tick is long
+
+
+class Keepalive:
+    """Pings the silent and cuts the dead."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Collection[Client],
+        send: Callable[[Client, bytes], None],
+    ) -> None:
+        """`clients` is the hub's own live collection; `send` says a frame to one of them."""
+        self._ping_interval = settings.ping_interval
+        self._idle_timeout = settings.idle_timeout
+        self._write_timeout = settings.write_timeout
+        self._clients = clients
+        self._send = send
+        self._round: list[Client] = []
+        self._turn = 0
+
+    def sweep(self, now: float) -> None:
+        """Visit the next slice at `now`, in seconds of any clock that only goes forward."""
+        if self._turn == 0:
+            self._round = list(self._clients)
+        for client in self._round[self._turn :: SLICES]:
+            self._visit(client, now)
+        self._turn = (self._turn + 1) % SLICES
+
+    def _visit(self, client: Client, now: float) -> None:
+        state = client.state
+        if state is State.GONE:
+            return
+        if state is not FLOWING and self._stalled(client, now):
+            client.abort()
+        elif state is State.CLOSING:
+            self._wait_for_end(client, now)
+        elif client.heard:
+            client.heard = False
+            client.pinged = False
+            client.idle_since = now
+        elif now - client.idle_since >= self._idle_timeout:
+            client.abort()
+        elif now - client.idle_since >= self._ping_interval and not client.pinged:
+            client.pinged = True
+            self._send(client, PING_FRAME)
+
+    def _stalled(self, client: Client, now: float) -> bool:
+        """Whether its socket has taken no byte for too long while some wait.
+
+        Every byte that it takes is a sign of life.
+        """
+        buffered = client.transport.get_write_buffer_size()
+        if client.took or buffered != client.buffered or not buffered:
+            client.took = False
+            client.heard = True
+            client.buffered = buffered
+            client.taken_at = now
+            return False
+        return now - client.taken_at >= self._write_timeout
+
+    def _wait_for_end(self, client: Client, now: float) -> None:
+        """A client that was told to go has as long as a stalled one, then it is cut."""
+        if client.deadline is None:
+            client.deadline = now + self._write_timeout
+        elif now >= client.deadline:
+            client.abort()

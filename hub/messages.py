@@ -1,0 +1,251 @@
+"""What clients say, decoded and validated; what the server says, encoded. The only owner of JSON.
+
+Pure functions: the time, ids and limits come in as arguments. A message that breaks the rules
+becomes a `Refusal` value, never an exception, so that it is answered in its place of the order.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from hub.errors import ErrorCode, Refusal
+
+MAX_NESTING: Final = 250  # levels of a payload; orjson writes 254, an event adds two
+MAX_CLIENT_ID_BYTES: Final = 255
+
+Json = Any  # what orjson reads: dict, list, str, int, float, bool or None
+Raw = bytes | bytearray
+
+_CONTAINERS: Final = (dict, list)
+
+
+class Subscribe(NamedTuple):
+    """A wish to receive a topic's events."""
+
+    request_id: str
+    topic: str
+    client_id: str | None  # None where the message leaves it out
+
+
+class Unsubscribe(NamedTuple):
+    """A wish to receive them no more."""
+
+    request_id: str
+    topic: str
+    client_id: str | None
+
+
+class Publish(NamedTuple):
+    """A message for every subscriber of a topic; over REST, `request_id` is empty."""
+
+    request_id: str
+    topic: str
+    id: Json  # None where the server is to make one
+    payload: Json
+
+
+class Ping(NamedTuple):
+    """A question whether the server is there."""
+
+    request_id: str
+
+
+Command = Subscribe | Unsubscribe | Publish | Ping
+
+
+def decode(data: Raw, max_topic_bytes: int) -> Command | Refusal:
+    """One client message, checked in the contract's order.
+
+    Raises:
+        UnicodeDecodeError: `data` is no UTF-8, which ends the connection (RFC 6455 section 8.1).
+    """
+    try:
+        message = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        bytes(data).decode()
+        return Refusal(ErrorCode.INVALID_MESSAGE, "Message is not valid JSON")
+    if type(message) is not dict:
+        return Refusal(ErrorCode.INVALID_MESSAGE, "Message must be a JSON object")
+    request_id = message.get("request_id", "")
+    if type(request_id) is not str:
+        return Refusal(ErrorCode.INVALID_MESSAGE, "request_id must be a string")
+    kind = message.get("type")
+    if kind == "publish":
+        return _decode_publish(message, request_id, data, max_topic_bytes)
+    if kind == "subscribe" or kind == "unsubscribe":
+        return _decode_membership(message, kind, request_id, max_topic_bytes)
+    if kind == "ping":
+        return Ping(request_id)
+    return Refusal(
+        ErrorCode.INVALID_MESSAGE_TYPE,
+        "type must be one of subscribe, unsubscribe, publish, ping",
+        request_id,
+    )
+
+
+def _decode_publish(
+    message: dict[str, Json], request_id: str, data: Raw, max_topic_bytes: int
+) -> Publish | Refusal:
+    topic = _topic(message.get("topic"), "publish", max_topic_bytes, request_id)
+    if isinstance(topic, Refusal):
+        return topic
+    if "message" in message:
+        content = message["message"]
+    else:  # the short form
+        content = {"payload": message["payload"]} if "payload" in message else None
+    if type(content) is not dict:
+        text = 'Message is required for publish: an object such as {"payload": "hello"}'
+        return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
+    message_id, payload = content.get("id"), content.get("payload")
+    if _too_deep(payload, data) or _too_deep(message_id, data):
+        text = f"Message is nested too deeply: at most {MAX_NESTING} levels are allowed"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
+    return Publish(request_id, topic, message_id, payload)
+
+
+def _decode_membership(
+    message: dict[str, Json], kind: str, request_id: str, max_topic_bytes: int
+) -> Subscribe | Unsubscribe | Refusal:
+    topic = _topic(message.get("topic"), kind, max_topic_bytes, request_id)
+    if isinstance(topic, Refusal):
+        return topic
+    client_id = None
+    if "client_id" in message:
+        client_id = message["client_id"]
+        wrong = wrong_client_id(client_id)
+        if wrong:
+            return Refusal(ErrorCode.INVALID_CLIENT_ID, wrong, request_id)
+    return (Subscribe if kind == "subscribe" else Unsubscribe)(request_id, topic, client_id)
+
+
+def _topic(name: Json, action: str, max_topic_bytes: int, request_id: str = "") -> str | Refusal:
+    """A topic's name, if it may be one."""
+    if name is None or name == "":
+        text = f"Topic is required for {action}"
+    elif type(name) is not str:
+        text = "Topic must be a string"
+    elif len(name.encode()) > max_topic_bytes:
+        text = f"Topic is too long: at most {max_topic_bytes} bytes of UTF-8 are allowed"
+    else:
+        return name
+    return Refusal(ErrorCode.INVALID_TOPIC, text, request_id)
+
+
+def wrong_client_id(client_id: Json) -> str:
+    """What is wrong with a client id that was given, or nothing."""
+    if client_id is None or client_id == "":
+        return "Client ID is required"
+    if type(client_id) is not str:
+        return "Client ID must be a string"
+    if len(client_id.encode()) > MAX_CLIENT_ID_BYTES:
+        return f"Client ID is too long: at most {MAX_CLIENT_ID_BYTES} bytes of UTF-8 are allowed"
+    return ""
+
+
+def decode_rest_publish(body: bytes, max_topic_bytes: int) -> Publish | Refusal:
+    """The body of `POST /publish`: `topic` and `payload`, for which `message` is a synonym."""
+    fields = _decode_body(body)
+    if isinstance(fields, Refusal):
+        return fields
+    topic = _topic(fields.get("topic"), "publish", max_topic_bytes)
+    if isinstance(topic, Refusal):
+        return topic
+    key = "payload" if "payload" in fields else "message"
+    if key not in fields:
+        return Refusal(
+            ErrorCode.INVALID_MESSAGE, "payload is required for publish (null is allowed)"
+        )
+    if _too_deep(fields[key], body):
+        text = f"payload is nested too deeply: at most {MAX_NESTING} levels are allowed"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    return Publish("", topic, None, fields[key])
+
+
+def decode_rest_topic(body: bytes, max_topic_bytes: int) -> str | Refusal:
+    """The body of `POST /topics`: the new topic's `name`."""
+    fields = _decode_body(body)
+    if isinstance(fields, Refusal):
+        return fields
+    return _topic(fields.get("name"), "create", max_topic_bytes)
+
+
+def _decode_body(body: bytes) -> dict[str, Json] | Refusal:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Refusal(ErrorCode.INVALID_MESSAGE, "Body is not valid JSON")
+    if type(fields) is not dict:
+        return Refusal(ErrorCode.INVALID_MESSAGE, "Body must be a JSON object")
+    return fields
+
+
+def _too_deep(value: Json, source: Raw) -> bool:
+    """Whether `value`, read from `source`, is nested over MAX_NESTING levels."""
+    if source.count(b"[") + source.count(b"{") <= MAX_NESTING:
+        return False  # nearly always: there are not enough brackets
+    depth = 0
+    level = [value] if type(value) in _CONTAINERS else []
+    while level:
+        depth += 1
+        if depth > MAX_NESTING:
+            return True
+        level = [
+            child
+            for node in level
+            for child in (node.values() if type(node) is dict else node)
+            if type(child) in _CONTAINERS
+        ]
+    return False
+
+
+def encode_event(topic: str, message_id: Json, payload: Json, ts: str) -> bytes:
+    """The event that every subscriber of `topic` gets, on every node."""
+    return orjson.dumps(
+        {
+            "type": "event",
+            "topic": topic,
+            "message": {"id": message_id, "payload": payload},
+            "ts": ts,
+        }
+    )
+
+
+def encode_ack(request_id: str, topic: str, ts: str) -> bytes:
+    """The answer to a command that was carried out."""
+    if request_id:
+        return orjson.dumps(
+            {"type": "ack", "request_id": request_id, "topic": topic, "status": "ok", "ts": ts}
+        )
+    return orjson.dumps({"type": "ack", "topic": topic, "status": "ok", "ts": ts})
+
+
+def encode_pong(request_id: str, ts: str) -> bytes:
+    """The answer to a ping message."""
+    if request_id:
+        return orjson.dumps({"type": "pong", "request_id": request_id, "ts": ts})
+    return orjson.dumps({"type": "pong", "ts": ts})
+
+
+def encode_error(refusal: Refusal, ts: str) -> bytes:
+    """The answer to a command that was refused, or the word before a Close."""
+    error = {"code": refusal.code, "message": refusal.text}
+    if refusal.request_id:
+        return orjson.dumps(
+            {"type": "error", "request_id": refusal.request_id, "error": error, "ts": ts}
+        )
+    return orjson.dumps({"type": "error", "error": error, "ts": ts})
+
+
+def encode_info(topic: str | None, message_id: str, payload: Json, ts: str) -> bytes:
+    """News from the server itself, about one topic or (None) about the connection."""
+    info: dict[str, Json] = {"type": "info"}
+    if topic is not None:
+        info["topic"] = topic
+    info["message"] = {"id": message_id, "payload": payload}
+    info["ts"] = ts
+    return orjson.dumps(info)
+
+
+def encode_answer(fields: dict[str, Json]) -> bytes:
+    """The body of a REST answer."""
+    return orjson.dumps(fields)

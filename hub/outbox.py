@@ -1,0 +1,108 @@
+"""What waits for one congested client: whole frames in order, bounded in count and bytes.
+
+State: the waiting frames, their bytes, and how many events of which topic were dropped and not yet
+told. Overflow is a verdict, not an exception. Nothing here writes to a socket.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from hub.topic import Topic
+
+# An event's frame with its topic, or any other frame with None. Events of one topic and tick share
+# these pairs among all clients that wait for them.
+Entry = tuple[bytes, Topic | None]
+
+_CHUNK: Final = 65_536  # bytes handed to the transport at once: what is there can't be dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The limits that every outbox of a server shares."""
+
+    messages: int  # that may wait in the outbox
+    size: int  # bytes of them, the transport's buffer included
+    drop_oldest: bool  # what overflow costs: the oldest event, or (False) the connection
+    gap: Callable[[Topic, int], bytes]  # makes the frame that tells of n dropped events
+
+
+class Outbox:
+    """A bounded queue between the tick and a transport that takes no more."""
+
+    __slots__ = ("_bounds", "_dropped", "_entries", "_size")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._entries: deque[Entry] = deque()
+        self._size = 0  # bytes of `_entries`
+        self._dropped: dict[Topic, int] = {}  # events gone, to be told before the topic's next
+
+    def __bool__(self) -> bool:
+        """Whether anything is to be said: a frame, or that events were dropped."""
+        return bool(self._entries or self._dropped)
+
+    def offer(self, entry: Entry, buffered: int) -> bool:
+        """Take one more frame while the transport holds `buffered` bytes.
+
+        Returns:
+            False where the bounds are overrun and no event is there to drop.
+        """
+        self._entries.append(entry)
+        self._size += len(entry[0])
+        bounds = self._bounds
+        while len(self._entries) > bounds.messages or self._size + buffered > bounds.size:
+            if not (bounds.drop_oldest and self._drop_oldest_event()):
+                return False
+        return True
+
+    def append(self, frame: bytes) -> None:
+        """Take a frame whatever the bounds: the last words before a Close."""
+        self._entries.append((frame, None))
+        self._size += len(frame)
+
+    def _drop_oldest_event(self) -> bool:
+        for place, (frame, topic) in enumerate(self._entries):
+            if topic is not None:
+                del self._entries[place]
+                self._size -= len(frame)
+                self._dropped[topic] = self._dropped.get(topic, 0) + 1
+                return True
+        return False
+
+    def take(self) -> bytes:
+        """The next bytes for the transport, in order; empty where nothing waits.
+
+        Every dropped event is told before its topic's next event, at the latest with the last
+        frame that waits.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while self._entries and size < _CHUNK:
+            frame, topic = self._entries.popleft()
+            self._size -= len(frame)
+            if topic in self._dropped:
+                parts.append(self._tell(topic))
+            parts.append(frame)
+            size += len(frame)
+        if not self._entries:
+            parts += [self._tell(topic) for topic in list(self._dropped)]
+        return b"".join(parts)
+
+    def leave(self, topic: Topic) -> None:
+        """Tell what was dropped of a topic that the client leaves, before it has left.
+
+        Where an event of the topic still waits, that event will be preceded by the telling.
+        """
+        if topic in self._dropped and all(of is not topic for _, of in self._entries):
+            self.append(self._tell(topic))
+
+    def _tell(self, topic: Topic) -> bytes:
+        return self._bounds.gap(topic, self._dropped.pop(topic))
+
+    def clear(self) -> None:
+        """Drop all that waits, told or not: the connection ends."""
+        self._entries.clear()
+        self._dropped.clear()
+        self._size = 0

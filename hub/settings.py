@@ -1,0 +1,126 @@
+"""The environment, read once and checked, as one frozen object."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hub.errors import SettingError
+
+_ORIGIN: Final = re.compile(r"https?://[^/\s,?#@]+", re.IGNORECASE)
+_TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+_STRATEGIES: Final = ("disconnect", "drop_oldest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator may choose. Sizes are in bytes and times in seconds, unless named otherwise."""
+
+    host: str = "0.0.0.0"
+    port: int = 8080  # 0 takes a free one, named in the log
+    redis_addr: str = ""  # empty: a single server
+    allowed_origins: frozenset[str] = frozenset({"*"})  # lower case; "*" allows every one
+    max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
+    max_topic_bytes: int = 255  # of a topic's name in UTF-8
+    require_client_id: bool = True  # on subscribe and unsubscribe
+    max_queue_size: int = 256  # messages that may wait for one client
+    max_queue_bytes: int = 1_048_576  # the same in bytes, the transport's buffer included
+    backpressure: str = "disconnect"  # or "drop_oldest"
+    ping_interval: float = 54.0  # of silence, then a ping
+    idle_timeout: float = 60.0  # of silence, then the client is dead
+    write_timeout: float = 10.0  # without the socket taking a byte, then the client is dead
+    shutdown_timeout: float = 30.0  # for clients to leave, then they are cut
+    log_level: str = "info"
+
+    def allows_origin(self, origin: str | None) -> bool:
+        """Whether an upgrade from this `Origin` may pass; without one (no browser) it may."""
+        return (
+            origin is None or "*" in self.allowed_origins or origin.lower() in self.allowed_origins
+        )
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Take the settings from `environ`; a key that is absent or empty keeps its default.
+
+    Raises:
+        SettingError: on the first value that is not allowed.
+    """
+    env = _Environment(environ)
+    default = Settings()
+    settings = Settings(
+        host=env.text("HOST", default.host),
+        port=env.integer("PORT", default.port, 0, 65_535),
+        redis_addr=env.text("REDIS_ADDR", default.redis_addr),
+        allowed_origins=env.origins("ALLOWED_ORIGINS", default.allowed_origins),
+        max_message_bytes=env.integer(
+            "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
+        ),
+        max_topic_bytes=env.integer("MAX_TOPIC_BYTES", default.max_topic_bytes, 1, 65_536),
+        require_client_id=env.truth("REQUIRE_CLIENT_ID", default.require_client_id),
+        max_queue_size=env.integer("MAX_QUEUE_SIZE", default.max_queue_size, 1, 1_000_000),
+        max_queue_bytes=env.integer(
+            "MAX_QUEUE_BYTES", default.max_queue_bytes, 1_024, 1_073_741_824
+        ),
+        backpressure=env.choice("BACKPRESSURE", default.backpressure, _STRATEGIES),
+        ping_interval=env.seconds("PING_INTERVAL", default.ping_interval),
+        idle_timeout=env.seconds("IDLE_TIMEOUT", default.idle_timeout),
+        write_timeout=env.seconds("WRITE_TIMEOUT", default.write_timeout),
+        shutdown_timeout=env.seconds("SHUTDOWN_TIMEOUT", default.shutdown_timeout),
+        log_level=env.choice("LOG_LEVEL", default.log_level, _LOG_LEVELS),
+    )
+    if settings.idle_timeout <= settings.ping_interval:
+        raise SettingError(
+            "IDLE_TIMEOUT",
+            f"{settings.idle_timeout:g}",
+            f"more than PING_INTERVAL ({settings.ping_interval:g} s) is needed,"
+            " or no client could answer a ping in time",
+        )
+    return settings
+
+
+class _Environment:
+    """Typed look-ups that complain with the key, the value and what is allowed."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, key: str, default: str) -> str:
+        return self._environ.get(key, "").strip() or default
+
+    def integer(self, key: str, default: int, low: int, high: int) -> int:
+        text = self.text(key, str(default))
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise SettingError(key, text, f"a whole number from {low} to {high} is allowed")
+        return int(text)
+
+    def seconds(self, key: str, default: float) -> float:
+        text = self.text(key, str(default))
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or not 0 < float(text) <= 86_400:
+            raise SettingError(key, text, "seconds, more than 0 and at most 86400, are allowed")
+        return float(text)
+
+    def truth(self, key: str, default: bool) -> bool:
+        text = self.text(key, str(default))
+        if text.lower() not in _TRUTH:
+            raise SettingError(key, text, "true or false is allowed")
+        return _TRUTH[text.lower()]
+
+    def choice(self, key: str, default: str, allowed: tuple[str, ...]) -> str:
+        text = self.text(key, default)
+        if text.lower() not in allowed:
+            raise SettingError(key, text, f"one of {', '.join(allowed)} is allowed")
+        return text.lower()
+
+    def origins(self, key: str, default: frozenset[str]) -> frozenset[str]:
+        text = self.text(key, "")
+        names = [name.strip().rstrip("/") for name in text.split(",") if name.strip()]
+        for name in names:
+            if name != "*" and not _ORIGIN.fullmatch(name):
+                raise SettingError(
+                    key,
+                    name,
+                    "'*' or a comma-separated list such as"
+                    " https://app.example.com,http://localhost:3000 is allowed",
+                )
+        return frozenset(name.lower() for name in names) or default

@@ -1,0 +1,183 @@
+"""The server's composition root: settings, application, lifetime and signals.
+
+Run it with `python server.py`; every setting comes from the environment (README.md has the table).
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from typing import Final
+
+import uvloop
+from aiohttp import web
+
+from handlers.answers import errors_as_json
+from handlers.keys import COMMANDS, HUB, SETTINGS, STARTED
+from handlers.routes import add_routes
+from hub.broker import LocalBroker
+from hub.commands import Commands
+from hub.errors import SettingError
+from hub.hub import Hub
+from hub.keepalive import SLICES, Keepalive
+from hub.settings import Settings, read_settings
+from hub.stamps import Stamps
+
+log = logging.getLogger("server")
+
+BACKLOG: Final = 4096  # connections that may wait to be accepted; a reconnect storm needs many
+SEND_BUFFER: Final = (
+    131_072  # bytes of kernel buffer a client (SO_SNDBUF, which Linux doubles): left
+)
+# to grow by itself it would hide 4 MB of backlog from the outbox bounds
+HTTP_KEEPALIVE: Final = (
+    75.0  # seconds an HTTP connection may idle or trickle its headers; more than
+)
+# proxies keep theirs (nginx: 60), so that none is closed under a request
+HTTP_SHUTDOWN: Final = 2.0  # seconds for REST requests in flight, after the clients have left
+
+
+def build_app(settings: Settings) -> web.Application:
+    """The application with all that it serves; it needs a running loop."""
+    loop = asyncio.get_running_loop()
+    stamps = Stamps(time.time_ns, secrets.token_hex(3))
+    hub = Hub(settings, LocalBroker(), stamps, loop.call_soon)
+    app = web.Application(middlewares=[errors_as_json], client_max_size=settings.max_message_bytes)
+    app[SETTINGS] = settings
+    app[HUB] = hub
+    app[COMMANDS] = Commands(hub, settings)
+    app[STARTED] = loop.time()
+    add_routes(app)
+    return app
+
+
+def listen(settings: Settings) -> list[socket.socket]:
+    """A listening socket for every address of HOST.
+
+    Raises:
+        OSError: an address is taken, not ours or unknown.
+    """
+    found = socket.getaddrinfo(
+        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets = []
+    for family, _, _, _, address in found:
+        any_ipv6 = family == socket.AF_INET6 and address[0] == "::"
+        sock = socket.create_server(
+            address[:2],
+            family=family,
+            backlog=BACKLOG,
+            dualstack_ipv6=any_ipv6 and socket.has_dualstack_ipv6(),
+        )
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accept() inherits it
+        sockets.append(sock)
+    return sockets
+
+
+async def start(app: web.Application, sockets: list[socket.socket]) -> web.AppRunner:
+    """Serve the application on the sockets until the runner is cleaned up."""
+    # A misspelt argument is no error here: aiohttp drops them all. tests/test_server.py looks.
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=HTTP_KEEPALIVE,
+        tcp_keepalive=False,  # the sweeper and HTTP_KEEPALIVE find dead peers earlier
+        shutdown_timeout=HTTP_SHUTDOWN,
+    )
+    await runner.setup()
+    for sock in sockets:
+        await web.SockSite(runner, sock, backlog=BACKLOG).start()
+    for host, port, *_ in runner.addresses:
+        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    return runner
+
+
+async def sweep(keepalive: Keepalive) -> None:
+    """Turn the keepalive's clock, for ever."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(1 / SLICES)
+        keepalive.sweep(loop.time())
+
+
+async def drain(hub: Hub, timeout: float) -> None:
+    """Let every client go in peace, and cut whoever is left after `timeout` seconds."""
+    left = asyncio.Event()
+    log.info("shutting down: %d clients are told to leave", len(hub.clients))
+    hub.drain(left.set)
+    try:
+        async with asyncio.timeout(timeout):
+            await left.wait()
+    except TimeoutError:
+        log.warning("cutting %d clients that did not leave in %g s", len(hub.clients), timeout)
+        for client in list(hub.clients):
+            client.abort()
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once."""
+    sockets = listen(settings)
+    app = build_app(settings)
+    stop = _stop_signal()
+    runner = await start(app, sockets)
+    hub = app[HUB]
+    # What exists now lives as long as the process: no collection need look at it again. Collections
+    # are rare from here on, since connections hardly make garbage in cycles (docs/design.md).
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1_000)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            sweeper = tasks.create_task(sweep(Keepalive(settings, hub.clients, hub.fanout.send)))
+            await stop.wait()
+            await drain(hub, settings.shutdown_timeout)
+            sweeper.cancel()
+    finally:
+        await runner.cleanup()
+    log.info("stopped")
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the next one is the system's to handle."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def on_signal() -> None:
+        stop.set()
+        for number in signals:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def main() -> None:
+    """Read the settings and serve; a setting or address that cannot be used is one line."""
+    try:
+        settings = read_settings(os.environ)
+    except SettingError as error:
+        sys.exit(str(error))
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if settings.redis_addr:
+        log.warning(
+            "REDIS_ADDR=%s is not used by this version: it runs as a single server",
+            settings.redis_addr,
+        )
+    try:
+        uvloop.run(serve(settings))
+    except OSError as error:
+        sys.exit(f"HOST={settings.host} PORT={settings.port}: cannot listen: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()
