@@ -68,10 +68,10 @@ class Hub:
         """End a connection that has broken the protocol; what was said to it still arrives."""
         self._close(client, frames.close_frame(close.code, close.reason), Ending.HALF_CLOSE)
 
-    def closed(self, client: Client, payload: bytes) -> None:
-        """Take a client's own Close, whose body is `payload`: answer it, or see ours answered."""
+    def closed(self, client: Client, reply: bytes) -> None:
+        """A client ended its side: say `reply` to it, unless it is answering our own Close."""
         if client.open:
-            self._close(client, frames.close_reply(payload), Ending.HANG_UP)
+            self._close(client, reply, Ending.HANG_UP)
         else:
             client.hang_up()
 

@@ -1,0 +1,82 @@
+# Every step from a bare machine with Python 3.11+ to a running, tested server.
+# The stamps in .venv make a lock install once, and again only when it changes.
+
+PYTHON ?= python3
+# What pytest gets. Some tests, and no judgement on coverage: make test ARGS="-k shutdown"
+ARGS = --cov
+# What uv gets besides. Newer versions of everything: make lock LOCK=--upgrade
+LOCK =
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+# The base image's Python, for check-wheels; its one home is the Dockerfile.
+IMAGE_PYTHON = $(shell sed -n 's/^FROM python:\([0-9.]*\)-slim AS .*/\1/p' Dockerfile)
+
+PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
+INSTALL := $(PIP) install --root-user-action ignore
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help run install test check format lock check-wheels clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+
+run: install ## serve on :8080 (PORT, HOST and the other settings come from the environment)
+	@exec $(BIN)/python server.py
+
+install: $(VENV)/.run ## make .venv with what the server needs
+
+test: $(VENV)/.test ## run every test, and fail under 95 % coverage
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.test ## lint, check the format and the types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.test ## repair what ruff can repair
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(VENV)/.made ## write both lock files anew from pyproject.toml
+	@$(INSTALL) uv==$(UV_VERSION)
+	@$(COMPILE) --output-file requirements.lock
+	@$(COMPILE) --extra test --constraint requirements.lock --output-file requirements-test.lock
+
+check-wheels: $(VENV)/.made ## check that the base image's libc and Python have a wheel for each pin
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && for arch in x86_64 aarch64; do \
+		$(PIP) download --dest "$$dir/$$arch" --require-hashes --only-binary :all: \
+			--implementation cp --python-version $(IMAGE_PYTHON) \
+			--platform manylinux_2_28_$$arch --platform manylinux_2_17_$$arch \
+			--platform manylinux2014_$$arch --requirement requirements.lock || exit 1; \
+		echo "python $(IMAGE_PYTHON), glibc, $$arch: $$(ls "$$dir/$$arch" | wc -l) wheels"; \
+	done
+
+clean: ## remove .venv and every cache
+	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+		"$(PYTHON) is missing or older than 3.11: install Python 3.11, or name one that is there" \
+		"with make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
+		"$(PYTHON) cannot make a virtual environment: install its venv module" \
+		"(on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: requirements.lock $(VENV)/.made
+	@echo "installing $<"
+	@$(INSTALL) --require-hashes --requirement $<
+	@touch $@
+
+# The test lock holds every pin of the other one (a test compares them), so it stamps both.
+$(VENV)/.test: requirements-test.lock $(VENV)/.made
+	@echo "installing $<"
+	@$(INSTALL) --require-hashes --requirement $<
+	@touch $(VENV)/.run $@

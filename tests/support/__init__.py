@@ -1,0 +1,1 @@
+"""What tests share: a node without sockets, a server with them, and clients that misbehave."""

@@ -1,0 +1,149 @@
+"""A node without sockets: the real hub, with a clock, a tick and transports that a test turns."""
+
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from hub.broker import Broker, LocalBroker
+from hub.client import Client
+from hub.commands import Commands
+from hub.hub import Hub
+from hub.keepalive import SLICES, Keepalive
+from hub.settings import Settings
+from hub.stamps import Stamps
+from tests.support.frames import CLOSE, TEXT, take_frames
+
+
+class RecordingTransport:
+    """Keeps what it is given; with `room` bytes of kernel, it holds back the rest and says so."""
+
+    def __init__(self, room: int | None = None) -> None:
+        self.client: Client  # set by Node.connect
+        self.room = room  # bytes that the "kernel" still takes; None: all
+        self.written = bytearray()  # what the kernel took
+        self.held = bytearray()  # what it did not
+        self.writes = 0
+        self.reading = True
+        self.ended = ""  # "close", "eof" or "abort"
+
+    def write(self, data: bytes) -> None:
+        assert self.ended == "", f"a write after {self.ended}"
+        self.writes += 1
+        self.held += data
+        was_empty = len(self.held) == len(data)
+        self._pass_on()
+        if was_empty and self.held:
+            self.client.pause_writing()
+
+    def drain(self, room: int | None = None) -> None:
+        """The peer reads: the kernel takes `room` bytes more, or all there are."""
+        self.room = room
+        if self.held:
+            self._pass_on()
+            if not self.held:
+                self.client.resume_writing()
+
+    def _pass_on(self) -> None:
+        count = len(self.held) if self.room is None else min(self.room, len(self.held))
+        self.written += self.held[:count]
+        del self.held[:count]
+        if self.room is not None:
+            self.room -= count
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.held)
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.ended = "close"
+
+    def write_eof(self) -> None:
+        self.ended = "eof"
+
+    def abort(self) -> None:
+        self.ended = "abort"
+
+
+class Peer:
+    """The far end of one client of a `Node`."""
+
+    def __init__(self, node: "Node", name: str, room: int | None) -> None:
+        self.transport = RecordingTransport(room)
+        self.client = node.hub.join(self.transport, name)
+        self.transport.client = self.client
+        self._node = node
+
+    def say(self, message: Any) -> None:
+        """Send one message: bytes and strings as they are, anything else as JSON."""
+        if not isinstance(message, bytes | str):
+            message = json.dumps(message)
+        self._node.commands.handle(
+            self.client, message if isinstance(message, bytes) else message.encode()
+        )
+
+    def frames(self) -> list[tuple[int, bytes]]:
+        """The frames that have arrived since the last look."""
+        return take_frames(self.transport.written)
+
+    def hear(self) -> list[Any]:
+        """End the tick; the messages that have arrived since the last look, and ("close", code)."""
+        self._node.tick()
+        heard: list[Any] = []
+        for opcode, payload in self.frames():
+            if opcode == TEXT:
+                heard.append(json.loads(payload))
+            elif opcode == CLOSE:
+                heard.append(("close", int.from_bytes(payload[:2], "big"), payload[2:].decode()))
+            else:
+                heard.append((opcode, payload))
+        return heard
+
+
+class Node:
+    """One server's domain, driven by hand."""
+
+    def __init__(self, settings: Settings | None = None, broker: Broker | None = None) -> None:
+        self.settings = settings or Settings()
+        self.broker = broker or LocalBroker()
+        self.wall_ns = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
+        self._soon: deque[Callable[[], None]] = deque()
+        stamps = Stamps(lambda: self.wall_ns, "test")
+        self.hub = Hub(self.settings, self.broker, stamps, self._soon.append)
+        self.commands = Commands(self.hub, self.settings)
+        self.keepalive = Keepalive(self.settings, self.hub.clients, self.hub.fanout.send)
+
+    def connect(self, name: str = "", room: int | None = None) -> Peer:
+        """A new client; `room` bytes go through until its transport drains."""
+        return Peer(self, name, room)
+
+    def subscribed(self, *topics: str, room: int | None = None) -> Peer:
+        """A new client that is subscribed to `topics` and has heard its acks."""
+        peer = self.connect("someone")
+        for topic in topics:
+            peer.say({"type": "subscribe", "topic": topic})
+        assert [answer["type"] for answer in peer.hear()] == ["ack"] * len(topics)
+        peer.transport.room = room
+        return peer
+
+    def tick(self) -> None:
+        """The loop's turn ends: what was scheduled for it runs."""
+        while self._soon:
+            self._soon.popleft()()
+
+    def visit_all(self, now: float) -> None:
+        """One whole round of the keepalive, as if it were `now`."""
+        for _ in range(SLICES):
+            self.keepalive.sweep(now)
+        self.tick()
+
+    def publish(self, topic: str, payload: Any) -> Any:
+        """Publish as REST does, without a publisher's connection; the outcome."""
+        outcomes: list[Any] = []
+        self.hub.publish(topic, None, payload, outcomes.append)
+        return outcomes[0] if outcomes else None

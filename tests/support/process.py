@@ -1,0 +1,71 @@
+"""The server as people run it: a process of its own, found by the port that its log names."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class ServerProcess:
+    """A running `python server.py`, its port and its log so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.port = 0
+        self.log: list[str] = []
+
+    async def wait_for_log(self, pattern: str) -> re.Match[str]:
+        """Read the log up to a line that matches."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(20):
+            while line := (await self.process.stderr.readline()).decode():
+                self.log.append(line)
+                if found := re.search(pattern, line):
+                    return found
+        raise AssertionError(f"no line matches {pattern!r}:\n{''.join(self.log)}")
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    async def exit_code(self) -> int:
+        """Wait for the end; the rest of the log is kept."""
+        async with asyncio.timeout(20):
+            _, rest = await self.process.communicate()
+        self.log.append(rest.decode())
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+async def spawn(**settings: str) -> ServerProcess:
+    """Start `server.py` with these settings in its environment, and nothing awaited."""
+    environ = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings}
+    return ServerProcess(
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "server.py",
+            cwd=ROOT,
+            env=environ,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    )
+
+
+@asynccontextmanager
+async def server_process(**settings: str) -> AsyncIterator[ServerProcess]:
+    """A process that listens; it is killed in the end where it has not left by itself."""
+    server = await spawn(**settings)
+    try:
+        found = await server.wait_for_log(r"listening on http://127\.0\.0\.1:(\d+)")
+        server.port = int(found[1])
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            server.process.kill()
+        await server.process.communicate()

@@ -1,0 +1,137 @@
+"""A client of plain sockets: no library is in the way of what it sends, or does not read."""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.support.frames import CLOSE, TEXT, client_frame, take_frames
+
+HANDSHAKE = (
+    b"GET /ws?client_id=raw HTTP/1.1\r\n"
+    b"Host: test\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class RawClient:
+    """One TCP connection, with what has arrived on it and was not looked at yet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._stream = bytearray()
+        self._frames: list[tuple[int, bytes]] = []
+
+    @classmethod
+    async def dial(cls, port: int, *, receive_buffer: int | None = None) -> "RawClient":
+        """Connect and send nothing; `receive_buffer` bounds what the kernel takes for us."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        return cls(sock)
+
+    @classmethod
+    async def connect(cls, port: int, *, receive_buffer: int | None = None) -> "RawClient":
+        """Connect and upgrade."""
+        client = await cls.dial(port, receive_buffer=receive_buffer)
+        await client.send(HANDSHAKE)
+        head = await client.read_head()
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return client
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self.sock, data)
+
+    async def say(self, message: Any) -> None:
+        """Send one message as JSON in a text frame."""
+        await self.send(client_frame(TEXT, json.dumps(message).encode()))
+
+    async def read_head(self) -> bytes:
+        """An HTTP response's head; what comes behind it stays for later."""
+        async with asyncio.timeout(10):
+            while b"\r\n\r\n" not in self._stream:
+                data = await self._loop.sock_recv(self.sock, 65_536)
+                if not data:
+                    break
+                self._stream += data
+        head, _, rest = bytes(self._stream).partition(b"\r\n\r\n")
+        self._stream = bytearray(rest)
+        return head
+
+    async def frame(self) -> tuple[int, bytes] | None:
+        """The next frame as (opcode, payload), or None at the end of the stream."""
+        async with asyncio.timeout(10):
+            while not self._frames:
+                self._frames = take_frames(self._stream)
+                if self._frames:
+                    break
+                try:
+                    data = await self._loop.sock_recv(self.sock, 1_048_576)
+                except ConnectionResetError:
+                    return None
+                if not data:
+                    return None
+                self._stream += data
+        return self._frames.pop(0)
+
+    async def hear(self) -> Any:
+        """The next frame: a message, or ("close", code, reason), or None at the end."""
+        frame = await self.frame()
+        if frame is None:
+            return None
+        opcode, payload = frame
+        if opcode == TEXT:
+            return json.loads(payload)
+        if opcode == CLOSE:
+            return ("close", int.from_bytes(payload[:2], "big"), payload[2:].decode())
+        return frame
+
+    async def rest(self) -> list[Any]:
+        """Everything up to the end of the stream."""
+        heard = []
+        while (message := await self.hear()) is not None:
+            heard.append(message)
+        return heard
+
+    async def subscribe(self, *topics: str) -> None:
+        """Subscribe and see it acked."""
+        for topic in topics:
+            await self.say({"type": "subscribe", "topic": topic})
+            assert (await self.hear())["type"] == "ack"
+
+    def half_close(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Leave with a RST: no FIN, and nothing that waits is read."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@asynccontextmanager
+async def raw_client(port: int, **options: Any) -> AsyncIterator[RawClient]:
+    """An upgraded connection that is closed in the end."""
+    client = await RawClient.connect(port, **options)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+async def until(condition: Any) -> None:
+    """Let the loop turn until `condition()` holds; ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)

@@ -1,0 +1,52 @@
+"""A real server in this process, on a free port. Its keepalive stands still until a test turns it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+import server as product
+from handlers.keys import HUB
+from hub.hub import Hub
+from hub.keepalive import SLICES, Keepalive
+from hub.settings import Settings
+
+
+@dataclass
+class Running:
+    """A server that listens, and the way into it."""
+
+    runner: web.AppRunner
+    hub: Hub
+    keepalive: Keepalive
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    def visit_all(self, now: float) -> None:
+        """One whole round of the keepalive, as if it were `now`."""
+        for _ in range(SLICES):
+            self.keepalive.sweep(now)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Serve with `settings` on a free port of the loopback."""
+    settings = replace(settings, host="127.0.0.1", port=0)
+    app = product.build_app(settings)
+    runner = await product.start(app, product.listen(settings))
+    try:
+        hub = app[HUB]
+        keepalive = Keepalive(settings, hub.clients, hub.fanout.send)
+        yield Running(runner, hub, keepalive, runner.addresses[0][1])
+    finally:
+        for client in list(app[HUB].clients):
+            client.abort()
+        await runner.cleanup()
