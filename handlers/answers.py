@@ -11,7 +11,8 @@ from aiohttp import hdrs, web
 from handlers.keys import HUB
 from hub.broker import Accepted, Done
 from hub.errors import ErrorCode, Refusal
-from hub.messages import Json, encode_answer
+from hub.inbound import Json
+from hub.outbound import encode_answer
 
 log = logging.getLogger(__name__)
 

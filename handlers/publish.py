@@ -7,7 +7,7 @@ from aiohttp import web
 from handlers.answers import answer, completion, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.errors import Refusal
-from hub.messages import decode_rest_publish
+from hub.inbound import decode_rest_publish
 
 
 async def publish(request: web.Request) -> web.Response:

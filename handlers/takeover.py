@@ -6,7 +6,7 @@ which pyproject.toml pins; tests/handlers/test_takeover.py fails loudly where an
 """
 
 import asyncio
-from typing import cast
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -16,19 +16,18 @@ from aiohttp._websocket.helpers import websocket_mask as unmask
 __all__ = ["take_over", "unmask"]
 
 
-def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol) -> None:
+def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol) -> NoReturn:
     """Answer an upgrade request with `response` and make `protocol` the connection's owner.
 
     `protocol.connection_made` is called, then `data_received` with what has arrived behind the
-    request, if anything. The handler must not answer after this: it raises CancelledError, which
-    ends aiohttp's task quietly.
+    request, if anything. Nothing is called where the client has left meanwhile.
 
     Raises:
-        ConnectionResetError: the client has left meanwhile.
+        CancelledError: always; it ends aiohttp's task for the request without an answer.
     """
     transport = request.transport
     if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client left during the handshake")
+        raise asyncio.CancelledError
     was = request.protocol
     tail, was._message_tail = was._message_tail, b""
     transport.write(response)
@@ -41,3 +40,4 @@ def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol)
     transport.resume_reading()  # aiohttp pauses where much has arrived behind the request
     if tail:
         protocol.data_received(tail)
+    raise asyncio.CancelledError

@@ -9,7 +9,7 @@ from aiohttp import web
 from handlers.answers import answer, completion, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.errors import Refusal
-from hub.messages import decode_rest_topic
+from hub.inbound import decode_rest_topic
 
 
 async def list_topics(request: web.Request) -> web.Response:

@@ -1,6 +1,5 @@
 """`GET /ws`: the opening handshake of RFC 6455 section 4.2."""
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -12,7 +11,7 @@ from handlers.connection import Connection
 from handlers.keys import COMMANDS, HUB, SETTINGS
 from handlers.takeover import take_over, unmask
 from hub.frames import FrameReader
-from hub.messages import wrong_client_id
+from hub.inbound import wrong_client_id
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 
@@ -36,7 +35,6 @@ async def upgrade(request: web.Request) -> NoReturn:
         b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
     )
     take_over(request, response, Connection(app[HUB], app[COMMANDS], reader, name))
-    raise asyncio.CancelledError
 
 
 def _accept(request: web.Request) -> bytes:

@@ -68,7 +68,7 @@ class LocalBroker:
     """
 
     def __init__(self) -> None:
-        self._explicit: set[str] = set()
+        self._explicit: dict[str, None] = {}  # a dict for its order
         self._subscribed: set[str] = set()
         self._node: Node
 
@@ -95,12 +95,12 @@ class LocalBroker:
         if self._exists(topic):
             done(Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists"))
         else:
-            self._explicit.add(topic)
+            self._explicit[topic] = None
             done(ACCEPTED)
 
     def delete(self, topic: str, done: Done) -> None:
         if self._exists(topic):
-            self._explicit.discard(topic)
+            self._explicit.pop(topic, None)
             self._subscribed.discard(topic)
             self._node.deleted(topic)
             done(ACCEPTED)

@@ -12,7 +12,7 @@ from hub.outbox import Bounds, Entry, Outbox
 
 if TYPE_CHECKING:
     from hub.errors import Refusal
-    from hub.messages import Command
+    from hub.inbound import Command
     from hub.topic import Topic
 
 

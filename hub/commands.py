@@ -9,13 +9,13 @@ from collections import deque
 from functools import partial
 from typing import Final
 
-from hub import messages
+from hub import outbound
 from hub.broker import Accepted
 from hub.client import Client
 from hub.errors import INVALID_UTF8, ErrorCode, Refusal
 from hub.frames import text_frame
 from hub.hub import Hub
-from hub.messages import Command, Ping, Publish, Subscribe, Unsubscribe
+from hub.inbound import Command, Ping, Publish, Subscribe, Unsubscribe, decode
 from hub.settings import Settings
 
 MAX_AWAITING: Final = 64  # commands of one connection under way; then its reading pauses
@@ -36,7 +36,7 @@ class Commands:
     def handle(self, client: Client, data: bytes | bytearray) -> None:
         """Take one text message of an open client."""
         try:
-            command = messages.decode(data, self._max_topic_bytes)
+            command = decode(data, self._max_topic_bytes)
         except UnicodeDecodeError:
             self._hub.fail(client, INVALID_UTF8)
             return
@@ -72,7 +72,7 @@ class Commands:
             done = partial(self._complete, client, command)
             self._hub.publish(command.topic, command.id, command.payload, done)
         elif isinstance(command, Ping):
-            self._say(client, messages.encode_pong(command.request_id, self._hub.stamps.ts()))
+            self._say(client, outbound.encode_pong(command.request_id, self._hub.stamps.ts()))
         elif isinstance(command, Refusal):
             self._refuse(client, command)
         elif command.client_id is None and self._require_client_id and not client.name:
@@ -116,10 +116,10 @@ class Commands:
 
     def _acknowledge(self, client: Client, command: Publish | Subscribe | Unsubscribe) -> None:
         ts = self._hub.stamps.ts()
-        self._say(client, messages.encode_ack(command.request_id, command.topic, ts))
+        self._say(client, outbound.encode_ack(command.request_id, command.topic, ts))
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
-        self._say(client, messages.encode_error(refusal, self._hub.stamps.ts()))
+        self._say(client, outbound.encode_error(refusal, self._hub.stamps.ts()))
 
     def _say(self, client: Client, answer: bytes) -> None:
         self._hub.fanout.send(client, text_frame(answer))

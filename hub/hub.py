@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from hub import errors, frames, messages
+from hub import errors, frames, outbound
 from hub.broker import ACCEPTED, Accepted, Broker, Done
 from hub.client import Client, Ending, Transport
 from hub.errors import Close, ErrorCode, Refusal
 from hub.fanout import Fanout
-from hub.messages import Json
+from hub.inbound import Json
 from hub.outbox import Bounds
 from hub.settings import Settings
 from hub.stamps import Stamps
@@ -94,7 +94,7 @@ class Hub:
         """Tell one client of the shutdown, as the last it hears."""
         text = "Server is shutting down. Please disconnect gracefully."
         stamps = self.stamps
-        info = messages.encode_info(None, f"shutdown_{stamps.new_id()}", text, stamps.ts())
+        info = outbound.encode_info(None, f"shutdown_{stamps.new_id()}", text, stamps.ts())
         close = errors.GOING_AWAY
         client.deadline = math.inf  # the shutdown has its own bound
         last = frames.text_frame(info) + frames.close_frame(close.code, close.reason)
@@ -165,7 +165,7 @@ class Hub:
         """
         if message_id is None or message_id == "":
             message_id = self.stamps.new_id()
-        event = messages.encode_event(topic, message_id, payload, self.stamps.ts())
+        event = outbound.encode_event(topic, message_id, payload, self.stamps.ts())
         self.broker.publish(topic, event, done)
         return message_id
 
@@ -183,7 +183,7 @@ class Hub:
         del self._topics[topic]
         self.fanout.settle(gone)
         stamps = self.stamps
-        info = messages.encode_info(
+        info = outbound.encode_info(
             topic, f"info_{stamps.new_id()}", "Topic has been deleted", stamps.ts()
         )
         frame = frames.text_frame(info)
@@ -221,7 +221,7 @@ class Hub:
     def _overrun(self, client: Client) -> None:
         """More waits for a client than its bounds allow, and BACKPRESSURE says: disconnect."""
         close = errors.SLOW_CONSUMER
-        error = messages.encode_error(_TOO_SLOW, self.stamps.ts())
+        error = outbound.encode_error(_TOO_SLOW, self.stamps.ts())
         client.cut_short(frames.text_frame(error) + frames.close_frame(close.code, close.reason))
         self._part(client)
 
@@ -230,5 +230,5 @@ class Hub:
         payload = {"reason": "GAP", "dropped": dropped}
         message_id = f"info_{self.stamps.new_id()}"
         return frames.text_frame(
-            messages.encode_info(topic.name, message_id, payload, self.stamps.ts())
+            outbound.encode_info(topic.name, message_id, payload, self.stamps.ts())
         )

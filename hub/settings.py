@@ -7,7 +7,7 @@ from typing import Final
 
 from hub.errors import SettingError
 
-_ORIGIN: Final = re.compile(r"https?://[^/\s,?#@]+", re.IGNORECASE)
+_ORIGIN: Final = re.compile(r"https?://[^/\s,?#@*]+", re.IGNORECASE)
 _TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _STRATEGIES: Final = ("disconnect", "drop_oldest")
@@ -69,6 +69,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         shutdown_timeout=env.seconds("SHUTDOWN_TIMEOUT", default.shutdown_timeout),
         log_level=env.choice("LOG_LEVEL", default.log_level, _LOG_LEVELS),
     )
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
     if settings.idle_timeout <= settings.ping_interval:
         raise SettingError(
             "IDLE_TIMEOUT",
@@ -76,7 +81,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             f"more than PING_INTERVAL ({settings.ping_interval:g} s) is needed,"
             " or no client could answer a ping in time",
         )
-    return settings
 
 
 class _Environment:

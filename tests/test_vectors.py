@@ -125,7 +125,9 @@ async def play(world: World, script: list[list[Any]]) -> None:
             case "says_binary":
                 await world.say_binary(who, what.encode())
             case "subscribes":
-                await world.say(who, write_out({"type": "subscribe", "topic": what, "client_id": who}))
+                await world.say(
+                    who, write_out({"type": "subscribe", "topic": what, "client_id": who})
+                )
                 assert (await world.hear(who))["type"] == "ack"
             case "hears":
                 heard = await world.hear(who)

@@ -110,7 +110,7 @@ class Node:
 
     def __init__(self, settings: Settings | None = None, broker: Broker | None = None) -> None:
         self.settings = settings or Settings()
-        self.broker = broker or LocalBroker()
+        self.broker = LocalBroker() if broker is None else broker
         self.wall_ns = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
         self._soon: deque[Callable[[], None]] = deque()
         stamps = Stamps(lambda: self.wall_ns, "test")

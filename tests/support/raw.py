@@ -67,6 +67,24 @@ class RawClient:
         self._stream = bytearray(rest)
         return head
 
+    async def read_exactly(self, size: int) -> bytes:
+        """The next bytes, as they are."""
+        async with asyncio.timeout(10):
+            while len(self._stream) < size:
+                data = await self._loop.sock_recv(self.sock, 65_536)
+                assert data, "the stream ended"
+                self._stream += data
+        data = bytes(self._stream[:size])
+        del self._stream[:size]
+        return data
+
+    async def read_to_end(self) -> bytes:
+        """All there is up to the end of the stream, as it is."""
+        async with asyncio.timeout(10):
+            while data := await self._loop.sock_recv(self.sock, 65_536):
+                self._stream += data
+        return bytes(self._stream)
+
     async def frame(self) -> tuple[int, bytes] | None:
         """The next frame as (opcode, payload), or None at the end of the stream."""
         async with asyncio.timeout(10):

@@ -1,7 +1,7 @@
-"""What clients say, decoded and validated; what the server says, encoded. The only owner of JSON.
+"""What clients say, over WebSocket and REST: JSON decoded and validated.
 
-Pure functions: the time, ids and limits come in as arguments. A message that breaks the rules
-becomes a `Refusal` value, never an exception, so that it is answered in its place of the order.
+Pure functions, with the limits as arguments. What breaks the rules becomes a `Refusal` value, never
+an exception, so that it is answered in its place of the order.
 """
 
 from typing import Any, Final, NamedTuple
@@ -196,56 +196,3 @@ def _too_deep(value: Json, source: Raw) -> bool:
             if type(child) in _CONTAINERS
         ]
     return False
-
-
-def encode_event(topic: str, message_id: Json, payload: Json, ts: str) -> bytes:
-    """The event that every subscriber of `topic` gets, on every node."""
-    return orjson.dumps(
-        {
-            "type": "event",
-            "topic": topic,
-            "message": {"id": message_id, "payload": payload},
-            "ts": ts,
-        }
-    )
-
-
-def encode_ack(request_id: str, topic: str, ts: str) -> bytes:
-    """The answer to a command that was carried out."""
-    if request_id:
-        return orjson.dumps(
-            {"type": "ack", "request_id": request_id, "topic": topic, "status": "ok", "ts": ts}
-        )
-    return orjson.dumps({"type": "ack", "topic": topic, "status": "ok", "ts": ts})
-
-
-def encode_pong(request_id: str, ts: str) -> bytes:
-    """The answer to a ping message."""
-    if request_id:
-        return orjson.dumps({"type": "pong", "request_id": request_id, "ts": ts})
-    return orjson.dumps({"type": "pong", "ts": ts})
-
-
-def encode_error(refusal: Refusal, ts: str) -> bytes:
-    """The answer to a command that was refused, or the word before a Close."""
-    error = {"code": refusal.code, "message": refusal.text}
-    if refusal.request_id:
-        return orjson.dumps(
-            {"type": "error", "request_id": refusal.request_id, "error": error, "ts": ts}
-        )
-    return orjson.dumps({"type": "error", "error": error, "ts": ts})
-
-
-def encode_info(topic: str | None, message_id: str, payload: Json, ts: str) -> bytes:
-    """News from the server itself, about one topic or (None) about the connection."""
-    info: dict[str, Json] = {"type": "info"}
-    if topic is not None:
-        info["topic"] = topic
-    info["message"] = {"id": message_id, "payload": payload}
-    info["ts"] = ts
-    return orjson.dumps(info)
-
-
-def encode_answer(fields: dict[str, Json]) -> bytes:
-    """The body of a REST answer."""
-    return orjson.dumps(fields)

@@ -1,0 +1,126 @@
+"""The opening handshake, spoken over plain sockets."""
+
+import json
+from typing import Any
+
+import pytest
+
+from hub.settings import Settings
+from tests.support.raw import HANDSHAKE, RawClient, until
+from tests.support.server import Running, running
+
+
+async def answer(port: int, handshake: bytes) -> tuple[bytes, bytes]:
+    """The head and the body that a handshake is answered with."""
+    client = await RawClient.dial(port)
+    await client.send(handshake)
+    head = await client.read_head()
+    if b" 101 " in head.splitlines()[0]:
+        client.close()
+        return head, b""
+    size = next(
+        int(line.split(b":")[1]) for line in head.splitlines() if line.startswith(b"Content-Length")
+    )
+    body = await client.read_exactly(size)
+    client.close()
+    return head, body
+
+
+async def test_the_answer_proves_that_the_key_was_read(server: Running) -> None:
+    head, _ = await answer(server.port, HANDSHAKE)
+    assert head == (
+        b"HTTP/1.1 101 Switching Protocols\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Upgrade: websocket", b"upgrade:  WebSocket"),
+        (b"Connection: Upgrade", b"Connection: keep-alive, UPGRADE"),
+        (b"Host: test", b"Host: test\r\nOrigin: https://anywhere.example"),
+        (b"Host: test", b"Host: test\r\nSec-WebSocket-Extensions: permessage-deflate"),
+        (b"?client_id=raw", b""),
+        (b"?client_id=raw", b"?client_id="),
+        (b"?client_id=raw", b"?client_id=" + b"%C3%A9" * 127),
+    ],
+)
+async def test_what_passes(server: Running, old: bytes, new: bytes) -> None:
+    assert old in HANDSHAKE
+    head, _ = await answer(server.port, HANDSHAKE.replace(old, new))
+    assert b" 101 " in head.splitlines()[0]
+    assert b"Extensions" not in head
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status", "header"),
+    [
+        (b"Upgrade: websocket\r\n", b"", 426, b"Upgrade: websocket"),
+        (b"Upgrade: websocket", b"Upgrade: h2c", 426, b"Upgrade: websocket"),
+        (b"Connection: Upgrade", b"Connection: keep-alive", 426, b"Upgrade: websocket"),
+        (b"Version: 13", b"Version: 8", 426, b"Sec-WebSocket-Version: 13"),
+        (b"Sec-WebSocket-Version: 13\r\n", b"", 426, b"Sec-WebSocket-Version: 13"),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"short", 400, b""),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25j", 400, b""),
+        (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"", 400, b""),
+        (b"Host: test", b"Host: test\r\nContent-Length: 2", 400, b""),
+        (b"?client_id=raw", b"?client_id=" + b"%C3%A9" * 128, 400, b""),
+    ],
+)
+async def test_what_does_not(
+    server: Running, old: bytes, new: bytes, status: int, header: bytes
+) -> None:
+    assert old in HANDSHAKE
+    head, body = await answer(server.port, HANDSHAKE.replace(old, new))
+    assert int(head.split()[1]) == status
+    assert header in head
+    assert list(json.loads(body)) == ["error"]
+    assert not server.hub.clients
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (b"Origin: https://app.example.com\r\n", 101),
+        (b"Origin: HTTPS://APP.EXAMPLE.COM\r\n", 101),
+        (b"", 101),
+        (b"Origin: https://app.example.com.evil.example\r\n", 403),
+        (b"Origin: http://app.example.com\r\n", 403),
+        (b"Origin: null\r\n", 403),
+        (b"Origin: \r\n", 403),
+    ],
+)
+async def test_origins(origin: bytes, status: int) -> None:
+    async with running(Settings(allowed_origins=frozenset({"https://app.example.com"}))) as server:
+        head, _ = await answer(
+            server.port, HANDSHAKE.replace(b"Host: test\r\n", b"Host: test\r\n" + origin)
+        )
+        assert int(head.split()[1]) == status
+
+
+async def test_a_refused_upgrade_leaves_the_connection_for_a_right_one(server: Running) -> None:
+    client = await RawClient.dial(server.port)
+    await client.send(HANDSHAKE.replace(b"Version: 13", b"Version: 8"))
+    assert b" 426 " in await client.read_head()
+    await client.read_exactly(len(b'{"error":"Sec-WebSocket-Version must be 13"}'))
+    await client.send(HANDSHAKE)
+    assert b" 101 " in await client.read_head()
+    client.close()
+
+
+async def test_a_client_that_leaves_during_the_handshake_is_no_client(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    clients: list[Any] = []
+    for _ in range(50):
+        client = await RawClient.dial(server.port)
+        await client.send(HANDSHAKE)
+        client.reset()
+        clients.append(client)
+    assert server.runner.server is not None
+    connections = server.runner.server
+    await until(lambda: not connections.connections and not server.hub.clients)
+    assert caplog.records == []

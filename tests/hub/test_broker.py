@@ -1,0 +1,82 @@
+"""The contract of the seam, which every broker must keep."""
+
+from typing import Any
+
+import pytest
+
+from hub.broker import ACCEPTED, Broker, LocalBroker
+from hub.errors import ErrorCode
+
+
+class RecordingNode:
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def deliver(self, topic: str, event: bytes) -> None:
+        self.heard.append((topic, event))
+
+    def deleted(self, topic: str) -> None:
+        self.heard.append(topic)
+
+
+@pytest.fixture
+def node() -> RecordingNode:
+    return RecordingNode()
+
+
+@pytest.fixture
+def broker(node: RecordingNode) -> Broker:
+    broker = LocalBroker()
+    broker.serve(node)
+    return broker
+
+
+def outcome(call: Any, *arguments: Any) -> Any:
+    """What a call came to: "accepted" or the code of its refusal; it is told exactly once."""
+    outcomes: list[Any] = []
+    call(*arguments, outcomes.append)
+    (only,) = outcomes
+    return "accepted" if only == ACCEPTED else only.code
+
+
+def test_a_topic_exists_while_the_node_is_subscribed(broker: Broker, node: RecordingNode) -> None:
+    assert outcome(broker.publish, "t", b"0") is ErrorCode.TOPIC_NOT_FOUND
+    assert outcome(broker.subscribe, "t") == "accepted"
+    assert outcome(broker.publish, "t", b"1") == "accepted"
+    broker.unsubscribe("t")
+    assert outcome(broker.publish, "t", b"2") is ErrorCode.TOPIC_NOT_FOUND
+    assert node.heard == [("t", b"1")]
+
+
+def test_a_publish_completes_after_the_node_has_the_event(
+    broker: Broker, node: RecordingNode
+) -> None:
+    outcome(broker.subscribe, "t")
+    seen: list[int] = []
+    broker.publish("t", b"1", lambda _: seen.append(len(node.heard)))
+    assert seen == [1]
+
+
+def test_a_created_topic_exists_until_it_is_deleted(broker: Broker, node: RecordingNode) -> None:
+    assert outcome(broker.create, "t") == "accepted"
+    assert outcome(broker.create, "t") is ErrorCode.TOPIC_EXISTS
+    assert list(broker.topics()) == ["t"]
+    assert outcome(broker.publish, "t", b"0") == "accepted"  # nobody listens
+    outcome(broker.subscribe, "t")
+    broker.unsubscribe("t")
+    assert outcome(broker.delete, "t") == "accepted"
+    assert outcome(broker.delete, "t") is ErrorCode.TOPIC_NOT_FOUND
+    assert list(broker.topics()) == []
+    assert node.heard == ["t"]
+
+
+def test_an_automatic_topic_cannot_be_created_but_deleted(
+    broker: Broker, node: RecordingNode
+) -> None:
+    outcome(broker.subscribe, "t")
+    assert outcome(broker.create, "t") is ErrorCode.TOPIC_EXISTS
+    assert outcome(broker.delete, "t") == "accepted"
+    assert outcome(broker.publish, "t", b"0") is ErrorCode.TOPIC_NOT_FOUND
+    assert outcome(broker.subscribe, "t") == "accepted"
+    assert outcome(broker.publish, "t", b"1") == "accepted"
+    assert node.heard == ["t", ("t", b"1")]

@@ -1,0 +1,194 @@
+"""The order of one client's commands, with a broker that takes its time."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.commands import MAX_AWAITING
+from tests.support.brokers import DeferredBroker, RefusingBroker
+from tests.support.node import Node, Peer
+
+
+def deferred() -> tuple[Node, DeferredBroker]:
+    broker = DeferredBroker()
+    return Node(broker=broker), broker
+
+
+def subscribe(topic: str, request_id: str = "") -> dict[str, Any]:
+    return {"type": "subscribe", "topic": topic, "request_id": request_id}
+
+
+def publish(topic: str, request_id: str = "") -> dict[str, Any]:
+    return {"type": "publish", "topic": topic, "request_id": request_id, "payload": request_id}
+
+
+def ping(request_id: str) -> dict[str, Any]:
+    return {"type": "ping", "request_id": request_id}
+
+
+def answers(peer: Peer) -> list[str]:
+    """The request ids of the answers, in order; events and infos are left out."""
+    return [message["request_id"] for message in peer.hear() if message["type"] not in ("event",)]
+
+
+def test_what_follows_a_subscribe_waits_for_it() -> None:
+    node, broker = deferred()
+    peer = node.connect("me")
+    for message in (subscribe("t", "1"), publish("t", "2"), ping("3"), {"request_id": "4"}):
+        peer.say(message)
+    assert answers(peer) == []
+    broker.complete()
+    assert answers(peer) == ["1"]
+    broker.complete()
+    kinds = [message["type"] for message in peer.hear()]
+    assert sorted(kinds) == ["ack", "error", "event", "pong"]  # its own event too
+
+
+def test_publishes_await_the_broker_together() -> None:
+    node, broker = deferred()
+    peer = node.connect("me")
+    for number in range(MAX_AWAITING + 5):
+        peer.say(publish("t", str(number)))
+    assert len(broker) == MAX_AWAITING
+    broker.complete_all()
+    assert answers(peer) == [str(number) for number in range(MAX_AWAITING + 5)]
+
+
+def test_reading_pauses_at_64_commands_and_goes_on_below() -> None:
+    node, broker = deferred()
+    peer = node.connect("me")
+    for number in range(MAX_AWAITING):
+        peer.say(publish("t", str(number)))
+    assert peer.transport.reading
+    peer.say(ping("next"))  # what the same segment brought is kept
+    assert not peer.transport.reading
+    peer.say(ping("last"))
+    broker.complete(2)
+    assert not peer.transport.reading
+    broker.complete()  # 63 are left
+    assert peer.transport.reading
+    broker.complete_all()
+    assert answers(peer)[-2:] == ["next", "last"]
+    assert len(node.hub.clients) == 1
+
+
+def test_a_refusal_of_the_broker_carries_the_commands_request_id() -> None:
+    node = Node(broker=RefusingBroker())
+    peer = node.connect("me")
+    peer.say(subscribe("t", "1"))
+    peer.say(publish("t", "2"))
+    assert answers(peer) == ["1", "2"]
+    assert node.hub.topics() == {}
+    assert peer.client.topics == set()
+
+
+def test_clients_that_subscribe_meanwhile_share_one_announcement() -> None:
+    node, broker = deferred()
+    first, second = node.connect("a"), node.connect("b")
+    first.say(subscribe("t", "1"))
+    second.say(subscribe("t", "2"))
+    assert broker.subscribed == ["t"]
+    assert node.hub.topics() == {}
+    broker.complete()
+    assert (answers(first), answers(second)) == (["1"], ["2"])
+    assert node.hub.topics() == {"t": 2}
+
+
+def test_a_client_that_leaves_before_the_confirmation_is_no_subscriber() -> None:
+    node, broker = deferred()
+    gone, peer = node.connect("a"), node.connect("b")
+    gone.say(subscribe("t"))
+    gone.say(ping("never"))
+    node.hub.leave(gone.client)
+    broker.complete()
+    assert node.hub.topics() == {}
+    assert broker.unsubscribed == ["t"]
+    peer.say(subscribe("t", "1"))
+    broker.complete()
+    assert answers(peer) == ["1"]
+    assert node.hub.topics() == {"t": 1}
+
+
+def test_a_publish_that_was_sent_outlives_its_client() -> None:
+    node, broker = deferred()
+    listener, gone = node.connect("a"), node.connect("b")
+    listener.say(subscribe("t"))
+    broker.complete()
+    listener.hear()
+    gone.say(publish("t", "1"))
+    node.hub.leave(gone.client)
+    broker.complete()
+    assert [message["type"] for message in listener.hear()] == ["event"]
+
+
+def test_a_subscribe_that_is_pending_at_a_delete_makes_the_topic_anew() -> None:
+    node, broker = deferred()
+    peer = node.connect("a")
+    node.broker.create("t", lambda outcome: None)
+    node.broker.delete("t", lambda outcome: None)
+    peer.say(subscribe("t", "1"))
+    broker.complete_all()
+    assert [message["type"] for message in peer.hear()] == ["ack"]
+    assert node.hub.topics() == {"t": 1}
+
+
+def test_the_shutdown_waits_for_publishes_that_the_broker_has() -> None:
+    node, broker = deferred()
+    peer, idle = node.connect("a"), node.connect("b")
+    peer.say(subscribe("t"))
+    broker.complete()
+    peer.say(publish("t", "1"))
+    peer.say(publish("t", "2"))
+    peer.say(ping("not heard any more"))
+    peer.hear()
+    node.hub.drain(lambda: None)
+    peer.say(publish("t", "3"))
+    assert [kind(message) for message in idle.hear()] == ["info", 1001]
+    assert peer.hear() == []
+    broker.complete()
+    assert [kind(message) for message in peer.hear()] == ["ack", "event"]
+    broker.complete()
+    assert [kind(message) for message in peer.hear()] == ["ack", "event", "info", 1001]
+
+
+def kind(message: Any) -> Any:
+    return message[1] if isinstance(message, tuple) else message["type"]
+
+
+COMMANDS = st.one_of(
+    st.builds(subscribe, st.sampled_from("ab")),
+    st.builds(publish, st.sampled_from("abc")),
+    st.builds(lambda topic: {"type": "unsubscribe", "topic": topic}, st.sampled_from("ab")),
+    st.just({"type": "ping"}),
+    st.just({"type": "nonsense"}),
+)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("say"), st.integers(0, 1), COMMANDS),
+            st.tuples(st.just("complete"), st.integers(0, 3), st.none()),
+        ),
+        max_size=60,
+    )
+)
+def test_every_client_is_answered_in_the_order_it_asked(steps: list[tuple[str, int, Any]]) -> None:
+    node, broker = deferred()
+    peers = [node.connect("0"), node.connect("1")]
+    asked: list[list[str]] = [[], []]
+    answered: list[list[str]] = [[], []]
+    for number, (verb, which, command) in enumerate(steps):
+        if verb == "say":
+            asked[which].append(str(number))
+            peers[which].say(json.dumps({**command, "request_id": str(number)}))
+        else:
+            broker.complete(min(which, len(broker)))
+        for peer, ids in zip(peers, answered, strict=True):
+            ids += answers(peer)
+    broker.complete_all()
+    for peer, ids in zip(peers, answered, strict=True):
+        ids += answers(peer)
+    assert answered == asked

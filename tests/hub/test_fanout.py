@@ -1,0 +1,84 @@
+"""One write a client and tick, whatever was said."""
+
+from tests.support.node import Node
+
+
+def test_the_events_of_a_tick_are_one_write() -> None:
+    node = Node()
+    peers = [node.subscribed("t") for _ in range(3)]
+    before = [peer.transport.writes for peer in peers]
+    for number in range(16):
+        node.publish("t", number)
+    node.tick()
+    assert [peer.transport.writes - count for peer, count in zip(peers, before, strict=True)] == [
+        1,
+        1,
+        1,
+    ]
+    for peer in peers:
+        assert [message["message"]["payload"] for message in peer.hear()] == list(range(16))
+
+
+def test_a_client_in_several_topics_and_with_answers_gets_one_write() -> None:
+    node = Node()
+    peer = node.subscribed("a", "b")
+    before = peer.transport.writes
+    peer.say({"type": "ping"})
+    node.publish("a", 1)
+    node.publish("b", 2)
+    peer.say({"type": "publish", "topic": "a", "payload": 3})
+    node.tick()
+    assert peer.transport.writes - before == 1
+    assert [message["type"] for message in peer.hear()] == [
+        "pong",
+        "ack",
+        "event",
+        "event",
+        "event",
+    ]
+
+
+def test_an_event_is_one_frame_for_all() -> None:
+    """Encoded and framed once: every subscriber's transport is given the very same bytes."""
+    node = Node()
+    given: list[bytes] = []
+    for _ in range(3):
+        peer = node.subscribed("t")
+        peer.transport.write = given.append  # type: ignore[method-assign]
+    node.publish("t", "x")
+    node.tick()
+    assert len(given) == 3
+    assert given[0] is given[1] is given[2]
+
+
+def test_a_newcomer_gets_nothing_of_what_was_published_before_in_the_same_tick() -> None:
+    node = Node()
+    old = node.subscribed("t")
+    new = node.connect("new")
+    node.publish("t", 1)
+    new.say({"type": "subscribe", "topic": "t"})
+    node.publish("t", 2)
+    assert [message["message"]["payload"] for message in old.hear()] == [1, 2]
+    assert [message.get("message", {}).get("payload") for message in new.hear()] == [None, 2]
+
+
+def test_a_client_that_is_lost_within_the_tick_disturbs_nobody() -> None:
+    node = Node()
+    lost, other = node.subscribed("t", "u"), node.subscribed("t", "u")
+    node.publish("t", 1)
+    node.publish("u", 2)
+    lost.say({"type": "ping"})
+    node.hub.leave(lost.client)
+    node.hub.leave(lost.client)  # leaving is idempotent
+    writes = lost.transport.writes
+    assert [message["message"]["payload"] for message in other.hear()] == [1, 2]
+    assert lost.transport.writes == writes
+
+
+def test_a_topic_whose_last_subscriber_left_within_the_tick() -> None:
+    node = Node()
+    lost = node.subscribed("t")
+    node.publish("t", 1)
+    node.hub.leave(lost.client)
+    node.tick()
+    assert node.hub.topics() == {}

@@ -1,0 +1,67 @@
+"""Signs of life, with a clock that the test turns."""
+
+from hub.frames import PING, PONG
+from hub.keepalive import SLICES
+from tests.support.node import Node
+
+
+def test_silence_is_asked_after_54_seconds_and_ended_after_60() -> None:
+    node = Node()
+    peer = node.connect()
+    node.visit_all(0.0)
+    node.visit_all(53.9)
+    assert peer.frames() == []
+    node.visit_all(54.0)
+    assert peer.frames() == [(PING, b"")]
+    node.visit_all(55.0)
+    assert peer.frames() == []  # once is enough
+    node.visit_all(59.9)
+    assert peer.transport.ended == ""
+    node.visit_all(60.0)
+    assert peer.transport.ended == "abort"
+
+
+def test_any_frame_is_a_sign_of_life() -> None:
+    node = Node()
+    peer = node.connect()
+    node.visit_all(0.0)
+    node.visit_all(54.0)
+    peer.client.heard = True  # as the connection says at every frame, a pong for one
+    node.visit_all(55.0)
+    node.visit_all(108.0)
+    assert peer.frames() == [(PING, b"")]
+    node.visit_all(109.0)
+    assert peer.frames() == [(PING, b"")]
+    node.visit_all(115.0)
+    assert peer.transport.ended == "abort"
+
+
+def test_every_client_is_visited_once_in_a_round_whatever_their_number() -> None:
+    node = Node()
+    peers = [node.connect() for _ in range(3 * SLICES + 1)]
+    node.visit_all(0.0)
+    node.visit_all(54.0)
+    assert [peer.frames() for peer in peers] == [[(PING, b"")]] * len(peers)
+
+
+def test_who_has_left_is_not_visited() -> None:
+    node = Node()
+    peer = node.connect()
+    node.keepalive.sweep(0.0)
+    node.hub.leave(peer.client)
+    node.visit_all(100.0)
+    node.visit_all(200.0)
+    assert peer.transport.ended == ""
+    assert peer.frames() == []
+
+
+def test_pongs_and_pings_of_others_do_not_count() -> None:
+    node = Node()
+    silent, lively = node.connect(), node.connect()
+    node.visit_all(0.0)
+    for second in range(1, 61):
+        lively.client.heard = True
+        node.visit_all(float(second))
+    assert silent.transport.ended == "abort"
+    assert lively.transport.ended == ""
+    assert all(opcode != PONG for opcode, _ in lively.frames())

@@ -1,0 +1,92 @@
+"""The environment is checked once, and a bad value says what is allowed."""
+
+import pytest
+
+from hub.errors import SettingError
+from hub.settings import Settings, read_settings
+
+GOOD = {
+    "HOST": "::1",
+    "PORT": "0",
+    "REDIS_ADDR": "redis:6379",
+    "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000",
+    "MAX_MESSAGE_BYTES": "128",
+    "MAX_TOPIC_BYTES": "1",
+    "REQUIRE_CLIENT_ID": "No",
+    "MAX_QUEUE_SIZE": "1",
+    "MAX_QUEUE_BYTES": "1024",
+    "BACKPRESSURE": "DROP_OLDEST",
+    "PING_INTERVAL": "0.5",
+    "IDLE_TIMEOUT": "1",
+    "WRITE_TIMEOUT": "2.25",
+    "SHUTDOWN_TIMEOUT": "5",
+    "LOG_LEVEL": "DEBUG",
+}
+
+
+def test_every_setting_can_be_set() -> None:
+    assert read_settings(GOOD) == Settings(
+        host="::1",
+        port=0,
+        redis_addr="redis:6379",
+        allowed_origins=frozenset({"https://app.example.com", "http://localhost:3000"}),
+        max_message_bytes=128,
+        max_topic_bytes=1,
+        require_client_id=False,
+        max_queue_size=1,
+        max_queue_bytes=1_024,
+        backpressure="drop_oldest",
+        ping_interval=0.5,
+        idle_timeout=1.0,
+        write_timeout=2.25,
+        shutdown_timeout=5.0,
+        log_level="debug",
+    )
+
+
+def test_absent_and_empty_keep_the_defaults() -> None:
+    assert read_settings({}) == read_settings(dict.fromkeys(GOOD, " ")) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("PORT", "http", "a whole number from 0 to 65535"),
+        ("PORT", "65536", "a whole number from 0 to 65535"),
+        ("PORT", "-1", "a whole number from 0 to 65535"),
+        ("PORT", "8_080", "a whole number from 0 to 65535"),
+        ("PORT", "٨٠", "a whole number from 0 to 65535"),
+        ("MAX_QUEUE_SIZE", "0", "a whole number from 1 to"),
+        ("MAX_QUEUE_BYTES", "1e6", "a whole number from 1024 to"),
+        ("MAX_MESSAGE_BYTES", "127", "a whole number from 128 to"),
+        ("PING_INTERVAL", "0", "seconds, more than 0"),
+        ("WRITE_TIMEOUT", "nan", "seconds, more than 0"),
+        ("SHUTDOWN_TIMEOUT", "inf", "seconds, more than 0"),
+        ("SHUTDOWN_TIMEOUT", "86401", "at most 86400"),
+        ("IDLE_TIMEOUT", "54", "more than PING_INTERVAL (54 s)"),
+        ("BACKPRESSURE", "block", "disconnect, drop_oldest"),
+        ("REQUIRE_CLIENT_ID", "maybe", "true or false"),
+        ("LOG_LEVEL", "loud", "debug, info, warning, error, critical"),
+        ("ALLOWED_ORIGINS", "example.com", "https://app.example.com"),
+        ("ALLOWED_ORIGINS", "https://a.example/path", "comma-separated"),
+        ("ALLOWED_ORIGINS", "https://*.example.com", "comma-separated"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_key_value_and_what_is_allowed(
+    key: str, value: str, allowed: str
+) -> None:
+    with pytest.raises(SettingError) as caught:
+        read_settings({key: value})
+    text = str(caught.value)
+    assert text.startswith(f"{key}={value!r} is not valid: ")
+    assert allowed in text
+    assert "\n" not in text
+
+
+def test_origins_are_compared_whole_and_without_case() -> None:
+    settings = read_settings({"ALLOWED_ORIGINS": "https://app.example.com"})
+    assert settings.allows_origin(None)
+    assert settings.allows_origin("HTTPS://App.Example.com")
+    for other in ("https://app.example.com.evil.org", "http://app.example.com", "null", ""):
+        assert not settings.allows_origin(other)
+    assert Settings().allows_origin("https://anywhere.example")

@@ -1,0 +1,250 @@
+"""Clients that cannot keep up, on a node whose kernel takes as many bytes as the test says."""
+
+from typing import Any
+
+from hub.settings import Settings
+from tests.support.node import Node, Peer
+
+SLOW = ["SLOW_CONSUMER", ("close", 1013, "slow_consumer")]
+
+
+def brief(heard: list[Any]) -> list[Any]:
+    """Events and infos as their payloads, errors as their codes, other answers as their types."""
+    return [message if isinstance(message, tuple) else _brief(message) for message in heard]
+
+
+def _brief(message: dict[str, Any]) -> Any:
+    if message["type"] == "error":
+        return message["error"]["code"]
+    return message["message"]["payload"] if "message" in message else message["type"]
+
+
+def gap(dropped: int) -> dict[str, Any]:
+    return {"reason": "GAP", "dropped": dropped}
+
+
+def publish(node: Node, topic: str, *payloads: Any) -> None:
+    """Publish one a tick."""
+    for payload in payloads:
+        node.publish(topic, payload)
+        node.tick()
+
+
+def read_all(peer: Peer) -> list[Any]:
+    peer.transport.drain()
+    return brief(peer.hear())
+
+
+def test_a_congested_client_catches_up_in_order() -> None:
+    node = Node()
+    slow, healthy = node.subscribed("t", room=100), node.subscribed("t")
+    publish(node, "t", *range(10))
+    slow.say({"type": "ping"})
+    publish(node, "t", *range(10, 20))
+    assert brief(healthy.hear()) == list(range(20))
+    assert brief(slow.hear()) == []
+    slow.transport.drain(room=1_000)
+    assert brief(slow.hear()) == list(range(9))
+    assert read_all(slow) == [9, "pong", *range(10, 20)]
+    publish(node, "t", "flows again")
+    assert brief(slow.hear()) == ["flows again"]
+
+
+def test_one_event_over_the_count_disconnects() -> None:
+    node = Node(Settings(max_queue_size=4))
+    slow, healthy = node.subscribed("t", room=10), node.subscribed("t")
+    publish(node, "t", 0, 1, 2, 3, 4)  # 0 is the transport's, four wait
+    assert slow.client.open
+    publish(node, "t", 5)
+    assert not slow.client.open
+    publish(node, "t", 6)
+    assert brief(healthy.hear()) == [0, 1, 2, 3, 4, 5, 6]
+    assert read_all(slow) == [0, *SLOW]
+    assert node.hub.topics() == {"t": 1}
+
+
+def test_a_joined_batch_counts_every_event() -> None:
+    node = Node(Settings(max_queue_size=4))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0)
+    for number in range(1, 6):
+        node.publish("t", number)
+    node.tick()
+    assert read_all(slow) == [0, *SLOW]
+
+
+def test_bytes_count_and_so_do_the_transports() -> None:
+    node = Node(Settings(max_queue_bytes=2_048))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", "x" * 1_200)
+    publish(node, "t", "y" * 500)
+    assert slow.client.open
+    publish(node, "t", "z" * 500)
+    assert read_all(slow) == ["x" * 1_200, *SLOW]
+
+
+def test_a_write_to_a_client_that_keeps_up_is_never_an_overflow() -> None:
+    node = Node(Settings(max_queue_size=4, max_queue_bytes=2_048))
+    client = node.subscribed("t", room=10)
+    for number in range(50):
+        node.publish("t", number)
+    node.tick()
+    assert client.client.open
+    assert read_all(client) == list(range(50))
+
+
+def test_answers_count_too() -> None:
+    node = Node(Settings(max_queue_size=4))
+    client = node.subscribed("t", room=10)
+    publish(node, "t", 0)
+    for _ in range(5):
+        client.say({"type": "ping"})
+    client.say({"type": "ping"})  # it is not listened to any more
+    assert read_all(client) == [0, *SLOW]
+
+
+def test_drop_oldest_drops_events_and_tells_before_the_next() -> None:
+    node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
+    slow, healthy = node.subscribed("t", room=10), node.subscribed("t")
+    publish(node, "t", *range(10))
+    assert brief(healthy.hear()) == list(range(10))
+    assert read_all(slow) == [0, gap(6), 7, 8, 9]
+    publish(node, "t", 10)
+    assert brief(slow.hear()) == [10]
+
+
+def test_what_was_dropped_is_told_once_and_by_topic() -> None:
+    node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
+    slow = node.subscribed("a", "b", room=10)
+    publish(node, "a", "a0", "a1", "a2")
+    publish(node, "b", "b0", "b1")
+    slow.transport.drain()
+    heard = slow.hear()
+    assert brief(heard) == ["a0", "b0", "b1", gap(2)]
+    assert heard[3]["topic"] == "a"
+    publish(node, "a", "a3")
+    assert brief(slow.hear()) == ["a3"]
+
+
+def test_drop_oldest_makes_room_for_answers_but_never_drops_one() -> None:
+    node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0, 1)
+    slow.say({"type": "ping"})
+    slow.say({"type": "ping"})
+    assert slow.client.open
+    slow.say({"type": "ping"})  # 1 goes
+    publish(node, "t", 2)  # as the newest it is the oldest event: it goes itself
+    assert slow.client.open
+    assert read_all(slow) == [0, "pong", "pong", "pong", gap(2)]
+
+
+def test_drop_oldest_disconnects_where_no_event_is_left_to_drop() -> None:
+    node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0)
+    for _ in range(3):
+        slow.say({"type": "ping"})
+    assert read_all(slow) == [0, *SLOW]
+
+
+def test_an_event_larger_than_the_bounds_is_dropped_and_told() -> None:
+    node = Node(Settings(max_queue_bytes=1_024, backpressure="drop_oldest"))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0, "x" * 2_000)
+    assert read_all(slow) == [0, gap(1)]
+
+
+def test_what_was_dropped_is_told_before_the_topic_is_left() -> None:
+    node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
+    slow = node.subscribed("a", "b", room=10)
+    publish(node, "a", "a0", "a1")
+    publish(node, "b", "b0", "b1", "b2")  # a1 is dropped
+    slow.say({"type": "unsubscribe", "topic": "a"})  # b0 and b1 make room for telling and ack
+    slow.transport.drain()
+    heard = slow.hear()
+    assert brief(heard) == ["a0", gap(2), "b2", gap(1), "ack"]
+    assert [message["topic"] for message in heard] == ["a", "b", "b", "a", "a"]
+
+
+def test_what_was_dropped_is_told_by_the_event_that_still_waits() -> None:
+    node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
+    slow = node.subscribed("a", room=10)
+    publish(node, "a", 0, 1, 2, 3, 4)  # 1 is dropped
+    slow.say({"type": "unsubscribe", "topic": "a"})  # and 2 for the ack
+    assert read_all(slow) == [0, gap(2), 3, 4, "ack"]
+
+
+def test_a_deleted_topic_tells_a_congested_client_in_order() -> None:
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0, 1)
+    node.publish("t", 2)
+    node.broker.delete("t", lambda outcome: None)
+    assert read_all(slow) == [0, 1, 2, "Topic has been deleted"]
+
+
+def test_a_slow_consumer_that_does_not_take_its_close_is_cut_in_ten_seconds() -> None:
+    node = Node(Settings(max_queue_size=1))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0, 1, 2)
+    node.visit_all(100.0)
+    node.visit_all(109.0)
+    assert slow.transport.ended == ""
+    node.visit_all(110.0)
+    assert slow.transport.ended == "abort"
+
+
+def test_a_slow_consumer_that_answers_its_close_leaves_in_peace() -> None:
+    node = Node(Settings(max_queue_size=1))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0, 1, 2)
+    assert read_all(slow) == [0, *SLOW]
+    node.hub.closed(slow.client, b"")
+    assert slow.transport.ended == "close"
+
+
+def test_a_client_whose_socket_takes_no_byte_is_dead_after_the_write_timeout() -> None:
+    node = Node()
+    stalled, slow = node.subscribed("t", room=10), node.subscribed("t", room=10)
+    publish(node, "t", "x" * 1_000)
+    for second in range(11):
+        slow.transport.drain(room=1)
+        node.visit_all(float(second))
+        assert stalled.transport.ended == ("abort" if second >= 10 else "")
+    assert slow.transport.ended == ""
+
+
+def test_every_byte_that_a_congested_client_takes_is_a_sign_of_life() -> None:
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", "x" * 10_000)
+    for second in range(200):
+        slow.transport.drain(room=1)
+        node.visit_all(float(second))
+    assert slow.transport.ended == ""
+    assert "pong" not in read_all(slow)
+
+
+def test_the_shutdown_lets_a_congested_client_have_its_queue_first() -> None:
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0, 1)
+    node.publish("t", 2)
+    node.hub.drain(lambda: None)
+    slow.say({"type": "ping"})
+    text = "Server is shutting down. Please disconnect gracefully."
+    assert read_all(slow) == [0, 1, 2, text, ("close", 1001, "going_away")]
+    node.visit_all(0.0)
+    node.visit_all(1_000.0)
+    assert slow.transport.ended == ""  # the shutdown has its own bound
+
+
+def test_a_congested_client_that_closes_gets_its_queue_and_then_its_answer() -> None:
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0, 1)
+    node.hub.closed(slow.client, b"\x88\x02\x03\xe8")
+    assert slow.transport.ended == ""
+    assert read_all(slow) == [0, 1, ("close", 1000, "")]
+    assert slow.transport.ended == "close"

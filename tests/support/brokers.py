@@ -1,0 +1,64 @@
+"""Brokers that complete when the test says so, as one over a network does."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from hub.broker import Accepted, Done, LocalBroker, Node
+from hub.errors import ErrorCode, Refusal
+
+
+class DeferredBroker:
+    """A `LocalBroker` whose calls take effect later, in order, one at each `complete()`."""
+
+    def __init__(self) -> None:
+        self._local = LocalBroker()
+        self._calls: deque[Callable[[], None]] = deque()
+        self.subscribed: list[str] = []  # what the node has announced, first-in and last-out
+        self.unsubscribed: list[str] = []
+
+    def __len__(self) -> int:
+        """How many calls wait to be completed."""
+        return len(self._calls)
+
+    def complete(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._calls.popleft()()
+
+    def complete_all(self) -> None:
+        while self._calls:
+            self.complete()
+
+    def serve(self, node: Node) -> None:
+        self._local.serve(node)
+
+    def publish(self, topic: str, event: bytes, done: Done) -> None:
+        self._calls.append(lambda: self._local.publish(topic, event, done))
+
+    def subscribe(self, topic: str, done: Done) -> None:
+        self.subscribed.append(topic)
+        self._calls.append(lambda: self._local.subscribe(topic, done))
+
+    def unsubscribe(self, topic: str) -> None:
+        self.unsubscribed.append(topic)
+        self._local.unsubscribe(topic)
+
+    def create(self, topic: str, done: Done) -> None:
+        self._calls.append(lambda: self._local.create(topic, done))
+
+    def delete(self, topic: str, done: Done) -> None:
+        self._calls.append(lambda: self._local.delete(topic, done))
+
+    def topics(self) -> Iterable[str]:
+        return self._local.topics()
+
+
+class RefusingBroker(LocalBroker):
+    """A broker that cannot be reached: it refuses to subscribe and to publish."""
+
+    refusal = Refusal(ErrorCode.TOPIC_NOT_FOUND, "out of order")
+
+    def publish(self, topic: str, event: bytes, done: Callable[[Accepted | Refusal], None]) -> None:
+        done(self.refusal)
+
+    def subscribe(self, topic: str, done: Callable[[Accepted | Refusal], None]) -> None:
+        done(self.refusal)
