@@ -119,9 +119,8 @@ async def drain(hub: Hub, timeout: float) -> None:
             client.abort()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, sockets: list[socket.socket]) -> None:
     """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once."""
-    sockets = listen(settings)
     app = build_app(settings)
     stop = _stop_signal()
     runner = await start(app, sockets)
@@ -174,9 +173,10 @@ def main() -> None:
             settings.redis_addr,
         )
     try:
-        uvloop.run(serve(settings))
+        sockets = listen(settings)
     except OSError as error:
         sys.exit(f"HOST={settings.host} PORT={settings.port}: cannot listen: {error.strerror}")
+    uvloop.run(serve(settings, sockets))
 
 
 if __name__ == "__main__":

@@ -52,11 +52,12 @@ class Keepalive:
             client.heard = False
             client.pinged = False
             client.idle_since = now
+        elif not client.pinged:  # nobody is given up without having been asked
+            if now - client.idle_since >= self._ping_interval:
+                client.pinged = True
+                self._send(client, PING_FRAME)
         elif now - client.idle_since >= self._idle_timeout:
             client.abort()
-        elif now - client.idle_since >= self._ping_interval and not client.pinged:
-            client.pinged = True
-            self._send(client, PING_FRAME)
 
     def _stalled(self, client: Client, now: float) -> bool:
         """Whether its socket has taken no byte for too long while some wait.

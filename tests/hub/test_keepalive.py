@@ -65,3 +65,15 @@ def test_pongs_and_pings_of_others_do_not_count() -> None:
     assert silent.transport.ended == "abort"
     assert lively.transport.ended == ""
     assert all(opcode != PONG for opcode, _ in lively.frames())
+
+
+def test_nobody_is_given_up_without_having_been_asked() -> None:
+    """The visits may be further apart than the two times."""
+    node = Node()
+    peer = node.connect()
+    node.visit_all(0.0)
+    node.visit_all(1_000.0)
+    assert peer.frames() == [(PING, b"")]
+    assert peer.transport.ended == ""
+    node.visit_all(1_001.0)
+    assert peer.transport.ended == "abort"

@@ -120,6 +120,13 @@ class RawClient:
             heard.append(message)
         return heard
 
+    async def rest_until_close(self) -> list[Any]:
+        """Everything up to the server's Close, and the Close itself."""
+        heard = [await self.hear()]
+        while heard[-1] is not None and not isinstance(heard[-1], tuple):
+            heard.append(await self.hear())
+        return heard
+
     async def subscribe(self, *topics: str) -> None:
         """Subscribe and see it acked."""
         for topic in topics:

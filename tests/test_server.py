@@ -1,0 +1,183 @@
+"""The process: how it starts, how it refuses to, and how it ends."""
+
+import asyncio
+import signal
+import socket
+
+import aiohttp
+import pytest
+from aiohttp.web_protocol import RequestHandler
+
+import server as product
+from hub.settings import Settings
+from tests.support.frames import CLOSE, client_frame
+from tests.support.process import ServerProcess, server_process, spawn
+from tests.support.raw import HANDSHAKE, RawClient
+from tests.support.server import Running
+
+TEXT = "Server is shutting down. Please disconnect gracefully."
+
+
+async def stalled_client(port: int) -> RawClient:
+    """A client that has more waiting than its socket takes, and does not read."""
+    stalled = await RawClient.connect(port, receive_buffer=4_096)
+    await stalled.subscribe("big")
+    async with aiohttp.ClientSession() as session:
+        for _ in range(12):
+            body = {"topic": "big", "payload": "x" * 60_000}
+            async with session.post(f"http://127.0.0.1:{port}/publish", json=body) as answer:
+                assert answer.status == 200
+    return stalled
+
+
+async def leave_in_peace(client: RawClient) -> list[object]:
+    """Read up to the Close and answer it; what was heard before."""
+    heard = []
+    while not isinstance(message := await client.hear(), tuple):
+        assert message is not None, "the end came before the Close"
+        heard.append(message["message"]["payload"])
+    assert message == ("close", 1001, "going_away")
+    await client.send(client_frame(CLOSE, b"\x03\xe9"))
+    assert await client.hear() is None
+    client.close()
+    return heard
+
+
+async def test_sigterm_lets_500_clients_leave_and_cuts_the_one_that_does_not() -> None:
+    async with server_process(SHUTDOWN_TIMEOUT="3") as server:
+        stalled = await stalled_client(server.port)
+        clients = [await RawClient.connect(server.port) for _ in range(499)]
+        for client in clients:
+            await client.subscribe("t")
+        for number in range(3):
+            await clients[number].say({"type": "publish", "topic": "t", "payload": number})
+            answers = [await clients[number].hear() for _ in range(number + 1)]
+            while answers[-1]["type"] != "ack":
+                answers.append(await clients[number].hear())
+        server.terminate()
+        await server.wait_for_log("500 clients are told to leave")
+        assert await status(server.port) in (503, None)
+        heard = await asyncio.gather(*(leave_in_peace(client) for client in clients[3:]))
+        assert heard == [[0, 1, 2, TEXT]] * 496
+        await asyncio.gather(*(leave_in_peace(client) for client in clients[:3]))
+        assert await server.exit_code() == 0
+        assert "cutting 1 clients" in "".join(server.log)
+        stalled.close()
+
+
+async def status(port: int) -> int | None:
+    """The status that a new connection gets, or None where it is refused."""
+    try:
+        client = await RawClient.dial(port)
+    except ConnectionRefusedError:
+        return None
+    await client.send(HANDSHAKE)
+    head = await client.read_head()
+    client.close()
+    assert b"Retry-After" in head
+    assert b"Connection: close" in head
+    return int(head.split()[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_process_ends_at_once_when_all_have_left(number: signal.Signals) -> None:
+    async with server_process(SHUTDOWN_TIMEOUT="3600") as server:
+        clients = [await RawClient.connect(server.port) for _ in range(5)]
+        server.process.send_signal(number)
+        for client in clients:
+            assert await leave_in_peace(client) == [TEXT]
+        assert await server.exit_code() == 0
+
+
+async def test_without_clients_it_ends_at_once_though_rest_connections_are_open() -> None:
+    async with (
+        server_process(SHUTDOWN_TIMEOUT="3600") as server,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.get(f"http://127.0.0.1:{server.port}/stats") as answer:
+            assert answer.status == 200
+        server.terminate()
+        assert await server.exit_code() == 0
+
+
+async def test_a_second_signal_ends_it_at_once() -> None:
+    async with server_process(SHUTDOWN_TIMEOUT="3600") as server:
+        stalled = await stalled_client(server.port)
+        server.terminate()
+        await server.wait_for_log("1 clients are told to leave")
+        server.terminate()
+        assert await server.exit_code() == -signal.SIGTERM
+        stalled.close()
+
+
+async def refused_start(**settings: str) -> str:
+    """The one line that a start which fails leaves."""
+    server: ServerProcess = await spawn(**settings)
+    assert await server.exit_code() == 1
+    (line,) = "".join(server.log).splitlines()
+    return line
+
+
+async def test_a_bad_setting_stops_the_start_with_one_line() -> None:
+    assert await refused_start(PORT="http") == (
+        "PORT='http' is not valid: a whole number from 0 to 65535 is allowed"
+    )
+
+
+async def test_an_address_that_is_taken_stops_the_start_with_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = await refused_start(PORT=port)
+    assert line.startswith(f"HOST=127.0.0.1 PORT={port}: cannot listen: Address already in use")
+
+
+async def test_a_host_that_is_unknown_stops_the_start_with_one_line() -> None:
+    line = await refused_start(HOST="no.such.host.invalid")
+    assert line.startswith("HOST=no.such.host.invalid PORT=0: cannot listen: ")
+
+
+async def test_redis_addr_is_said_to_be_unused() -> None:
+    server = await spawn(REDIS_ADDR="redis:6379")
+    await server.wait_for_log("WARNING server: REDIS_ADDR=redis:6379 is not used")
+    await server.wait_for_log("listening on")
+    server.terminate()
+    assert await server.exit_code() == 0
+
+
+async def test_the_keepalive_runs_by_itself() -> None:
+    async with server_process(PING_INTERVAL="0.1", IDLE_TIMEOUT="0.2") as server:
+        silent = await RawClient.connect(server.port)
+        assert await silent.frame() == (9, b"")
+        assert await silent.frame() is None
+        silent.close()
+        server.terminate()
+        assert await server.exit_code() == 0
+
+
+async def test_the_arguments_for_aiohttp_are_all_understood(server: Running) -> None:
+    """One misspelt argument would make aiohttp drop them all, with a warning per connection."""
+    assert server.runner.server is not None
+    handler = server.runner.server()
+    assert isinstance(handler, RequestHandler)
+    assert handler.keepalive_timeout == product.HTTP_KEEPALIVE
+    assert handler.access_logger is None
+
+
+async def test_the_send_buffer_is_bounded_for_every_client() -> None:
+    """A kernel buffer that grows by itself would hide megabytes from the outbox bounds."""
+    (listener,) = product.listen(Settings(host="127.0.0.1", port=0))
+    with listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            size = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            assert size == 2 * product.SEND_BUFFER  # Linux doubles it for its own needs
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_the_ipv6_any_address_takes_ipv4_too() -> None:
+    (listener,) = product.listen(Settings(host="::", port=0))
+    port = listener.getsockname()[1]
+    with listener:
+        for address in ("127.0.0.1", "::1"):
+            with socket.create_connection((address, port)):
+                pass
