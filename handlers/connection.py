@@ -29,7 +29,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
-        # At (0, 0) the transport says so at once when the kernel does not take all, and when it has.
+        # At (0, 0) the transport says at once when the kernel does not take all, and when it has.
         transport.set_write_buffer_limits(high=0, low=0)
         self._client = self._hub.join(transport, self._name)
 

@@ -71,15 +71,16 @@ class Fanout:
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         congested: list[Client] = []
         for client in topic.subscribers:
-            if client.state is not FLOWING:
+            if client.state is FLOWING:
+                if client.pending:
+                    client.pending.append(data)
+                elif direct:
+                    client.transport.write(data)
+                else:
+                    self._clients.append(client)
+                    client.pending.append(data)
+            elif client.state is State.CONGESTED:
                 congested.append(client)
-            elif client.pending:
-                client.pending.append(data)
-            elif direct:
-                client.transport.write(data)
-            else:
-                self._clients.append(client)
-                client.pending.append(data)
         if congested:
             self._queue(congested, [(frame, topic) for frame in frames])
 

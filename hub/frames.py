@@ -84,7 +84,7 @@ class FrameReader:
     __slots__ = ("_buffer", "_fragments", "_limit", "_needed", "_opcode", "_unmask", "broken")
 
     def __init__(self, limit: int, unmask: Callable[[bytes, bytearray], None]) -> None:
-        """`limit`: bytes of the largest message that passes. `unmask(mask, data)` works in place."""
+        """`limit`: bytes of the largest message. `unmask(mask, data)` works in place."""
         self._limit = limit
         self._unmask = unmask
         self._buffer: bytearray | None = None  # None while no frame is unfinished

@@ -212,7 +212,7 @@ class Hub:
 
     def _close(self, client: Client, last: bytes, ending: Ending) -> None:
         """End an open client after all that it has been sent, in the order of things."""
-        for topic in client.topics:
+        for topic in tuple(client.topics):
             self.fanout.settle(topic)
         self._part(client)
         if client.open:  # the settling may have overrun its bounds

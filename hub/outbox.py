@@ -100,9 +100,3 @@ class Outbox:
 
     def _tell(self, topic: Topic) -> bytes:
         return self._bounds.gap(topic, self._dropped.pop(topic))
-
-    def clear(self) -> None:
-        """Drop all that waits, told or not: the connection ends."""
-        self._entries.clear()
-        self._dropped.clear()
-        self._size = 0

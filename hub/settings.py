@@ -15,7 +15,7 @@ _STRATEGIES: Final = ("disconnect", "drop_oldest")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an operator may choose. Sizes are in bytes and times in seconds, unless named otherwise."""
+    """What an operator may choose. Where nothing is said, sizes are in bytes, times in seconds."""
 
     host: str = "0.0.0.0"
     port: int = 8080  # 0 takes a free one, named in the log

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class Topic:
-    """State: the subscribers, those whose subscribe the broker has yet to confirm, and the batch."""
+    """State: the subscribers, those that the broker has yet to confirm, and the tick's batch."""
 
     __slots__ = ("batch", "name", "subscribers", "waiting")
 

@@ -10,7 +10,7 @@ import pytest
 from hub.commands import Commands
 from hub.settings import Settings
 from tests.support.frame_vectors import FRAMES, wire
-from tests.support.frames import CLOSE, PING, PONG, TEXT, client_frame
+from tests.support.frames import CLOSE, PONG, TEXT, client_frame
 from tests.support.raw import HANDSHAKE, RawClient, raw_client, until
 from tests.support.server import Running, running
 

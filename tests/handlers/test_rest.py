@@ -153,7 +153,7 @@ async def test_a_fault_of_the_server_is_a_500_and_logged(
         assert answer.status == 500
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
         assert await answer.json() == {"error": "Internal server error"}
-    assert ["GET /topics failed"] == [record.getMessage() for record in caplog.records]
+    assert [record.getMessage() for record in caplog.records] == ["GET /topics failed"]
 
 
 async def test_a_completion_that_comes_after_its_request_was_cancelled_is_nobody_s() -> None:

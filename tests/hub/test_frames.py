@@ -1,5 +1,6 @@
 """The bytes of RFC 6455, without a socket."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_any_frames_cut_anywhere_come_out_whole(
 ) -> None:
     data = b"".join(client_frame(opcode, payload) for opcode, payload in payloads)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    chunks = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    chunks = [data[start:end] for start, end in pairwise(edges)]
     messages, reader = read(chunks)
     assert messages == payloads
     assert reader.broken is None

@@ -44,10 +44,10 @@ def test_every_client_is_visited_once_in_a_round_whatever_their_number() -> None
     assert [peer.frames() for peer in peers] == [[(PING, b"")]] * len(peers)
 
 
-def test_who_has_left_is_not_visited() -> None:
+def test_who_has_left_within_the_round_is_not_visited() -> None:
     node = Node()
-    peer = node.connect()
-    node.keepalive.sweep(0.0)
+    _, peer = node.connect(), node.connect()
+    node.keepalive.sweep(0.0)  # the first of the two
     node.hub.leave(peer.client)
     node.visit_all(100.0)
     node.visit_all(200.0)

@@ -240,6 +240,37 @@ def test_the_shutdown_lets_a_congested_client_have_its_queue_first() -> None:
     assert slow.transport.ended == ""  # the shutdown has its own bound
 
 
+def test_a_client_whose_last_events_overrun_its_bounds_hears_that_instead() -> None:
+    node = Node(Settings(max_queue_size=2))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0)
+    for number in range(1, 4):
+        node.publish("t", number)  # in the batch, to be settled before the Close
+    node.hub.drain(lambda: None)
+    assert read_all(slow) == [0, *SLOW]
+
+
+def test_a_congested_client_for_which_nothing_waits_hears_of_the_shutdown_too() -> None:
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0)
+    node.hub.drain(lambda: None)
+    assert read_all(slow)[0] == 0
+    assert slow.client.state.value == "closing"
+
+
+def test_nothing_is_queued_for_a_client_that_was_just_cut() -> None:
+    node = Node()
+    stalled = node.subscribed("t", room=10)
+    publish(node, "t", 0)
+    node.visit_all(0.0)
+    node.visit_all(10.0)
+    assert stalled.transport.ended == "abort"
+    publish(node, "t", *range(500))  # before its loss is known; a write would fail the test
+    node.hub.leave(stalled.client)
+    assert node.hub.topics() == {}
+
+
 def test_a_congested_client_that_closes_gets_its_queue_and_then_its_answer() -> None:
     node = Node()
     slow = node.subscribed("t", room=10)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -155,8 +155,8 @@ async def raw_client(port: int, **options: Any) -> AsyncIterator[RawClient]:
         client.close()
 
 
-async def until(condition: Any) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until `condition()` holds; ten seconds at most."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  there is no event for what a loop will have done
             await asyncio.sleep(0)

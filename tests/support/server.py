@@ -1,4 +1,4 @@
-"""A real server in this process, on a free port. Its keepalive stands still until a test turns it."""
+"""A real server in this process, on a free port, whose keepalive waits for a test to turn it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

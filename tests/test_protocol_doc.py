@@ -1,0 +1,474 @@
+"""docs/protocol.md, held to the code: codes against hub/errors.py, examples, and what it promises.
+
+Every row of its tables of broken input and of REST is tried on a real server; a row that nobody
+tries, or a trial without a row, fails.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import ClientSession
+
+from hub import inbound, outbound
+from hub.errors import CLOSES, ErrorCode, Refusal
+from hub.settings import Settings
+from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, mask
+from tests.support.raw import RawClient, raw_client
+from tests.support.server import Running, running
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = (ROOT / "docs/protocol.md").read_text()
+SOURCE = "".join(file.read_text() for file in sorted((ROOT / "hub").glob("*.py")))
+LIMIT = Settings().max_message_bytes
+LONGEST_TOPIC = Settings().max_topic_bytes
+
+
+def table(section: str) -> list[list[str]]:
+    """The rows of the table under a heading, without its head."""
+    _, _, body = DOCUMENT.partition(f"\n## {section}\n")
+    rows = re.findall(r"(?m)^\|(.*)\|$", body.partition("\n## ")[0])
+    assert len(rows) > 2, f"no table under {section}"
+    return [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
+
+
+# --- Codes ----------------------------------------------------------------------------------------
+
+
+def test_the_error_table_has_every_code_and_no_other() -> None:
+    assert [row[0] for row in table("Errors")] == [f"`{code}`" for code in ErrorCode]
+
+
+def test_every_error_says_when_and_what_to_do() -> None:
+    assert [row for row in table("Errors") if not all(row)] == []
+
+
+def test_the_close_table_is_that_of_the_code() -> None:
+    assert [row[:4] for row in table("Close codes")] == [
+        [str(close.code), f"`{close.reason}`", close.fault, "yes" if close.reconnect else "no"]
+        for close in CLOSES
+    ]
+
+
+def test_every_close_says_when() -> None:
+    assert [row for row in table("Close codes") if not all(row)] == []
+
+
+def test_figures_of_settings_are_their_defaults() -> None:
+    figures = re.findall(r"`([A-Z_]+)` \(([\d,]+)(?: s)?()\)", DOCUMENT)
+    figures += re.findall(r"()([\d,]+) bytes of UTF-8 \(`(MAX_TOPIC_BYTES)`\)", DOCUMENT)
+    shown = {key or named: int(figure.replace(",", "")) for key, figure, named in figures}
+    named = set(re.findall(r"`([A-Z_]{3,})`", DOCUMENT))
+    assert shown == {
+        key: value
+        for key in named
+        if type(value := getattr(Settings(), key.lower(), None)) in (int, float)
+    }
+
+
+def test_figures_of_constants_are_right() -> None:
+    levels = re.findall(r"(\d+) levels", DOCUMENT)
+    assert levels
+    assert {int(level) for level in levels} == {inbound.MAX_NESTING}
+    assert f"non-empty string of at most {inbound.MAX_CLIENT_ID_BYTES} bytes." in DOCUMENT
+
+
+# --- Examples -------------------------------------------------------------------------------------
+
+EXAMPLES = [
+    json.loads(example)
+    for example in re.findall(r"(?ms)^ *```json\n(.*?)^ *```$", DOCUMENT)  # one object each
+]
+CLIENT_TYPES = {
+    "subscribe": inbound.Subscribe,
+    "unsubscribe": inbound.Unsubscribe,
+    "publish": inbound.Publish,
+    "ping": inbound.Ping,
+}
+FROM_CLIENTS = [example for example in EXAMPLES if example["type"] in CLIENT_TYPES]
+FROM_THE_SERVER = [example for example in EXAMPLES if example["type"] not in CLIENT_TYPES]
+
+
+def name(example: dict[str, Any]) -> str:
+    return str(example["type"])
+
+
+def test_there_is_an_example_of_every_message() -> None:
+    assert {name(example) for example in FROM_CLIENTS} == set(CLIENT_TYPES)
+    assert {name(example) for example in FROM_THE_SERVER} == {
+        "ack",
+        "event",
+        "error",
+        "pong",
+        "info",
+    }
+    assert len(EXAMPLES) == DOCUMENT.count("```") / 2, "a block is no example"
+
+
+@pytest.mark.parametrize("example", FROM_CLIENTS, ids=name)
+def test_an_example_of_a_client_is_understood(example: dict[str, Any]) -> None:
+    command = inbound.decode(json.dumps(example).encode(), LONGEST_TOPIC)
+    assert type(command) is CLIENT_TYPES[example["type"]]
+
+
+@pytest.mark.parametrize("example", FROM_THE_SERVER, ids=name)
+def test_an_example_of_the_server_is_what_it_sends(example: dict[str, Any]) -> None:
+    request_id, topic, ts = (example.get(key, "") for key in ("request_id", "topic", "ts"))
+    message = example.get("message", {})
+    if example["type"] == "ack":
+        sent = outbound.encode_ack(request_id, topic, ts)
+    elif example["type"] == "event":
+        sent = outbound.encode_event(topic, message["id"], message["payload"], ts)
+    elif example["type"] == "error":
+        error = example["error"]
+        refusal = Refusal(ErrorCode(error["code"]), error["message"], request_id)
+        sent = outbound.encode_error(refusal, ts)
+    elif example["type"] == "pong":
+        sent = outbound.encode_pong(request_id, ts)
+    else:
+        sent = outbound.encode_info(topic or None, message["id"], message["payload"], ts)
+    # As text: the order of keys counts, and a key with nothing to say is absent.
+    assert json.dumps(json.loads(sent)) == json.dumps(example)
+
+
+@pytest.mark.parametrize("example", FROM_THE_SERVER, ids=name)
+def test_a_sentence_of_an_example_is_one_that_the_server_says(example: dict[str, Any]) -> None:
+    sentence = example.get("error", example.get("message", {}))
+    text = sentence.get("message") or sentence.get("payload", "")
+    if isinstance(text, str):
+        assert text.replace("news", "{topic}" if "'news'" in text else "news") in SOURCE
+
+
+# --- Broken input ---------------------------------------------------------------------------------
+
+
+def text(data: str | bytes) -> bytes:
+    return client_frame(TEXT, data if isinstance(data, bytes) else data.encode())
+
+
+def publish(payload: str) -> bytes:
+    return text(f'{{"type":"publish","topic":"t","payload":{payload}}}')
+
+
+def close(code: int, reason: bytes = b"") -> bytes:
+    return client_frame(CLOSE, code.to_bytes(2, "big") + reason)
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+def padded(size: int) -> bytes:
+    return b'{"type":"ping"' + b" " * (size - 15) + b"}"
+
+
+FIRST_HALF = client_frame(TEXT, b'{"type":', fin=False)
+SECOND_HALF = client_frame(CONTINUATION, b'"ping"}')
+
+# What the first cell of a row says, as bytes; each is tried on a connection of its own.
+ARRIVALS = {
+    "text that is not JSON, is empty, or starts with a byte order mark": [
+        text("hello"),
+        text(""),
+        text(b'\xef\xbb\xbf{"type":"ping"}'),
+    ],
+    "`NaN`, `Infinity`, or a number that no double can hold": [
+        publish("NaN"),
+        publish("Infinity"),
+        publish("-Infinity"),
+        publish("1e400"),
+        publish("9" * 400),
+    ],
+    'an escaped lone surrogate (`"\\ud800"`)': [publish('"\\ud800"'), publish('"\\udc00!"')],
+    "JSON that is no object": [text("[]"), text("1"), text('"ping"'), text("null")],
+    "a `request_id` that is no string": [
+        text('{"type":"ping","request_id":1}'),
+        text('{"type":"ping","request_id":null}'),
+    ],
+    "a `message` that is null or no object": [
+        text('{"type":"publish","topic":"t","payload":1,"message":null}'),
+        text('{"type":"publish","topic":"t","message":"hello"}'),
+    ],
+    "a payload nested over 250 levels": [publish(nested(251)), publish(nested(20_000))],
+    "a binary message": [client_frame(BINARY, b'{"type":"ping"}'), client_frame(BINARY)],
+    "a `type` that is missing, unknown or no string": [
+        text("{}"),
+        text('{"type":"PING"}'),
+        text('{"type":["ping"]}'),
+    ],
+    "a `topic` that is no string": [
+        text('{"type":"subscribe","topic":1}'),
+        text('{"type":"publish","topic":{},"payload":1}'),
+    ],
+    "a `client_id` that is no string": [text('{"type":"subscribe","topic":"t","client_id":1}')],
+    "a payload nested 250 levels": [publish(nested(250))],
+    "an integer beyond 64 bits": [publish(str(2**64)), publish(str(-(2**63) - 1))],
+    "an unknown key, or a key that comes twice": [
+        text('{"type":"ping","colour":"red"}'),
+        text('{"type":"pong","type":"ping"}'),
+    ],
+    "a message of exactly `MAX_MESSAGE_BYTES` (65,536)": [text(padded(LIMIT))],
+    "a fragmented message, control frames between its fragments": [
+        FIRST_HALF + SECOND_HALF,
+        FIRST_HALF + client_frame(PONG, b"here") + SECOND_HALF,
+    ],
+    "a message over `MAX_MESSAGE_BYTES`": [
+        text(padded(LIMIT + 1)),
+        client_frame(TEXT, b" " * LIMIT, fin=False) + client_frame(CONTINUATION, b" "),
+    ],
+    "a text message that is not UTF-8": [text(b'{"type":"ping\xff"}'), text(b"\xed\xa0\x80")],
+    "an unmasked frame": [client_frame(TEXT, b'{"type":"ping"}', masked=False)],
+    "a reserved bit, or a reserved opcode": [
+        *(client_frame(TEXT, b'{"type":"ping"}', rsv=bit) for bit in (1, 2, 4)),
+        client_frame(3),
+        client_frame(15),
+    ],
+    "a fragment of no message, or a new message inside another": [
+        SECOND_HALF,
+        FIRST_HALF + text('{"type":"ping"}'),
+    ],
+    "a control frame in fragments, or of over 125 bytes": [
+        client_frame(PING, fin=False),
+        client_frame(PING, b" " * 126),
+    ],
+    "a Close with a code": [close(1000), close(1001, b"bye"), close(3000), close(4999)],
+    "a Close without a code": [client_frame(CLOSE)],
+    "a Close with a code that must not be sent, half a code, or a reason that is not UTF-8": [
+        *map(close, (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)),
+        client_frame(CLOSE, b"\x03"),
+        close(1000, b"\xff"),
+    ],
+    "the end of your sending side, without a Close": [b""],
+}
+
+
+@pytest_asyncio.fixture
+async def client(server: Running) -> AsyncIterator[RawClient]:
+    """A connection with a name, subscribed to `t`."""
+    async with raw_client(server.port) as raw:
+        await raw.subscribe("t")
+        yield raw
+
+
+async def expect_alive(client: RawClient) -> None:
+    await client.say({"type": "ping", "request_id": "alive"})
+    while (heard := await client.hear())["type"] != "pong":
+        assert heard["type"] == "event"
+    assert heard["request_id"] == "alive"
+
+
+async def expect(client: RawClient, reaction: str, sent: bytes) -> None:
+    """That the client hears what the second cell of a row says."""
+    heard = await client.hear()
+    if reaction == "end of the connection":
+        assert heard is None
+    elif reaction == "accepted":
+        assert heard["type"] in ("ack", "event", "pong")
+        await expect_alive(client)
+    elif reaction.startswith("`"):
+        assert heard["error"]["code"] == reaction.strip("`")
+        assert "request_id" not in heard
+        await expect_alive(client)
+    else:
+        code = 0  # of an empty Close
+        if reaction == "Close with that code":
+            code = int.from_bytes(mask(sent[6:8]))
+        elif reaction != "Close without a code":
+            code = int(reaction.removeprefix("Close "))
+        assert heard[:2] == ("close", code)
+        assert await client.hear() is None
+
+
+def test_every_row_of_broken_input_is_tried() -> None:
+    assert [row[0] for row in table("Broken input")] == list(ARRIVALS)
+
+
+@pytest.mark.parametrize(
+    ("arrival", "reaction"),
+    [
+        pytest.param(arrival, row[1], id=f"{row[0]}-{place}")
+        for row in table("Broken input")
+        for place, arrival in enumerate(ARRIVALS.get(row[0], []))
+    ],
+)
+async def test_broken_input_has_the_reaction_of_the_table(
+    client: RawClient, arrival: bytes, reaction: str
+) -> None:
+    await client.send(arrival)
+    if not arrival:
+        client.half_close()
+    await expect(client, reaction, arrival)
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrives"),
+    [
+        (str(2**64 - 1), 2**64 - 1),
+        (str(-(2**63)), -(2**63)),
+        (str(2**64), 2.0**64),
+        (str(10**30), 1e30),
+    ],
+)
+async def test_integers_arrive_as_the_document_says(
+    client: RawClient, sent: str, arrives: float
+) -> None:
+    await client.send(publish(sent))
+    heard = [await client.hear(), await client.hear()]
+    (event,) = (message for message in heard if message["type"] == "event")
+    assert event["message"]["payload"] == arrives
+    assert type(event["message"]["payload"]) is type(arrives)
+
+
+async def test_what_came_before_the_close_is_handled_and_nothing_after(client: RawClient) -> None:
+    ping = text('{"type":"ping"}')
+    await client.send(ping + client_frame(3) + ping)
+    heard = await client.rest()
+    assert [message["type"] for message in heard[:-1]] == ["pong"]
+    assert heard[-1][:2] == ("close", 1002)
+
+
+# --- REST -----------------------------------------------------------------------------------------
+
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+OUTSIDER = {"Origin": "https://elsewhere.example"}
+Request = tuple[str, str, dict[str, Any]]  # method, path, what else aiohttp's client is given
+
+
+def post(path: str, body: str | bytes) -> Request:
+    return ("POST", path, {"data": body})
+
+
+def upgrade(path: str = "/ws", **headers: str) -> Request:
+    changed = {key.replace("_", "-"): value for key, value in headers.items()}
+    return ("GET", path, {"headers": UPGRADE | changed})
+
+
+# Requests for every row, in a server where somebody is subscribed to "news" and "made" exists.
+REQUESTS: dict[tuple[str, int], list[Request]] = {
+    ("POST /publish", 200): [
+        post("/publish", '{"topic":"news","payload":null}'),
+        post("/publish", '{"topic":"news","message":"a synonym","colour":"red"}'),
+    ],
+    ("POST /publish", 400): [
+        post("/publish", ""),
+        post("/publish", "[]"),
+        post("/publish", '{"payload":1}'),
+        post("/publish", '{"topic":1,"payload":1}'),
+        post("/publish", '{"topic":"news"}'),
+        post("/publish", f'{{"topic":"news","payload":{nested(251)}}}'),
+    ],
+    ("POST /publish", 404): [post("/publish", '{"topic":"nowhere","payload":1}')],
+    ("GET /stats", 200): [("GET", "/stats", {})],
+    ("GET /topics", 200): [("GET", "/topics", {})],
+    ("POST /topics", 201): [post("/topics", '{"name":"fresh"}')],
+    ("POST /topics", 400): [post("/topics", "{"), post("/topics", '{"name":""}')],
+    ("POST /topics", 409): [
+        post("/topics", '{"name":"news"}'),
+        post("/topics", '{"name":"made"}'),
+    ],
+    ("DELETE /topics/{name}", 200): [("DELETE", "/topics/made", {})],
+    ("DELETE /topics/{name}", 400): [("DELETE", "/topics/%ff", {})],
+    ("DELETE /topics/{name}", 404): [("DELETE", "/topics/nowhere", {})],
+    ("GET /health", 200): [("GET", "/health", {})],
+    ("GET /", 200): [("GET", "/", {})],
+    ("GET /ws", 101): [upgrade()],
+    ("GET /ws", 400): [
+        upgrade(Sec_WebSocket_Key="short"),
+        upgrade("/ws?client_id=" + "x" * (inbound.MAX_CLIENT_ID_BYTES + 1)),
+    ],
+    ("GET /ws", 403): [upgrade(**OUTSIDER)],
+    ("GET /ws", 426): [("GET", "/ws", {}), upgrade(Sec_WebSocket_Version="12")],
+    ("any", 404): [("GET", "/nowhere", {}), ("DELETE", "/topics/", {})],
+    ("any", 405): [("PUT", "/topics", {}), ("POST", "/ws", {})],
+    ("any", 413): [post("/publish", b" " * (LIMIT + 1)), post("/topics", b" " * (LIMIT + 1))],
+    ("any", 503): [("GET", "/stats", {}), ("GET", "/nowhere", {}), upgrade()],
+}
+# No request makes the server fail on purpose.
+NOT_TRIED = {("any", 500)}
+
+
+def rest_rows() -> list[tuple[str, int, str]]:
+    """Call, status and answer of each row; an empty first cell stands for the one above."""
+    rows = []
+    call = ""
+    for first, status, answer in table("REST"):
+        call = first.strip("`") or call
+        rows.append((call, int(status), answer))
+    return rows
+
+
+def test_every_row_of_rest_is_tried() -> None:
+    tried = [(call, status) for call, status, _ in rest_rows()]
+    assert len(tried) == len(set(tried))
+    assert set(tried) == set(REQUESTS) | NOT_TRIED
+
+
+@pytest_asyncio.fixture
+async def populated() -> AsyncIterator[Running]:
+    """A server that is not for outsiders, with a subscriber of "news" and the topic "made"."""
+    settings = Settings(allowed_origins=frozenset({"https://app.example"}))
+    async with (
+        running(settings) as server,
+        raw_client(server.port) as subscriber,
+        ClientSession(server.url) as session,
+    ):
+        await subscriber.subscribe("news")
+        async with session.post("/topics", json={"name": "made"}) as made:
+            assert made.status == 201
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "answer"),
+    [
+        pytest.param(request, status, answer, id=f"{call} {status} {place}")
+        for call, status, answer in rest_rows()
+        for place, request in enumerate(REQUESTS.get((call, status), []))
+    ],
+)
+async def test_a_call_has_the_status_and_answer_of_the_table(
+    populated: Running, request_: Request, status: int, answer: str
+) -> None:
+    method, path, more = request_
+    if status == 503:
+        populated.hub.drain(lambda: None)
+    async with (
+        ClientSession(populated.url) as session,
+        session.request(method, path, **more) as response,
+    ):
+        assert response.status == status
+        if status >= 400:
+            assert list(await response.json()) == ["error"]
+        elif answer.startswith("`{"):
+            example = json.loads(answer[1 : answer.index("}`") + 1])
+            body = await response.json()
+            assert list(body) == list(example)
+            assert list(map(type, body.values())) == list(map(type, example.values()))
+        promised = re.search(r"`(Allow|Retry-After)`", answer)
+        assert promised is None or promised[1] in response.headers
+
+
+async def test_cors_is_for_allowed_origins(populated: Running) -> None:
+    friend = {"Origin": "https://app.example"}
+    preflight = {"Access-Control-Request-Method": "POST"}
+    allowed = "Access-Control-Allow-Origin"
+    async with ClientSession(populated.url) as session:
+        for method, path, headers in (
+            ("GET", "/stats", friend),
+            ("GET", "/nowhere", friend),
+            ("OPTIONS", "/publish", friend | preflight),
+        ):
+            async with session.request(method, path, headers=headers) as response:
+                assert response.headers[allowed] == friend["Origin"]
+        async with session.get("/stats", headers=OUTSIDER) as response:
+            assert response.status == 200
+            assert allowed not in response.headers

@@ -1,0 +1,380 @@
+"""The README, taken at its word: every command is run as pasted, every table is held to the code.
+
+The tour is walked from top to bottom against a real server. What a block is follows from its tag:
+`sh` is pasted into a shell, `json` is typed into the WebSocket client that the shell started, and
+`text` is what then appears. Nothing else may stand in a fence, so no command escapes.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from aiohttp import web
+
+from handlers.routes import ROUTES
+from hub import inbound, outbound
+from hub.errors import ErrorCode, Refusal, SettingError
+from hub.settings import Settings, read_settings
+from tests.support.process import server_process
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md")
+SHOWN_AT = "localhost:8080"  # where the README's server is; the test's own is put in its place
+
+# Commands that are not run, and why; that make has the target is checked below.
+NOT_RUN = {
+    "make run": "serves until it is stopped: the tour's server takes its place",
+    "make test": "is what runs this test",
+    "docker compose up": "needs an engine: tests/test_setup.py checks the image and compose",
+}
+
+PATIENCE = 20  # seconds for anything to appear, then it is a failure
+
+
+class Block(NamedTuple):
+    """A fenced block: its tag, its lines, and the line of the document that opens it."""
+
+    tag: str
+    lines: list[str]
+    place: int
+
+
+def blocks(text: str) -> list[Block]:
+    """Every fenced block of a document, in order."""
+    found: list[Block] = []
+    is_open = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if fence := re.fullmatch(r"\s*```(.*)", line):
+            if not is_open:
+                found.append(Block(fence[1], [], number))
+            is_open = not is_open
+        elif is_open:
+            found[-1].lines.append(line)
+    assert not is_open, f"the block of line {found[-1].place} does not end"
+    return found
+
+
+def prose(text: str) -> str:
+    """The document without its fenced blocks."""
+    return re.sub(r"(?ms)^\s*```.*?^\s*```$", "", text)
+
+
+def table(section: str, text: str = README) -> list[list[str]]:
+    """The rows of the first table under a heading, without its head."""
+    _, _, body = text.partition(f"\n## {section}\n")
+    rows = re.findall(r"(?m)^\|(.*)\|$", body.partition("\n## ")[0])
+    assert len(rows) > 2, f"no table under {section}"
+    return [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
+
+
+def code(cell: str) -> list[str]:
+    """The spans of code in a cell or paragraph."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# --- Commands -------------------------------------------------------------------------------------
+
+
+class Tour:
+    """Somebody who pastes block after block into terminals, and compares what appears."""
+
+    def __init__(self, port: int) -> None:
+        self._here = f"127.0.0.1:{port}"
+        self._said: list[str] = []  # by the last block's commands, not yet seen in the document
+        self._client: Process | None = None  # the WebSocket client, once it is started
+        # No proxy, no index and no news from pip: a tour of this machine only.
+        self._environ = os.environ | {
+            "NO_PROXY": "*",
+            "PIP_NO_INDEX": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_ROOT_USER_ACTION": "ignore",
+        }
+
+    async def __aenter__(self) -> "Tour":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the terminal, whatever is in it."""
+        if self._client is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._client.kill()
+            await self._client.communicate()
+
+    async def take(self, block: Block) -> None:
+        """Do what a reader does with a block."""
+        if block.tag == "sh":
+            assert self._said == [], "the document does not show what the last commands say"
+            for command in block.lines:
+                if command not in NOT_RUN:
+                    await self._run(command)
+        elif block.tag == "json":
+            for line in block.lines:
+                self._type(line)
+        else:
+            await self._compare(block)
+
+    async def _run(self, command: str) -> None:
+        bin_here = shlex.quote(str(Path(sys.executable).parent)) + "/"
+        is_client = "-m websockets" in command
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", command.replace(SHOWN_AT, self._here).replace(".venv/bin/", bin_here)),
+            cwd=ROOT,
+            env=self._environ,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if is_client:
+            self._client = process
+            assert process.stdout is not None
+            async with asyncio.timeout(PATIENCE):
+                greeting = (await process.stdout.readline()).decode()
+            assert greeting.startswith("Connected to"), greeting
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        self._said += said.decode().splitlines()
+
+    def _type(self, line: str) -> None:
+        assert self._client is not None, "nothing is there to type into"
+        assert self._client.stdin is not None
+        self._client.stdin.write(line.encode() + b"\n")
+
+    async def _compare(self, block: Block) -> None:
+        shown = [masked(line) for line in block.lines]
+        if shown[0].startswith("< "):
+            heard = [masked(await self._hear()) for _ in shown]
+            # A publisher's event may come before or after its ack; all else is in order.
+            assert answers(heard) == answers(shown)
+            assert [line for line in heard if line not in answers(heard)] == [
+                line for line in shown if line not in answers(shown)
+            ]
+        else:
+            assert [masked(line) for line in self._said] == shown
+            self._said = []
+
+    async def _hear(self) -> str:
+        """The next line that the WebSocket client shows; its lines are wrapped in cursor moves."""
+        assert self._client is not None
+        assert self._client.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            while line := (await self._client.stdout.readline()).decode():
+                if arrived := re.search(r"\x1b\[L(< .*)\n", line):
+                    return arrived[1]
+        return "the client has ended"
+
+    async def leave(self) -> None:
+        """Press Ctrl-D; nothing may have appeared that the document does not show."""
+        assert self._said == []
+        assert self._client is not None
+        assert self._client.stdin is not None
+        self._client.stdin.close()
+        assert await self._hear() == "the client has ended"
+        assert await self._client.wait() == 0
+
+
+def masked(line: str) -> str:
+    """A line without what differs from run to run; what has another form stays."""
+    line = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", line)
+    return re.sub(r"\d{19}-[0-9a-f]{6}", "ID", line)
+
+
+def answers(lines: list[str]) -> list[str]:
+    return [line for line in lines if re.match(r'< \{"type":"(ack|error|pong)"', line)]
+
+
+async def test_the_tour_works_as_pasted() -> None:
+    async with server_process() as server, Tour(server.port) as tour:
+        for block in blocks(README):
+            try:
+                await tour.take(block)
+            except (AssertionError, TimeoutError) as error:
+                raise AssertionError(f"README.md, block of line {block.place}: {error}") from error
+        await tour.leave()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_block_escapes(document: str) -> None:
+    text = (ROOT / document).read_text()
+    tags = {"sh", "json", "text"}
+    assert [block for block in blocks(text) if block.tag not in tags or not block.lines] == []
+    assert re.search(r"(?m)^(\t| {4,})\S", prose(text)) is None, "an indented block has no tag"
+    assert not [
+        line
+        for block in blocks(text)
+        for line in block.lines
+        if block.tag == "sh" and line.endswith("\\")
+    ], "each line of a shell block is one command"
+    if document not in ("README.md", "CONTRIBUTING.md"):
+        assert not [block for block in blocks(text) if block.tag == "sh"], "nobody runs them"
+
+
+def inline_commands(document: str) -> Iterator[str]:
+    """Commands in running text, with nothing of an environment before them."""
+    for span in code(prose((ROOT / document).read_text())):
+        command = re.sub(r"^([A-Z_]+=\S+ )+", "", span)
+        if re.match(r"(make|curl|docker|git|pip|python3?|pytest|\S+/bin/\S+) \S", command):
+            yield command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_in_running_text_are_checked_too(document: str) -> None:
+    for command in inline_commands(document):
+        assert command in NOT_RUN or has_target(command), command
+
+
+def test_what_contributing_pastes_are_make_targets() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    commands = [line for block in blocks(text) if block.tag == "sh" for line in block.lines]
+    assert commands
+    for command in commands:
+        assert has_target(command), command
+
+
+def test_what_is_not_run_is_there() -> None:
+    pasted = {line for block in blocks(README) if block.tag == "sh" for line in block.lines}
+    assert set(NOT_RUN) <= pasted, "NOT_RUN names a command that the README has no more"
+    assert has_target("make run")
+    assert has_target("make test")
+    assert (ROOT / "docker-compose.yml").is_file()
+
+
+def has_target(command: str) -> bool:
+    """Whether make knows what a `make …` command asks for; nothing is done."""
+    name, *arguments = shlex.split(command)
+    if name != "make":
+        return False
+    result = subprocess.run(
+        ["make", "-n", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},  # not as a child of the make that may run these tests
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return result.returncode == 0
+
+
+# --- Tables ---------------------------------------------------------------------------------------
+
+
+class Recording(dict[str, str]):
+    """An environment that writes down which keys it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: str = "") -> str:  # type: ignore[override]
+        self.asked.add(key)
+        return default
+
+
+def test_every_setting_is_in_the_table_and_no_other() -> None:
+    environ = Recording()
+    read_settings(environ)
+    listed = [code(row[0])[0] for row in table("Settings")]
+    assert sorted(listed) == sorted(environ.asked)
+
+
+@pytest.mark.parametrize("row", table("Settings"), ids=lambda row: row[0].strip("`"))
+def test_a_setting_has_the_default_of_the_table(row: list[str]) -> None:
+    key, default = code(row[0])[0], "".join(code(row[1]))
+    assert read_settings({key: default}) == Settings()
+    assert default or getattr(Settings(), key.lower()) == ""
+
+
+@pytest.mark.parametrize("key", ["BACKPRESSURE", "LOG_LEVEL"])
+def test_the_choices_of_the_table_are_all_there_are(key: str) -> None:
+    (row,) = (row for row in table("Settings") if row[0] == f"`{key}`")
+    with pytest.raises(SettingError) as caught:
+        read_settings({key: "anything else"})
+    allowed = re.search(r"one of (.*) is allowed", str(caught.value))
+    assert allowed is not None
+    assert set(code(row[1]) + code(row[2])) == set(allowed[1].split(", "))
+
+
+def test_the_table_of_calls_has_every_route_and_no_other() -> None:
+    routes = {
+        f"{route.method} {re.sub(r':[^}]*', '', route.path)}"
+        for route in ROUTES
+        if isinstance(route, web.RouteDef)
+    }
+    assert len(routes) == len(ROUTES)
+    rows = table("REST")
+    assert {code(row[0])[0] for row in rows} == routes
+    assert len(rows) == len(routes)
+
+
+def test_the_messages_of_the_protocol_table_are_understood() -> None:
+    kinds = set()
+    for row in table("Protocol"):
+        command = inbound.decode(code(row[0])[0].encode(), Settings().max_topic_bytes)
+        assert not isinstance(command, Refusal), command
+        kinds.add(type(command))
+    assert kinds == {inbound.Subscribe, inbound.Unsubscribe, inbound.Publish, inbound.Ping}
+
+
+def test_the_readme_names_every_kind_of_message_that_the_server_sends() -> None:
+    sent = (
+        outbound.encode_ack("", "t", ""),
+        outbound.encode_event("t", "", None, ""),
+        outbound.encode_error(Refusal(ErrorCode.INVALID_TOPIC, ""), ""),
+        outbound.encode_pong("", ""),
+        outbound.encode_info(None, "", "", ""),
+    )
+    section = README.partition("\n## Protocol\n")[2].partition("\n## ")[0]
+    kinds = {message.split(b'"')[3].decode() for message in sent}
+    assert kinds <= set(code(section))
+
+
+# --- The rest -------------------------------------------------------------------------------------
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"(?m)^#+ (.*)$", prose(text))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\(([^)]+)\)", prose(text)):
+        path, _, anchor = target.partition("#")
+        if path.startswith("https:"):
+            continue
+        file = ROOT / document if path == "" else (ROOT / document).parent / path
+        assert file.is_file(), f"{document} links to {target}"
+        if anchor:
+            assert anchor in anchors(file.read_text()), f"{document} links to {target}"
+
+
+def test_files_that_contributing_names_are_there() -> None:
+    spans = code(prose((ROOT / "CONTRIBUTING.md").read_text()))
+    paths = [span for span in spans if re.fullmatch(r"[\w./-]*\w(/|/\w+|\.[a-z]+)", span)]
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_changelog_has_the_version_first() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    newest = re.search(r"(?m)^## \[(.*?)\] - (.*)$", (ROOT / "CHANGELOG.md").read_text())
+    assert newest is not None
+    assert newest[1] == version
+    assert re.fullmatch(r"Unreleased|\d{4}-\d\d-\d\d", newest[2])
