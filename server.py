@@ -142,19 +142,18 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> None:
 
 
 def _stop_signal() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets; the next one is the system's to handle."""
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
 
-    def on_signal() -> None:
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            # Not the system's default action: as process 1 of a container it would be ignored.
+            os._exit(128 + number)
         stop.set()
-        for number in signals:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
 
-    for number in signals:
-        loop.add_signal_handler(number, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
     return stop
 
 
