@@ -4,6 +4,7 @@ Run it with `python server.py`; every setting comes from the environment (README
 """
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -12,10 +13,11 @@ import signal
 import socket
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from handlers.answers import errors_as_json
 from handlers.keys import COMMANDS, HUB, SETTINGS, STARTED
@@ -30,16 +32,21 @@ from hub.stamps import Stamps
 
 log = logging.getLogger("server")
 
-BACKLOG: Final = 4096  # connections that may wait to be accepted; a reconnect storm needs many
-SEND_BUFFER: Final = (
-    131_072  # bytes of kernel buffer a client (SO_SNDBUF, which Linux doubles): left
-)
-# to grow by itself it would hide 4 MB of backlog from the outbox bounds
-HTTP_KEEPALIVE: Final = (
-    75.0  # seconds an HTTP connection may idle or trickle its headers; more than
-)
-# proxies keep theirs (nginx: 60), so that none is closed under a request
-HTTP_SHUTDOWN: Final = 2.0  # seconds for REST requests in flight, after the clients have left
+# Connections that may wait to be accepted: a storm of reconnects needs many.
+BACKLOG: Final = 4096
+# Bytes of kernel buffer for a client (SO_SNDBUF, which Linux doubles). Left to grow by itself it
+# would hide 4 MB of backlog from the outbox's bounds.
+SEND_BUFFER: Final = 131_072
+# Seconds that an HTTP connection may idle, or trickle its headers. More than proxies keep theirs
+# (nginx: 60), so that none is closed under a request.
+HTTP_KEEPALIVE: Final = 75.0
+# Seconds for REST requests in flight, after the clients have left.
+HTTP_SHUTDOWN: Final = 1.0
+# Seconds to read on, so that an early answer is read, where a body is not wanted any more.
+HTTP_LINGER: Final = 2.0
+# Seconds beyond WRITE_TIMEOUT after which the kernel gives up a peer that takes nothing: for REST
+# answers that nobody reads; of WebSocket clients the keepalive is rid by then.
+TAKES_NOTHING: Final = 20.0
 
 
 def build_app(settings: Settings) -> web.Application:
@@ -57,26 +64,44 @@ def build_app(settings: Settings) -> web.Application:
 
 
 def listen(settings: Settings) -> list[socket.socket]:
-    """A listening socket for every address of HOST.
+    """A listening socket for every address of HOST that this machine has.
 
     Raises:
-        OSError: an address is taken, not ours or unknown.
+        OSError: an address is taken, or HOST has none here.
+        UnicodeError: HOST is no name of a host.
     """
     found = socket.getaddrinfo(
         settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    sockets = []
+    sockets: list[socket.socket] = []
+    refused: OSError | None = None
     for family, _, _, _, address in found:
-        any_ipv6 = family == socket.AF_INET6 and address[0] == "::"
-        sock = socket.create_server(
-            address[:2],
-            family=family,
-            backlog=BACKLOG,
-            dualstack_ipv6=any_ipv6 and socket.has_dualstack_ipv6(),
-        )
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accept() inherits it
-        sockets.append(sock)
+        try:
+            sockets.append(_listener(family, address, settings.write_timeout + TAKES_NOTHING))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for sock in sockets:
+                    sock.close()
+                raise
+            refused = error  # such as ::1 for localhost, in a container without IPv6
+    if refused is not None and not sockets:
+        raise refused
     return sockets
+
+
+def _listener(family: int, address: Any, user_timeout: float) -> socket.socket:
+    any_ipv6 = family == socket.AF_INET6 and address[0] == "::"
+    sock = socket.create_server(
+        address,
+        family=family,
+        backlog=BACKLOG,
+        dualstack_ipv6=any_ipv6 and socket.has_dualstack_ipv6(),
+    )
+    # What is accepted inherits both.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1_000))
+    return sock
 
 
 async def start(app: web.Application, sockets: list[socket.socket]) -> web.AppRunner:
@@ -86,7 +111,9 @@ async def start(app: web.Application, sockets: list[socket.socket]) -> web.AppRu
         app,
         access_log=None,
         keepalive_timeout=HTTP_KEEPALIVE,
-        tcp_keepalive=False,  # the sweeper and HTTP_KEEPALIVE find dead peers earlier
+        tcp_keepalive=False,  # every wait for a peer has a bound of its own
+        lingering_time=HTTP_LINGER,
+        auto_decompress=False,  # an encoded body is refused, not blown up
         shutdown_timeout=HTTP_SHUTDOWN,
     )
     await runner.setup()
@@ -108,13 +135,13 @@ async def sweep(keepalive: Keepalive) -> None:
 async def drain(hub: Hub, timeout: float) -> None:
     """Let every client go in peace, and cut whoever is left after `timeout` seconds."""
     left = asyncio.Event()
-    log.info("shutting down: %d clients are told to leave", len(hub.clients))
+    log.info("shutting down, clients to leave: %d", len(hub.clients))
     hub.drain(left.set)
     try:
         async with asyncio.timeout(timeout):
             await left.wait()
     except TimeoutError:
-        log.warning("cutting %d clients that did not leave in %g s", len(hub.clients), timeout)
+        log.warning("cutting clients that did not leave in %g s: %d", timeout, len(hub.clients))
         for client in list(hub.clients):
             client.abort()
 
@@ -125,8 +152,8 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> None:
     stop = _stop_signal()
     runner = await start(app, sockets)
     hub = app[HUB]
-    # What exists now lives as long as the process: no collection need look at it again. Collections
-    # are rare from here on, since connections hardly make garbage in cycles (docs/design.md).
+    # What exists now lives as long as the process: no collection need look at it again. They are
+    # rare from here on, for connections that come and go leave hardly any garbage in cycles.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 1_000)
@@ -157,6 +184,14 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
+class _ClientsFaults(logging.Filter):
+    """Keeps malformed HTTP out of the log: it is answered by 400, and is no fault of the server."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)
+
+
 def main() -> None:
     """Read the settings and serve; a setting or address that cannot be used is one line."""
     try:
@@ -166,6 +201,7 @@ def main() -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("aiohttp.server").addFilter(_ClientsFaults())
     if settings.redis_addr:
         log.warning(
             "REDIS_ADDR=%s is not used by this version: it runs as a single server",
@@ -173,8 +209,9 @@ def main() -> None:
         )
     try:
         sockets = listen(settings)
-    except OSError as error:
-        sys.exit(f"HOST={settings.host} PORT={settings.port}: cannot listen: {error.strerror}")
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        sys.exit(f"HOST={settings.host!r} PORT={settings.port}: cannot listen: {why}")
     uvloop.run(serve(settings, sockets))
 
 

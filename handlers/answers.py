@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = "5"  # seconds: another server, or this one anew, should be there by then
 
+BODY_TIMEOUT: Final = 30.0  # seconds for a body, of at most MAX_MESSAGE_BYTES, to arrive
+
 _STATUS: Final = {
     ErrorCode.TOPIC_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorCode.TOPIC_EXISTS: HTTPStatus.CONFLICT,
@@ -48,24 +50,54 @@ async def completion(start: Callable[[Done], object]) -> Accepted | Refusal:
     return await future
 
 
+async def read_body(request: web.Request) -> bytes:
+    """A request's body.
+
+    Raises:
+        HTTPException: it is too large, encoded, broken or slow, or the server has begun to drain.
+        CancelledError: the client has left.
+    """
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if encoding.lower() != "identity":
+        raise web.HTTPUnsupportedMediaType(text=f"Content-Encoding {encoding} is not understood")
+    if (request.content_length or 0) > request.client_max_size:
+        raise web.HTTPRequestEntityTooLarge(request.client_max_size)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="The body did not arrive in time") from None
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest(text="The body is not what its headers say") from None
+    except ConnectionError:
+        raise asyncio.CancelledError from None  # nobody is there to be answered
+    refuse_while_draining(request)
+    return body
+
+
+def refuse_while_draining(request: web.Request) -> None:
+    """Raise 503 where the shutdown has begun."""
+    if request.app[HUB].draining:
+        raise web.HTTPServiceUnavailable(
+            text="Server is shutting down", headers={hdrs.RETRY_AFTER: _RETRY_AFTER}
+        )
+
+
 @web.middleware
 async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Turn whatever a request fails with into `{"error": …}`, and a draining server into 503."""
     try:
-        if request.app[HUB].draining:
-            raise web.HTTPServiceUnavailable(
-                text="Server is shutting down", headers={hdrs.RETRY_AFTER: _RETRY_AFTER}
-            )
+        refuse_while_draining(request)
         return await handler(request)
     except web.HTTPException as error:
         response = answer({"error": _text(request, error)}, error.status)
         for name in (hdrs.ALLOW, hdrs.UPGRADE, hdrs.SEC_WEBSOCKET_VERSION, hdrs.RETRY_AFTER):
             if name in error.headers:
                 response.headers[name] = error.headers[name]
-        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT):
             response.force_close()
         return response
-    except Exception:  # the task's edge: the client learns that it was not his fault
+    except Exception:  # the task's edge: the client learns that it was not its fault
         log.exception("%s %s failed", request.method, request.path)
         return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
 

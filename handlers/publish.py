@@ -4,7 +4,7 @@ from functools import partial
 
 from aiohttp import web
 
-from handlers.answers import answer, completion, refuse
+from handlers.answers import answer, completion, read_body, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.errors import Refusal
 from hub.inbound import decode_rest_publish
@@ -13,7 +13,7 @@ from hub.inbound import decode_rest_publish
 async def publish(request: web.Request) -> web.Response:
     """Publish the body's `payload` to its `topic`, for every subscriber."""
     hub = request.app[HUB]
-    message = decode_rest_publish(await request.read(), request.app[SETTINGS].max_topic_bytes)
+    message = decode_rest_publish(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(message, Refusal):
         return refuse(message)
     message_id = hub.stamps.new_id()

@@ -18,13 +18,16 @@ ROUTES = (
     web.get("/health", health),
     web.get("/topics", list_topics),
     web.post("/topics", create_topic),
-    web.delete("/topics/{name:.+}", delete_topic),
+    web.delete(r"/topics/{name:[\s\S]+}", delete_topic),
 )
 
 
 def add_routes(app: web.Application) -> None:
     """Add the routes, with CORS on each for the ALLOWED_ORIGINS."""
-    app.add_routes(ROUTES)
+    for definition in ROUTES:
+        kwargs = {**definition.kwargs, "expect_handler": _expect}
+        method, path, handler = definition.method, definition.path, definition.handler
+        web.RouteDef(method, path, handler, kwargs).register(app.router)
     # No credentials: with them, "*" would hand every origin the rights of the page itself.
     options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         allow_credentials=False, expose_headers="*", allow_headers="*"
@@ -33,6 +36,14 @@ def add_routes(app: web.Application) -> None:
     for route in list(app.router.routes()):  # a list: each gains a sibling for the preflight
         cors.add(route)
     app.on_response_prepare.append(_complete_cors)
+
+
+async def _expect(request: web.Request) -> None:
+    """Ask for the body where the client waits for that, and for one that is not too large."""
+    wanted = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+    if wanted and (request.content_length or 0) <= request.client_max_size:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 async def _complete_cors(request: web.Request, response: web.StreamResponse) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from handlers.answers import answer, completion, refuse
+from handlers.answers import answer, completion, read_body, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.errors import Refusal
 from hub.inbound import decode_rest_topic
@@ -20,7 +20,7 @@ async def list_topics(request: web.Request) -> web.Response:
 
 async def create_topic(request: web.Request) -> web.Response:
     """Make a topic that stays until it is deleted."""
-    topic = decode_rest_topic(await request.read(), request.app[SETTINGS].max_topic_bytes)
+    topic = decode_rest_topic(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(topic, Refusal):
         return refuse(topic)
     outcome = await completion(partial(request.app[HUB].broker.create, topic))

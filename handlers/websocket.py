@@ -5,7 +5,8 @@ import binascii
 import hashlib
 from typing import NoReturn
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
+from multidict import CIMultiDictProxy
 
 from handlers.connection import Connection
 from handlers.keys import COMMANDS, HUB, SETTINGS
@@ -40,8 +41,10 @@ async def upgrade(request: web.Request) -> NoReturn:
 def _accept(request: web.Request) -> bytes:
     """Check that the request is an upgrade, and prove that it was understood."""
     headers = request.headers
-    if headers.get(hdrs.UPGRADE, "").lower() != "websocket" or "upgrade" not in _tokens(
-        headers.get(hdrs.CONNECTION, "")
+    if (
+        request.version < HttpVersion11
+        or "websocket" not in _tokens(headers, hdrs.UPGRADE)
+        or "upgrade" not in _tokens(headers, hdrs.CONNECTION)
     ):
         raise web.HTTPUpgradeRequired(
             text="This is a WebSocket endpoint: connect with a WebSocket client",
@@ -59,8 +62,9 @@ def _accept(request: web.Request) -> bytes:
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest())
 
 
-def _tokens(header: str) -> list[str]:
-    return [token.strip() for token in header.lower().split(",")]
+def _tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:
+    """The members of a list that may be spread over several header lines (RFC 9110 section 5.3)."""
+    return [token.strip() for token in ",".join(headers.getall(name, ())).lower().split(",")]
 
 
 def _is_nonce(key: str) -> bool:

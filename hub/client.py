@@ -149,8 +149,16 @@ class Client:
         elif self.state is State.CLOSING:
             self._end()
 
+    def drop_backlog(self) -> None:
+        """Forget the commands that have not begun; what is heard from here on is the end."""
+        self.backlog = None
+        if self.held:
+            self.held = False
+            self.transport.resume_reading()
+
     def finish(self, last: bytes, ending: Ending) -> None:
         """Say the last words after all that is queued, then end as told."""
+        self.drop_backlog()
         self._ending = ending
         if self._paused:
             if self._outbox is None:
@@ -165,6 +173,7 @@ class Client:
 
     def cut_short(self, last: bytes) -> None:
         """Drop what waits and say the last words after what the transport already holds."""
+        self.drop_backlog()
         self._outbox = None
         self.state = State.CLOSING
         self.transport.write(last)
@@ -177,6 +186,7 @@ class Client:
 
     def abort(self) -> None:
         """Cut the connection now; the transport reports the loss in its own time."""
+        self.backlog = None
         self._outbox = None
         self.pending.clear()
         self.state = State.CLOSING
@@ -184,6 +194,7 @@ class Client:
 
     def lost(self) -> None:
         """The connection is no more."""
+        self.backlog = None
         self._outbox = None
         self.pending.clear()
         self.state = State.GONE

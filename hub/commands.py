@@ -98,7 +98,7 @@ class Commands:
         else:
             self._acknowledge(client, command)
         if self._hub.draining:
-            if client.open and not client.awaiting:
+            if not client.awaiting:
                 self._hub.dismiss(client)
         elif client.backlog is not None:
             self._advance(client, client.backlog)

@@ -36,30 +36,21 @@ class Close(NamedTuple):
     reason: str  # a stable word that clients may match on
     fault: str  # who caused it: "client" or "server"
     reconnect: bool  # whether coming back, with backoff, can help
-    when: str
 
 
-GOING_AWAY: Final = Close(1001, "going_away", "server", True, "the server shuts down")
-PROTOCOL_ERROR: Final = Close(
-    1002,
-    "protocol_error",
-    "client",
-    False,
-    "an unmasked frame, a reserved bit or opcode, bad fragmentation, a bad control frame or a"
-    " close code that may not be sent",
-)
-INVALID_UTF8: Final = Close(
-    1007, "invalid_utf8", "client", False, "a text message that is not UTF-8"
-)
-TOO_BIG: Final = Close(
-    1009, "too_big", "client", False, "a message over MAX_MESSAGE_BYTES, after reassembly"
-)
-INTERNAL_ERROR: Final = Close(
-    1011, "internal_error", "server", True, "a fault of the server's own; it is in its log"
-)
-SLOW_CONSUMER: Final = Close(
-    1013, "slow_consumer", "client", True, "more waits for the client than its bounds allow"
-)
+# The server shuts down.
+GOING_AWAY: Final = Close(1001, "going_away", "server", reconnect=True)
+# An unmasked frame, a reserved bit or opcode, bad fragmentation, a bad control frame, or a close
+# code that may not be sent.
+PROTOCOL_ERROR: Final = Close(1002, "protocol_error", "client", reconnect=False)
+# A text message that is not UTF-8.
+INVALID_UTF8: Final = Close(1007, "invalid_utf8", "client", reconnect=False)
+# A message over MAX_MESSAGE_BYTES, after reassembly.
+TOO_BIG: Final = Close(1009, "too_big", "client", reconnect=False)
+# A fault of the server's own; it is in its log.
+INTERNAL_ERROR: Final = Close(1011, "internal_error", "server", reconnect=True)
+# More waits for the client than its bounds allow.
+SLOW_CONSUMER: Final = Close(1013, "slow_consumer", "client", reconnect=True)
 
 CLOSES: Final = (
     GOING_AWAY,
@@ -76,5 +67,3 @@ class SettingError(ValueError):
 
     def __init__(self, key: str, value: str, allowed: str) -> None:
         super().__init__(f"{key}={value!r} is not valid: {allowed}")
-        self.key = key
-        self.value = value

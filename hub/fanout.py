@@ -16,11 +16,18 @@ class Fanout:
     """Joins the frames of a tick, so that a client costs one write however many there are."""
 
     def __init__(
-        self, call_soon: Callable[[Callable[[], None]], object], overrun: Callable[[Client], None]
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        overrun: Callable[[Client], None],
+        lost: Callable[[Client], None],
     ) -> None:
-        """`call_soon` runs the flush at the tick's end; `overrun` ends a client over its bounds."""
+        """`call_soon` runs the flush at the tick's end.
+
+        `overrun` ends a client that is over its bounds, `lost` forgets one whose transport is gone.
+        """
         self._call_soon = call_soon
         self._overrun = overrun
+        self._lost = lost
         self._topics: list[Topic] = []  # with a batch
         self._clients: list[Client] = []  # with pending frames
         self._scheduled = False
@@ -45,7 +52,6 @@ class Fanout:
     def settle(self, topic: Topic) -> None:
         """Hand a topic's batch to its subscribers' queues, before who they are changes."""
         if topic.batch:
-            self._schedule()
             self._hand_out(topic, direct=False)
 
     def flush(self) -> None:
@@ -58,7 +64,10 @@ class Fanout:
                 self._hand_out(topic, direct)
         clients, self._clients = self._clients, []
         for client in clients:
-            client.flush()
+            try:
+                client.flush()
+            except RuntimeError:  # uvloop's word for a transport that is closed
+                self._lost(client)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -70,12 +79,16 @@ class Fanout:
         frames, topic.batch = topic.batch, []
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         congested: list[Client] = []
+        lost: list[Client] = []
         for client in topic.subscribers:
             if client.state is FLOWING:
                 if client.pending:
                     client.pending.append(data)
                 elif direct:
-                    client.transport.write(data)
+                    try:
+                        client.transport.write(data)
+                    except RuntimeError:  # uvloop's word for a transport that is closed
+                        lost.append(client)
                 else:
                     self._clients.append(client)
                     client.pending.append(data)
@@ -83,6 +96,8 @@ class Fanout:
                 congested.append(client)
         if congested:
             self._queue(congested, [(frame, topic) for frame in frames])
+        for client in lost:
+            self._lost(client)
 
     def _queue(self, congested: list[Client], entries: list[Entry]) -> None:
         """Let the events wait one by one, so that they count and may be dropped one by one."""

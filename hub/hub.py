@@ -33,13 +33,13 @@ class Hub:
         stamps: Stamps,
         call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
-        self.stamps = stamps
-        self.fanout = Fanout(call_soon, self._overrun)
+        self.stamps = stamps  # the times and ids of all that this node says
+        self.fanout = Fanout(call_soon, self._overrun, self.leave)  # the way out, for answers too
+        self.broker = broker  # the other nodes, and the register of topics
         self.clients: dict[Client, None] = {}  # a dict for its order, and to visit them in turn
         self.draining = False  # whether the shutdown has begun
         self._drained: Callable[[], None] | None = None  # called when the last client has left
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
-        self.broker = broker
         self._bounds = Bounds(
             settings.max_queue_size,
             settings.max_queue_bytes,
@@ -84,14 +84,16 @@ class Hub:
         self.draining = True
         self._drained = drained
         for client in list(self.clients):
-            client.backlog = None
+            client.drop_backlog()
             if not client.awaiting:
                 self.dismiss(client)
         if not self.clients:
             drained()
 
     def dismiss(self, client: Client) -> None:
-        """Tell one client of the shutdown, as the last it hears."""
+        """Tell one client of the shutdown, as the last it hears; who closes has an end already."""
+        if not client.open:
+            return
         text = "Server is shutting down. Please disconnect gracefully."
         stamps = self.stamps
         info = outbound.encode_info(None, f"shutdown_{stamps.new_id()}", text, stamps.ts())
@@ -123,13 +125,16 @@ class Hub:
 
     def _confirmed(self, topic: Topic, outcome: Accepted | Refusal) -> None:
         """The broker has answered a topic's first subscribe."""
-        waiting, topic.waiting = topic.waiting or [], None
-        for client, done in waiting:
-            if isinstance(outcome, Refusal):
+        refused = isinstance(outcome, Refusal)
+        for client, done in topic.waiting or ():  # it grows where an answer sets off a command
+            if refused:
                 done(outcome)
             elif client.open:
                 self._admit(topic, client, done)
-        if not topic.subscribers:
+        topic.waiting = None
+        if refused:
+            del self._topics[topic.name]
+        elif not topic.subscribers:
             self._retire(topic)
 
     def _admit(self, topic: Topic, client: Client, done: Done) -> None:
@@ -142,7 +147,7 @@ class Hub:
     def _remove(self, topic: Topic, client: Client) -> None:
         topic.subscribers.pop(client, None)
         client.unsubscribed(topic)
-        if not topic.subscribers:
+        if not topic.subscribers and topic.waiting is None:
             self._retire(topic)
 
     def _part(self, client: Client) -> None:
@@ -157,17 +162,15 @@ class Hub:
 
     # Messages.
 
-    def publish(self, topic: str, message_id: Json, payload: Json, done: Done) -> str | Json:
-        """Publish to a topic; `done` learns whether the broker took it.
+    def publish(self, topic: str, message_id: Json, payload: Json, done: Done) -> None:
+        """Publish to a topic, under a fresh id where `message_id` is None or empty.
 
-        Returns:
-            The message's id: the one given, or a fresh one where it was None or empty.
+        `done` learns whether the broker took it.
         """
         if message_id is None or message_id == "":
             message_id = self.stamps.new_id()
         event = outbound.encode_event(topic, message_id, payload, self.stamps.ts())
         self.broker.publish(topic, event, done)
-        return message_id
 
     def deliver(self, topic: str, event: bytes) -> None:
         """An event arrives from the broker: frame it once, for all subscribers."""

@@ -118,14 +118,16 @@ def _decode_membership(
     return (Subscribe if kind == "subscribe" else Unsubscribe)(request_id, topic, client_id)
 
 
-def _topic(name: Json, action: str, max_topic_bytes: int, request_id: str = "") -> str | Refusal:
-    """A topic's name, if it may be one."""
+def _topic(
+    name: Json, action: str, max_topic_bytes: int, request_id: str = "", field: str = "Topic"
+) -> str | Refusal:
+    """A topic's name, if it may be one; `field` is what the message calls it."""
     if name is None or name == "":
-        text = f"Topic is required for {action}"
+        text = f"{field} is required for {action}"
     elif type(name) is not str:
-        text = "Topic must be a string"
+        text = f"{field} must be a string"
     elif len(name.encode()) > max_topic_bytes:
-        text = f"Topic is too long: at most {max_topic_bytes} bytes of UTF-8 are allowed"
+        text = f"{field} is too long: at most {max_topic_bytes} bytes of UTF-8 are allowed"
     else:
         return name
     return Refusal(ErrorCode.INVALID_TOPIC, text, request_id)
@@ -166,7 +168,7 @@ def decode_rest_topic(body: bytes, max_topic_bytes: int) -> str | Refusal:
     fields = _decode_body(body)
     if isinstance(fields, Refusal):
         return fields
-    return _topic(fields.get("name"), "create", max_topic_bytes)
+    return _topic(fields.get("name"), "create", max_topic_bytes, field="name")
 
 
 def _decode_body(body: bytes) -> dict[str, Json] | Refusal:

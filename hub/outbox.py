@@ -12,7 +12,8 @@ from typing import Final
 from hub.topic import Topic
 
 # An event's frame with its topic, or any other frame with None. Events of one topic and tick share
-# these pairs among all clients that wait for them.
+# these pairs among all clients that wait for them. A topic without a frame marks the place where
+# the client left it: what was dropped of it is told there at the latest.
 Entry = tuple[bytes, Topic | None]
 
 _CHUNK: Final = 65_536  # bytes handed to the transport at once: what is there can't be dropped
@@ -31,12 +32,13 @@ class Bounds:
 class Outbox:
     """A bounded queue between the tick and a transport that takes no more."""
 
-    __slots__ = ("_bounds", "_dropped", "_entries", "_size")
+    __slots__ = ("_bounds", "_dropped", "_entries", "_marks", "_size")
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._entries: deque[Entry] = deque()
         self._size = 0  # bytes of `_entries`
+        self._marks = 0  # how many of them mark that a topic was left; these are no messages
         self._dropped: dict[Topic, int] = {}  # events gone, to be told before the topic's next
 
     def __bool__(self) -> bool:
@@ -52,7 +54,10 @@ class Outbox:
         self._entries.append(entry)
         self._size += len(entry[0])
         bounds = self._bounds
-        while len(self._entries) > bounds.messages or self._size + buffered > bounds.size:
+        while (
+            len(self._entries) - self._marks > bounds.messages
+            or self._size + buffered > bounds.size
+        ):
             if not (bounds.drop_oldest and self._drop_oldest_event()):
                 return False
         return True
@@ -64,7 +69,7 @@ class Outbox:
 
     def _drop_oldest_event(self) -> bool:
         for place, (frame, topic) in enumerate(self._entries):
-            if topic is not None:
+            if topic is not None and frame:
                 del self._entries[place]
                 self._size -= len(frame)
                 self._dropped[topic] = self._dropped.get(topic, 0) + 1
@@ -82,6 +87,7 @@ class Outbox:
         while self._entries and size < _CHUNK:
             frame, topic = self._entries.popleft()
             self._size -= len(frame)
+            self._marks -= not frame
             if topic in self._dropped:
                 parts.append(self._tell(topic))
             parts.append(frame)
@@ -91,12 +97,10 @@ class Outbox:
         return b"".join(parts)
 
     def leave(self, topic: Topic) -> None:
-        """Tell what was dropped of a topic that the client leaves, before it has left.
-
-        Where an event of the topic still waits, that event will be preceded by the telling.
-        """
-        if topic in self._dropped and all(of is not topic for _, of in self._entries):
-            self.append(self._tell(topic))
+        """The client leaves a topic here: what is dropped of it, before and after, is told here."""
+        if topic in self._dropped or any(of is topic for _, of in self._entries):
+            self._entries.append((b"", topic))
+            self._marks += 1
 
     def _tell(self, topic: Topic) -> bytes:
         return self._bounds.gap(topic, self._dropped.pop(topic))

@@ -78,7 +78,7 @@ def _check_together(settings: Settings) -> None:
         raise SettingError(
             "IDLE_TIMEOUT",
             f"{settings.idle_timeout:g}",
-            f"more than PING_INTERVAL ({settings.ping_interval:g} s) is needed,"
+            f"it must be more than PING_INTERVAL ({settings.ping_interval:g} s),"
             " or no client could answer a ping in time",
         )
 
@@ -118,7 +118,7 @@ class _Environment:
 
     def origins(self, key: str, default: frozenset[str]) -> frozenset[str]:
         text = self.text(key, "")
-        names = [name.strip().rstrip("/") for name in text.split(",") if name.strip()]
+        names = [name.strip().rstrip("/") for name in text.split(",")] if text else []
         for name in names:
             if name != "*" and not _ORIGIN.fullmatch(name):
                 raise SettingError(

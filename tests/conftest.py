@@ -4,25 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import pytest
 import pytest_asyncio
 import uvloop
+from hypothesis import settings as hypothesis_settings
 
 from hub.settings import Settings
-from tests.support.node import Node
 from tests.support.server import Running, running
+
+# A busy machine must not fail a test by being slow.
+hypothesis_settings.register_profile("project", deadline=None)
+hypothesis_settings.load_profile("project")
 
 
 def pytest_asyncio_loop_factories(
     config: Any, item: Any
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture
-def node() -> Node:
-    """A node without sockets, with the default settings."""
-    return Node()
 
 
 @pytest_asyncio.fixture

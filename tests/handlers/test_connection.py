@@ -10,7 +10,7 @@ import pytest
 from hub.commands import Commands
 from hub.settings import Settings
 from tests.support.frame_vectors import FRAMES, wire
-from tests.support.frames import CLOSE, PONG, TEXT, client_frame
+from tests.support.frames import CLOSE, PING, PONG, TEXT, client_frame
 from tests.support.raw import HANDSHAKE, RawClient, raw_client, until
 from tests.support.server import Running, running
 
@@ -83,13 +83,66 @@ async def test_frames_in_the_segment_of_the_handshake_are_not_lost(server: Runni
 async def test_much_behind_the_handshake_is_read_on(server: Running) -> None:
     """aiohttp pauses reading where a lot arrives behind a request; we read on."""
     client = await RawClient.dial(server.port)
-    count = 200  # x 1 KB: several times aiohttp's read buffer
+    count = 1_500  # x 1 KB: more than one read brings, and several times aiohttp's buffer
     fat = client_frame(TEXT, b'{"type":"ping","pad":"' + b"x" * 1_000 + b'"}')
     await client.send(HANDSHAKE + fat * count)
     assert b"101" in await client.read_head()
     for _ in range(count):
         assert (await client.hear())["type"] == "pong"
     client.close()
+
+
+async def test_no_command_is_heard_after_the_servers_own_close(server: Running) -> None:
+    async with raw_client(server.port) as client:
+        server.hub.drain(lambda: None)
+        await client.send(client_frame(TEXT, b'{"type":"subscribe","topic":"t"}') + PING_MESSAGE)
+        await client.send(client_frame(CLOSE, b"\x03\xe9"))
+        kinds = [message["type"] for message in (await client.rest())[:-1]]
+        assert kinds == ["info"]
+
+
+async def test_no_command_is_heard_behind_a_message_that_ended_the_connection(
+    server: Running,
+) -> None:
+    async with raw_client(server.port) as client:
+        subscribe = client_frame(TEXT, b'{"type":"subscribe","topic":"t"}')
+        await client.send(client_frame(TEXT, b"\xff") + subscribe)
+        assert await client.hear() == ("close", 1007, "invalid_utf8")
+        assert await client.hear() is None
+        assert server.hub.topics() == {}
+
+
+async def test_a_pong_is_a_sign_of_life(server: Running) -> None:
+    async with raw_client(server.port) as client:
+        server.visit_all(0.0)
+        server.visit_all(54.0)
+        assert await client.frame() == (PING, b"")
+        await client.send(client_frame(PONG) + client_frame(PING, b"read"))
+        assert await client.frame() == (PONG, b"read")
+        server.visit_all(55.0)
+        server.visit_all(60.0)
+        await client.send(PING_MESSAGE)
+        assert (await client.hear())["type"] == "pong"
+
+
+async def test_a_congested_client_that_half_closes_gets_what_is_queued() -> None:
+    async with (
+        running(Settings()) as server,
+        raw_client(server.port, receive_buffer=4_096) as slow,
+    ):
+        await slow.subscribe("t")
+        (client,) = server.hub.clients
+        count = 0
+        while client.state.value == "flowing":
+            server.hub.publish("t", None, "x" * 4_000, lambda outcome: None)
+            await asyncio.sleep(0)
+            count += 1
+        for _ in range(20):
+            server.hub.publish("t", None, "x" * 4_000, lambda outcome: None)
+            await asyncio.sleep(0)
+        slow.half_close()
+        await until(lambda: not client.open)
+        assert [message["type"] for message in await slow.rest()] == ["event"] * (count + 20)
 
 
 async def test_a_fault_of_the_server_is_told_logged_and_costs_one_connection(

@@ -13,7 +13,7 @@ from handlers.answers import completion
 from hub.broker import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
-from tests.support.raw import RawClient, raw_client
+from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 
 SCRIPTS = json.loads((Path(__file__).parents[1] / "vectors/rest.json").read_text())
@@ -115,6 +115,24 @@ async def test_an_origin_that_is_not_allowed_gets_no_cors_headers(
                     assert answer.headers["Vary"] == "Origin"
 
 
+async def test_max_message_bytes_bounds_a_body(session: aiohttp.ClientSession) -> None:
+    async with running(Settings(max_message_bytes=200)) as server:
+        for size, status in ((200, 400), (201, 413)):
+            async with session.post(server.url + "/publish", data=b"x" * size) as answer:
+                assert answer.status == status
+
+
+async def test_two_servers_make_different_ids(session: aiohttp.ClientSession) -> None:
+    async with running(Settings()) as one, running(Settings()) as other:
+        suffixes = set()
+        for server in (one, other):
+            await session.post(server.url + "/topics", json={"name": "t"})
+            body = {"topic": "t", "payload": 1}
+            async with session.post(server.url + "/publish", json=body) as answer:
+                suffixes.add((await answer.json())["id"].partition("-")[2])
+        assert len(suffixes) == 2
+
+
 async def test_the_page_is_served_with_a_policy_of_its_own(
     server: Running, session: aiohttp.ClientSession
 ) -> None:
@@ -162,3 +180,96 @@ async def test_a_completion_that_comes_after_its_request_was_cancelled_is_nobody
         async with asyncio.timeout(0):
             await completion(callbacks.append)
     callbacks[0](())
+
+
+async def half_a_body(port: int, *headers: str) -> RawClient:
+    """A client that announces ten bytes and sends three."""
+    client = await RawClient.dial(port)
+    head = ["POST /publish HTTP/1.1", "Host: test", "Content-Length: 10", *headers, "", ""]
+    await client.send("\r\n".join(head).encode() + b"abc")
+    return client
+
+
+async def answer_to(client: RawClient) -> tuple[int, dict[str, Any]]:
+    head = await client.read_head()
+    size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    body = await client.read_exactly(size)
+    return int(head.split()[1]), json.loads(body)
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, server: Running
+) -> None:
+    monkeypatch.setattr("handlers.answers.BODY_TIMEOUT", 0.01)
+    client = await half_a_body(server.port)
+    head = await client.read_head()
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"Connection: close" in head
+    assert await client.read_exactly(43) == b'{"error":"The body did not arrive in time"}'
+    client.close()
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+async def test_a_client_that_leaves_within_its_body_is_no_fault(
+    server: Running, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    client = await half_a_body(server.port)
+    assert server.runner.server is not None
+    connections = server.runner.server
+    await until(lambda: connections.requests_count == 1)
+    getattr(client, way)()
+    await until(lambda: not connections.connections)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate"])
+async def test_an_encoded_body_is_refused(server: Running, encoding: str) -> None:
+    status, answer = await request(
+        server.port, "POST /publish", b"\x1f\x8b", {"Content-Encoding": encoding}
+    )
+    assert (status, json.loads(answer)) == (
+        415,
+        {"error": f"Content-Encoding {encoding} is not understood"},
+    )
+
+
+async def test_a_body_that_is_announced_too_large_is_not_waited_for(server: Running) -> None:
+    client = await RawClient.dial(server.port)
+    await client.send(
+        b"POST /publish HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999\r\n"
+        b"Expect: 100-continue\r\n\r\n"
+    )
+    assert (await answer_to(client))[0] == 413
+    client.close()
+
+
+async def test_a_client_that_waits_for_100_continue_gets_it(server: Running) -> None:
+    client = await RawClient.dial(server.port)
+    await client.send(
+        b"POST /topics HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert await client.read_head() == b"HTTP/1.1 100 Continue"
+    await client.send(b'{"name":"t"}')
+    assert await answer_to(client) == (201, {"status": "created", "topic": "t"})
+    client.close()
+
+
+async def test_another_expectation_is_ignored(server: Running) -> None:
+    status, _ = await request(server.port, "POST /topics", b'{"name":"t"}', {"Expect": "miracles"})
+    assert status == 201
+
+
+async def test_a_body_that_ends_while_the_server_drains_is_not_carried_out(server: Running) -> None:
+    async with raw_client(server.port):
+        client = await RawClient.dial(server.port)
+        await client.send(
+            b'POST /topics HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n{"name'
+        )
+        assert server.runner.server is not None
+        connections = server.runner.server
+        await until(lambda: connections.requests_count == 2)
+        server.hub.drain(lambda: None)
+        await client.send(b'":"t"}')
+        assert await answer_to(client) == (503, {"error": "Server is shutting down"})
+        assert server.hub.topics() == {}
+        client.close()

@@ -41,6 +41,8 @@ async def test_the_answer_proves_that_the_key_was_read(server: Running) -> None:
     [
         (b"Upgrade: websocket", b"upgrade:  WebSocket"),
         (b"Connection: Upgrade", b"Connection: keep-alive, UPGRADE"),
+        (b"Connection: Upgrade", b"Connection: keep-alive\r\nConnection: Upgrade"),
+        (b"Upgrade: websocket", b"Upgrade: h2c, websocket"),
         (b"Host: test", b"Host: test\r\nOrigin: https://anywhere.example"),
         (b"Host: test", b"Host: test\r\nSec-WebSocket-Extensions: permessage-deflate"),
         (b"?client_id=raw", b""),
@@ -61,6 +63,7 @@ async def test_what_passes(server: Running, old: bytes, new: bytes) -> None:
         (b"Upgrade: websocket\r\n", b"", 426, b"Upgrade: websocket"),
         (b"Upgrade: websocket", b"Upgrade: h2c", 426, b"Upgrade: websocket"),
         (b"Connection: Upgrade", b"Connection: keep-alive", 426, b"Upgrade: websocket"),
+        (b"HTTP/1.1", b"HTTP/1.0", 426, b"Upgrade: websocket"),
         (b"Version: 13", b"Version: 8", 426, b"Sec-WebSocket-Version: 13"),
         (b"Sec-WebSocket-Version: 13\r\n", b"", 426, b"Sec-WebSocket-Version: 13"),
         (b"dGhlIHNhbXBsZSBub25jZQ==", b"short", 400, b""),

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.commands import MAX_AWAITING
+from hub.errors import ErrorCode, Refusal
+from hub.settings import Settings
 from tests.support.brokers import DeferredBroker, RefusingBroker
 from tests.support.node import Node, Peer
 
@@ -39,6 +41,7 @@ def test_what_follows_a_subscribe_waits_for_it() -> None:
     for message in (subscribe("t", "1"), publish("t", "2"), ping("3"), {"request_id": "4"}):
         peer.say(message)
     assert answers(peer) == []
+    assert len(broker) == 1  # the publish is not under way
     broker.complete()
     assert answers(peer) == ["1"]
     broker.complete()
@@ -72,6 +75,81 @@ def test_reading_pauses_at_64_commands_and_goes_on_below() -> None:
     broker.complete_all()
     assert answers(peer)[-2:] == ["next", "last"]
     assert len(node.hub.clients) == 1
+
+
+def test_reading_pauses_behind_a_subscribe_too() -> None:
+    node, broker = deferred()
+    peer = node.connect("me")
+    peer.say(subscribe("t"))
+    for _ in range(MAX_AWAITING - 2):
+        peer.say(ping(""))
+    assert peer.transport.reading
+    peer.say(ping("last"))
+    assert not peer.transport.reading
+    broker.complete()
+    assert peer.transport.reading
+
+
+def test_a_client_that_is_held_hears_of_the_shutdown_and_is_heard_leaving() -> None:
+    node, broker = deferred()
+    peer = node.connect("me")
+    for number in range(MAX_AWAITING + 1):
+        peer.say(publish("t", str(number)))
+    assert not peer.transport.reading
+    node.hub.drain(lambda: None)
+    assert peer.transport.reading
+    broker.complete_all()
+    assert kind(peer.hear()[-1]) == 1001
+    node.hub.closed(peer.client, b"")
+    assert peer.transport.ended == "close"
+
+
+def test_the_backlog_of_a_client_that_overruns_its_bounds_is_forgotten() -> None:
+    broker = DeferredBroker()
+    node = Node(Settings(max_queue_size=2), broker)
+    peer = node.connect("me", room=0)
+    peer.say(ping(""))
+    node.tick()  # the transport holds the first answer
+    peer.say(subscribe("t"))
+    for _ in range(MAX_AWAITING):
+        peer.say(ping(""))
+    assert not peer.transport.reading
+    peer.say(subscribe("u"))
+    broker.complete()  # the answers overrun the bounds
+    assert not peer.client.open
+    assert peer.transport.reading
+    assert broker.subscribed == ["t"]
+    assert node.hub.topics() == {}
+
+
+def test_an_unsubscribe_behind_a_shared_subscribe_does_not_take_the_topic_away() -> None:
+    node, broker = deferred()
+    first, second = node.connect("a"), node.connect("b")
+    first.say(subscribe("t", "1"))
+    first.say({"type": "unsubscribe", "topic": "t", "request_id": "2"})
+    second.say(subscribe("t", "3"))
+    broker.complete()
+    assert (answers(first), answers(second)) == (["1", "2"], ["3"])
+    assert node.hub.topics() == {"t": 1}
+    first.say(publish("t", "4"))
+    broker.complete()
+    assert [message["type"] for message in second.hear()] == ["event"]
+
+
+def test_a_repeated_subscribe_behind_a_refused_one_is_refused_too() -> None:
+    broker = DeferredBroker()
+    node = Node(broker=broker)
+    peer = node.connect("a")
+    broker.refusal = Refusal(ErrorCode.TOPIC_NOT_FOUND, "out of order")
+    peer.say(subscribe("t", "1"))
+    peer.say(subscribe("t", "2"))
+    broker.complete()
+    broker.refusal = None
+    broker.complete_all()
+    heard = [(message["type"], message["request_id"]) for message in peer.hear()]
+    assert heard == [("error", "1"), ("error", "2")]
+    assert node.hub.topics() == {}
+    assert broker.unsubscribed == []
 
 
 def test_a_refusal_of_the_broker_carries_the_commands_request_id() -> None:

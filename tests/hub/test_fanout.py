@@ -1,5 +1,7 @@
 """One write a client and tick, whatever was said."""
 
+import pytest
+
 from tests.support.node import Node
 
 
@@ -36,6 +38,44 @@ def test_a_client_in_several_topics_and_with_answers_gets_one_write() -> None:
         "event",
         "event",
     ]
+
+
+def test_a_client_in_several_topics_gets_one_write() -> None:
+    node = Node()
+    peer = node.subscribed("a", "b")
+    before = peer.transport.writes
+    node.publish("a", 1)
+    node.publish("b", 2)
+    node.tick()
+    assert peer.transport.writes - before == 1
+    assert [message["message"]["payload"] for message in peer.hear()] == [1, 2]
+
+
+def test_an_event_comes_before_the_ack_of_the_unsubscribe_that_follows_it_in_the_tick() -> None:
+    node = Node()
+    peer, other = node.subscribed("t"), node.subscribed("t")
+    node.publish("t", 1)
+    peer.say({"type": "unsubscribe", "topic": "t"})
+    node.publish("t", 2)
+    assert [message["type"] for message in peer.hear()] == ["event", "ack"]
+    assert [message["message"]["payload"] for message in other.hear()] == [1, 2]
+    assert peer.client.topics == set()
+
+
+@pytest.mark.parametrize("topics", [["t"], ["t", "u"]])
+def test_a_transport_that_is_closed_unseen_costs_its_own_client_only(topics: list[str]) -> None:
+    def closed(data: bytes) -> None:
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+    node = Node()
+    peers = [node.subscribed("t", "u") for _ in range(3)]
+    peers[1].transport.write = closed  # type: ignore[method-assign]
+    for topic in topics:
+        node.publish(topic, topic)
+    for peer in (peers[0], peers[2]):
+        assert [message["message"]["payload"] for message in peer.hear()] == topics
+    assert node.hub.topics() == {"t": 2, "u": 2}
+    assert len(node.hub.clients) == 2
 
 
 def test_an_event_is_one_frame_for_all() -> None:

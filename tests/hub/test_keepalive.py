@@ -47,12 +47,22 @@ def test_every_client_is_visited_once_in_a_round_whatever_their_number() -> None
 def test_who_has_left_within_the_round_is_not_visited() -> None:
     node = Node()
     _, peer = node.connect(), node.connect()
-    node.keepalive.sweep(0.0)  # the first of the two
+    node.visit_all(0.0)
+    node.visit_all(54.0)
+    node.keepalive.sweep(60.0)  # the first of the two
     node.hub.leave(peer.client)
-    node.visit_all(100.0)
-    node.visit_all(200.0)
+    node.visit_all(60.0)
     assert peer.transport.ended == ""
-    assert peer.frames() == []
+
+
+def test_a_newcomer_is_visited_from_the_next_round_on() -> None:
+    node = Node()
+    node.connect()
+    node.visit_all(0.0)
+    newcomer = node.connect()
+    node.visit_all(1.0)
+    node.visit_all(55.0)
+    assert newcomer.frames() == [(PING, b"")]
 
 
 def test_pongs_and_pings_of_others_do_not_count() -> None:

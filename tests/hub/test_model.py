@@ -9,16 +9,18 @@ from hypothesis import strategies as st
 from tests.support.node import Node, Peer
 
 CLIENTS = 3
-TOPICS = st.sampled_from(["a", "b", "c"])
+TOPICS = st.sampled_from(["a", "b"])
 WHO = st.integers(0, CLIENTS - 1)
 
 STEPS = st.lists(
     st.one_of(
+        st.tuples(st.sampled_from(["subscribe", "publish", "publish"]), WHO, TOPICS),
         st.tuples(st.sampled_from(["subscribe", "unsubscribe", "publish"]), WHO, TOPICS),
         st.tuples(st.sampled_from(["create", "delete", "rest publish"]), st.none(), TOPICS),
         st.tuples(st.sampled_from(["tick", "reconnect"]), WHO, st.none()),
     ),
-    max_size=50,
+    min_size=25,
+    max_size=60,
 )
 
 
@@ -147,7 +149,7 @@ def test_the_hub_does_what_the_model_says(steps: list[tuple[str, int, str]]) -> 
     run.listen()
     assert run.answers == run.model.answers
     for heard, expected in zip(run.news, run.model.news, strict=True):
-        for topic in "abc":
+        for topic in "ab":
             assert of_topic(heard, topic) == of_topic(expected, topic)
 
 

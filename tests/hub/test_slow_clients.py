@@ -160,11 +160,22 @@ def test_what_was_dropped_is_told_before_the_topic_is_left() -> None:
     slow = node.subscribed("a", "b", room=10)
     publish(node, "a", "a0", "a1")
     publish(node, "b", "b0", "b1", "b2")  # a1 is dropped
-    slow.say({"type": "unsubscribe", "topic": "a"})  # b0 and b1 make room for telling and ack
+    slow.say({"type": "unsubscribe", "topic": "a"})  # b0 makes room for the ack
     slow.transport.drain()
     heard = slow.hear()
-    assert brief(heard) == ["a0", gap(2), "b2", gap(1), "ack"]
-    assert [message["topic"] for message in heard] == ["a", "b", "b", "a", "a"]
+    assert brief(heard) == ["a0", gap(1), "b1", "b2", gap(1), "ack"]
+    assert [message["topic"] for message in heard] == ["a", "b", "b", "b", "a", "a"]
+
+
+def test_what_is_dropped_after_the_topic_was_left_is_told_where_it_was_left() -> None:
+    node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
+    slow = node.subscribed("t", "u", room=10)
+    publish(node, "t", 0, 1, 2)
+    node.broker.delete("t", lambda outcome: None)
+    slow.say({"type": "subscribe", "topic": "t"})  # 1 makes room
+    publish(node, "t", "new")  # and 2
+    slow.transport.drain()
+    assert brief(slow.hear()) == [0, gap(2), "Topic has been deleted", "ack", "new"]
 
 
 def test_what_was_dropped_is_told_by_the_event_that_still_waits() -> None:
@@ -224,6 +235,95 @@ def test_every_byte_that_a_congested_client_takes_is_a_sign_of_life() -> None:
         node.visit_all(float(second))
     assert slow.transport.ended == ""
     assert "pong" not in read_all(slow)
+
+
+def test_a_transport_that_empties_and_fills_to_the_same_size_has_taken_bytes() -> None:
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    event = "x" * 1_000
+    publish(node, "t", event)
+    for second in range(30):
+        node.visit_all(float(second))
+        held = len(slow.transport.held)
+        slow.transport.drain()  # it flows again, and is filled anew
+        slow.hear()
+        slow.transport.room = 10
+        publish(node, "t", event)
+        assert len(slow.transport.held) == held
+    assert slow.transport.ended == ""
+
+
+def test_what_waits_is_handed_to_the_transport_in_parts() -> None:
+    """What the transport has can't be dropped any more, so it gets no more than it takes."""
+    node = Node(Settings(backpressure="drop_oldest"))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", *("x" * 4_000 for _ in range(51)))  # 50 wait, 200 KB
+    writes = slow.transport.writes
+    slow.transport.drain(room=4_200 + 70_000)
+    assert slow.transport.writes - writes == 2  # one went through, the next is held
+    assert 60_000 < len(slow.transport.held) < 70_000
+    slow.transport.drain()
+    assert slow.transport.writes - writes == 4
+    assert len(slow.hear()) == 51
+
+
+def test_bytes_that_were_taken_count_no_more() -> None:
+    node = Node(Settings(max_queue_bytes=200_000))
+    slow = node.subscribed("t", room=10)
+    for _ in range(3):
+        publish(node, "t", *("x" * 4_000 for _ in range(40)))
+        slow.transport.drain(room=150_000)
+        assert slow.client.open
+        slow.transport.room = 10
+
+
+def test_exactly_the_bounds_may_wait() -> None:
+    node = Node()
+    probe = node.subscribed("t")
+    publish(node, "t", "x" * 1_000)
+    size = len(probe.transport.written)
+    node = Node(Settings(max_queue_bytes=3 * size - 10))
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", *("x" * 1_000 for _ in range(3)))
+    assert slow.client.open
+    publish(node, "t", "")
+    assert not slow.client.open
+
+
+def test_what_was_dropped_is_told_before_the_topics_next_event_and_not_long_before() -> None:
+    node = Node(Settings(max_queue_size=40, backpressure="drop_oldest"))
+    slow = node.subscribed("a", "b", room=10)
+    publish(node, "b", "b0")
+    publish(node, "a", "a0")  # to be dropped
+    publish(node, "b", *("x" * 4_000 for _ in range(39)))
+    publish(node, "a", "a1")
+    slow.transport.drain()
+    payloads = brief(slow.hear())
+    assert payloads[0] == "b0"
+    assert payloads[-2:] == [gap(1), "a1"]
+
+
+def test_a_stalled_client_does_not_hold_up_the_shutdown() -> None:
+    node = Node()
+    stalled = node.subscribed("t", room=10)
+    publish(node, "t", 0)
+    node.hub.drain(lambda: None)
+    node.visit_all(0.0)
+    node.visit_all(9.0)
+    assert stalled.transport.ended == ""
+    node.visit_all(10.0)
+    assert stalled.transport.ended == "abort"
+
+
+def test_a_client_that_closes_early_in_the_shutdown_still_gets_its_queue() -> None:
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0, 1)
+    node.hub.drain(lambda: None)
+    node.hub.closed(slow.client, b"")
+    assert slow.transport.ended == ""
+    assert read_all(slow)[:2] == [0, 1]
+    assert slow.transport.ended == "close"
 
 
 def test_the_shutdown_lets_a_congested_client_have_its_queue_first() -> None:

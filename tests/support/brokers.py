@@ -8,13 +8,17 @@ from hub.errors import ErrorCode, Refusal
 
 
 class DeferredBroker:
-    """A `LocalBroker` whose calls take effect later, in order, one at each `complete()`."""
+    """A `LocalBroker` whose calls take effect later, in order, one at each `complete()`.
+
+    All but `unsubscribe`, which nobody waits for: it takes effect at once.
+    """
 
     def __init__(self) -> None:
         self._local = LocalBroker()
         self._calls: deque[Callable[[], None]] = deque()
         self.subscribed: list[str] = []  # what the node has announced, first-in and last-out
         self.unsubscribed: list[str] = []
+        self.refusal: Refusal | None = None  # what a subscribe comes to; None: it succeeds
 
     def __len__(self) -> int:
         """How many calls wait to be completed."""
@@ -36,7 +40,13 @@ class DeferredBroker:
 
     def subscribe(self, topic: str, done: Done) -> None:
         self.subscribed.append(topic)
-        self._calls.append(lambda: self._local.subscribe(topic, done))
+        self._calls.append(lambda: self._subscribe(topic, done))
+
+    def _subscribe(self, topic: str, done: Done) -> None:
+        if self.refusal is None:
+            self._local.subscribe(topic, done)
+        else:
+            done(self.refusal)
 
     def unsubscribe(self, topic: str) -> None:
         self.unsubscribed.append(topic)
