@@ -19,7 +19,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format lock check-wheels clean
+.PHONY: help run install test check format lock check-wheels bench bench-quick bench-compare clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -45,6 +45,7 @@ lock: $(VENV)/.made ## write both lock files anew from pyproject.toml
 	@$(INSTALL) uv==$(UV_VERSION)
 	@$(COMPILE) --output-file requirements.lock
 	@$(COMPILE) --extra test --constraint requirements.lock --output-file requirements-test.lock
+	@$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock
 
 check-wheels: $(VENV)/.made ## check that the base image's libc and Python have a wheel for each pin
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && for arch in x86_64 aarch64; do \
@@ -54,6 +55,15 @@ check-wheels: $(VENV)/.made ## check that the base image's libc and Python have 
 			--platform manylinux2014_$$arch --requirement requirements.lock || exit 1; \
 		echo "python $(IMAGE_PYTHON), glibc, $$arch: $$(ls "$$dir/$$arch" | wc -l) wheels"; \
 	done
+
+bench: $(VENV)/.bench ## measure everything beside every peer and write it down (40 minutes)
+	@$(BIN)/python bench/run.py
+
+bench-quick: $(VENV)/.run ## measure the headline rows (under 3 minutes)
+	@$(BIN)/python bench/run.py --quick
+
+bench-compare: $(VENV)/.run ## measure the working tree against a revision: make bench-compare REV=HEAD~1
+	@$(BIN)/python bench/run.py --compare $(or $(REV),HEAD)
 
 clean: ## remove .venv and every cache
 	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -71,6 +81,11 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.run: requirements.lock $(VENV)/.made
+	@echo "installing $<"
+	@$(INSTALL) --require-hashes --requirement $<
+	@touch $@
+
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.made
 	@echo "installing $<"
 	@$(INSTALL) --require-hashes --requirement $<
 	@touch $@

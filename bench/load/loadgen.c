@@ -1,0 +1,593 @@
+// The load generator: many WebSocket connections on plain sockets, one thread, one epoll loop.
+//
+// It subscribes, publishes, and checks what comes: every subscriber gets every message of its topics
+// once and in order, or the run fails. It reads the server's processor time from /proc around the
+// measured part, and its own beside it, so that nobody mistakes the generator's limit for the
+// server's. The result is one line of JSON on standard output.
+//
+//   loadgen --port N --pid N --mode burst|rate|echo|rest|storm|idle [options]
+//
+//   --conns N      connections that subscribe (echo, rest: pairs of publisher and subscriber)
+//   --topics N     topics; a connection is in --per of them (all in the one, for N = 1)
+//   --window N     messages in flight (burst: sent at once, awaited together)
+//   --rate N       messages a second (rate)
+//   --payload N    bytes of payload
+//   --seconds N    how long to measure, after a warm-up of a fifth of it
+//   --socketio     speak socket.io's packets instead of plain JSON
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BUFFER = 1 << 20, EVENTS = 1024, MARK = 19, STORM = 64, NAP = 100000 };
+
+typedef struct {
+    int fd;
+    bool upgraded;
+    bool publisher;
+    bool http;          // REST: answers are HTTP responses
+    bool waits;         // for the socket to take more
+    uint32_t index;     // which of its kind
+    uint32_t acks;      // answers other than events
+    uint8_t *in;        // the bytes of an unfinished frame
+    size_t in_size;
+    uint8_t *out;       // what the socket did not take
+    size_t out_size, out_room;
+} Conn;
+
+static struct {
+    int port, pid;
+    const char *mode;
+    uint32_t conns, topics, per, window, payload;
+    double rate, seconds;
+    bool socketio;
+} opt = {.conns = 1000, .topics = 1, .per = 1, .window = 1, .payload = 128, .seconds = 1.5};
+
+static int epoll;
+static uint8_t *buffer;          // what is read, whoever it is from
+static Conn *conns;              // subscribers first, then publishers
+static uint32_t conn_count, upgraded;
+static uint32_t *next_seq;       // what a subscriber must get next, by connection and topic
+static uint32_t *sent_seq;       // what was sent last, by topic
+static uint32_t *subscribers;    // how many, by topic
+static uint64_t delivered, expected, acked, wrong;
+static char *payload;            // the filler behind the mark
+static uint64_t random_state = 88172645463325252u;
+
+// Latency: buckets of 1/64 of a power of two, in nanoseconds.
+static uint64_t histogram[64 * 64];
+static uint64_t worst;
+static double rate_start;
+static bool echoing;              // pairs keep their messages in flight
+
+static void fail(const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    fprintf(stderr, "loadgen: ");
+    vfprintf(stderr, format, list);
+    fprintf(stderr, "\n");
+    exit(1);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static double own_cpu(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+// Seconds of processor time that all threads of the server have used.
+static double server_cpu(void) {
+    char path[300];
+    double total = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", opt.pid);
+    DIR *tasks = opendir(path);
+    if (!tasks) fail("the server (pid %d) is gone", opt.pid);
+    for (struct dirent *task; (task = readdir(tasks));) {
+        snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", opt.pid, task->d_name);
+        FILE *file = task->d_name[0] == '.' ? NULL : fopen(path, "r");
+        if (!file) continue;
+        double nanoseconds;
+        if (fscanf(file, "%lf", &nanoseconds) == 1) total += nanoseconds / 1e9;
+        fclose(file);
+    }
+    closedir(tasks);
+    return total;
+}
+
+static uint64_t server_rss(void) {
+    char path[64];
+    unsigned long pages = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", opt.pid);
+    FILE *file = fopen(path, "r");
+    if (!file || fscanf(file, "%*u %lu", &pages) != 1) fail("cannot read %s", path);
+    fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static uint32_t pick(uint32_t below) {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state % below;
+}
+
+// --- sending ------------------------------------------------------------------------------------
+
+static void watch(Conn *c) {
+    struct epoll_event e = {.events = EPOLLIN | EPOLLET | (c->out_size ? EPOLLOUT : 0), .data.ptr = c};
+    epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &e);
+}
+
+static void flush(Conn *c) {
+    if (!c->out_size) return;
+    ssize_t n = send(c->fd, c->out, c->out_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno != EAGAIN) fail("send: %s", strerror(errno));
+    if (n > 0) memmove(c->out, c->out + n, c->out_size -= n);
+    bool waits = c->out_size > 0;
+    if (waits != c->waits) c->waits = waits, watch(c);
+}
+
+static void queue(Conn *c, const void *data, size_t size) {
+    if (c->out_size + size > c->out_room) {
+        c->out_room = (c->out_size + size) * 2;
+        c->out = realloc(c->out, c->out_room);
+    }
+    memcpy(c->out + c->out_size, data, size);
+    c->out_size += size;
+}
+
+// A masked frame; the key is zero, so the payload stays as it is.
+static void queue_frame(Conn *c, int opcode, const char *data, size_t size) {
+    uint8_t head[14] = {0x80 | opcode};
+    size_t length = 2;
+    if (size < 126) {
+        head[1] = 0x80 | size;
+    } else if (size < 65536) {
+        head[1] = 0x80 | 126, head[2] = size >> 8, head[3] = size, length = 4;
+    } else {
+        head[1] = 0x80 | 127, length = 10;
+        for (int i = 0; i < 8; i++) head[2 + i] = (uint64_t)size >> (56 - 8 * i);
+    }
+    queue(c, head, length + 4);
+    queue(c, data, size);
+}
+
+static void queue_subscribe(Conn *c, uint32_t topic) {
+    char text[200];
+    const char *format = opt.socketio ? "42[\"subscribe\",{\"topic\":\"t%u\"}]"
+                                      : "{\"type\":\"subscribe\",\"topic\":\"t%u\",\"client_id\":\"c\"}";
+    queue_frame(c, 1, text, snprintf(text, sizeof text, format, topic));
+}
+
+static void queue_publish(Conn *c, uint32_t topic) {
+    static char text[BUFFER];
+    int size;
+    uint32_t seq = ++sent_seq[topic];
+    const char *body = "\"topic\":\"t%u\",\"message\":{\"id\":\"m\",\"payload\":\"#%06u:%010u#%s\"}}";
+    char format[300];
+    snprintf(format, sizeof format, opt.socketio ? "42[\"publish\",{%s]" : "{\"type\":\"publish\",%s", body);
+    if (c->http) {
+        static char content[BUFFER];
+        int length = snprintf(content, sizeof content,
+                              "{\"topic\":\"t%u\",\"payload\":\"#%06u:%010u#%s\"}", topic, topic, seq, payload);
+        size = snprintf(text, sizeof text,
+                        "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                        "Content-Length: %d\r\n\r\n%s", length, content);
+        queue(c, text, size);
+    } else {
+        size = snprintf(text, sizeof text, format, topic, topic, seq, payload);
+        queue_frame(c, 1, text, size);
+    }
+    expected += subscribers[topic];
+}
+
+// --- receiving ----------------------------------------------------------------------------------
+
+static uint32_t *expected_of(uint32_t index, uint32_t topic) {
+    // With one subscriber a topic, the topic says which it is.
+    return &next_seq[opt.topics == opt.conns * opt.per ? topic : (uint64_t)index * opt.topics + topic];
+}
+
+static void record(uint32_t seq) {
+    double took = (now() - (rate_start + (seq - 1) / opt.rate)) * 1e9;
+    uint64_t ns = took < 64 ? 64 : (uint64_t)took;
+    int power = 63 - __builtin_clzll(ns);
+    histogram[power * 64 + ((ns >> (power - 6)) & 63)]++;
+    if (ns > worst) worst = ns;
+}
+
+static uint32_t rate_seq(uint32_t topic, uint32_t seq);
+static void on_delivery(Conn *c);
+
+static void on_text(Conn *c, const uint8_t *data, size_t size) {
+    const uint8_t *mark = memchr(data, '#', size);
+    if (!mark) {
+        if (opt.socketio && size == 1 && *data == '2') {
+            queue_frame(c, 1, "3", 1), flush(c);
+        } else if (opt.socketio && *data == '0') {
+            queue_frame(c, 1, "40", 2), flush(c);
+        } else if (memmem(data, size, "\"error\"", 7)) {
+            fail("the server refused: %.*s", (int)size, data);
+        } else {
+            c->acks++, acked++;
+        }
+        return;
+    }
+    if (mark + MARK > data + size) fail("a cut event");
+    uint32_t topic = strtoul((const char *)mark + 1, NULL, 10);
+    uint32_t seq = strtoul((const char *)mark + 8, NULL, 10);
+    uint32_t *next = expected_of(c->index, topic);
+    if (seq != *next + 1) wrong++;
+    *next = seq;
+    delivered++;
+    if (opt.rate) record(rate_seq(topic, seq));
+    on_delivery(c);
+}
+
+// The bytes of one frame, or 0 where it is not whole yet.
+static size_t take_frame(Conn *c, const uint8_t *data, size_t size) {
+    if (size < 2) return 0;
+    size_t length = data[1] & 0x7f, start = 2;
+    if (length == 126) {
+        if (size < 4) return 0;
+        length = data[2] << 8 | data[3], start = 4;
+    } else if (length == 127) {
+        if (size < 10) return 0;
+        length = 0, start = 10;
+        for (int i = 2; i < 10; i++) length = length << 8 | data[i];
+    }
+    if (size < start + length) return 0;
+    int opcode = data[0] & 0x0f;
+    if (opcode == 1) on_text(c, data + start, length);
+    else if (opcode == 9) queue_frame(c, 10, (const char *)data + start, length), flush(c);
+    else if (opcode == 8) fail("the server closed with %d", length >= 2 ? data[start] << 8 | data[start + 1] : 0);
+    return start + length;
+}
+
+// The bytes of one HTTP head (with its body, for REST), or 0 where it is not whole yet.
+static size_t take_http(Conn *c, const uint8_t *data, size_t size) {
+    const uint8_t *end = memmem(data, size, "\r\n\r\n", 4);
+    if (!end) return 0;
+    size_t head = end + 4 - data;
+    if (!c->http) {
+        if (memcmp(data, "HTTP/1.1 101", 12)) fail("no upgrade: %.60s", data);
+        c->upgraded = true;
+        upgraded++;
+        return head;
+    }
+    if (memcmp(data, "HTTP/1.1 200", 12)) fail("REST: %.60s", data);
+    char *field = strcasestr((const char *)data, "content-length:");
+    size_t body = field && (uint8_t *)field < end ? strtoul(field + 15, NULL, 10) : 0;
+    if (size < head + body) return 0;
+    acked++;
+    if (echoing) queue_publish(c, c->index), flush(c);
+    return head + body;
+}
+
+// Read once; true where there may be more, since the buffer is full (the epoll is edge-triggered).
+static bool receive(Conn *c) {
+    memcpy(buffer, c->in, c->in_size);
+    size_t room = BUFFER - c->in_size;
+    ssize_t n = recv(c->fd, buffer + c->in_size, room, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN) return false;
+    if (n <= 0) fail("a connection was lost: %s", n ? strerror(errno) : "closed");
+    size_t size = c->in_size + n, at = 0, took;
+    buffer[size] = 0;
+    while (at < size) {
+        bool http = c->http || !c->upgraded;
+        took = http ? take_http(c, buffer + at, size - at) : take_frame(c, buffer + at, size - at);
+        if (!took) break;
+        at += took;
+    }
+    c->in_size = size - at;
+    if (c->in_size) {
+        c->in = realloc(c->in, c->in_size);
+        memcpy(c->in, buffer + at, c->in_size);
+    }
+    return (size_t)n == room;
+}
+
+// Handle what the sockets have, waiting at most `timeout` seconds for something.
+static void turn(double timeout) {
+    static struct epoll_event events[EVENTS];
+    struct timespec wait = {(time_t)timeout, (timeout - (time_t)timeout) * 1e9};
+    int count = epoll_pwait2(epoll, events, EVENTS, &wait, NULL);
+    for (int i = 0; i < count; i++) {
+        Conn *c = events[i].data.ptr;
+        if (events[i].events & EPOLLOUT) flush(c);
+        if (events[i].events & ~EPOLLOUT)
+            while (receive(c)) continue;
+        if (c->publisher && c->out_size) flush(c);
+    }
+}
+
+// --- setting up ---------------------------------------------------------------------------------
+
+static void dial(Conn *c) {
+    static const char *paths[] = {"/ws?client_id=c", "/socket.io/?EIO=4&transport=websocket"};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(opt.port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (c->fd < 0 || connect(c->fd, (void *)&address, sizeof address)) fail("connect: %s", strerror(errno));
+    int on = 1;
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.ptr = c};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
+    if (c->http) return;
+    char text[400];
+    queue(c, text, snprintf(text, sizeof text,
+                            "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                            paths[opt.socketio]));
+    flush(c);
+}
+
+static void await(uint64_t *what, uint64_t count, const char *name) {
+    double end = now() + 60;
+    while (*what < count) {
+        // While much is under way, look at it seldom and take much at once: a look for every message
+        // would cost this core more than the server's, and the server a wake-up for each send().
+        if (count - *what > 64) nanosleep(&(struct timespec){0, NAP}, NULL);
+        turn(0.1);
+        if (now() > end) fail("%s: %lu of %lu came", name, (unsigned long)*what, (unsigned long)count);
+    }
+}
+
+
+
+static void connect_all(uint32_t first, uint32_t count) {
+    uint64_t answered = acked + count;  // socket.io: `0` is answered by `40`, and that by `40`
+    for (uint32_t i = first; i < first + count; i++) {
+        dial(&conns[i]);
+        double end = now() + 30;
+        // At most STORM handshakes at a time: no accept queue overflows.
+        while (!conns[i].http && i - first + 1 - (upgraded - first) >= STORM) {
+            turn(0.1);
+            if (now() > end) fail("the server does not answer handshakes");
+        }
+    }
+    double end = now() + 30;
+    while (count && !conns[first].http && upgraded < first + count) {
+        turn(0.1);
+        if (now() > end) fail("the server does not answer handshakes");
+    }
+    if (opt.socketio) await(&acked, answered, "socket.io handshakes");
+}
+
+static void subscribe_all(void) {
+    uint32_t per = opt.topics == 1 ? 1 : opt.per;
+    bool single = opt.topics == opt.conns * opt.per;
+    for (uint32_t i = 0; i < opt.conns; i++) {
+        uint64_t target = acked + per;
+        for (uint32_t k = 0; k < per; k++) {
+            uint32_t topic = single ? i * per + k : opt.topics == 1 ? 0 : (i + k * (opt.topics / per)) % opt.topics;
+            subscribers[topic]++;
+            queue_subscribe(&conns[i], topic);
+            if (k % 64 == 63 || k == per - 1) {
+                flush(&conns[i]);
+                await(&acked, target - per + k + 1, "acks of subscribe");
+            }
+        }
+    }
+}
+
+// --- what is measured ---------------------------------------------------------------------------
+
+typedef struct {
+    double start, own, server;
+    uint64_t delivered, acked;
+} Mark;
+
+static Mark mark(void) {
+    return (Mark){now(), own_cpu(), server_cpu(), delivered, acked};
+}
+
+static void report(Mark m, uint64_t units, const char *extra) {
+    double own = own_cpu() - m.own, server = server_cpu() - m.server, seconds = now() - m.start;
+    printf("{\"mode\":\"%s\",\"units\":%lu,\"seconds\":%.4f,\"per_second\":%.1f,"
+           "\"server_us\":%.4f,\"generator_us\":%.4f,\"server_busy\":%.3f,\"generator_busy\":%.3f,"
+           "\"rss\":%lu,\"wrong\":%lu%s}\n",
+           opt.mode, (unsigned long)units, seconds, units / seconds, server / units * 1e6,
+           own / units * 1e6, server / seconds, own / seconds, (unsigned long)server_rss(),
+           (unsigned long)wrong, extra);
+    if (wrong) fail("%lu messages were lost, repeated or out of order", (unsigned long)wrong);
+}
+
+static Conn *publisher;
+
+static uint32_t rate_seq(uint32_t topic, uint32_t seq) {
+    return (seq - 1) * opt.topics + topic + 1;  // topics take turns
+}
+
+static void run_burst(double seconds) {
+    double end = now() + seconds;
+    while (now() < end) {
+        for (uint32_t i = 0; i < opt.window; i++)
+            queue_publish(publisher, opt.topics == 1 ? 0 : pick(opt.topics));
+        flush(publisher);
+        await(&delivered, expected, "events");
+    }
+}
+
+static void run_rate(double seconds) {
+    uint64_t count = opt.rate * seconds;
+    rate_start = now();
+    for (uint64_t sent = 0; sent < count; sent++) {
+        double at = rate_start + sent / opt.rate, left;
+        while ((left = at - now()) > 0) turn(left);
+        queue_publish(publisher, sent % opt.topics);
+        flush(publisher);
+        turn(0);
+    }
+    await(&delivered, expected, "events");
+}
+
+// Each delivery is answered by the next message of its pair; over REST, each response is.
+static void on_delivery(Conn *c) {
+    Conn *to = &conns[opt.conns + c->index];
+    if (echoing && !to->http) queue_publish(to, c->index), flush(to);
+}
+
+static void start_echo(void) {
+    echoing = true;
+    for (uint32_t i = 0; i < opt.conns; i++) {
+        for (uint32_t k = 0; k < opt.window; k++) queue_publish(&conns[opt.conns + i], i);
+        flush(&conns[opt.conns + i]);
+    }
+}
+
+static void measure_latency(Mark m) {
+    uint64_t total = 0, seen = 0;
+    for (size_t i = 0; i < sizeof histogram / sizeof *histogram; i++) total += histogram[i];
+    double at[] = {0.5, 0.99, 0.999}, value[3] = {0};
+    int next = 0;
+    for (size_t i = 0; i < sizeof histogram / sizeof *histogram && next < 3; i++) {
+        seen += histogram[i];
+        while (next < 3 && seen >= at[next] * total) {
+            int power = i / 64;
+            value[next++] = ((uint64_t)1 << power) * (1 + (i % 64 + 1) / 64.0) / 1e6;
+        }
+    }
+    char extra[200];
+    snprintf(extra, sizeof extra, ",\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f",
+             value[0], value[1], value[2], worst / 1e6);
+    report(m, delivered - m.delivered, extra);
+}
+
+static void run_echo(double seconds) {
+    double end = now() + seconds;
+    while (now() < end) turn(0.1);
+}
+
+static void measure_storm(void) {
+    Mark m = mark();
+    connect_all(0, opt.conns);
+    report(m, opt.conns, "");
+}
+
+static void measure_idle(uint64_t rss_before) {
+    double end = now() + 1;  // what follows a connect is over by then
+    while (now() < end) turn(0.1);
+    char extra[100];
+    uint64_t rss = server_rss();
+    Mark m = mark();
+    end = now() + opt.seconds;
+    while (now() < end) turn(0.1);
+    snprintf(extra, sizeof extra, ",\"rss_per_connection\":%.1f", ((double)rss - rss_before) / opt.conns);
+    report(m, opt.conns, extra);
+}
+
+static void options(int count, char **words) {
+    for (int i = 1; i < count; i++) {
+        const char *name = words[i];
+        if (!strcmp(name, "--socketio")) {
+            opt.socketio = true;
+            continue;
+        }
+        const char *value = i + 1 < count ? words[++i] : "";
+        if (!strcmp(name, "--port")) opt.port = atoi(value);
+        else if (!strcmp(name, "--pid")) opt.pid = atoi(value);
+        else if (!strcmp(name, "--mode")) opt.mode = value;
+        else if (!strcmp(name, "--conns")) opt.conns = atoi(value);
+        else if (!strcmp(name, "--topics")) opt.topics = atoi(value);
+        else if (!strcmp(name, "--per")) opt.per = atoi(value);
+        else if (!strcmp(name, "--window")) opt.window = atoi(value);
+        else if (!strcmp(name, "--payload")) opt.payload = atoi(value);
+        else if (!strcmp(name, "--rate")) opt.rate = atof(value);
+        else if (!strcmp(name, "--seconds")) opt.seconds = atof(value);
+        else fail("no such option: %s", name);
+    }
+    if (!opt.port || !opt.pid || !opt.mode) fail("--port, --pid and --mode are needed");
+    if (opt.payload < MARK) opt.payload = MARK;
+    if (opt.payload > 65000) fail("--payload is at most 65000");
+}
+
+int main(int count, char **words) {
+    options(count, words);
+    prctl(PR_SET_TIMERSLACK, 1);
+    bool pairs = !strcmp(opt.mode, "echo") || !strcmp(opt.mode, "rest");
+    if (pairs) opt.topics = opt.conns, opt.per = 1;
+    uint32_t publishers = pairs ? opt.conns : 1;
+    conn_count = opt.conns + publishers;
+    struct rlimit files = {conn_count + 64, conn_count + 64};
+    struct rlimit old;
+    getrlimit(RLIMIT_NOFILE, &old);
+    if (old.rlim_cur < files.rlim_cur && setrlimit(RLIMIT_NOFILE, &files))
+        fail("needs %u open files: raise ulimit -n", conn_count + 64);
+
+    epoll = epoll_create1(0);
+    buffer = malloc(BUFFER + 1);
+    conns = calloc(conn_count, sizeof *conns);
+    sent_seq = calloc(opt.topics, sizeof *sent_seq);
+    subscribers = calloc(opt.topics, sizeof *subscribers);
+    bool single = opt.topics == opt.conns * opt.per;
+    next_seq = calloc(single ? opt.topics : (size_t)opt.conns * opt.topics, sizeof *next_seq);
+    payload = malloc(opt.payload - MARK + 1);
+    memset(payload, 'x', opt.payload - MARK);
+    payload[opt.payload - MARK] = 0;
+    for (uint32_t i = 0; i < conn_count; i++) {
+        conns[i].publisher = i >= opt.conns;
+        conns[i].index = conns[i].publisher ? i - opt.conns : i;
+        conns[i].http = conns[i].publisher && !strcmp(opt.mode, "rest");
+    }
+
+    uint64_t rss = server_rss();
+    if (!strcmp(opt.mode, "storm")) {
+        measure_storm();
+        return 0;
+    }
+    connect_all(0, opt.conns);
+    subscribe_all();
+    if (!strcmp(opt.mode, "idle")) {
+        measure_idle(rss);
+        return 0;
+    }
+    connect_all(opt.conns, publishers);
+    publisher = &conns[opt.conns];
+    if (pairs) {
+        start_echo();
+        run_echo(opt.seconds / 5);
+        Mark m = mark();
+        run_echo(opt.seconds);
+        report(m, delivered - m.delivered, "");
+        echoing = false;
+        await(&delivered, expected, "events");
+        if (wrong) fail("%lu messages were wrong", (unsigned long)wrong);
+    } else if (opt.rate) {
+        run_rate(opt.seconds / 5);
+        memset(histogram, 0, sizeof histogram);
+        memset(sent_seq, 0, opt.topics * sizeof *sent_seq);
+        memset(next_seq, 0, (single ? opt.topics : (size_t)opt.conns * opt.topics) * sizeof *next_seq);
+        worst = 0;
+        Mark m = mark();
+        run_rate(opt.seconds);
+        measure_latency(m);
+    } else {
+        run_burst(opt.seconds / 5);
+        Mark m = mark();
+        run_burst(opt.seconds);
+        report(m, delivered - m.delivered, "");
+    }
+    return 0;
+}

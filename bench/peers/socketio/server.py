@@ -1,0 +1,41 @@
+"""python-socketio as its documentation has it: a room for each topic, on aiohttp."""
+
+import os
+import time
+from typing import Any
+
+import socketio
+import uvloop
+from aiohttp import web
+
+sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*")
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+@sio.event
+async def subscribe(sid: str, command: dict[str, Any]) -> None:
+    await sio.enter_room(sid, command["topic"])
+    await sio.emit("ack", {"topic": command["topic"], "status": "ok", "ts": now()}, to=sid)
+
+
+@sio.event
+async def publish(sid: str, command: dict[str, Any]) -> None:
+    topic = command["topic"]
+    event = {"topic": topic, "message": command["message"], "ts": now()}
+    await sio.emit("event", event, room=topic)
+    await sio.emit("ack", {"topic": topic, "status": "ok", "ts": now()}, to=sid)
+
+
+app = web.Application()
+sio.attach(app)
+web.run_app(
+    app,
+    host="127.0.0.1",
+    port=int(os.environ["PORT"]),
+    backlog=4_096,
+    print=None,
+    loop=uvloop.new_event_loop(),
+)

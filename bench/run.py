@@ -1,0 +1,190 @@
+"""Measure the server beside its peers, and write down what came of it.
+
+    python bench/run.py               every scenario, every server; bench/results/DATE.json, the
+                                      table in bench/README.md and the plots (an hour)
+    python bench/run.py --quick       the headline rows, printed (under three minutes)
+    python bench/run.py --compare REV the working tree against a revision (some minutes)
+
+Server and generator are pinned to a core each. In every round each server is started anew and
+measured once, A B C A B C, so that what the machine does meanwhile falls on all of them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import report
+from scenarios import FAST, SCENARIOS, Scenario
+from servers import BENCH, BUILD, GENERATOR_CORE, ROOT, Server, build, floors, ours, peers, running
+
+FILES = 20_000  # open files that 10,000 connections and their publishers need
+PATIENCE = 180.0  # seconds that one measurement may take
+
+
+def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
+    """One measurement: the generator's figures, or why there are none."""
+    if server.missing:
+        return {"missing": server.missing}
+    try:
+        with running(server, scenario.pinned) as (port, pid):
+            command = [str(BUILD / "loadgen"), "--port", str(port), "--pid", str(pid)]
+            if scenario.pinned:
+                command = ["taskset", "-c", str(GENERATOR_CORE), *command]
+            command += scenario.arguments.split() + (["--socketio"] if server.socketio else [])
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        return {"failed": str(error)[:200]}
+    if done.returncode:
+        return {"failed": done.stderr.strip()[-200:]}
+    return dict(json.loads(done.stdout))
+
+
+def takes_part(server: Server, scenario: Scenario) -> bool:
+    """Whether a server is asked to do this."""
+    if scenario.rest and not server.rest:
+        return False
+    return not scenario.only or server.name in scenario.only
+
+
+def measure_all(servers: Sequence[Server], scenarios: Sequence[Scenario]) -> list[dict[str, Any]]:
+    """Every scenario on every server, in rounds; one result each, with where it belongs."""
+    rows = []
+    for number, scenario in enumerate(scenarios, 1):
+        print(f"[{number}/{len(scenarios)}] {scenario.title}", flush=True)
+        for turn in range(scenario.rounds):
+            for server in servers:
+                if not takes_part(server, scenario):
+                    continue
+                result = measure(server, scenario)
+                rows.append(
+                    {"scenario": scenario.key, "server": server.name, "round": turn, **result}
+                )
+                print(
+                    f"    {turn + 1}/{scenario.rounds} {server.title:28} {shown(result, scenario)}",
+                    flush=True,
+                )
+    return rows
+
+
+def shown(result: dict[str, Any], scenario: Scenario) -> str:
+    for word in ("missing", "failed"):
+        if word in result:
+            return f"{word}: {result[word]}"
+    return (
+        f"{result[scenario.figure]:11.3f} {scenario.unit}, {result['per_second']:11,.0f}/s,"
+        f" server {result['server_busy']:.0%} busy, generator {result['generator_busy']:.0%}"
+    )
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    text = Path("/proc/cpuinfo").read_text()
+    model = next((line for line in text.splitlines() if line.startswith("model name")), ": unknown")
+    return {
+        "cpu": model.split(":")[1].strip(),
+        "cores": os.cpu_count(),
+        "kernel": platform.release().split("-")[0],
+        "python": platform.python_version(),
+    }
+
+
+def full(names: list[str] | None) -> None:
+    """Everything, kept in bench/results and in bench/README.md."""
+    servers = [ours(), *floors(), *peers(names)]
+    started = datetime.now(UTC)
+    rows = measure_all(servers, SCENARIOS)
+    result = {
+        "date": started.date().isoformat(),
+        "command": "make bench",
+        "minutes": round((datetime.now(UTC) - started).total_seconds() / 60),
+        "machine": machine(),
+        "titles": {server.name: server.title for server in servers},
+        "rows": rows,
+    }
+    path = BENCH / "results" / f"{result['date']}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    report.write(result)
+    print(report.targets(result))
+
+
+def quick() -> None:
+    """The headline rows, printed."""
+    servers = [ours(), *floors(), *peers(list(FAST))]
+    scenarios = [scenario for scenario in SCENARIOS if scenario.quick]
+    started = time.monotonic()
+    rows = measure_all(servers, [short(scenario) for scenario in scenarios])
+    titles = {server.name: server.title for server in servers}
+    print(report.table({"rows": rows, "titles": titles}, scenarios))
+    print(f"{time.monotonic() - started:.0f} s")
+
+
+def short(scenario: Scenario) -> Scenario:
+    """The same with fewer and shorter rounds."""
+    fields = {**vars(scenario), "rounds": 3}
+    if "--seconds" not in scenario.arguments:
+        fields["arguments"] = scenario.arguments + " --seconds 1"
+    return Scenario(**fields)
+
+
+def compare(revision: str) -> None:
+    """The working tree against a revision: ratios in one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            ["git", "worktree", "add", "--quiet", "--detach", folder, revision],
+            cwd=ROOT,
+            check=True,
+        )
+        try:
+            servers = [ours(), ours(Path(folder), revision)]
+            keys = (
+                "fanout",
+                "fanout-16",
+                "topics-20",
+                "echo",
+                "echo-64",
+                "rest",
+                "storm",
+                "idle-1k",
+            )
+            scenarios = [scenario for scenario in SCENARIOS if scenario.key in keys]
+            rows = measure_all(servers, scenarios)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", folder], cwd=ROOT, check=True)
+    titles = {"ours": "working tree", revision: revision}
+    print(report.table({"rows": rows, "titles": titles}, scenarios))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--quick", action="store_true", help="the headline rows, printed")
+    arguments.add_argument("--compare", metavar="REV", help="the working tree against a revision")
+    arguments.add_argument("--peers", help="only these peers, separated by commas")
+    chosen = arguments.parse_args()
+    if (os.cpu_count() or 1) < 2:
+        sys.exit("two cores are needed: one for the server, one for the generator")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < FILES:
+        sys.exit(f"{FILES} open files are needed: raise the limit with ulimit -n {FILES}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
+    build()
+    if chosen.compare:
+        compare(chosen.compare)
+    elif chosen.quick:
+        quick()
+    else:
+        full(chosen.peers.split(",") if chosen.peers else None)
+
+
+if __name__ == "__main__":
+    main()

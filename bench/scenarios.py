@@ -1,0 +1,136 @@
+"""What is measured, and what the server is to reach."""
+
+from dataclasses import dataclass
+
+LATENCY = ("p50_ms", "p999_ms", "max_ms", "server_busy")
+FAST = ("ours", "floor", "floor-joined", "bun", "gorilla")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row of the report: arguments for the generator, and which figure counts."""
+
+    key: str
+    title: str
+    arguments: str
+    figure: str = "server_us"  # of the generator's result: what the table compares
+    unit: str = "µs CPU per delivery"
+    rounds: int = 3
+    only: tuple[str, ...] = ()  # servers; empty: all
+    rest: bool = False  # needs POST /publish
+    columns: tuple[str, ...] = ("per_second", "server_busy", "generator_us", "rss")  # besides
+    pinned: bool = True
+    quick: bool = False  # also in `make bench-quick`
+
+
+SCENARIOS = (
+    Scenario("fanout", "fan-out to 1,000, 1 in flight", "--mode burst", quick=True),
+    Scenario(
+        "fanout-16",
+        "fan-out to 1,000, 16 in flight",
+        "--mode burst --window 16",
+        quick=True,
+    ),
+    Scenario("fanout-unpinned", "the same unpinned, 1 in flight", "--mode burst", pinned=False),
+    Scenario("fanout-10k", "fan-out to 10,000, 1 in flight", "--mode burst --conns 10000"),
+    Scenario(
+        "topics-20",
+        "1,000 clients in 20 of 1,000 topics each, 16 in flight",
+        "--mode burst --topics 1000 --per 20 --window 16",
+    ),
+    Scenario(
+        "echo",
+        "1 to 1 on one connection, 64 in flight",
+        "--mode echo --conns 1 --window 64",
+        quick=True,
+    ),
+    Scenario("echo-64", "1 to 1 on 64 pairs, 1 in flight each", "--mode echo --conns 64"),
+    Scenario(
+        "rest",
+        "REST publishes on 16 kept-alive connections",
+        "--mode rest --conns 16",
+        unit="µs CPU per publish",
+        rest=True,
+    ),
+    *(
+        Scenario(
+            f"latency-{conns}",
+            f"1,000 messages/s to 10 of {conns:,} subscribers each: latency",
+            f"--mode rate --conns {conns} --topics {conns // 10} --rate 1000 --seconds 4",
+            figure="p99_ms",
+            unit="ms p99",
+            columns=LATENCY,
+        )
+        for conns in (100, 1_000, 10_000)
+    ),
+    Scenario(
+        "storm",
+        "2,000 connects, 64 at a time",
+        "--mode storm --conns 2000",
+        unit="µs CPU per connection",
+    ),
+    Scenario(
+        "idle-1k",
+        "memory of 1,000 idle subscribers",
+        "--mode idle --conns 1000 --seconds 0.5",
+        figure="rss_per_connection",
+        unit="bytes RSS per connection",
+        columns=("rss",),
+        quick=True,
+    ),
+    Scenario(
+        "idle-10k",
+        "memory of 10,000 idle subscribers",
+        "--mode idle --conns 10000 --seconds 0.5",
+        figure="rss_per_connection",
+        unit="bytes RSS per connection",
+        columns=("rss",),
+    ),
+    Scenario(
+        "idle-cpu",
+        "processor time of 10,000 idle subscribers",
+        "--mode idle --conns 10000 --seconds 10",
+        figure="server_busy",
+        unit="of a core",
+        columns=("server_busy", "rss"),
+        rounds=1,
+    ),
+    Scenario("payload-16", "fan-out to 1,000 of 16 bytes", "--mode burst --payload 16"),
+    Scenario("payload-4k", "fan-out to 1,000 of 4 KB", "--mode burst --payload 4096"),
+    Scenario("payload-60k", "fan-out to 1,000 of 60 KB", "--mode burst --payload 60000"),
+    Scenario(
+        "topics-100k",
+        "100,000 topics with one subscriber each, 64 in flight",
+        "--mode burst --topics 100000 --per 100 --window 64",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio of our figure to another's, in one run, and the bound it is to keep."""
+
+    scenario: str
+    figure: str
+    against: str  # a server, "scenario:KEY" for ourselves elsewhere, or "" for the figure itself
+    bound: float
+    at_least: bool = False  # a floor for the ratio, else a ceiling
+
+
+TARGETS = (
+    Target("fanout", "server_us", "floor", 1.25),
+    Target("fanout", "server_us", "gorilla", 0.75),
+    Target("fanout", "per_second", "bun", 1.0, at_least=True),
+    Target("fanout", "per_second", "gorilla", 1.3, at_least=True),
+    Target("fanout-16", "per_second", "bun", 1.0, at_least=True),
+    Target("fanout-16", "per_second", "gorilla", 6.0, at_least=True),
+    Target("fanout-16", "per_second", "floor-joined", 0.9, at_least=True),
+    Target("fanout-10k", "server_us", "scenario:fanout", 1.3),
+    Target("echo", "per_second", "gorilla", 1.5, at_least=True),
+    Target("echo", "per_second", "bun", 0.6, at_least=True),
+    Target("idle-1k", "rss_per_connection", "", 5 * 1024),
+    Target("idle-10k", "rss_per_connection", "", 5 * 1024),
+    Target("storm", "server_us", "gorilla", 1.0),
+    Target("idle-cpu", "server_busy", "", 0.01),
+    Target("latency-10000", "p999_ms", "", 20.0),
+)

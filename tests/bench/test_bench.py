@@ -1,0 +1,123 @@
+"""The benchmark itself: its arithmetic, and that a short run measures and checks."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+
+import report
+import run
+import servers
+from scenarios import SCENARIOS, TARGETS, Scenario
+
+NO_COMPILER = shutil.which("cc") is None
+needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="no C compiler on this machine")
+
+FANOUT = next(scenario for scenario in SCENARIOS if scenario.key == "fanout")
+
+
+def row(server: str, turn: int, cost: float, rate: float) -> dict[str, Any]:
+    return {
+        "scenario": "fanout",
+        "server": server,
+        "round": turn,
+        "server_us": cost,
+        "per_second": rate,
+        "server_busy": 1.0,
+        "generator_us": 1.0,
+        "rss": 5_000_000,
+    }
+
+
+RESULT = {
+    "titles": {"ours": "this server", "floor": "C floor", "bun": "Bun", "gorilla": "Go"},
+    "rows": [
+        row("ours", 0, 6.0, 100.0),
+        row("ours", 1, 9.0, 50.0),
+        row("ours", 2, 6.0, 100.0),
+        row("floor", 0, 5.0, 120.0),
+        row("floor", 1, 5.0, 120.0),
+        row("floor", 2, 4.0, 150.0),
+        row("bun", 0, 6.0, 50.0),
+        row("bun", 1, 6.0, 100.0),
+        row("bun", 2, 6.0, 90.0),
+        {"scenario": "fanout", "server": "gorilla", "round": 0, "missing": "go is not installed"},
+    ],
+}
+
+
+def test_ratios_pair_the_rounds() -> None:
+    lines = report.table(RESULT, [FANOUT]).splitlines()
+    assert lines[4].startswith("| C floor | 5 | 0.67 (0.56-0.83) | 120 |")
+    assert lines[-1].startswith("| Go | missing: go is not installed |")
+
+
+def test_targets_say_what_was_met_missed_and_not_measured() -> None:
+    lines = report.targets(RESULT).splitlines()
+    against_floor = next(line for line in lines if "C floor" in line)
+    assert "| 1.5 (1.2-1.8) | **missed** |" in against_floor
+    against_bun = next(line for line in lines if "per_second / Bun" in line)
+    assert "| 1.11 (0.5-2) | met |" in against_bun
+    assert "not measured" in next(line for line in lines if "/ Go" in line)
+
+
+def test_every_target_names_a_scenario_and_a_figure_that_is_measured() -> None:
+    keys = {scenario.key for scenario in SCENARIOS}
+    for target in TARGETS:
+        assert target.scenario in keys
+        assert target.against.removeprefix("scenario:") in keys | {
+            "",
+            "floor",
+            "floor-joined",
+            "bun",
+            "gorilla",
+        }
+
+
+@pytest.fixture(scope="module")
+def _built() -> None:
+    servers.build()
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_built")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--mode burst --conns 20 --window 4",
+        "--mode burst --conns 20 --topics 10 --per 2 --window 4",
+        "--mode burst --conns 5 --topics 50 --per 10 --payload 4096",
+        "--mode rate --conns 20 --topics 2 --rate 200",
+        "--mode echo --conns 2 --window 8",
+        "--mode rest --conns 2",
+        "--mode storm --conns 20",
+    ],
+)
+def test_a_short_run_measures_and_finds_nothing_wrong(arguments: str) -> None:
+    scenario = Scenario("short", "short", f"{arguments} --seconds 0.1", pinned=False)
+    result = run.measure(servers.ours(), scenario)
+    assert result.get("failed") is None
+    assert result["wrong"] == 0
+    assert result["units"] > 0
+    assert result["server_us"] > 0
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_built")
+@pytest.mark.parametrize("floor", servers.floors(), ids=lambda floor: floor.name)
+def test_the_floor_delivers_all_in_order(floor: servers.Server) -> None:
+    scenario = Scenario(
+        "short", "short", "--mode burst --conns 20 --window 4 --seconds 0.1", pinned=False
+    )
+    assert run.measure(floor, scenario)["wrong"] == 0
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_built")
+def test_a_server_that_does_not_start_is_reported() -> None:
+    dead = servers.Server("dead", "dead", [sys.executable, "-c", "raise SystemExit('no')"])
+    assert "did not start: no" in run.measure(dead, FANOUT)["failed"]
