@@ -123,18 +123,10 @@ def quick() -> None:
     servers = [ours(), *floors(), *peers(list(FAST))]
     scenarios = [scenario for scenario in SCENARIOS if scenario.quick]
     started = time.monotonic()
-    rows = measure_all(servers, [short(scenario) for scenario in scenarios])
+    rows = measure_all(servers, scenarios)
     titles = {server.name: server.title for server in servers}
     print(report.table({"rows": rows, "titles": titles}, scenarios))
     print(f"{time.monotonic() - started:.0f} s")
-
-
-def short(scenario: Scenario) -> Scenario:
-    """The same with fewer and shorter rounds."""
-    fields = {**vars(scenario), "rounds": 3}
-    if "--seconds" not in scenario.arguments:
-        fields["arguments"] = scenario.arguments + " --seconds 1"
-    return Scenario(**fields)
 
 
 def compare(revision: str) -> None:

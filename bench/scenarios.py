@@ -31,8 +31,12 @@ SCENARIOS = (
         "--mode burst --window 16",
         quick=True,
     ),
-    Scenario("fanout-unpinned", "the same unpinned, 1 in flight", "--mode burst", pinned=False),
-    Scenario("fanout-10k", "fan-out to 10,000, 1 in flight", "--mode burst --conns 10000"),
+    Scenario(
+        "fanout-unpinned", "the same unpinned, 1 in flight", "--mode burst", pinned=False, only=FAST
+    ),
+    Scenario(
+        "fanout-10k", "fan-out to 10,000, 1 in flight", "--mode burst --conns 10000", rounds=2
+    ),
     Scenario(
         "topics-20",
         "1,000 clients in 20 of 1,000 topics each, 16 in flight",
@@ -56,7 +60,7 @@ SCENARIOS = (
         Scenario(
             f"latency-{conns}",
             f"1,000 messages/s to 10 of {conns:,} subscribers each: latency",
-            f"--mode rate --conns {conns} --topics {conns // 10} --rate 1000 --seconds 4",
+            f"--mode rate --conns {conns} --topics {conns // 10} --rate 1000 --seconds 3",
             figure="p99_ms",
             unit="ms p99",
             columns=LATENCY,
@@ -82,6 +86,7 @@ SCENARIOS = (
         "idle-10k",
         "memory of 10,000 idle subscribers",
         "--mode idle --conns 10000 --seconds 0.5",
+        rounds=2,
         figure="rss_per_connection",
         unit="bytes RSS per connection",
         columns=("rss",),
@@ -92,16 +97,18 @@ SCENARIOS = (
         "--mode idle --conns 10000 --seconds 10",
         figure="server_busy",
         unit="of a core",
+        only=FAST,
         columns=("server_busy", "rss"),
         rounds=1,
     ),
-    Scenario("payload-16", "fan-out to 1,000 of 16 bytes", "--mode burst --payload 16"),
-    Scenario("payload-4k", "fan-out to 1,000 of 4 KB", "--mode burst --payload 4096"),
-    Scenario("payload-60k", "fan-out to 1,000 of 60 KB", "--mode burst --payload 60000"),
+    Scenario("payload-16", "fan-out to 1,000 of 16 bytes", "--mode burst --payload 16", only=FAST),
+    Scenario("payload-4k", "fan-out to 1,000 of 4 KB", "--mode burst --payload 4096", only=FAST),
+    Scenario("payload-60k", "fan-out to 1,000 of 60 KB", "--mode burst --payload 60000", only=FAST),
     Scenario(
         "topics-100k",
         "100,000 topics with one subscriber each, 64 in flight",
         "--mode burst --topics 100000 --per 100 --window 64",
+        only=FAST,
     ),
 )
 

@@ -42,10 +42,11 @@ class Fanout:
     def send(self, client: Client, frame: bytes) -> None:
         """Say a frame to one client, after all that was said to it before."""
         if client.state is FLOWING:
-            if not client.pending:
-                self._clients.append(client)
+            if client.pending is not None:
+                client.pending.append(frame)
+            else:
+                self._defer(client, frame)
                 self._schedule()
-            client.pending.append(frame)
         elif client.state is State.CONGESTED and not client.offer((frame, None)):
             self._overrun(client)
 
@@ -82,7 +83,7 @@ class Fanout:
         lost: list[Client] = []
         for client in topic.subscribers:
             if client.state is FLOWING:
-                if client.pending:
+                if client.pending is not None:
                     client.pending.append(data)
                 elif direct:
                     try:
@@ -90,14 +91,18 @@ class Fanout:
                     except RuntimeError:  # uvloop's word for a transport that is closed
                         lost.append(client)
                 else:
-                    self._clients.append(client)
-                    client.pending.append(data)
+                    self._defer(client, data)
             elif client.state is State.CONGESTED:
                 congested.append(client)
         if congested:
             self._queue(congested, [(frame, topic) for frame in frames])
         for client in lost:
             self._lost(client)
+
+    def _defer(self, client: Client, data: bytes) -> None:
+        """Keep a client's first frames of the tick for its end."""
+        client.pending = [data]
+        self._clients.append(client)
 
     def _queue(self, congested: list[Client], entries: list[Entry]) -> None:
         """Let the events wait one by one, so that they count and may be dropped one by one."""

@@ -55,7 +55,7 @@ static struct {
     uint32_t conns, topics, per, window, payload;
     double rate, seconds;
     bool socketio;
-} opt = {.conns = 1000, .topics = 1, .per = 1, .window = 1, .payload = 128, .seconds = 1.5};
+} opt = {.conns = 1000, .topics = 1, .per = 1, .window = 1, .payload = 128, .seconds = 1};
 
 static int epoll;
 static uint8_t *buffer;          // what is read, whoever it is from
