@@ -7,7 +7,6 @@ tries, or a trial without a row, fails.
 import json
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,44 +17,37 @@ from hub import inbound, outbound
 from hub.errors import CLOSES, ErrorCode, Refusal
 from hub.settings import Settings
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, mask
+from tests.support.markdown import table
+from tests.support.process import ROOT
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
 
-ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs/protocol.md").read_text()
 SOURCE = "".join(file.read_text() for file in sorted((ROOT / "hub").glob("*.py")))
 LIMIT = Settings().max_message_bytes
 LONGEST_TOPIC = Settings().max_topic_bytes
 
 
-def table(section: str) -> list[list[str]]:
-    """The rows of the table under a heading, without its head."""
-    _, _, body = DOCUMENT.partition(f"\n## {section}\n")
-    rows = re.findall(r"(?m)^\|(.*)\|$", body.partition("\n## ")[0])
-    assert len(rows) > 2, f"no table under {section}"
-    return [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
-
-
 # --- Codes ----------------------------------------------------------------------------------------
 
 
 def test_the_error_table_has_every_code_and_no_other() -> None:
-    assert [row[0] for row in table("Errors")] == [f"`{code}`" for code in ErrorCode]
+    assert [row[0] for row in table(DOCUMENT, "Errors")] == [f"`{code}`" for code in ErrorCode]
 
 
 def test_every_error_says_when_and_what_to_do() -> None:
-    assert [row for row in table("Errors") if not all(row)] == []
+    assert [row for row in table(DOCUMENT, "Errors") if not all(row)] == []
 
 
 def test_the_close_table_is_that_of_the_code() -> None:
-    assert [row[:4] for row in table("Close codes")] == [
+    assert [row[:4] for row in table(DOCUMENT, "Close codes")] == [
         [str(close.code), f"`{close.reason}`", close.fault, "yes" if close.reconnect else "no"]
         for close in CLOSES
     ]
 
 
 def test_every_close_says_when() -> None:
-    assert [row for row in table("Close codes") if not all(row)] == []
+    assert [row for row in table(DOCUMENT, "Close codes") if not all(row)] == []
 
 
 def test_figures_of_settings_are_their_defaults() -> None:
@@ -284,14 +276,14 @@ async def expect(client: RawClient, reaction: str, sent: bytes) -> None:
 
 
 def test_every_row_of_broken_input_is_tried() -> None:
-    assert [row[0] for row in table("Broken input")] == list(ARRIVALS)
+    assert [row[0] for row in table(DOCUMENT, "Broken input")] == list(ARRIVALS)
 
 
 @pytest.mark.parametrize(
     ("arrival", "reaction"),
     [
         pytest.param(arrival, row[1], id=f"{row[0]}-{place}")
-        for row in table("Broken input")
+        for row in table(DOCUMENT, "Broken input")
         for place, arrival in enumerate(ARRIVALS.get(row[0], []))
     ],
 )
@@ -400,7 +392,7 @@ def rest_rows() -> list[tuple[str, int, str]]:
     """Call, status and answer of each row; an empty first cell stands for the one above."""
     rows = []
     call = ""
-    for first, status, answer in table("REST"):
+    for first, status, answer in table(DOCUMENT, "REST"):
         call = first.strip("`") or call
         rows.append((call, int(status), answer))
     return rows

@@ -15,8 +15,6 @@ import sys
 import tomllib
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from aiohttp import web
@@ -25,11 +23,19 @@ from handlers.routes import ROUTES
 from hub import inbound, outbound
 from hub.errors import ErrorCode, Refusal, SettingError
 from hub.settings import Settings, read_settings
-from tests.support.process import server_process
+from tests.support.markdown import Block, blocks, code, prose, table
+from tests.support.process import ROOT, server_process
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/protocol.md",
+    "docs/design.md",
+    "bench/README.md",
+)
+PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md")  # documents whose commands are make's
 SHOWN_AT = "localhost:8080"  # where the README's server is; the test's own is put in its place
 
 # Commands that are not run, and why; that make has the target is checked below.
@@ -39,48 +45,12 @@ NOT_RUN = {
     "docker compose up": "needs an engine: tests/test_setup.py checks the image and compose",
 }
 
+RUN_ELSEWHERE = {
+    ".venv/bin/python bench/frame_reader.py": "tests/test_design_doc.py runs it",
+    "python server.py": "is what the tour starts",
+}
+
 PATIENCE = 20  # seconds for anything to appear, then it is a failure
-
-
-class Block(NamedTuple):
-    """A fenced block: its tag, its lines, and the line of the document that opens it."""
-
-    tag: str
-    lines: list[str]
-    place: int
-
-
-def blocks(text: str) -> list[Block]:
-    """Every fenced block of a document, in order."""
-    found: list[Block] = []
-    is_open = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if fence := re.fullmatch(r"\s*```(.*)", line):
-            if not is_open:
-                found.append(Block(fence[1], [], number))
-            is_open = not is_open
-        elif is_open:
-            found[-1].lines.append(line)
-    assert not is_open, f"the block of line {found[-1].place} does not end"
-    return found
-
-
-def prose(text: str) -> str:
-    """The document without its fenced blocks."""
-    return re.sub(r"(?ms)^\s*```.*?^\s*```$", "", text)
-
-
-def table(section: str, text: str = README) -> list[list[str]]:
-    """The rows of the first table under a heading, without its head."""
-    _, _, body = text.partition(f"\n## {section}\n")
-    rows = re.findall(r"(?m)^\|(.*)\|$", body.partition("\n## ")[0])
-    assert len(rows) > 2, f"no table under {section}"
-    return [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
-
-
-def code(cell: str) -> list[str]:
-    """The spans of code in a cell or paragraph."""
-    return re.findall(r"`([^`]+)`", cell)
 
 
 # --- Commands -------------------------------------------------------------------------------------
@@ -125,7 +95,7 @@ class Tour:
             await self._compare(block)
 
     async def _run(self, command: str) -> None:
-        bin_here = shlex.quote(str(Path(sys.executable).parent)) + "/"
+        bin_here = shlex.quote(os.path.dirname(sys.executable)) + "/"
         is_client = "-m websockets" in command
         process = await asyncio.create_subprocess_exec(
             *("bash", "-c", command.replace(SHOWN_AT, self._here).replace(".venv/bin/", bin_here)),
@@ -221,7 +191,7 @@ def test_no_block_escapes(document: str) -> None:
         for line in block.lines
         if block.tag == "sh" and line.endswith("\\")
     ], "each line of a shell block is one command"
-    if document not in ("README.md", "CONTRIBUTING.md"):
+    if document not in ("README.md", *PASTES_TARGETS):
         assert not [block for block in blocks(text) if block.tag == "sh"], "nobody runs them"
 
 
@@ -236,11 +206,12 @@ def inline_commands(document: str) -> Iterator[str]:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_in_running_text_are_checked_too(document: str) -> None:
     for command in inline_commands(document):
-        assert command in NOT_RUN or has_target(command), command
+        assert command in NOT_RUN | RUN_ELSEWHERE or has_target(command), command
 
 
-def test_what_contributing_pastes_are_make_targets() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+@pytest.mark.parametrize("document", PASTES_TARGETS)
+def test_what_is_pasted_elsewhere_are_make_targets(document: str) -> None:
+    text = (ROOT / document).read_text()
     commands = [line for block in blocks(text) if block.tag == "sh" for line in block.lines]
     assert commands
     for command in commands:
@@ -288,11 +259,11 @@ class Recording(dict[str, str]):
 def test_every_setting_is_in_the_table_and_no_other() -> None:
     environ = Recording()
     read_settings(environ)
-    listed = [code(row[0])[0] for row in table("Settings")]
+    listed = [code(row[0])[0] for row in table(README, "Settings")]
     assert sorted(listed) == sorted(environ.asked)
 
 
-@pytest.mark.parametrize("row", table("Settings"), ids=lambda row: row[0].strip("`"))
+@pytest.mark.parametrize("row", table(README, "Settings"), ids=lambda row: row[0].strip("`"))
 def test_a_setting_has_the_default_of_the_table(row: list[str]) -> None:
     key, default = code(row[0])[0], "".join(code(row[1]))
     assert read_settings({key: default}) == Settings()
@@ -301,7 +272,7 @@ def test_a_setting_has_the_default_of_the_table(row: list[str]) -> None:
 
 @pytest.mark.parametrize("key", ["BACKPRESSURE", "LOG_LEVEL"])
 def test_the_choices_of_the_table_are_all_there_are(key: str) -> None:
-    (row,) = (row for row in table("Settings") if row[0] == f"`{key}`")
+    (row,) = (row for row in table(README, "Settings") if row[0] == f"`{key}`")
     with pytest.raises(SettingError) as caught:
         read_settings({key: "anything else"})
     allowed = re.search(r"one of (.*) is allowed", str(caught.value))
@@ -316,14 +287,14 @@ def test_the_table_of_calls_has_every_route_and_no_other() -> None:
         if isinstance(route, web.RouteDef)
     }
     assert len(routes) == len(ROUTES)
-    rows = table("REST")
+    rows = table(README, "REST")
     assert {code(row[0])[0] for row in rows} == routes
     assert len(rows) == len(routes)
 
 
 def test_the_messages_of_the_protocol_table_are_understood() -> None:
     kinds = set()
-    for row in table("Protocol"):
+    for row in table(README, "Protocol"):
         command = inbound.decode(code(row[0])[0].encode(), Settings().max_topic_bytes)
         assert not isinstance(command, Refusal), command
         kinds.add(type(command))

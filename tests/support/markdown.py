@@ -1,0 +1,45 @@
+"""Documents taken apart: their fenced blocks, running text, tables and spans of code."""
+
+import re
+from typing import NamedTuple
+
+
+class Block(NamedTuple):
+    """A fenced block: its tag, its lines, and the line of the document that opens it."""
+
+    tag: str
+    lines: list[str]
+    place: int
+
+
+def blocks(text: str) -> list[Block]:
+    """Every fenced block of a document, in order."""
+    found: list[Block] = []
+    is_open = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if fence := re.fullmatch(r"\s*```(.*)", line):
+            if not is_open:
+                found.append(Block(fence[1], [], number))
+            is_open = not is_open
+        elif is_open:
+            found[-1].lines.append(line)
+    assert not is_open, f"the block of line {found[-1].place} does not end"
+    return found
+
+
+def prose(text: str) -> str:
+    """The document without its fenced blocks."""
+    return re.sub(r"(?ms)^\s*```.*?^\s*```$", "", text)
+
+
+def table(text: str, section: str) -> list[list[str]]:
+    """The rows of the first table under a heading, without its head."""
+    _, _, body = text.partition(f"\n## {section}\n")
+    rows = re.findall(r"(?m)^\|(.*)\|$", body.partition("\n## ")[0])
+    assert len(rows) > 2, f"no table under {section}"
+    return [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
+
+
+def code(cell: str) -> list[str]:
+    """The spans of code in a cell or paragraph."""
+    return re.findall(r"`([^`]+)`", cell)
