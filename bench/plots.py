@@ -9,6 +9,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
 from report import values
 from servers import BENCH
 
@@ -29,8 +30,9 @@ def _bars(result: dict[str, Any], note: str) -> None:
         (axes[0], "fanout", "1 message in flight"),
         (axes[1], "fanout-16", "16 messages in flight"),
     ):
-        _bar(axis, result, key, f"Deliveries a second to 1,000 subscribers, {what}")
-    figure.supxlabel(f"{note}; the figure in each bar: CPU µs per delivery", fontsize=8)
+        _bar(axis, result, key, what)
+    figure.suptitle("Deliveries a second to 1,000 subscribers", fontsize=11)
+    figure.supxlabel(f"beside each bar: CPU µs per delivery; {note}", fontsize=8)
     figure.savefig(BENCH / "results/fanout.png", dpi=110)
     plt.close(figure)
 
@@ -62,6 +64,7 @@ def _lines(result: dict[str, Any], note: str) -> None:
     }
     _line(axes[0], result, latencies, "p99 latency in ms, 10,000 deliveries a second")
     _line(axes[1], result, memory, "KB RSS per idle subscriber")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right", fontsize=7)
     figure.supxlabel(f"connections; {note}", fontsize=8)
     figure.savefig(BENCH / "results/connections.png", dpi=110)
     plt.close(figure)
@@ -80,10 +83,12 @@ def _line(
         if places and not name.startswith("floor"):
             style = {"color": OURS, "linewidth": 2.5, "zorder": 3} if name == "ours" else {}
             axis.plot(places, heights, marker="o", markersize=4, label=label, **style)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
+    for scale, values_of in ((axis.xaxis, points), (axis.yaxis, (0.2, 0.5, 1, 2, 5, 10, 20, 50))):
+        scale.axes.set(**{f"{scale.axis_name}scale": "log"})
+        scale.set_major_locator(FixedLocator(list(values_of)))
+        scale.set_minor_locator(NullLocator())
+        scale.set_major_formatter(lambda value, _: f"{value:,g}")
     axis.set_title(title, fontsize=9)
-    axis.legend(fontsize=7)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)

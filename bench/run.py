@@ -1,9 +1,10 @@
 """Measure the server beside its peers, and write down what came of it.
 
     python bench/run.py               every scenario, every server; bench/results/DATE.json, the
-                                      table in bench/README.md and the plots (an hour)
+                                      table in bench/README.md and the plots (20 minutes)
     python bench/run.py --quick       the headline rows, printed (under three minutes)
     python bench/run.py --compare REV the working tree against a revision (some minutes)
+    python bench/run.py --report FILE the table and the plots again, of a result that was kept
 
 Server and generator are pinned to a core each. In every round each server is started anew and
 measured once, A B C A B C, so that what the machine does meanwhile falls on all of them.
@@ -161,6 +162,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--quick", action="store_true", help="the headline rows, printed")
     arguments.add_argument("--compare", metavar="REV", help="the working tree against a revision")
+    arguments.add_argument("--report", metavar="FILE", help="write a kept result down anew")
     arguments.add_argument("--peers", help="only these peers, separated by commas")
     chosen = arguments.parse_args()
     if (os.cpu_count() or 1) < 2:
@@ -170,7 +172,9 @@ def main() -> None:
         sys.exit(f"{FILES} open files are needed: raise the limit with ulimit -n {FILES}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
     build()
-    if chosen.compare:
+    if chosen.report:
+        report.write(json.loads(Path(chosen.report).read_text()))
+    elif chosen.compare:
         compare(chosen.compare)
     elif chosen.quick:
         quick()
