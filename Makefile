@@ -15,7 +15,9 @@ IMAGE_PYTHON = $(shell sed -n 's/^FROM python:\([0-9.]*\)-slim AS .*/\1/p' Docke
 
 PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
 INSTALL := $(PIP) install --root-user-action ignore
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+# Extras stay: pip takes coverage for pinned where coverage[toml] is asked for, and then for unpinned
+# as soon as there is a newer one.
+COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
