@@ -32,8 +32,23 @@ def why_not(result: Result, scenario: str, server: str) -> str:
         if row["scenario"] == scenario and row["server"] == server:
             for word in ("missing", "failed"):
                 if word in row:
-                    return f"{word}: {row[word]}"
-    return "not offered"
+                    reason = " ".join(str(row[word]).split()).replace("|", "\\|")
+                    return f"{word}: {reason}"
+    return "not measured"
+
+
+def by_round(result: Result, scenario: str, server: str, figure: str) -> dict[int, float]:
+    """The same with the number of its round, so that ratios pair what was measured together."""
+    return {
+        row["round"]: row[figure]
+        for row in result["rows"]
+        if row["scenario"] == scenario and row["server"] == server and figure in row
+    }
+
+
+def paired(above: dict[int, float], below: dict[int, float]) -> list[float]:
+    """The ratios of the rounds that both have."""
+    return [above[turn] / below[turn] for turn in sorted(above.keys() & below) if below[turn]]
 
 
 def number(value: float) -> str:
@@ -50,6 +65,7 @@ COLUMNS = {
     "per_second": ("a second", number),
     "server_busy": ("server busy", "{:.1%}".format),
     "generator_us": ("generator µs", number),
+    "generator_busy": ("generator busy", "{:.0%}".format),
     "rss": ("RSS MB", lambda value: f"{value / 1e6:,.0f}"),
     "p50_ms": ("p50", number),
     "p999_ms": ("p99.9", number),
@@ -69,40 +85,36 @@ def _part(result: Result, scenario: Scenario) -> str:
         "times ours",
         *(COLUMNS[name][0] for name in scenario.columns),
     ]
-    lines = [f"### {scenario.title}\n", _row(heads), "|---" * len(heads) + "|"]
-    mine = values(result, scenario.key, "ours", scenario.figure)
-    asked = {row["server"] for row in result["rows"] if row["scenario"] == scenario.key}
+    lines = [f"#### {scenario.title}\n", _row(heads), "|---" * len(heads) + "|"]
+    asked = [row["server"] for row in result["rows"] if row["scenario"] == scenario.key]
     found: list[tuple[float, str]] = []
     for name, title in result["titles"].items():
         theirs = values(result, scenario.key, name, scenario.figure)
+        failed = asked.count(name) - len(theirs)
         if theirs:
-            found.append((median(theirs), _line(result, scenario, name, mine, theirs)))
-        elif name in asked:
+            note = f"{title} ({failed} of {asked.count(name)} rounds failed)" if failed else title
+            found.append((median(theirs), _line(result, scenario, name, note)))
+        elif failed:
             cells = [title, why_not(result, scenario.key, name), *[""] * (len(heads) - 2)]
             found.append((float("inf"), _row(cells)))
-    return "\n".join([*lines, *(line for _, line in sorted(found))]) + "\n"
+    left_out = [title for name, title in result["titles"].items() if name not in asked]
+    note = f"\nNot measured: {', '.join(left_out)}.\n" if left_out else ""
+    return "\n".join([*lines, *(line for _, line in sorted(found))]) + f"\n{note}"
 
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _line(
-    result: Result, scenario: Scenario, name: str, mine: Sequence[float], theirs: Sequence[float]
-) -> str:
-    ratios = [their / my for their, my in zip(theirs, mine, strict=False)] if all(mine) else []
+def _line(result: Result, scenario: Scenario, name: str, title: str) -> str:
+    theirs = by_round(result, scenario.key, name, scenario.figure)
+    ratios = paired(theirs, by_round(result, scenario.key, "ours", scenario.figure))
     besides = [
         COLUMNS[column][1](median(values(result, scenario.key, name, column)))
         for column in scenario.columns
     ]
-    return _row(
-        [
-            result["titles"][name],
-            number(median(theirs)),
-            spread(ratios) if ratios else "",
-            *besides,
-        ]
-    )
+    figure = number(median(theirs.values()))
+    return _row([title, figure, spread(ratios) if ratios else "", *besides])
 
 
 def targets(result: Result) -> str:
@@ -137,14 +149,27 @@ def _shown(reached: Sequence[float]) -> str:
 
 
 def _ratios(result: Result, target: Target) -> list[float]:
-    mine = values(result, target.scenario, "ours", target.figure)
+    mine = by_round(result, target.scenario, "ours", target.figure)
     if not target.against:
-        return mine
+        return list(mine.values())
     if target.against.startswith("scenario:"):
-        other = values(result, target.against.removeprefix("scenario:"), "ours", target.figure)
+        other = by_round(result, target.against.removeprefix("scenario:"), "ours", target.figure)
     else:
-        other = values(result, target.scenario, target.against, target.figure)
-    return [my / theirs for my, theirs in zip(mine, other, strict=False)]
+        other = by_round(result, target.scenario, target.against, target.figure)
+    return paired(mine, other)
+
+
+def check() -> None:
+    """Fail before the measuring, not after it: where there is no place to write, or to draw.
+
+    Raises:
+        ImportError: matplotlib is not there; `make bench` installs it.
+    """
+    import plots  # noqa: F401
+
+    text = (BENCH / "README.md").read_text()
+    if START not in text or END not in text:
+        raise SystemExit("bench/README.md has lost the marks between which the tables go")
 
 
 def write(result: Result) -> None:
@@ -160,7 +185,7 @@ def write(result: Result) -> None:
         f" {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
         f" Python {machine['python']}.\n\n"
     )
-    head += f"{PLOTS}## Targets\n\n{targets(result)}\n"
-    body = f"# Results\n\n{head}## Scenarios\n\n{table(result)}"
+    head += f"{PLOTS}### Targets\n\n{targets(result)}\n"
+    body = f"## Results\n\n{head}### Scenarios\n\n{table(result)}"
     readme.write_text(f"{before}{START}\n{body}\n{END}{after}")
     plots.draw(result)

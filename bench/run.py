@@ -42,12 +42,14 @@ def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
             if scenario.pinned:
                 command = ["taskset", "-c", str(GENERATOR_CORE), *command]
             command += scenario.arguments.split() + (["--socketio"] if server.socketio else [])
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=PATIENCE
+            )
+            if done.returncode:
+                return {"failed": done.stderr.strip()[-200:]}
+            return dict(json.loads(done.stdout))
+    except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
         return {"failed": str(error)[:200]}
-    if done.returncode:
-        return {"failed": done.stderr.strip()[-200:]}
-    return dict(json.loads(done.stdout))
 
 
 def takes_part(server: Server, scenario: Scenario) -> bool:
@@ -101,6 +103,7 @@ def machine() -> dict[str, Any]:
 
 def full(names: list[str] | None) -> None:
     """Everything, kept in bench/results and in bench/README.md."""
+    report.check()
     servers = [ours(), *floors(), *peers(names)]
     started = datetime.now(UTC)
     rows = measure_all(servers, SCENARIOS)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-LATENCY = ("p50_ms", "p999_ms", "max_ms", "server_busy")
+LATENCY = ("p50_ms", "p999_ms", "max_ms", "server_busy", "generator_busy")
 FAST = ("ours", "floor", "floor-joined", "bun", "gorilla")
 
 
@@ -18,7 +18,13 @@ class Scenario:
     rounds: int = 3
     only: tuple[str, ...] = ()  # servers; empty: all
     rest: bool = False  # needs POST /publish
-    columns: tuple[str, ...] = ("per_second", "server_busy", "generator_us", "rss")  # besides
+    columns: tuple[str, ...] = (
+        "per_second",
+        "server_busy",
+        "generator_us",
+        "generator_busy",
+        "rss",
+    )
     pinned: bool = True
     quick: bool = False  # also in `make bench-quick`
 

@@ -109,6 +109,7 @@ def running(server: Server, pinned: bool = True) -> Iterator[tuple[int, int]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
     )
     try:
         _wait_for(port, process)

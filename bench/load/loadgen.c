@@ -72,6 +72,7 @@ static uint64_t random_state = 88172645463325252u;
 static uint64_t histogram[64 * 64];
 static uint64_t worst;
 static double rate_start;
+static bool single;               // each topic has one subscriber, and topics / per says which
 static bool echoing;              // pairs keep their messages in flight
 
 static void fail(const char *format, ...) {
@@ -205,7 +206,7 @@ static void queue_publish(Conn *c, uint32_t topic) {
 
 static uint32_t *expected_of(uint32_t index, uint32_t topic) {
     // With one subscriber a topic, the topic says which it is.
-    return &next_seq[opt.topics == opt.conns * opt.per ? topic : (uint64_t)index * opt.topics + topic];
+    return &next_seq[single ? topic : (uint64_t)index * opt.topics + topic];
 }
 
 static void record(uint32_t seq) {
@@ -236,8 +237,9 @@ static void on_text(Conn *c, const uint8_t *data, size_t size) {
     if (mark + MARK > data + size) fail("a cut event");
     uint32_t topic = strtoul((const char *)mark + 1, NULL, 10);
     uint32_t seq = strtoul((const char *)mark + 8, NULL, 10);
+    if (topic >= opt.topics) fail("an event of topic %u, which is none", topic);
     uint32_t *next = expected_of(c->index, topic);
-    if (seq != *next + 1) wrong++;
+    if (seq != *next + 1 || (single && topic / opt.per != c->index)) wrong++;
     *next = seq;
     delivered++;
     if (opt.rate) record(rate_seq(topic, seq));
@@ -377,12 +379,12 @@ static void connect_all(uint32_t first, uint32_t count) {
 
 static void subscribe_all(void) {
     uint32_t per = opt.topics == 1 ? 1 : opt.per;
-    bool single = opt.topics == opt.conns * opt.per;
     for (uint32_t i = 0; i < opt.conns; i++) {
         uint64_t target = acked + per;
         for (uint32_t k = 0; k < per; k++) {
             uint32_t topic = single ? i * per + k : opt.topics == 1 ? 0 : (i + k * (opt.topics / per)) % opt.topics;
             subscribers[topic]++;
+            *expected_of(i, topic) = 0;
             queue_subscribe(&conns[i], topic);
             if (k % 64 == 63 || k == per - 1) {
                 flush(&conns[i]);
@@ -404,6 +406,7 @@ static Mark mark(void) {
 }
 
 static void report(Mark m, uint64_t units, const char *extra) {
+    if (!units) fail("nothing was delivered");
     double own = own_cpu() - m.own, server = server_cpu() - m.server, seconds = now() - m.start;
     printf("{\"mode\":\"%s\",\"units\":%lu,\"seconds\":%.4f,\"per_second\":%.1f,"
            "\"server_us\":%.4f,\"generator_us\":%.4f,\"server_busy\":%.3f,\"generator_busy\":%.3f,"
@@ -411,7 +414,6 @@ static void report(Mark m, uint64_t units, const char *extra) {
            opt.mode, (unsigned long)units, seconds, units / seconds, server / units * 1e6,
            own / units * 1e6, server / seconds, own / seconds, (unsigned long)server_rss(),
            (unsigned long)wrong, extra);
-    if (wrong) fail("%lu messages were lost, repeated or out of order", (unsigned long)wrong);
 }
 
 static Conn *publisher;
@@ -498,6 +500,16 @@ static void measure_idle(uint64_t rss_before) {
     report(m, opt.conns, extra);
 }
 
+// After the measured part: nothing may come that was not due, and nothing may be missing.
+static void check_the_rest(void) {
+    echoing = false;
+    await(&delivered, expected, "events");
+    for (double end = now() + 0.1; now() < end;) turn(0.05);
+    if (delivered != expected)
+        fail("%lu events came, %lu were due", (unsigned long)delivered, (unsigned long)expected);
+    if (wrong) fail("%lu messages were lost, repeated or out of order", (unsigned long)wrong);
+}
+
 static void options(int count, char **words) {
     for (int i = 1; i < count; i++) {
         const char *name = words[i];
@@ -541,8 +553,10 @@ int main(int count, char **words) {
     conns = calloc(conn_count, sizeof *conns);
     sent_seq = calloc(opt.topics, sizeof *sent_seq);
     subscribers = calloc(opt.topics, sizeof *subscribers);
-    bool single = opt.topics == opt.conns * opt.per;
-    next_seq = calloc(single ? opt.topics : (size_t)opt.conns * opt.topics, sizeof *next_seq);
+    single = opt.topics == opt.conns * opt.per;
+    size_t seqs = single ? opt.topics : (size_t)opt.conns * opt.topics;
+    next_seq = malloc(seqs * sizeof *next_seq);
+    memset(next_seq, 0xff, seqs * sizeof *next_seq);  // what is not subscribed to: no event is next
     payload = malloc(opt.payload - MARK + 1);
     memset(payload, 'x', opt.payload - MARK);
     payload[opt.payload - MARK] = 0;
@@ -571,14 +585,12 @@ int main(int count, char **words) {
         Mark m = mark();
         run_echo(opt.seconds);
         report(m, delivered - m.delivered, "");
-        echoing = false;
-        await(&delivered, expected, "events");
-        if (wrong) fail("%lu messages were wrong", (unsigned long)wrong);
     } else if (opt.rate) {
         run_rate(opt.seconds / 5);
         memset(histogram, 0, sizeof histogram);
         memset(sent_seq, 0, opt.topics * sizeof *sent_seq);
-        memset(next_seq, 0, (single ? opt.topics : (size_t)opt.conns * opt.topics) * sizeof *next_seq);
+        for (size_t i = 0; i < seqs; i++)
+            if (next_seq[i] != UINT32_MAX) next_seq[i] = 0;
         worst = 0;
         Mark m = mark();
         run_rate(opt.seconds);
@@ -589,5 +601,6 @@ int main(int count, char **words) {
         run_burst(opt.seconds);
         report(m, delivered - m.delivered, "");
     }
+    check_the_rest();
     return 0;
 }

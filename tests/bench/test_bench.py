@@ -29,6 +29,7 @@ def row(server: str, turn: int, cost: float, rate: float) -> dict[str, Any]:
         "per_second": rate,
         "server_busy": 1.0,
         "generator_us": 1.0,
+        "generator_busy": 0.5,
         "rss": 5_000_000,
     }
 
@@ -121,3 +122,14 @@ def test_the_floor_delivers_all_in_order(floor: servers.Server) -> None:
 def test_a_server_that_does_not_start_is_reported() -> None:
     dead = servers.Server("dead", "dead", [sys.executable, "-c", "raise SystemExit('no')"])
     assert "did not start: no" in run.measure(dead, FANOUT)["failed"]
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_built")
+@pytest.mark.parametrize(("fault", "noticed"), [("repeat", True), ("swap", True), ("none", False)])
+def test_the_generator_notices_a_message_that_is_not_right(fault: str, noticed: bool) -> None:
+    faulty = Path(__file__).with_name("faulty_server.py")
+    server = servers.Server("faulty", "faulty", [sys.executable, str(faulty), fault])
+    arguments = "--mode burst --conns 3 --window 8 --seconds 0.1"
+    result = run.measure(server, Scenario("short", "short", arguments, pinned=False))
+    assert ("failed" in result) is noticed, result
