@@ -17,13 +17,18 @@ PLOTS = (
 Result = dict[str, Any]
 
 
-def values(result: Result, scenario: str, server: str, figure: str) -> list[float]:
+def by_round(result: Result, scenario: str, server: str, figure: str) -> dict[int, float]:
     """A figure by round; empty where the server was missing, failed or had no part."""
-    return [
-        row[figure]
+    return {
+        row["round"]: row[figure]
         for row in result["rows"]
         if row["scenario"] == scenario and row["server"] == server and figure in row
-    ]
+    }
+
+
+def values(result: Result, scenario: str, server: str, figure: str) -> list[float]:
+    """The same without the rounds' numbers, for a median."""
+    return list(by_round(result, scenario, server, figure).values())
 
 
 def why_not(result: Result, scenario: str, server: str) -> str:
@@ -35,15 +40,6 @@ def why_not(result: Result, scenario: str, server: str) -> str:
                     reason = " ".join(str(row[word]).split()).replace("|", "\\|")
                     return f"{word}: {reason}"
     return "not measured"
-
-
-def by_round(result: Result, scenario: str, server: str, figure: str) -> dict[int, float]:
-    """The same with the number of its round, so that ratios pair what was measured together."""
-    return {
-        row["round"]: row[figure]
-        for row in result["rows"]
-        if row["scenario"] == scenario and row["server"] == server and figure in row
-    }
 
 
 def paired(above: dict[int, float], below: dict[int, float]) -> list[float]:

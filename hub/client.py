@@ -184,18 +184,19 @@ class Client:
 
     def abort(self) -> None:
         """Cut the connection now; the transport reports the loss in its own time."""
-        self.backlog = None
-        self._outbox = None
-        self.pending = None
-        self.state = State.CLOSING
+        self._let_go(State.CLOSING)
         self.transport.abort()
 
     def lost(self) -> None:
         """The connection is no more."""
+        self._let_go(State.GONE)
+
+    def _let_go(self, state: State) -> None:
+        """Enter a last state, in which nothing is said or heard: all that waits is forgotten."""
         self.backlog = None
         self._outbox = None
         self.pending = None
-        self.state = State.GONE
+        self.state = state
 
     def _end(self) -> None:
         if self._ending is Ending.HANG_UP:

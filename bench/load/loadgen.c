@@ -42,7 +42,6 @@ typedef struct {
     bool http;          // REST: answers are HTTP responses
     bool waits;         // for the socket to take more
     uint32_t index;     // which of its kind
-    uint32_t acks;      // answers other than events
     uint8_t *in;        // the bytes of an unfinished frame
     size_t in_size;
     uint8_t *out;       // what the socket did not take
@@ -230,7 +229,7 @@ static void on_text(Conn *c, const uint8_t *data, size_t size) {
         } else if (memmem(data, size, "\"error\"", 7)) {
             fail("the server refused: %.*s", (int)size, data);
         } else {
-            c->acks++, acked++;
+            acked++;
         }
         return;
     }
@@ -319,7 +318,6 @@ static void turn(double timeout) {
         if (events[i].events & EPOLLOUT) flush(c);
         if (events[i].events & ~EPOLLOUT)
             while (receive(c)) continue;
-        if (c->publisher && c->out_size) flush(c);
     }
 }
 
@@ -398,11 +396,11 @@ static void subscribe_all(void) {
 
 typedef struct {
     double start, own, server;
-    uint64_t delivered, acked;
+    uint64_t delivered;
 } Mark;
 
 static Mark mark(void) {
-    return (Mark){now(), own_cpu(), server_cpu(), delivered, acked};
+    return (Mark){now(), own_cpu(), server_cpu(), delivered};
 }
 
 static void report(Mark m, uint64_t units, const char *extra) {
