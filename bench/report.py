@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from scenarios import SCENARIOS, TARGETS, Scenario, Target
+from scenarios import FLOORS, PEERS, SCENARIOS, TARGETS, Scenario, Target
 from servers import BENCH
 
 START, END = "<!-- table: written by bench/run.py -->\n", "<!-- end of table -->\n"
@@ -65,7 +65,16 @@ COLUMNS = {
     "rss": ("RSS MB", lambda value: f"{value / 1e6:,.0f}"),
     "p50_ms": ("p50", number),
     "p999_ms": ("p99.9", number),
+    "p99_ms": ("p99", number),
     "max_ms": ("worst", number),
+}
+
+FIGURES = {
+    "server_us": "CPU",
+    "per_second": "rate",
+    "rss_per_connection": "bytes of RSS per connection",
+    "server_busy": "share of a core",
+    "max_ms": "worst latency in ms",
 }
 
 
@@ -118,24 +127,26 @@ def targets(result: Result) -> str:
     lines = ["| target | bound | reached | |", "|---|---|---|---|"]
     for target in TARGETS:
         reached = _ratios(result, target)
-        title = next(s.title for s in SCENARIOS if s.key == target.scenario)
-        against = (
-            f" / {result['titles'].get(target.against, target.against)}" if target.against else ""
-        )
-        sign = "≥" if target.at_least else "≤"
         verdict = "not measured"
         if reached:
-            met = (
-                median(reached) >= target.bound
-                if target.at_least
-                else median(reached) <= target.bound
-            )
+            middle = median(reached)
+            met = middle >= target.bound if target.at_least else middle <= target.bound
             verdict = "met" if met else "**missed**"
-        lines.append(
-            f"| {title}: {target.figure}{against} | {sign} {target.bound:g}"
-            f" | {_shown(reached)} | {verdict} |"
-        )
+        sign = "≥" if target.at_least else "≤"
+        cells = [_named(result, target), f"{sign} {target.bound:g}", _shown(reached), verdict]
+        lines.append(_row(cells))
     return "\n".join(lines) + "\n"
+
+
+def _named(result: Result, target: Target) -> str:
+    """What a target compares, in words."""
+    titles = {scenario.key: scenario.title for scenario in SCENARIOS}
+    name = f"{titles[target.scenario]}: {FIGURES[target.figure]}"
+    if not target.against:
+        return name
+    if target.against in titles:
+        return f"{name} / the same in {titles[target.against]}"
+    return f"{name} / {result['titles'].get(target.against, target.against)}"
 
 
 def _shown(reached: Sequence[float]) -> str:
@@ -148,11 +159,21 @@ def _ratios(result: Result, target: Target) -> list[float]:
     mine = by_round(result, target.scenario, "ours", target.figure)
     if not target.against:
         return list(mine.values())
-    if target.against.startswith("scenario:"):
-        other = by_round(result, target.against.removeprefix("scenario:"), "ours", target.figure)
-    else:
-        other = by_round(result, target.scenario, target.against, target.figure)
-    return paired(mine, other)
+    if target.against == PEERS:
+        return paired(mine, _least(result, target))
+    if target.against in result["titles"]:
+        return paired(mine, by_round(result, target.scenario, target.against, target.figure))
+    return paired(mine, by_round(result, target.against, "ours", target.figure))
+
+
+def _least(result: Result, target: Target) -> dict[int, float]:
+    """The least that any peer has of a figure, by round."""
+    least: dict[int, float] = {}
+    for name in result["titles"]:
+        if name != "ours" and name not in FLOORS:
+            for turn, value in by_round(result, target.scenario, name, target.figure).items():
+                least[turn] = min(value, least.get(turn, value))
+    return least
 
 
 def check() -> None:
@@ -181,6 +202,8 @@ def write(result: Result) -> None:
         f" {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
         f" Python {machine['python']}.\n\n"
     )
+    versions = [f"{result['titles'][name]}: {it}" for name, it in result["versions"].items()]
+    head += f"Versions: {'; '.join(versions)}.\n\n" if versions else ""
     head += f"{PLOTS}### Targets\n\n{targets(result)}\n"
     body = f"## Results\n\n{head}### Scenarios\n\n{table(result)}"
     readme.write_text(f"{before}{START}\n{body}\n{END}{after}")

@@ -1,7 +1,7 @@
 """Measure the server beside its peers, and write down what came of it.
 
     python bench/run.py               every scenario, every server; bench/results/DATE.json, the
-                                      table in bench/README.md and the plots (20 minutes)
+                                      table in bench/README.md and the plots (30 minutes)
     python bench/run.py --quick       the headline rows, printed (under three minutes)
     python bench/run.py --compare REV the working tree against a revision (some minutes)
     python bench/run.py --report FILE the table and the plots again, of a result that was kept
@@ -12,21 +12,34 @@ measured once, A B C A B C, so that what the machine does meanwhile falls on all
 
 import argparse
 import json
-import os
 import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import report
 from scenarios import FAST, SCENARIOS, Scenario
-from servers import BENCH, BUILD, GENERATOR_CORE, ROOT, Server, build, floors, ours, peers, running
+from servers import (
+    BENCH,
+    BUILD,
+    CORES,
+    GENERATOR_CORE,
+    ROOT,
+    Server,
+    build,
+    floors,
+    ours,
+    peers,
+    running,
+)
+
+Row = dict[str, Any]  # one measurement
 
 FILES = 20_000  # open files that 10,000 connections and their publishers need
 PATIENCE = 180.0  # seconds that one measurement may take
@@ -59,9 +72,16 @@ def takes_part(server: Server, scenario: Scenario) -> bool:
     return not scenario.only or server.name in scenario.only
 
 
-def measure_all(servers: Sequence[Server], scenarios: Sequence[Scenario]) -> list[dict[str, Any]]:
-    """Every scenario on every server, in rounds; one result each, with where it belongs."""
-    rows = []
+def measure_all(
+    servers: Sequence[Server],
+    scenarios: Sequence[Scenario],
+    keep: Callable[[list[Row]], None] = lambda rows: None,
+) -> list[Row]:
+    """Every scenario on every server, in rounds; one result each, with where it belongs.
+
+    `keep` gets what there is after every scenario.
+    """
+    rows: list[Row] = []
     for number, scenario in enumerate(scenarios, 1):
         print(f"[{number}/{len(scenarios)}] {scenario.title}", flush=True)
         for turn in range(scenario.rounds):
@@ -76,6 +96,7 @@ def measure_all(servers: Sequence[Server], scenarios: Sequence[Scenario]) -> lis
                     f"    {turn + 1}/{scenario.rounds} {server.title:28} {shown(result, scenario)}",
                     flush=True,
                 )
+        keep(rows)
     return rows
 
 
@@ -95,29 +116,33 @@ def machine() -> dict[str, Any]:
     model = next((line for line in text.splitlines() if line.startswith("model name")), ": unknown")
     return {
         "cpu": model.split(":")[1].strip(),
-        "cores": os.cpu_count(),
+        "cores": len(CORES),
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
     }
 
 
-def full(names: list[str] | None) -> None:
+def full() -> None:
     """Everything, kept in bench/results and in bench/README.md."""
     report.check()
-    servers = [ours(), *floors(), *peers(names)]
+    servers = [ours(), *floors(), *peers()]
     started = datetime.now(UTC)
-    rows = measure_all(servers, SCENARIOS)
     result = {
         "date": started.date().isoformat(),
         "command": "make bench",
-        "minutes": round((datetime.now(UTC) - started).total_seconds() / 60),
         "machine": machine(),
         "titles": {server.name: server.title for server in servers},
-        "rows": rows,
+        "versions": {server.name: server.version for server in servers if server.version},
     }
     path = BENCH / "results" / f"{result['date']}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+
+    def keep(rows: list[Row]) -> None:
+        result["minutes"] = round((datetime.now(UTC) - started).total_seconds() / 60)
+        result["rows"] = rows
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+    measure_all(servers, SCENARIOS, keep)
     report.write(result)
     print(report.targets(result))
 
@@ -166,9 +191,8 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="the headline rows, printed")
     arguments.add_argument("--compare", metavar="REV", help="the working tree against a revision")
     arguments.add_argument("--report", metavar="FILE", help="write a kept result down anew")
-    arguments.add_argument("--peers", help="only these peers, separated by commas")
     chosen = arguments.parse_args()
-    if (os.cpu_count() or 1) < 2:
+    if len(CORES) < 2:
         sys.exit("two cores are needed: one for the server, one for the generator")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < FILES:
@@ -182,7 +206,7 @@ def main() -> None:
     elif chosen.quick:
         quick()
     else:
-        full(chosen.peers.split(",") if chosen.peers else None)
+        full()
 
 
 if __name__ == "__main__":

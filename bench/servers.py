@@ -6,17 +6,21 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 BENCH = Path(__file__).parent
 ROOT = BENCH.parent
 BUILD = BENCH / "build"
-SERVER_CORE, GENERATOR_CORE = 0, 1
+CORES = sorted(os.sched_getaffinity(0))  # those that this process may use
+SERVER_CORE, GENERATOR_CORE = CORES[0], CORES[-1]
 START = 20.0  # seconds that a server may take until its port accepts
+INSTALL = 600.0  # seconds that one install command may take
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Server:
     socketio: bool = False  # speaks socket.io's packets
     rest: bool = False  # takes POST /publish
     missing: str = ""  # why it can't be measured, or empty
+    version: str = ""
 
 
 def ours(root: Path = ROOT, name: str = "ours") -> Server:
@@ -70,30 +75,42 @@ def peers(names: list[str] | None = None) -> list[Server]:
     return found
 
 
-def _peer(folder: Path, described: dict[str, object]) -> Server:
+def _peer(folder: Path, described: dict[str, Any]) -> Server:
     print(f"installing {described['title']}", flush=True)
+    missing = _install(folder, described)
     return Server(
-        name=str(described["name"]),
-        title=str(described["title"]),
-        run=list(described["run"]),  # type: ignore[call-overload]
+        name=described["name"],
+        title=described["title"],
+        run=described["run"],
         folder=folder,
         socketio=described["protocol"] == "socketio",
-        rest=bool(described["rest"]),
-        missing=_install(folder, described),
+        rest=described["rest"],
+        missing=missing,
+        version="" if missing else _output(folder, described["version"]),
     )
 
 
-def _install(folder: Path, described: dict[str, object]) -> str:
+def _install(folder: Path, described: dict[str, Any]) -> str:
     """Run the peer's own install commands; the reason where it can't be had."""
-    for tool in described["needs"]:  # type: ignore[attr-defined]
+    for tool in described["needs"]:
         if shutil.which(tool) is None:
             return f"{tool} is not installed"
-    for command in described["install"]:  # type: ignore[attr-defined]
-        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+    for command in described["install"]:
+        try:
+            done = subprocess.run(
+                command, shell=True, cwd=folder, capture_output=True, text=True, timeout=INSTALL
+            )
+        except subprocess.TimeoutExpired:
+            return f"`{command}` took over {INSTALL:.0f} s"
         if done.returncode:
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
             return f"`{command}` failed: {''.join(last)[:200]}"
     return ""
+
+
+def _output(folder: Path, command: list[str]) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL)
+    return done.stdout.strip()
 
 
 @contextmanager
@@ -102,26 +119,27 @@ def running(server: Server, pinned: bool = True) -> Iterator[tuple[int, int]]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = (["taskset", "-c", str(SERVER_CORE)] if pinned else []) + server.run
-    process = subprocess.Popen(
-        command,
-        cwd=server.folder,
-        env={**os.environ, **server.environ, "PORT": str(port)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    try:
-        _wait_for(port, process)
-        yield port, process.pid
-    finally:
-        process.kill()
-        process.wait()
-        if process.stderr:
-            process.stderr.close()
+    # A file, not a pipe: one that nobody reads would stop a server that says much.
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(
+            command,
+            cwd=server.folder,
+            env={**os.environ, **server.environ, "PORT": str(port)},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        try:
+            if not _accepts(port, process):
+                said.seek(0)
+                raise RuntimeError(f"the server did not start: {said.read().strip()[-300:]}")
+            yield port, process.pid
+        finally:
+            process.kill()
+            process.wait()
 
 
-def _wait_for(port: int, process: subprocess.Popen[str]) -> None:
+def _accepts(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server's port accepts; false where it does not in time, or the server ends."""
     end = time.monotonic() + START
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -129,7 +147,5 @@ def _wait_for(port: int, process: subprocess.Popen[str]) -> None:
         except ConnectionRefusedError:
             time.sleep(0.02)
         else:
-            return
-    process.kill()
-    said = process.stderr.read() if process.stderr else ""
-    raise RuntimeError(f"the server did not start: {said.strip()[-300:]}")
+            return True
+    return False

@@ -4,6 +4,7 @@ Pure: bytes in, bytes out. Nothing here knows JSON, a socket or a clock. A serve
 masked (section 5.1), so one frame serves every subscriber of a topic.
 """
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +24,11 @@ _WHOLE_TEXT: Final = _FIN | TEXT  # what nearly every frame starts with: it take
 _MAX_CONTROL: Final = 125  # bytes of payload in a control frame, section 5.5
 _KNOWN: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
+# Headers of whole text messages, by the size of their length (section 5.2).
+_SHORT: Final = [bytes((_WHOLE_TEXT, size)) for size in range(126)]
+_MEDIUM: Final = struct.Struct(">HH").pack
+_LONG: Final = struct.Struct(">HQ").pack
+
 PING_FRAME: Final = bytes((_FIN | PING, 0))
 
 
@@ -30,10 +36,10 @@ def text_frame(payload: bytes) -> bytes:
     """One whole text message as a frame, ready for any number of clients."""
     size = len(payload)
     if size < 126:
-        return b"\x81%c%b" % (size, payload)
+        return _SHORT[size] + payload
     if size < 65_536:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+        return _MEDIUM(0x817E, size) + payload
+    return _LONG(0x817F, size) + payload
 
 
 def pong_frame(payload: bytes | bytearray) -> bytes:
@@ -102,7 +108,10 @@ class FrameReader:
             self._buffer += data
             if len(self._buffer) < self._needed:
                 return []
-            data, self._buffer = bytes(self._buffer), None
+            stream, self._buffer = self._buffer, None
+            data = bytes(stream)
+        else:
+            stream = bytearray(data)  # of which a slice may be changed in place
         messages: list[tuple[int, bytearray]] = []
         start = 0
         while start < len(data) and self.broken is None:
@@ -110,9 +119,9 @@ class FrameReader:
             if self.broken is not None:
                 break
             if end > len(data):
-                self._buffer, self._needed = bytearray(data[start:]), end - start
+                self._buffer, self._needed = stream[start:], end - start
                 break
-            payload = bytearray(data[body:end])
+            payload = stream[body:end]
             self._unmask(data[body - 4 : body], payload)
             if data[start] == _WHOLE_TEXT:
                 messages.append((TEXT, payload))

@@ -17,6 +17,7 @@ Json = Any  # what orjson reads: dict, list, str, int, float, bool or None
 Raw = bytes | bytearray
 
 _CONTAINERS: Final = (dict, list)
+_SHALLOW: Final = 2 * MAX_NESTING  # bytes: a shorter text has too few brackets to be too deep
 
 
 class Subscribe(NamedTuple):
@@ -97,7 +98,7 @@ def _decode_publish(
         text = 'Message is required for publish: an object such as {"payload": "hello"}'
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
     message_id, payload = content.get("id"), content.get("payload")
-    if _too_deep(payload, data) or _too_deep(message_id, data):
+    if len(data) > _SHALLOW and (_too_deep(payload, data) or _too_deep(message_id, data)):
         text = f"Message is nested too deeply: at most {MAX_NESTING} levels are allowed"
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
     return Publish(request_id, topic, message_id, payload)
@@ -157,7 +158,7 @@ def decode_rest_publish(body: bytes, max_topic_bytes: int) -> Publish | Refusal:
         return Refusal(
             ErrorCode.INVALID_MESSAGE, "payload is required for publish (null is allowed)"
         )
-    if _too_deep(fields[key], body):
+    if len(body) > _SHALLOW and _too_deep(fields[key], body):
         text = f"payload is nested too deeply: at most {MAX_NESTING} levels are allowed"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
     return Publish("", topic, None, fields[key])
@@ -184,7 +185,7 @@ def _decode_body(body: bytes) -> dict[str, Json] | Refusal:
 def _too_deep(value: Json, source: Raw) -> bool:
     """Whether `value`, read from `source`, is nested over MAX_NESTING levels."""
     if source.count(b"[") + source.count(b"{") <= MAX_NESTING:
-        return False  # nearly always: there are not enough brackets
+        return False  # nearly always: there are not enough of them
     depth = 0
     level = [value] if type(value) in _CONTAINERS else []
     while level:

@@ -1,8 +1,8 @@
 // The load generator: many WebSocket connections on plain sockets, one thread, one epoll loop.
 //
 // It subscribes, publishes, and checks what comes: every subscriber gets every message of its topics
-// once and in order, or the run fails. It reads the server's processor time from /proc around the
-// measured part, and its own beside it, so that nobody mistakes the generator's limit for the
+// once and in order, or the run fails. It reads the processor time of the server's process around
+// the measured part, and its own beside it, so that nobody mistakes the generator's limit for the
 // server's. The result is one line of JSON on standard output.
 //
 //   loadgen --port N --pid N --mode burst|rate|echo|rest|storm|idle [options]
@@ -12,10 +12,10 @@
 //   --window N     messages in flight (burst: sent at once, awaited together)
 //   --rate N       messages a second (rate)
 //   --payload N    bytes of payload
-//   --seconds N    how long to measure, after a warm-up of a fifth of it
+//   --seconds N    how long to measure (1), after --warm-up (0.5)
+//   --patience N   seconds in which something that is due must come (20)
 //   --socketio     speak socket.io's packets instead of plain JSON
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -33,7 +33,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 1 << 20, EVENTS = 1024, MARK = 19, STORM = 64, NAP = 100000 };
+enum {
+    BUFFER = 1 << 20,
+    EVENTS = 1024,
+    MARK = 16,           // bytes of "#TTTTT:SSSSSSSS#", which is what tells one event from another
+    TOPICS = 100000,     // what its two numbers hold
+    STORM = 64,          // handshakes under way at a time
+    WARM = 200,          // connections before the ones whose memory or processor time is measured
+    NAP = 100000,        // nanoseconds between two looks while much is under way
+};
 
 typedef struct {
     int fd;
@@ -52,9 +60,10 @@ static struct {
     int port, pid;
     const char *mode;
     uint32_t conns, topics, per, window, payload;
-    double rate, seconds;
+    double rate, seconds, warm_up, patience;
     bool socketio;
-} opt = {.conns = 1000, .topics = 1, .per = 1, .window = 1, .payload = 128, .seconds = 1};
+} opt = {.conns = 1000, .topics = 1, .per = 1, .window = 1, .payload = 128,
+         .seconds = 1, .warm_up = 0.5, .patience = 20};
 
 static int epoll;
 static uint8_t *buffer;          // what is read, whoever it is from
@@ -95,23 +104,13 @@ static double own_cpu(void) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-// Seconds of processor time that all threads of the server have used.
+// Seconds of processor time that the server has used, threads that have ended included.
 static double server_cpu(void) {
-    char path[300];
-    double total = 0;
-    snprintf(path, sizeof path, "/proc/%d/task", opt.pid);
-    DIR *tasks = opendir(path);
-    if (!tasks) fail("the server (pid %d) is gone", opt.pid);
-    for (struct dirent *task; (task = readdir(tasks));) {
-        snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", opt.pid, task->d_name);
-        FILE *file = task->d_name[0] == '.' ? NULL : fopen(path, "r");
-        if (!file) continue;
-        double nanoseconds;
-        if (fscanf(file, "%lf", &nanoseconds) == 1) total += nanoseconds / 1e9;
-        fclose(file);
-    }
-    closedir(tasks);
-    return total;
+    clockid_t clock;
+    struct timespec t;
+    if (clock_getcpuclockid(opt.pid, &clock) || clock_gettime(clock, &t))
+        fail("the server (pid %d) is gone", opt.pid);
+    return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 static uint64_t server_rss(void) {
@@ -183,13 +182,13 @@ static void queue_publish(Conn *c, uint32_t topic) {
     static char text[BUFFER];
     int size;
     uint32_t seq = ++sent_seq[topic];
-    const char *body = "\"topic\":\"t%u\",\"message\":{\"id\":\"m\",\"payload\":\"#%06u:%010u#%s\"}}";
+    const char *body = "\"topic\":\"t%u\",\"message\":{\"id\":\"m\",\"payload\":\"#%05u:%08u#%s\"}}";
     char format[300];
     snprintf(format, sizeof format, opt.socketio ? "42[\"publish\",{%s]" : "{\"type\":\"publish\",%s", body);
     if (c->http) {
         static char content[BUFFER];
         int length = snprintf(content, sizeof content,
-                              "{\"topic\":\"t%u\",\"payload\":\"#%06u:%010u#%s\"}", topic, topic, seq, payload);
+                              "{\"topic\":\"t%u\",\"payload\":\"#%05u:%08u#%s\"}", topic, topic, seq, payload);
         size = snprintf(text, sizeof text,
                         "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                         "Content-Length: %d\r\n\r\n%s", length, content);
@@ -235,7 +234,7 @@ static void on_text(Conn *c, const uint8_t *data, size_t size) {
     }
     if (mark + MARK > data + size) fail("a cut event");
     uint32_t topic = strtoul((const char *)mark + 1, NULL, 10);
-    uint32_t seq = strtoul((const char *)mark + 8, NULL, 10);
+    uint32_t seq = strtoul((const char *)mark + 7, NULL, 10);
     if (topic >= opt.topics) fail("an event of topic %u, which is none", topic);
     uint32_t *next = expected_of(c->index, topic);
     if (seq != *next + 1 || (single && topic / opt.per != c->index)) wrong++;
@@ -313,11 +312,13 @@ static void turn(double timeout) {
     static struct epoll_event events[EVENTS];
     struct timespec wait = {(time_t)timeout, (timeout - (time_t)timeout) * 1e9};
     int count = epoll_pwait2(epoll, events, EVENTS, &wait, NULL);
+    if (count < 0 && errno != EINTR) fail("epoll_pwait2: %s", strerror(errno));
     for (int i = 0; i < count; i++) {
         Conn *c = events[i].data.ptr;
         if (events[i].events & EPOLLOUT) flush(c);
         if (events[i].events & ~EPOLLOUT)
             while (receive(c)) continue;
+        if (echoing && !c->publisher) flush(&conns[opt.conns + c->index]);
     }
 }
 
@@ -344,17 +345,17 @@ static void dial(Conn *c) {
 }
 
 static void await(uint64_t *what, uint64_t count, const char *name) {
-    double end = now() + 60;
+    uint64_t last = *what;
+    double end = now() + opt.patience;
     while (*what < count) {
         // While much is under way, look at it seldom and take much at once: a look for every message
         // would cost this core more than the server's, and the server a wake-up for each send().
         if (count - *what > 64) nanosleep(&(struct timespec){0, NAP}, NULL);
         turn(0.1);
+        if (*what != last) last = *what, end = now() + opt.patience;
         if (now() > end) fail("%s: %lu of %lu came", name, (unsigned long)*what, (unsigned long)count);
     }
 }
-
-
 
 static void connect_all(uint32_t first, uint32_t count) {
     uint64_t answered = acked + count;  // socket.io: `0` is answered by `40`, and that by `40`
@@ -375,9 +376,9 @@ static void connect_all(uint32_t first, uint32_t count) {
     if (opt.socketio) await(&acked, answered, "socket.io handshakes");
 }
 
-static void subscribe_all(void) {
+static void subscribe_all(uint32_t first, uint32_t count) {
     uint32_t per = opt.topics == 1 ? 1 : opt.per;
-    for (uint32_t i = 0; i < opt.conns; i++) {
+    for (uint32_t i = first; i < first + count; i++) {
         uint64_t target = acked + per;
         for (uint32_t k = 0; k < per; k++) {
             uint32_t topic = single ? i * per + k : opt.topics == 1 ? 0 : (i + k * (opt.topics / per)) % opt.topics;
@@ -443,10 +444,11 @@ static void run_rate(double seconds) {
     await(&delivered, expected, "events");
 }
 
-// Each delivery is answered by the next message of its pair; over REST, each response is.
+// Each delivery is answered by the next message of its pair; over REST, each response is. What one
+// read brought is answered by one send.
 static void on_delivery(Conn *c) {
-    Conn *to = &conns[opt.conns + c->index];
-    if (echoing && !to->http) queue_publish(to, c->index), flush(to);
+    if (!echoing || conns[opt.conns + c->index].http) return;
+    queue_publish(&conns[opt.conns + c->index], c->index);
 }
 
 static void start_echo(void) {
@@ -481,20 +483,26 @@ static void run_echo(double seconds) {
 }
 
 static void measure_storm(void) {
+    connect_all(0, WARM);
     Mark m = mark();
-    connect_all(0, opt.conns);
-    report(m, opt.conns, "");
+    connect_all(WARM, opt.conns - WARM);
+    report(m, opt.conns - WARM, "");
 }
 
-static void measure_idle(uint64_t rss_before) {
-    double end = now() + 1;  // what follows a connect is over by then
-    while (now() < end) turn(0.1);
-    char extra[100];
-    uint64_t rss = server_rss();
+// What the server grows by on its first use is not the connections': the first WARM do not count.
+static void measure_idle(void) {
+    connect_all(0, WARM);
+    subscribe_all(0, WARM);
+    uint64_t before = server_rss();
+    connect_all(WARM, opt.conns - WARM);
+    subscribe_all(WARM, opt.conns - WARM);
+    for (double end = now() + 1; now() < end;) turn(0.1);  // what follows a connect is over by then
+    uint64_t after = server_rss();
     Mark m = mark();
-    end = now() + opt.seconds;
-    while (now() < end) turn(0.1);
-    snprintf(extra, sizeof extra, ",\"rss_per_connection\":%.1f", ((double)rss - rss_before) / opt.conns);
+    for (double end = now() + opt.seconds; now() < end;) turn(0.1);
+    char extra[100];
+    double each = ((double)after - before) / (opt.conns - WARM);
+    snprintf(extra, sizeof extra, ",\"rss_per_connection\":%.1f", each);
     report(m, opt.conns, extra);
 }
 
@@ -503,9 +511,9 @@ static void check_the_rest(void) {
     echoing = false;
     await(&delivered, expected, "events");
     for (double end = now() + 0.1; now() < end;) turn(0.05);
+    if (wrong) fail("%lu events lost, repeated, out of order or astray", (unsigned long)wrong);
     if (delivered != expected)
         fail("%lu events came, %lu were due", (unsigned long)delivered, (unsigned long)expected);
-    if (wrong) fail("%lu messages were lost, repeated or out of order", (unsigned long)wrong);
 }
 
 static void options(int count, char **words) {
@@ -526,11 +534,21 @@ static void options(int count, char **words) {
         else if (!strcmp(name, "--payload")) opt.payload = atoi(value);
         else if (!strcmp(name, "--rate")) opt.rate = atof(value);
         else if (!strcmp(name, "--seconds")) opt.seconds = atof(value);
+        else if (!strcmp(name, "--warm-up")) opt.warm_up = atof(value);
+        else if (!strcmp(name, "--patience")) opt.patience = atof(value);
         else fail("no such option: %s", name);
     }
     if (!opt.port || !opt.pid || !opt.mode) fail("--port, --pid and --mode are needed");
-    if (opt.payload < MARK) opt.payload = MARK;
-    if (opt.payload > 65000) fail("--payload is at most 65000");
+    static const char *modes[] = {"burst", "rate", "echo", "rest", "storm", "idle"};
+    size_t known = 0;
+    while (known < sizeof modes / sizeof *modes && strcmp(opt.mode, modes[known])) known++;
+    if (known == sizeof modes / sizeof *modes) fail("no such mode: %s", opt.mode);
+    if (!strcmp(opt.mode, "rate") != (opt.rate > 0)) fail("--mode rate and --rate go together");
+    if (!strcmp(opt.mode, "storm") || !strcmp(opt.mode, "idle")) {
+        if (opt.conns <= WARM) fail("--conns is at least %d in this mode", WARM + 1);
+    }
+    if (opt.topics < 1 || opt.topics > TOPICS) fail("--topics is 1 to %d", TOPICS);
+    if (opt.payload < MARK || opt.payload > 65000) fail("--payload is %d to 65000", MARK);
 }
 
 int main(int count, char **words) {
@@ -564,27 +582,26 @@ int main(int count, char **words) {
         conns[i].http = conns[i].publisher && !strcmp(opt.mode, "rest");
     }
 
-    uint64_t rss = server_rss();
     if (!strcmp(opt.mode, "storm")) {
         measure_storm();
         return 0;
     }
-    connect_all(0, opt.conns);
-    subscribe_all();
     if (!strcmp(opt.mode, "idle")) {
-        measure_idle(rss);
+        measure_idle();
         return 0;
     }
+    connect_all(0, opt.conns);
+    subscribe_all(0, opt.conns);
     connect_all(opt.conns, publishers);
     publisher = &conns[opt.conns];
     if (pairs) {
         start_echo();
-        run_echo(opt.seconds / 5);
+        run_echo(opt.warm_up);
         Mark m = mark();
         run_echo(opt.seconds);
         report(m, delivered - m.delivered, "");
     } else if (opt.rate) {
-        run_rate(opt.seconds / 5);
+        run_rate(opt.warm_up);
         memset(histogram, 0, sizeof histogram);
         memset(sent_seq, 0, opt.topics * sizeof *sent_seq);
         for (size_t i = 0; i < seqs; i++)
@@ -594,7 +611,7 @@ int main(int count, char **words) {
         run_rate(opt.seconds);
         measure_latency(m);
     } else {
-        run_burst(opt.seconds / 5);
+        run_burst(opt.warm_up);
         Mark m = mark();
         run_burst(opt.seconds);
         report(m, delivered - m.delivered, "");

@@ -13,19 +13,25 @@ HELD: dict[ServerConnection, str] = {}  # for "swap": an event that waits for th
 published = 0
 
 
-async def deliver(member: ServerConnection, event: str, first: bool) -> None:
+async def deliver(member: ServerConnection, event: str, members: list[ServerConnection]) -> None:
     """Pass an event on, but for the third publish to the first subscriber."""
     if member in HELD:
         await member.send(event)
         await member.send(HELD.pop(member))
         return
-    if FAULT == "none" or published != 3 or not first:
+    if FAULT == "none" or published != 3 or member is not members[0]:
         await member.send(event)
     elif FAULT == "repeat":
         await member.send(event)
         await member.send(event)
     elif FAULT == "swap":
         HELD[member] = event
+    elif FAULT == "misroute":
+        await member.send(event)
+        everybody = [one for some in MEMBERS.values() for one in some]
+        await next(one for one in everybody if one not in members).send(event)
+    elif FAULT == "close":
+        await member.close(1011)
 
 
 async def handler(connection: ServerConnection) -> None:
@@ -39,7 +45,7 @@ async def handler(connection: ServerConnection) -> None:
             published += 1
             event = json.dumps({"topic": command["topic"], "message": command["message"]})
             for member in members:
-                await deliver(member, event, first=member is members[0])
+                await deliver(member, event, members)
         await connection.send('{"type":"ack"}')
 
 

@@ -1,6 +1,7 @@
 """The benchmark itself: its arithmetic, and that a short run measures and checks."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import report
 import run
 import servers
-from scenarios import SCENARIOS, TARGETS, Scenario
+from scenarios import FAST, PEERS, SCENARIOS, TARGETS, Scenario, Target
 
 NO_COMPILER = shutil.which("cc") is None
 needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="no C compiler on this machine")
@@ -61,7 +62,7 @@ def test_targets_say_what_was_met_missed_and_not_measured() -> None:
     lines = report.targets(RESULT).splitlines()
     against_floor = next(line for line in lines if "C floor" in line)
     assert "| 1.5 (1.2-1.8) | **missed** |" in against_floor
-    against_bun = next(line for line in lines if "per_second / Bun" in line)
+    against_bun = next(line for line in lines if "rate / Bun" in line)
     assert "| 1.11 (0.5-2) | met |" in against_bun
     assert "not measured" in next(line for line in lines if "/ Go" in line)
 
@@ -70,13 +71,13 @@ def test_every_target_names_a_scenario_and_a_figure_that_is_measured() -> None:
     keys = {scenario.key for scenario in SCENARIOS}
     for target in TARGETS:
         assert target.scenario in keys
-        assert target.against.removeprefix("scenario:") in keys | {
-            "",
-            "floor",
-            "floor-joined",
-            "bun",
-            "gorilla",
-        }
+        assert target.figure in report.FIGURES
+        assert target.against in {"", PEERS, *FAST, *keys}
+
+
+def test_below_every_peer_means_below_the_least_of_them_and_not_the_floor() -> None:
+    target = Target("fanout", "server_us", PEERS, 1.0)
+    assert report._ratios(RESULT, target) == [1.0, 1.5, 1.0]
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +96,13 @@ def _built() -> None:
         "--mode rate --conns 20 --topics 2 --rate 200",
         "--mode echo --conns 2 --window 8",
         "--mode rest --conns 2",
-        "--mode storm --conns 20",
+        "--mode burst --conns 20 --payload 16",
+        "--mode storm --conns 220",
+        "--mode idle --conns 220",
     ],
 )
 def test_a_short_run_measures_and_finds_nothing_wrong(arguments: str) -> None:
-    scenario = Scenario("short", "short", f"{arguments} --seconds 0.1", pinned=False)
+    scenario = Scenario("short", "short", f"{arguments} --seconds 0.1 --warm-up 0.05", pinned=False)
     result = run.measure(servers.ours(), scenario)
     assert result.get("failed") is None
     assert result["wrong"] == 0
@@ -112,7 +115,10 @@ def test_a_short_run_measures_and_finds_nothing_wrong(arguments: str) -> None:
 @pytest.mark.parametrize("floor", servers.floors(), ids=lambda floor: floor.name)
 def test_the_floor_delivers_all_in_order(floor: servers.Server) -> None:
     scenario = Scenario(
-        "short", "short", "--mode burst --conns 20 --window 4 --seconds 0.1", pinned=False
+        "short",
+        "short",
+        "--mode burst --conns 20 --window 4 --seconds 0.1 --warm-up 0.05",
+        pinned=False,
     )
     assert run.measure(floor, scenario)["wrong"] == 0
 
@@ -126,10 +132,43 @@ def test_a_server_that_does_not_start_is_reported() -> None:
 
 @needs_compiler
 @pytest.mark.usefixtures("_built")
-@pytest.mark.parametrize(("fault", "noticed"), [("repeat", True), ("swap", True), ("none", False)])
-def test_the_generator_notices_a_message_that_is_not_right(fault: str, noticed: bool) -> None:
+@pytest.mark.parametrize(
+    ("fault", "noticed"),
+    [
+        ("none", ""),
+        ("repeat", "events lost, repeated, out of order or astray"),
+        ("swap", "events lost, repeated, out of order or astray"),
+        ("lose", "events: "),
+        ("misroute", "events lost, repeated, out of order or astray"),
+        ("close", "the server closed with 1011"),
+    ],
+)
+def test_the_generator_notices_a_message_that_is_not_right(fault: str, noticed: str) -> None:
     faulty = Path(__file__).with_name("faulty_server.py")
     server = servers.Server("faulty", "faulty", [sys.executable, str(faulty), fault])
-    arguments = "--mode burst --conns 3 --window 8 --seconds 0.1"
+    arguments = (
+        "--mode burst --conns 4 --topics 2 --window 8 --seconds 0.1 --warm-up 0.05 --patience 0.5"
+    )
     result = run.measure(server, Scenario("short", "short", arguments, pinned=False))
-    assert ("failed" in result) is noticed, result
+    assert noticed in result.get("failed", "") if noticed else "failed" not in result, result
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_built")
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--mode bursts", "no such mode: bursts"),
+        ("--mode burst --wide 3", "no such option: --wide"),
+        ("--mode burst --rate 5", "--mode rate and --rate go together"),
+        ("--mode rate", "--mode rate and --rate go together"),
+        ("--mode burst --payload 15", "--payload is 16 to 65000"),
+        ("--mode burst --topics 200000", "--topics is 1 to 100000"),
+        ("--mode idle --conns 200", "--conns is at least 201"),
+    ],
+)
+def test_the_generator_refuses_what_it_cannot_do(arguments: str, complaint: str) -> None:
+    command = [str(servers.BUILD / "loadgen"), "--port", "1", "--pid", "1", *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert complaint in done.stderr

@@ -29,7 +29,7 @@ async def broadcast(topic: str, message: Any) -> bool:
 
 
 async def websocket(request: web.Request) -> web.WebSocketResponse:
-    ws = web.WebSocketResponse(heartbeat=54)
+    ws = web.WebSocketResponse()
     await ws.prepare(request)
     try:
         async for said in ws:

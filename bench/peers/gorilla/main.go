@@ -49,7 +49,9 @@ type command struct {
 }
 
 type hub struct {
+	clients    map[*client]bool // whose channels are open
 	topics     map[string]map[*client]bool
+	register   chan *client
 	commands   chan command
 	unregister chan *client
 }
@@ -59,6 +61,8 @@ func now() string { return time.Now().UTC().Format(time.RFC3339) }
 func (h *hub) run() {
 	for {
 		select {
+		case c := <-h.register:
+			h.clients[c] = true
 		case c := <-h.unregister:
 			h.remove(c)
 		case cmd := <-h.commands:
@@ -67,7 +71,13 @@ func (h *hub) run() {
 	}
 }
 
+// The closed channel ends the write pump.
 func (h *hub) remove(c *client) {
+	if !h.clients[c] {
+		return
+	}
+	delete(h.clients, c)
+	close(c.send)
 	for name, members := range h.topics {
 		delete(members, c)
 		if len(members) == 0 {
@@ -77,6 +87,9 @@ func (h *hub) remove(c *client) {
 }
 
 func (h *hub) handle(cmd command) {
+	if cmd.client != nil && !h.clients[cmd.client] {
+		return // what it said last is read after it was dropped
+	}
 	answer := message{Type: "ack", RequestID: cmd.in.RequestID, Topic: cmd.in.Topic, Status: "ok", TS: now()}
 	switch cmd.in.Type {
 	case "subscribe":
@@ -97,7 +110,7 @@ func (h *hub) handle(cmd command) {
 			cmd.done <- found
 		}
 	}
-	if cmd.client != nil {
+	if h.clients[cmd.client] {
 		h.offer(cmd.client, answer)
 	}
 }
@@ -108,7 +121,6 @@ func (h *hub) offer(c *client, m message) {
 	case c.send <- m:
 	default:
 		h.remove(c)
-		c.conn.Close()
 	}
 }
 
@@ -137,8 +149,12 @@ func (c *client) writePump() {
 	}()
 	for {
 		select {
-		case m := <-c.send:
+		case m, open := <-c.send:
 			c.conn.SetWriteDeadline(time.Now().Add(writeWait))
+			if !open {
+				c.conn.WriteMessage(websocket.CloseMessage, nil)
+				return
+			}
 			if err := c.conn.WriteJSON(m); err != nil {
 				return
 			}
@@ -152,7 +168,8 @@ func (c *client) writePump() {
 }
 
 func main() {
-	h := &hub{make(map[string]map[*client]bool), make(chan command, 256), make(chan *client)}
+	h := &hub{make(map[*client]bool), make(map[string]map[*client]bool),
+		make(chan *client), make(chan command, 256), make(chan *client)}
 	go h.run()
 	upgrader := websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024,
 		CheckOrigin: func(*http.Request) bool { return true }}
@@ -162,6 +179,7 @@ func main() {
 			return
 		}
 		c := &client{h, conn, make(chan message, queueSize)}
+		h.register <- c
 		go c.writePump()
 		go c.readPump()
 	})

@@ -11,9 +11,10 @@ function now() {
 function publish(topic, message) {
   const sockets = topics.get(topic);
   if (!sockets) return false;
-  const event = JSON.stringify({ type: "event", topic, message, ts: now() });
+  // A Buffer is made once; of a string each send() would make its own.
+  const event = Buffer.from(JSON.stringify({ type: "event", topic, message, ts: now() }));
   for (const client of sockets) {
-    if (client.readyState === WebSocket.OPEN) client.send(event);
+    if (client.readyState === WebSocket.OPEN) client.send(event, { binary: false });
   }
   return true;
 }
