@@ -41,14 +41,9 @@ class Keepalive:
         self._turn = (self._turn + 1) % SLICES
 
     def _visit(self, client: Client, now: float) -> None:
-        state = client.state
-        if state is State.GONE:
+        if client.state is not FLOWING and not self._may_speak(client, now):
             return
-        if state is not FLOWING and self._stalled(client, now):
-            client.abort()
-        elif state is State.CLOSING:
-            self._wait_for_end(client, now)
-        elif client.heard:
+        if client.heard:
             client.heard = False
             client.pinged = False
             client.idle_since = now
@@ -58,6 +53,18 @@ class Keepalive:
                 self._send(client, PING_FRAME)
         elif now - client.idle_since >= self._idle_timeout:
             client.abort()
+
+    def _may_speak(self, client: Client, now: float) -> bool:
+        """Whether a client that is not flowing is still one to listen to."""
+        if client.state is State.GONE:
+            return False
+        if self._stalled(client, now):
+            client.abort()
+            return False
+        if client.state is State.CLOSING:
+            self._wait_for_end(client, now)
+            return False
+        return True
 
     def _stalled(self, client: Client, now: float) -> bool:
         """Whether its socket has taken no byte for too long while some wait.
