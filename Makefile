@@ -21,7 +21,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format lock check-wheels bench bench-quick bench-compare clean
+.PHONY: help run install test test-faults check format lock check-wheels bench bench-quick bench-compare clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -33,6 +33,9 @@ install: $(VENV)/.run ## make .venv with what the server needs
 
 test: $(VENV)/.test ## run every test, and fail under 95 % coverage
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(VENV)/.test ## hurt a real Redis in every way, and see the servers heal (5 minutes)
+	@$(BIN)/python -m pytest tests/faults
 
 check: $(VENV)/.test ## lint, check the format and the types
 	@$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import uvloop
@@ -25,8 +26,12 @@ from handlers.routes import add_routes
 from hub.broker import LocalBroker
 from hub.commands import Commands
 from hub.errors import SettingError
+from hub.gaps import Gaps
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
+from hub.redis_broker import RedisBroker
+from hub.redis_listener import Listener
+from hub.redis_scripts import Names
 from hub.settings import Settings, read_settings
 from hub.stamps import Stamps
 
@@ -52,9 +57,19 @@ TAKES_NOTHING: Final = 20.0
 def build_app(settings: Settings) -> web.Application:
     """The application with all that it serves; it needs a running loop."""
     loop = asyncio.get_running_loop()
-    stamps = Stamps(time.time_ns, secrets.token_hex(3))
-    hub = Hub(settings, LocalBroker(), stamps, loop.call_soon)
     app = web.Application(middlewares=[errors_as_json], client_max_size=settings.max_message_bytes)
+    stamps = Stamps(time.time_ns, secrets.token_hex(3))
+    if settings.redis_addr is None:
+        hub = Hub(settings, LocalBroker(), stamps, loop.call_soon)
+    else:
+        broker = RedisBroker(
+            Names(settings.redis_prefix),
+            secrets.token_bytes(8),
+            strict=settings.redis_fail_mode == "strict",
+        )
+        hub = Hub(settings, broker, stamps, loop.call_soon)
+        listener = Listener(broker, settings.redis_addr, hub.clients)
+        app.cleanup_ctx.append(lambda _: listening(listener))
     app[SETTINGS] = settings
     app[HUB] = hub
     app[COMMANDS] = Commands(hub, settings)
@@ -124,12 +139,22 @@ async def start(app: web.Application, sockets: list[socket.socket]) -> web.AppRu
     return runner
 
 
-async def sweep(keepalive: Keepalive) -> None:
-    """Turn the keepalive's clock, for ever."""
+async def listening(listener: Listener) -> AsyncIterator[None]:
+    """Keep the broker connected while the application runs, from when it knows where it stands."""
+    task = asyncio.create_task(listener.run())
+    await listener.settled.wait()
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def sweep(keepalive: Keepalive, gaps: Gaps) -> None:
+    """Turn the clock of what waits for one, for ever."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(1 / SLICES)
         keepalive.sweep(loop.time())
+        gaps.sweep()
 
 
 async def drain(hub: Hub, timeout: float) -> None:
@@ -159,7 +184,8 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> None:
     gc.set_threshold(50_000, 50, 1_000)
     try:
         async with asyncio.TaskGroup() as tasks:
-            sweeper = tasks.create_task(sweep(Keepalive(settings, hub.clients, hub.fanout.send)))
+            keepalive = Keepalive(settings, hub.clients, hub.fanout.send)
+            sweeper = tasks.create_task(sweep(keepalive, hub.gaps))
             await stop.wait()
             await drain(hub, settings.shutdown_timeout)
             sweeper.cancel()
@@ -202,11 +228,6 @@ def main() -> None:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("aiohttp.server").addFilter(_ClientsFaults())
-    if settings.redis_addr:
-        log.warning(
-            "REDIS_ADDR=%s is not used by this version: it runs as a single server",
-            settings.redis_addr,
-        )
     try:
         sockets = listen(settings)
     except (OSError, UnicodeError) as error:

@@ -66,11 +66,15 @@ COLUMNS = {
     "p50_ms": ("p50", number),
     "p999_ms": ("p99.9", number),
     "p99_ms": ("p99", number),
+    "publisher_us": ("publisher's node µs", number),
+    "server_us": ("subscribers' node µs", number),
+    "redis_us": ("Redis µs", number),
     "max_ms": ("worst", number),
 }
 
 FIGURES = {
     "server_us": "CPU",
+    "publisher_us": "CPU of the publisher's node",
     "per_second": "rate",
     "rss_per_connection": "bytes of RSS per connection",
     "server_busy": "share of a core",

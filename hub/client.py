@@ -120,6 +120,12 @@ class Client:
             self._outbox = Outbox(self._bounds)
         return self._outbox.offer(entry, self.transport.get_write_buffer_size())
 
+    def missed(self, topic: "Topic") -> None:
+        """Tell a CONGESTED client, whatever its bounds, that events of a topic were lost."""
+        if self._outbox is None:
+            self._outbox = Outbox(self._bounds)
+        self._outbox.missed(topic)
+
     def unsubscribed(self, topic: "Topic") -> None:
         """Forget a topic; what was dropped of it is told first."""
         self.topics.discard(topic)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from hub import outbound
-from hub.broker import Accepted
+from hub.broker import ACCEPTED, Accepted
 from hub.client import Client
 from hub.errors import INVALID_UTF8, ErrorCode, Refusal
 from hub.frames import text_frame
@@ -85,7 +85,8 @@ class Commands:
             self._hub.subscribe(client, command.topic, done)
         else:
             self._hub.unsubscribe(client, command.topic)
-            self._acknowledge(client, command)
+            degraded = self._hub.broker.standing is not ACCEPTED
+            self._acknowledge(client, command, degraded)
 
     def _complete(
         self, client: Client, command: Publish | Subscribe, outcome: Accepted | Refusal
@@ -96,7 +97,7 @@ class Commands:
         if isinstance(outcome, Refusal):
             self._refuse(client, outcome._replace(request_id=command.request_id))
         else:
-            self._acknowledge(client, command)
+            self._acknowledge(client, command, outcome.degraded)
         if self._hub.draining:
             if not client.awaiting:
                 self._hub.dismiss(client)
@@ -114,9 +115,11 @@ class Commands:
             client.held = False
             client.transport.resume_reading()
 
-    def _acknowledge(self, client: Client, command: Publish | Subscribe | Unsubscribe) -> None:
+    def _acknowledge(
+        self, client: Client, command: Publish | Subscribe | Unsubscribe, degraded: bool
+    ) -> None:
         ts = self._hub.stamps.ts()
-        self._say(client, outbound.encode_ack(command.request_id, command.topic, ts))
+        self._say(client, outbound.encode_ack(command.request_id, command.topic, ts, degraded))
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         self._say(client, outbound.encode_error(refusal, self._hub.stamps.ts()))

@@ -18,6 +18,7 @@ class ErrorCode(StrEnum):
     INVALID_MESSAGE_TYPE = "INVALID_MESSAGE_TYPE"
     TOPIC_NOT_FOUND = "TOPIC_NOT_FOUND"
     TOPIC_EXISTS = "TOPIC_EXISTS"  # REST only: 409
+    UNAVAILABLE = "UNAVAILABLE"  # the other nodes are out of reach: try again; REST: 503
     SLOW_CONSUMER = "SLOW_CONSUMER"
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from functools import partial
 
 from hub import errors, frames, outbound
-from hub.broker import ACCEPTED, Accepted, Broker, Done
+from hub.broker import Accepted, Broker, Done
 from hub.client import Client, Ending, Transport
 from hub.errors import Close, ErrorCode, Refusal
 from hub.fanout import Fanout
+from hub.gaps import Gaps
 from hub.inbound import Json
 from hub.outbox import Bounds
 from hub.settings import Settings
@@ -40,11 +41,12 @@ class Hub:
         self.draining = False  # whether the shutdown has begun
         self._drained: Callable[[], None] | None = None  # called when the last client has left
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
+        self.gaps = Gaps(self.fanout, stamps)  # who is to be told of lost events
         self._bounds = Bounds(
             settings.max_queue_size,
             settings.max_queue_bytes,
             settings.backpressure == "drop_oldest",
-            self._gap,
+            self.gaps.frame,
         )
         broker.serve(self)
 
@@ -113,8 +115,10 @@ class Hub:
             self.broker.subscribe(name, partial(self._confirmed, topic))
         elif topic.waiting is not None:
             topic.waiting.append((client, done))
+        elif isinstance(standing := self.broker.standing, Refusal):
+            done(standing)
         else:
-            self._admit(topic, client, done)
+            self._admit(topic, client, done, standing)
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """Make it one no more; harmless where it was none."""
@@ -125,29 +129,33 @@ class Hub:
 
     def _confirmed(self, topic: Topic, outcome: Accepted | Refusal) -> None:
         """The broker has answered a topic's first subscribe."""
-        refused = isinstance(outcome, Refusal)
         for client, done in topic.waiting or ():  # it grows where an answer sets off a command
-            if refused:
+            if isinstance(outcome, Refusal):
                 done(outcome)
             elif client.open:
-                self._admit(topic, client, done)
+                self._admit(topic, client, done, outcome)
         topic.waiting = None
-        if refused:
+        if isinstance(outcome, Refusal):
             del self._topics[topic.name]
         elif not topic.subscribers:
             self._retire(topic)
 
-    def _admit(self, topic: Topic, client: Client, done: Done) -> None:
+    def _admit(self, topic: Topic, client: Client, done: Done, outcome: Accepted) -> None:
         """What was said before is not for the newcomer; all that comes after its ack is."""
+        if topic.missed:
+            self.gaps.tell(topic)
         self.fanout.settle(topic)
         topic.subscribers[client] = None
         client.topics.add(topic)
-        done(ACCEPTED)
+        self.broker.counted(topic.name, len(topic.subscribers))
+        done(outcome)
 
     def _remove(self, topic: Topic, client: Client) -> None:
         topic.subscribers.pop(client, None)
         client.unsubscribed(topic)
-        if not topic.subscribers and topic.waiting is None:
+        if topic.subscribers:
+            self.broker.counted(topic.name, len(topic.subscribers))
+        elif topic.waiting is None:
             self._retire(topic)
 
     def _part(self, client: Client) -> None:
@@ -176,6 +184,8 @@ class Hub:
         """An event arrives from the broker: frame it once, for all subscribers."""
         here = self._topics.get(topic)
         if here is not None:
+            if here.missed:
+                self.gaps.tell(here)
             self.fanout.broadcast(here, frames.text_frame(event))
 
     def deleted(self, topic: str) -> None:
@@ -194,6 +204,12 @@ class Hub:
             self._remove(gone, client)
             self.fanout.send(client, frame)
 
+    def missed(self, topic: str) -> None:
+        """The broker says that events of a topic may have been lost."""
+        here = self._topics.get(topic)
+        if here is not None and here.subscribers:
+            self.gaps.mark(here)
+
     # Figures.
 
     def subscribers(self, topic: str) -> int:
@@ -202,7 +218,7 @@ class Hub:
         return 0 if here is None else len(here.subscribers)
 
     def topics(self) -> dict[str, int]:
-        """Every topic there is, with its subscribers."""
+        """Every topic that this node knows, with its subscribers here."""
         counts = dict.fromkeys(self.broker.topics(), 0)
         counts.update(
             (topic.name, len(topic.subscribers))
@@ -227,11 +243,3 @@ class Hub:
         error = outbound.encode_error(_TOO_SLOW, self.stamps.ts())
         client.cut_short(frames.text_frame(error) + frames.close_frame(close.code, close.reason))
         self._part(client)
-
-    def _gap(self, topic: Topic, dropped: int) -> bytes:
-        """The frame that tells a client of events dropped for it."""
-        payload = {"reason": "GAP", "dropped": dropped}
-        message_id = f"info_{self.stamps.new_id()}"
-        return frames.text_frame(
-            outbound.encode_info(topic.name, message_id, payload, self.stamps.ts())
-        )

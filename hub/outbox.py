@@ -39,7 +39,8 @@ class Outbox:
         self._entries: deque[Entry] = deque()
         self._size = 0  # bytes of `_entries`
         self._marks = 0  # how many of them mark that a topic was left; these are no messages
-        self._dropped: dict[Topic, int] = {}  # events gone, to be told before the topic's next
+        # Events gone, to be told before the topic's next; 0 where nobody knows how many.
+        self._dropped: dict[Topic, int] = {}
 
     def __bool__(self) -> bool:
         """Whether anything is to be said: a frame, or that events were dropped."""
@@ -101,6 +102,10 @@ class Outbox:
         if topic in self._dropped or any(of is topic for _, of in self._entries):
             self._entries.append((b"", topic))
             self._marks += 1
+
+    def missed(self, topic: Topic) -> None:
+        """Events of the topic never got as far as this: it is told before the topic's next."""
+        self._dropped.setdefault(topic, 0)
 
     def _tell(self, topic: Topic) -> bytes:
         return self._bounds.gap(topic, self._dropped.pop(topic))

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.errors import SettingError
+from hub.redis_address import FORMS as REDIS_FORMS
+from hub.redis_address import RedisAddress, parse_redis_address
 
 _ORIGIN: Final = re.compile(r"https?://[^/\s,?#@*]+", re.IGNORECASE)
 _TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+_FAIL_MODES: Final = ("local", "strict")
 _STRATEGIES: Final = ("disconnect", "drop_oldest")
 
 
@@ -19,7 +22,9 @@ class Settings:
 
     host: str = "0.0.0.0"
     port: int = 8080  # 0 takes a free one, named in the log
-    redis_addr: str = ""  # empty: a single server
+    redis_addr: RedisAddress | None = None  # a single server
+    redis_prefix: str = "ws"  # of every key and channel in Redis
+    redis_fail_mode: str = "local"  # in an outage of Redis, or "strict"
     allowed_origins: frozenset[str] = frozenset({"*"})  # lower case; "*" allows every one
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
@@ -51,7 +56,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     settings = Settings(
         host=env.text("HOST", default.host),
         port=env.integer("PORT", default.port, 0, 65_535),
-        redis_addr=env.text("REDIS_ADDR", default.redis_addr),
+        redis_addr=env.redis("REDIS_ADDR"),
+        redis_prefix=env.name("REDIS_PREFIX", default.redis_prefix),
+        redis_fail_mode=env.choice("REDIS_FAIL_MODE", default.redis_fail_mode, _FAIL_MODES),
         allowed_origins=env.origins("ALLOWED_ORIGINS", default.allowed_origins),
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
@@ -115,6 +122,20 @@ class _Environment:
         if text.lower() not in allowed:
             raise SettingError(key, text, f"one of {', '.join(allowed)} is allowed")
         return text.lower()
+
+    def name(self, key: str, default: str) -> str:
+        text = self.text(key, default)
+        if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
+            raise SettingError(key, text, "up to 64 letters, digits and any of . _ : - are allowed")
+        return text
+
+    def redis(self, key: str) -> RedisAddress | None:
+        text = self.text(key, "")
+        try:
+            return parse_redis_address(text) if text else None
+        except ValueError:
+            without_password = re.sub(r"//[^/@]*@", "//***@", text)
+            raise SettingError(key, without_password, f"{REDIS_FORMS} is allowed") from None
 
     def origins(self, key: str, default: frozenset[str]) -> frozenset[str]:
         text = self.text(key, "")

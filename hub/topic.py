@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 class Topic:
     """State: the subscribers, those that the broker has yet to confirm, and the tick's batch."""
 
-    __slots__ = ("batch", "name", "subscribers", "waiting")
+    __slots__ = ("batch", "missed", "name", "subscribers", "waiting")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -20,3 +20,4 @@ class Topic:
         self.waiting: list[tuple[Client, Done]] | None = []
         # Frames published in this tick and not yet handed to the subscribers.
         self.batch: list[bytes] = []
+        self.missed = False  # whether the subscribers are to be told of a gap first (hub/gaps.py)

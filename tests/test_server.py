@@ -156,14 +156,6 @@ async def test_a_client_that_is_closing_already_keeps_its_bound_in_the_shutdown(
         client.close()
 
 
-async def test_redis_addr_is_said_to_be_unused() -> None:
-    server = await spawn(REDIS_ADDR="redis:6379")
-    await server.wait_for_log("WARNING server: REDIS_ADDR=redis:6379 is not used")
-    await server.wait_for_log("listening on")
-    server.terminate()
-    assert await server.exit_code() == 0
-
-
 async def test_the_keepalive_runs_by_itself() -> None:
     async with server_process(PING_INTERVAL="0.1", IDLE_TIMEOUT="0.2") as server:
         silent = await RawClient.connect(server.port)

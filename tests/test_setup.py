@@ -72,10 +72,6 @@ def test_a_lock_pins_what_is_declared_within_its_range(lock: str, declared: list
         assert wanted.specifier.contains(version(pin)), f"{lock} has {pin}, declared is {wanted}"
 
 
-def test_the_extra_of_redis_is_locked() -> None:
-    assert "hiredis" in pins("requirements.lock")
-
-
 def test_the_test_lock_holds_every_pin_of_the_other() -> None:
     run, test = pins("requirements.lock"), pins("requirements-test.lock")
     assert {name: version(pin) for name, pin in run.items()} == {

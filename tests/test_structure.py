@@ -19,11 +19,14 @@ TABLE = {
 # Of the standard library, the parts that touch the world.
 IMPURE = {
     "asyncio",
+    "hiredis",
     "logging",
+    "random",
     "os",
     "select",
     "signal",
     "socket",
+    "ssl",
     "subprocess",
     "threading",
     "time",

@@ -14,7 +14,9 @@
 //   --payload N    bytes of payload
 //   --seconds N    how long to measure (1), after --warm-up (0.5)
 //   --patience N   seconds in which something that is due must come (20)
-//   --socketio     speak socket.io's packets instead of plain JSON
+//   --protocol P   json (this server's), socketio, or centrifugo
+//   --publish-port N, --publish-pid N   of the server to publish to, where it is another one
+//   --redis-pid N  of what is between the two
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -57,11 +59,11 @@ typedef struct {
 } Conn;
 
 static struct {
-    int port, pid;
+    int port, pid, publish_port, publish_pid, redis_pid;
     const char *mode;
+    enum { JSON, SOCKETIO, CENTRIFUGO } protocol;
     uint32_t conns, topics, per, window, payload;
     double rate, seconds, warm_up, patience;
-    bool socketio;
 } opt = {.conns = 1000, .topics = 1, .per = 1, .window = 1, .payload = 128,
          .seconds = 1, .warm_up = 0.5, .patience = 20};
 
@@ -104,12 +106,12 @@ static double own_cpu(void) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-// Seconds of processor time that the server has used, threads that have ended included.
-static double server_cpu(void) {
+// Seconds of processor time that a process has used, threads that have ended included.
+static double cpu_of(int pid) {
     clockid_t clock;
     struct timespec t;
-    if (clock_getcpuclockid(opt.pid, &clock) || clock_gettime(clock, &t))
-        fail("the server (pid %d) is gone", opt.pid);
+    if (!pid) return 0;
+    if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &t)) fail("the server (pid %d) is gone", pid);
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
@@ -172,19 +174,24 @@ static void queue_frame(Conn *c, int opcode, const char *data, size_t size) {
 }
 
 static void queue_subscribe(Conn *c, uint32_t topic) {
+    static const char *formats[] = {
+        "{\"type\":\"subscribe\",\"topic\":\"t%u\",\"client_id\":\"c\"}",
+        "42[\"subscribe\",{\"topic\":\"t%u\"}]",
+        "{\"id\":2,\"subscribe\":{\"channel\":\"t%u\"}}",
+    };
     char text[200];
-    const char *format = opt.socketio ? "42[\"subscribe\",{\"topic\":\"t%u\"}]"
-                                      : "{\"type\":\"subscribe\",\"topic\":\"t%u\",\"client_id\":\"c\"}";
-    queue_frame(c, 1, text, snprintf(text, sizeof text, format, topic));
+    queue_frame(c, 1, text, snprintf(text, sizeof text, formats[opt.protocol], topic));
 }
 
 static void queue_publish(Conn *c, uint32_t topic) {
     static char text[BUFFER];
     int size;
     uint32_t seq = ++sent_seq[topic];
-    const char *body = "\"topic\":\"t%u\",\"message\":{\"id\":\"m\",\"payload\":\"#%05u:%08u#%s\"}}";
-    char format[300];
-    snprintf(format, sizeof format, opt.socketio ? "42[\"publish\",{%s]" : "{\"type\":\"publish\",%s", body);
+    static const char *formats[] = {
+        "{\"type\":\"publish\",\"topic\":\"t%u\",\"message\":{\"id\":\"m\",\"payload\":\"#%05u:%08u#%s\"}}",
+        "42[\"publish\",{\"topic\":\"t%u\",\"message\":{\"id\":\"m\",\"payload\":\"#%05u:%08u#%s\"}}]",
+        "{\"id\":3,\"publish\":{\"channel\":\"t%u\",\"data\":{\"id\":\"m\",\"payload\":\"#%05u:%08u#%s\"}}}",
+    };
     if (c->http) {
         static char content[BUFFER];
         int length = snprintf(content, sizeof content,
@@ -194,7 +201,7 @@ static void queue_publish(Conn *c, uint32_t topic) {
                         "Content-Length: %d\r\n\r\n%s", length, content);
         queue(c, text, size);
     } else {
-        size = snprintf(text, sizeof text, format, topic, topic, seq, payload);
+        size = snprintf(text, sizeof text, formats[opt.protocol], topic, topic, seq, payload);
         queue_frame(c, 1, text, size);
     }
     expected += subscribers[topic];
@@ -221,10 +228,12 @@ static void on_delivery(Conn *c);
 static void on_text(Conn *c, const uint8_t *data, size_t size) {
     const uint8_t *mark = memchr(data, '#', size);
     if (!mark) {
-        if (opt.socketio && size == 1 && *data == '2') {
+        if (opt.protocol == SOCKETIO && size == 1 && *data == '2') {
             queue_frame(c, 1, "3", 1), flush(c);
-        } else if (opt.socketio && *data == '0') {
+        } else if (opt.protocol == SOCKETIO && *data == '0') {
             queue_frame(c, 1, "40", 2), flush(c);
+        } else if (opt.protocol == CENTRIFUGO && size == 2) {
+            queue_frame(c, 1, "{}", 2), flush(c);
         } else if (memmem(data, size, "\"error\"", 7)) {
             fail("the server refused: %.*s", (int)size, data);
         } else {
@@ -244,6 +253,17 @@ static void on_text(Conn *c, const uint8_t *data, size_t size) {
     on_delivery(c);
 }
 
+// Centrifugo joins messages by newlines.
+static void on_lines(Conn *c, const uint8_t *data, size_t size) {
+    const uint8_t *end = data + size, *line = data;
+    while (line < end) {
+        const uint8_t *next = opt.protocol == CENTRIFUGO ? memchr(line, '\n', end - line) : NULL;
+        if (!next) next = end;
+        if (next > line) on_text(c, line, next - line);
+        line = next + 1;
+    }
+}
+
 // The bytes of one frame, or 0 where it is not whole yet.
 static size_t take_frame(Conn *c, const uint8_t *data, size_t size) {
     if (size < 2) return 0;
@@ -258,7 +278,7 @@ static size_t take_frame(Conn *c, const uint8_t *data, size_t size) {
     }
     if (size < start + length) return 0;
     int opcode = data[0] & 0x0f;
-    if (opcode == 1) on_text(c, data + start, length);
+    if (opcode == 1) on_lines(c, data + start, length);
     else if (opcode == 9) queue_frame(c, 10, (const char *)data + start, length), flush(c);
     else if (opcode == 8) fail("the server closed with %d", length >= 2 ? data[start] << 8 | data[start + 1] : 0);
     return start + length;
@@ -273,6 +293,7 @@ static size_t take_http(Conn *c, const uint8_t *data, size_t size) {
         if (memcmp(data, "HTTP/1.1 101", 12)) fail("no upgrade: %.60s", data);
         c->upgraded = true;
         upgraded++;
+        if (opt.protocol == CENTRIFUGO) queue_frame(c, 1, "{\"id\":1,\"connect\":{}}", 21), flush(c);
         return head;
     }
     if (memcmp(data, "HTTP/1.1 200", 12)) fail("REST: %.60s", data);
@@ -325,8 +346,10 @@ static void turn(double timeout) {
 // --- setting up ---------------------------------------------------------------------------------
 
 static void dial(Conn *c) {
-    static const char *paths[] = {"/ws?client_id=c", "/socket.io/?EIO=4&transport=websocket"};
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(opt.port)};
+    static const char *paths[] = {
+        "/ws?client_id=c", "/socket.io/?EIO=4&transport=websocket", "/connection/websocket"};
+    int port = c->publisher ? opt.publish_port : opt.port;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (c->fd < 0 || connect(c->fd, (void *)&address, sizeof address)) fail("connect: %s", strerror(errno));
@@ -340,7 +363,7 @@ static void dial(Conn *c) {
     queue(c, text, snprintf(text, sizeof text,
                             "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-                            paths[opt.socketio]));
+                            paths[opt.protocol]));
     flush(c);
 }
 
@@ -358,7 +381,7 @@ static void await(uint64_t *what, uint64_t count, const char *name) {
 }
 
 static void connect_all(uint32_t first, uint32_t count) {
-    uint64_t answered = acked + count;  // socket.io: `0` is answered by `40`, and that by `40`
+    uint64_t answered = acked + count;  // socket.io and Centrifugo have a handshake of their own
     for (uint32_t i = first; i < first + count; i++) {
         dial(&conns[i]);
         double end = now() + 30;
@@ -373,7 +396,7 @@ static void connect_all(uint32_t first, uint32_t count) {
         turn(0.1);
         if (now() > end) fail("the server does not answer handshakes");
     }
-    if (opt.socketio) await(&acked, answered, "socket.io handshakes");
+    if (opt.protocol != JSON) await(&acked, answered, "the protocol's own handshakes");
 }
 
 static void subscribe_all(uint32_t first, uint32_t count) {
@@ -396,22 +419,24 @@ static void subscribe_all(uint32_t first, uint32_t count) {
 // --- what is measured ---------------------------------------------------------------------------
 
 typedef struct {
-    double start, own, server;
+    double start, own, server, publisher, redis;
     uint64_t delivered;
 } Mark;
 
 static Mark mark(void) {
-    return (Mark){now(), own_cpu(), server_cpu(), delivered};
+    return (Mark){now(), own_cpu(), cpu_of(opt.pid), cpu_of(opt.publish_pid), cpu_of(opt.redis_pid), delivered};
 }
 
 static void report(Mark m, uint64_t units, const char *extra) {
     if (!units) fail("nothing was delivered");
-    double own = own_cpu() - m.own, server = server_cpu() - m.server, seconds = now() - m.start;
+    double own = own_cpu() - m.own, server = cpu_of(opt.pid) - m.server, seconds = now() - m.start;
+    double publisher = cpu_of(opt.publish_pid) - m.publisher, redis = cpu_of(opt.redis_pid) - m.redis;
     printf("{\"mode\":\"%s\",\"units\":%lu,\"seconds\":%.4f,\"per_second\":%.1f,"
            "\"server_us\":%.4f,\"generator_us\":%.4f,\"server_busy\":%.3f,\"generator_busy\":%.3f,"
-           "\"rss\":%lu,\"wrong\":%lu%s}\n",
+           "\"publisher_us\":%.4f,\"redis_us\":%.4f,\"rss\":%lu,\"wrong\":%lu%s}\n",
            opt.mode, (unsigned long)units, seconds, units / seconds, server / units * 1e6,
-           own / units * 1e6, server / seconds, own / seconds, (unsigned long)server_rss(),
+           own / units * 1e6, server / seconds, own / seconds, publisher / units * 1e6,
+           redis / units * 1e6, (unsigned long)server_rss(),
            (unsigned long)wrong, extra);
 }
 
@@ -516,16 +541,24 @@ static void check_the_rest(void) {
         fail("%lu events came, %lu were due", (unsigned long)delivered, (unsigned long)expected);
 }
 
+static int protocol_of(const char *name) {
+    static const char *names[] = {"json", "socketio", "centrifugo"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(name, names[i])) return i;
+    fail("no such protocol: %s", name);
+    return 0;
+}
+
 static void options(int count, char **words) {
     for (int i = 1; i < count; i++) {
         const char *name = words[i];
-        if (!strcmp(name, "--socketio")) {
-            opt.socketio = true;
-            continue;
-        }
         const char *value = i + 1 < count ? words[++i] : "";
         if (!strcmp(name, "--port")) opt.port = atoi(value);
         else if (!strcmp(name, "--pid")) opt.pid = atoi(value);
+        else if (!strcmp(name, "--publish-port")) opt.publish_port = atoi(value);
+        else if (!strcmp(name, "--publish-pid")) opt.publish_pid = atoi(value);
+        else if (!strcmp(name, "--redis-pid")) opt.redis_pid = atoi(value);
+        else if (!strcmp(name, "--protocol")) opt.protocol = protocol_of(value);
         else if (!strcmp(name, "--mode")) opt.mode = value;
         else if (!strcmp(name, "--conns")) opt.conns = atoi(value);
         else if (!strcmp(name, "--topics")) opt.topics = atoi(value);
@@ -539,6 +572,7 @@ static void options(int count, char **words) {
         else fail("no such option: %s", name);
     }
     if (!opt.port || !opt.pid || !opt.mode) fail("--port, --pid and --mode are needed");
+    if (!opt.publish_port) opt.publish_port = opt.port;
     static const char *modes[] = {"burst", "rate", "echo", "rest", "storm", "idle"};
     size_t known = 0;
     while (known < sizeof modes / sizeof *modes && strcmp(opt.mode, modes[known])) known++;

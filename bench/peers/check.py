@@ -101,7 +101,7 @@ class SocketIoClient(Client):
 
 @contextlib.asynccontextmanager
 async def client(server: Server, port: int) -> Any:
-    kind = SocketIoClient if server.socketio else Client
+    kind = SocketIoClient if server.protocol == "socketio" else Client
     uri = f"ws://127.0.0.1:{port}{kind.path}"
     # Nothing unread may hold up the Close, or a wrong answer would be told as a late one.
     options: Body = {"compression": None, "proxy": None, "max_queue": None, "close_timeout": 1}
@@ -130,7 +130,7 @@ async def check(server: Server, port: int) -> list[str]:
                 await check_rest(port, [first, second])
             for one in (first, second, publisher):
                 require(await one.silent(), "more than was sent")
-        if not server.socketio:
+        if server.protocol != "socketio":
             lacks += await check_refusal(publisher)
             lacks += await check_answers(publisher)
     return lacks
@@ -209,7 +209,7 @@ def verdict(server: Server) -> str:
     if server.missing:
         return f"missing ({server.missing})"
     try:
-        with running(server, pinned=False) as (port, _):
+        with running(server) as (port, _):
             lacks = asyncio.run(asyncio.wait_for(check(server, port), PATIENCE))
     except TimeoutError:
         return f"failed (no answer in {PATIENCE:.0f} s)"

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from hub.broker import Accepted, Done, LocalBroker, Node
+from hub.broker import ACCEPTED, Accepted, Done, LocalBroker, Node
 from hub.errors import ErrorCode, Refusal
 
 
@@ -12,6 +12,8 @@ class DeferredBroker:
 
     All but `unsubscribe`, which nobody waits for: it takes effect at once.
     """
+
+    standing = ACCEPTED
 
     def __init__(self) -> None:
         self._local = LocalBroker()
@@ -51,6 +53,12 @@ class DeferredBroker:
     def unsubscribe(self, topic: str) -> None:
         self.unsubscribed.append(topic)
         self._local.unsubscribe(topic)
+
+    def counted(self, topic: str, subscribers: int) -> None:
+        pass
+
+    async def census(self) -> None:
+        return None
 
     def create(self, topic: str, done: Done) -> None:
         self._calls.append(lambda: self._local.create(topic, done))

@@ -8,7 +8,9 @@ import socketio
 import uvloop
 from aiohttp import web
 
-sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*")
+REDIS = os.environ.get("REDIS_URL")
+manager = socketio.AsyncRedisManager(REDIS) if REDIS else None
+sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*", client_manager=manager)
 
 
 def now() -> str:

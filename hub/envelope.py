@@ -1,0 +1,86 @@
+"""What travels on a topic's channel between nodes: an event or a deletion, and whose it is."""
+
+import struct
+from collections import deque
+from typing import Final, NamedTuple
+
+EVENT: Final = b"wsE1"
+DELETED: Final = b"wsD1"
+
+# The kind with its version, the sender's run and its count of what it has sent.
+_HEADER: Final = struct.Struct(">4s8sQ")
+_SIZE: Final = _HEADER.size
+
+
+class Envelope(NamedTuple):
+    """One message of the bus."""
+
+    kind: bytes  # EVENT or DELETED
+    run: bytes  # 8 bytes that a process chose when it started
+    seq: int  # 1, 2, … within the run
+    event: bytes  # as the subscribers get it; empty for DELETED
+
+
+def unseal(data: bytes) -> Envelope | None:
+    """An envelope taken apart; None where the bytes are none of ours."""
+    if len(data) < _SIZE:
+        return None
+    kind, run, seq = _HEADER.unpack_from(data)
+    event = data[_SIZE:]
+    if kind == EVENT:
+        return Envelope(kind, run, seq, event) if event[:1] == b"{" else None
+    return Envelope(kind, run, seq, event) if kind == DELETED and not event else None
+
+
+class Sender:
+    """Counts what this run sends, so that each message is delivered here once, whatever happens.
+
+    State: the newest message sent, the newest that came back, the newest that was delivered without
+    waiting for it to come back, and the events that Redis has taken and that are still to come
+    back. Redis carries out and returns a run's messages in order.
+    """
+
+    def __init__(self, run: bytes) -> None:
+        """`run`: 8 bytes that no other process has."""
+        self._run = run
+        self._sent = 0
+        self._returned = 0
+        self._served = 0
+        self._owed: deque[tuple[int, str, bytes]] = deque()
+
+    def seal(self, kind: bytes, event: bytes = b"") -> tuple[int, bytes]:
+        """The next envelope: its number, and its bytes."""
+        self._sent += 1
+        return self._sent, _HEADER.pack(kind, self._run, self._sent) + event
+
+    def serve(self, seq: int) -> bool:
+        """A message is dealt with without Redis; whether it has not come back before.
+
+        Redis may still carry it out, even in minutes, where it was frozen.
+        """
+        self._served = seq
+        return seq > self._returned
+
+    def owe(self, seq: int, topic: str, event: bytes) -> None:
+        """Redis has taken an event of a topic that the node holds."""
+        if seq > self._returned:
+            self._owed.append((seq, topic, event))
+
+    def take_owed(self) -> list[tuple[str, bytes]]:
+        """The way back is cut: what was taken and will not come back, in order."""
+        owed = [(topic, event) for _, topic, event in self._owed]
+        if owed:
+            self.serve(self._owed[-1][0])
+            self._owed.clear()
+        return owed
+
+    def is_news(self, envelope: Envelope) -> bool:
+        """Whether what has come is another's, or an own message not yet dealt with."""
+        if envelope.run != self._run:
+            return True
+        if envelope.seq <= self._served:
+            return False
+        self._returned = envelope.seq
+        while self._owed and self._owed[0][0] <= envelope.seq:
+            self._owed.popleft()
+        return True

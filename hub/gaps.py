@@ -1,0 +1,62 @@
+"""What may have been lost, and who is still to be told.
+
+State: the topics whose events may have been lost on the way to this node. Their subscribers are
+told before the topic's next event, and topics that stay silent are told by the sweeper, some at a
+time. None of it counts against a client's bounds.
+"""
+
+from typing import Final
+
+from hub.client import Client, State
+from hub.fanout import Fanout
+from hub.frames import text_frame
+from hub.outbound import encode_info
+from hub.stamps import Stamps
+from hub.topic import Topic
+
+PACE: Final = 1_000  # clients told at one visit of the sweeper
+
+
+class Gaps:
+    """Tells a topic's subscribers of a gap: once, in its place of the order."""
+
+    def __init__(self, fanout: Fanout, stamps: Stamps) -> None:
+        self._fanout = fanout
+        self._stamps = stamps
+        self._marked: dict[Topic, None] = {}
+
+    def frame(self, topic: Topic, dropped: int) -> bytes:
+        """The frame that tells a client of a gap: of `dropped` events, or (0) of nobody knows."""
+        payload: dict[str, str | int] = {"reason": "GAP"}
+        if dropped:
+            payload["dropped"] = dropped
+        message_id = f"info_{self._stamps.new_id()}"
+        return text_frame(encode_info(topic.name, message_id, payload, self._stamps.ts()))
+
+    def mark(self, topic: Topic) -> None:
+        """Events of the topic may have been lost just now."""
+        topic.missed = True
+        self._marked[topic] = None
+
+    def tell(self, topic: Topic) -> None:
+        """Tell the subscribers of a marked topic, before anything else is said to them."""
+        topic.missed = False
+        self._marked.pop(topic, None)
+        self._fanout.settle(topic)
+        frame = self.frame(topic, 0)
+        for client in topic.subscribers:
+            self._tell(client, topic, frame)
+
+    def _tell(self, client: Client, topic: Topic, frame: bytes) -> None:
+        if client.state is State.CONGESTED:
+            client.missed(topic)
+        else:
+            self._fanout.send(client, frame)
+
+    def sweep(self) -> None:
+        """Tell some of those that have waited longest."""
+        told = 0
+        while self._marked and told < PACE:
+            topic = next(iter(self._marked))
+            told += 1 + len(topic.subscribers)
+            self.tell(topic)

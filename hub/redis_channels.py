@@ -1,0 +1,214 @@
+"""Which channels this node is subscribed to, and its leases on their topics.
+
+State: the topics that the node holds or is about to, and what the connection was told of them.
+Whatever changes within a tick is reconciled at its end, so that many changes are few commands and
+a connection that is new is told by the same path.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from hub.broker import ACCEPTED, Done
+from hub.redis_scripts import Names
+from hub.redis_session import Session
+
+CHUNK: Final = 1_000  # channels of one command
+
+
+class _Coming:
+    """A topic that the node is about to hold: Redis has yet to confirm it."""
+
+    __slots__ = ("done", "leases")
+
+    def __init__(self, done: Done) -> None:
+        self.done = done
+        self.leases = 0  # that were sent and not answered
+
+
+class Channels:
+    """Brings the subscribed connection, and the register, to what the node wants."""
+
+    def __init__(self, names: Names, node: str, missed: Callable[[str], None]) -> None:
+        """`missed` learns of a topic that was held, whose events may have been lost."""
+        self._names = names
+        self._node = node
+        self._missed = missed
+        self._session: Session | None = None
+        self._coming: dict[str, _Coming] = {}
+        self._held: dict[str, int] = {}  # with its subscribers
+        self._counted: dict[str, int] = {}  # those whose subscribers changed since the last beat
+        self._told: set[str] = set()  # what the connection was told to be subscribed to
+        self._changed: dict[str, None] = {}  # what is to be reconciled at the tick's end
+        self._lease: dict[str, None] = {}
+        self._scheduled = False
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._held
+
+    # What the node wants.
+
+    def want(self, topic: str, done: Done) -> None:
+        """Subscribe; `done` when Redis has confirmed it and the lease is written."""
+        self._coming[topic] = _Coming(done)
+        self._change(topic)
+
+    def hold(self, topic: str) -> None:
+        """Subscribe as soon as may be: the node holds it already."""
+        self._held[topic] = 0
+        self._change(topic)
+
+    def drop(self, topic: str) -> None:
+        """Subscribe no more, and give up the lease."""
+        self._held.pop(topic, None)
+        self._counted.pop(topic, None)
+        self._lease.pop(topic, None)
+        self._unlease([topic])  # at once: a publish behind it must not find the lease
+        self._change(topic)
+
+    def count(self, topic: str, subscribers: int) -> None:
+        """How many subscribers a topic has here; the other nodes learn it with the next beat."""
+        if topic in self._held:
+            self._held[topic] = self._counted[topic] = subscribers
+
+    def take_counts(self) -> dict[str, int]:
+        """What changed since the last call."""
+        counted, self._counted = self._counted, {}
+        return counted
+
+    def deleted(self, topic: str) -> bool:
+        """The topic was deleted in this place of its order; whether the node held it."""
+        coming = self._coming.get(topic)
+        if coming is not None:
+            if coming.leases:  # the lease that was written may be gone: the topic is made anew
+                self._write(topic)
+            return False
+        held = topic in self._held
+        if held:
+            self.drop(topic)
+        return held
+
+    def give_up(self) -> Iterator[tuple[str, Done]]:
+        """Every topic that is still to be confirmed, wanted no more."""
+        coming, self._coming = self._coming, {}
+        for topic, it in coming.items():
+            self._change(topic)
+            yield topic, it.done
+
+    # The connection.
+
+    def attach(self, session: Session) -> None:
+        """A new connection: it is told everything."""
+        self._session = session
+        self._told.clear()
+        self._changed = dict.fromkeys([*self._held, *self._coming])
+        self._lease.clear()
+        self._begin_leases(session)
+        # What was dropped while there was no connection may still be leased.
+        leases = self._names.leases(self._node)
+        session.publisher.send(partial(self._leased_before, session), "HKEYS", leases)
+        self.flush()
+
+    def _begin_leases(self, session: Session) -> None:
+        """Without a topic yet: a node without any is one all the same."""
+        session.publisher.send(session.check, "EVALSHA", session.shas.lease, 0, self._node)
+
+    def _leased_before(self, session: Session, reply: Any) -> None:
+        if session.check(reply):
+            topics = [name.decode() for name in reply if name]
+            left = [t for t in topics if t not in self._held and t not in self._coming]
+            for some in _chunks(left):
+                self._unlease(some)
+
+    def detach(self) -> None:
+        """The connection is lost: nothing is told until there is another."""
+        self._session = None
+        for coming in self._coming.values():
+            coming.leases = 0
+
+    def release(self) -> None:
+        """The register was lost: write every lease anew."""
+        if self._session is not None:
+            self._begin_leases(self._session)
+        for topic in self._held:
+            self._write(topic)
+        self.flush()
+
+    def confirmed(self, channel: bytes) -> None:
+        """Redis has confirmed a subscription."""
+        topic = self._names.topic(channel)
+        if topic is None:
+            return  # the node's own
+        if topic in self._held:
+            self._missed(topic)
+        if topic in self._held or topic in self._coming:
+            self._write(topic)
+
+    def flush(self) -> None:
+        """Tell the connection what changed."""
+        self._scheduled = False
+        changed, self._changed = self._changed, {}
+        session = self._session
+        if session is None:
+            return
+        come, go = [], []
+        for topic in changed:
+            if topic not in self._held and topic not in self._coming:
+                if topic in self._told:
+                    go.append(topic)
+            elif topic not in self._told:
+                come.append(topic)
+            elif topic in self._coming:
+                self._write(topic)  # dropped and wanted within the tick: it is still subscribed
+        self._told.update(come)
+        self._told.difference_update(go)
+        for word, topics in (("UNSUBSCRIBE", go), ("SUBSCRIBE", come)):
+            for some in _chunks(topics):
+                session.subscriber.say(word, *map(self._names.channel, some))
+        self._flush_leases(session)
+
+    def _flush_leases(self, session: Session) -> None:
+        lease, self._lease = list(self._lease), {}
+        for some in _chunks(lease):
+            words: list[str | int] = []
+            for topic in some:
+                words += (topic, self._held.get(topic, 0))
+                if topic in self._coming:
+                    self._coming[topic].leases += 1
+            answered = partial(self._leased, session, some)
+            session.publisher.send(answered, "EVALSHA", session.shas.lease, 0, self._node, *words)
+
+    def _leased(self, session: Session, topics: list[str], reply: Any) -> None:
+        if not session.check(reply) or session is not self._session:
+            return
+        for topic in topics:
+            coming = self._coming.get(topic)
+            if coming is not None:
+                coming.leases -= 1
+                if not coming.leases:
+                    del self._coming[topic]
+                    self._held[topic] = 0
+                    coming.done(ACCEPTED)
+
+    def _unlease(self, topics: list[str]) -> None:
+        session = self._session
+        if session is not None:
+            session.publisher.send(session.check, "HDEL", self._names.leases(self._node), *topics)
+
+    def _write(self, topic: str) -> None:
+        self._lease[topic] = None
+        self._schedule()
+
+    def _change(self, topic: str) -> None:
+        self._changed[topic] = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+
+def _chunks(topics: list[str]) -> Iterable[list[str]]:
+    return (topics[at : at + CHUNK] for at in range(0, len(topics), CHUNK))

@@ -1,0 +1,207 @@
+"""Keeps the broker connected to Redis, and finds out when it is not, whatever Redis says.
+
+State: the beats of the session under way. A beat is a script that renews the node's leases and
+publishes to the node itself: one that is answered and comes back proves the way out, the way in,
+and that the server is a master that takes writes.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sized
+from typing import Any, Final
+
+from hub.redis_address import RedisAddress
+from hub.redis_broker import Bus, RedisBroker
+from hub.redis_session import FAILURES, Session, find_master, open_session
+
+log = logging.getLogger(__name__)
+
+BEAT: Final = 1.0  # seconds between two beats, and between two looks at the sentinels
+MISSED: Final = 3  # beats under way that nothing is heard of: Redis is frozen, or the way is cut
+JOIN: Final = 10.0  # seconds to subscribe to all that is wanted
+PATIENCE: Final = 1.5  # seconds that commands wait for a lost Redis, before they are an outage's
+BACKOFF: Final = 1.0  # seconds between two attempts to connect, at most
+
+
+_OUTAGE: Final = {
+    True: "publish and subscribe are refused until it is back (REDIS_FAIL_MODE=strict)",
+    False: "events reach this server's own clients until it is back (REDIS_FAIL_MODE=local)",
+}
+
+
+class Listener:
+    """One task for the life of the server."""
+
+    def __init__(self, broker: RedisBroker, address: RedisAddress, clients: Sized) -> None:
+        """`clients`: those of this node, counted with every beat."""
+        self._broker = broker
+        self._address = address
+        self._clients = clients
+        self._scripts = broker.names.scripts()
+        self._channel = broker.names.node(broker.node_id)
+        self.settled = asyncio.Event()  # joined, or an outage declared, for the first time
+        self._sent = self._answered = self._returned = 0  # beats
+        self._subscribed = False  # whether all that was asked for at the start is
+        self._news = asyncio.Event()  # something of the above has changed, or the session is lost
+        self._told = False  # whether the log has this outage
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled."""
+        attempt = 0
+        self._expect_outage()
+        try:
+            while True:
+                if await self._attempt():
+                    attempt = 0
+                ceiling = min(BACKOFF, 0.05 * 2**attempt)
+                attempt = min(attempt + 1, 10)
+                await asyncio.sleep(random.uniform(ceiling / 2, ceiling))
+        finally:
+            self._calm()
+
+    async def _attempt(self) -> bool:
+        """One connection, from its beginning to its end; whether it was ever of use."""
+        joined = False
+        why = ""
+        try:
+            session = await open_session(self._address, self._scripts, f"ws-{self._broker.node_id}")
+            try:
+                await self._join(session)
+                joined = True
+                await self._watch(session)
+            except asyncio.CancelledError:
+                self._leave(session)
+                raise
+            finally:
+                await session.finish()
+            why = session.why
+        except FAILURES as error:
+            why = str(error) or f"no answer ({type(error).__name__})"
+        except Exception:  # the task's edge: a fault of ours must not leave the node deaf
+            log.exception("A fault in the listener: connecting anew")
+            why = "a fault of this server"
+        self._lost(why)
+        return joined
+
+    async def _join(self, session: Session) -> None:
+        """Subscribe and write leases, all of it; then commands may go through Redis."""
+        broker = self._broker
+        self._sent = self._answered = self._returned = 0
+        self._subscribed = False
+        session.subscriber.listen(self._heard)
+        session.subscriber.say("SUBSCRIBE", self._channel)
+        broker.attach(session)
+        session.on_lost = self._on_lost
+        session.subscriber.say("PING")
+        async with asyncio.timeout(JOIN):
+            await self._until(session, lambda: self._subscribed)
+            broker.channels.flush()  # the leases of what was confirmed
+            self._beat(session)
+            await self._until(session, lambda: min(self._answered, self._returned) == 1)
+        self._calm()
+        self._told = False
+        broker.up()
+        self.settled.set()
+        log.info("joined the other servers through Redis at %s", self._address)
+
+    async def _until(self, session: Session, come: Callable[[], bool]) -> None:
+        while not come():
+            if session.lost.is_set():
+                raise ConnectionError(session.why)
+            self._news.clear()
+            await self._news.wait()
+
+    async def _watch(self, session: Session) -> None:
+        """Beat until the session is lost, and end it where nothing is heard."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._address.service:
+                tasks.create_task(self._ask_sentinels(session))
+            while not session.lost.is_set():
+                if self._sent - min(self._answered, self._returned) >= MISSED:
+                    session.abort(f"nothing heard for {MISSED * BEAT:g} s")
+                    self._declare()
+                    return
+                self._beat(session)
+                await _wait(session.lost, BEAT)
+
+    async def _ask_sentinels(self, session: Session) -> None:
+        while not await _wait(session.lost, BEAT):
+            try:
+                master = await find_master(self._address)
+            except FAILURES:
+                continue  # sentinels that say nothing say nothing against the master
+            if master != session.master:
+                session.abort(f"the sentinels name another master, {master[0]}:{master[1]}")
+
+    def _beat(self, session: Session) -> None:
+        self._sent += 1
+        words: list[str | int] = [self._broker.node_id, self._sent, len(self._clients)]
+        for topic, count in self._broker.channels.take_counts().items():
+            words += (topic, count)
+
+        def answered(reply: Any) -> None:
+            if not session.check(reply):
+                return
+            self._answered += 1
+            self._news.set()
+            if reply == 0:
+                log.warning("Redis has lost the register of topics (FLUSHALL): writing it anew")
+                self._broker.grant_grace()
+                self._broker.channels.release()
+
+        session.publisher.send(answered, "EVALSHA", session.shas.beat, 0, *words)
+
+    def _heard(self, push: list[Any]) -> None:
+        if push[0] == b"pong":
+            self._subscribed = True
+            self._news.set()
+        elif push[1] != self._channel:
+            self._broker.heard(push)
+        elif push[0] == b"message" and push[2].isdigit():
+            self._returned = int(push[2])
+            self._news.set()
+
+    # What the log and the clients are told.
+
+    def _on_lost(self) -> None:
+        self._broker.detach()
+        self._news.set()
+        self._expect_outage()
+
+    def _expect_outage(self) -> None:
+        if self._timer is None and self._broker.bus is not Bus.OUT:
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._declare)
+
+    def _declare(self) -> None:
+        self._calm()
+        if self._broker.bus is not Bus.OUT:
+            log.warning("Redis is out of reach: %s", _OUTAGE[self._broker.strict])
+            self._broker.out()
+        self.settled.set()
+
+    def _calm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _lost(self, why: str) -> None:
+        if not self._told:
+            self._told = True
+            log.warning("no Redis at %s: %s; trying on", self._address, why)
+
+    def _leave(self, session: Session) -> None:
+        """Give up what the node holds, if Redis is there to hear it."""
+        names, node = self._broker.names, self._broker.node_id
+        session.publisher.send(session.check, "DEL", names.leases(node))
+        session.publisher.send(session.check, "ZREM", names.nodes, node)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event comes within the time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

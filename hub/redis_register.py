@@ -1,0 +1,67 @@
+"""Topics made and deleted on purpose, in the register that Redis keeps for all nodes.
+
+State: the deletions that Redis has carried out and that are still to come back to this node.
+"""
+
+from functools import partial
+from typing import Final
+
+from hub.broker import ACCEPTED, Done
+from hub.envelope import DELETED, Sender
+from hub.errors import ErrorCode, Refusal
+from hub.redis_channels import Channels
+from hub.redis_session import Session
+from hub.resp import Reply
+
+_EXISTS: Final = Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists")
+_NO_TOPIC: Final = Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found")
+_UNSURE: Final = Refusal(
+    ErrorCode.UNAVAILABLE, "Redis was lost meanwhile: it may have been carried out"
+)
+
+
+class Register:
+    """Each change is one script, so that no two nodes make the same topic."""
+
+    def __init__(self, node: str, sender: Sender, channels: Channels) -> None:
+        self._node = node
+        self._sender = sender
+        self._channels = channels
+        self._deleting: dict[str, list[Done]] = {}
+
+    def create(self, session: Session, topic: str, done: Done) -> None:
+        answered = partial(self._created, session, done)
+        session.publisher.send(answered, "EVALSHA", session.shas.create, 0, topic, self._node)
+
+    def _created(self, session: Session, done: Done, reply: Reply) -> None:
+        if not session.check(reply):
+            done(_UNSURE)
+        else:
+            done(ACCEPTED if reply else _EXISTS)
+
+    def delete(self, session: Session, topic: str, done: Done) -> None:
+        _, envelope = self._sender.seal(DELETED)
+        answered = partial(self._deleted, session, topic, done)
+        sha = session.shas.delete
+        session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, envelope)
+
+    def _deleted(self, session: Session, topic: str, done: Done, reply: Reply) -> None:
+        if not session.check(reply):
+            done(_UNSURE)
+        elif not reply:
+            done(_NO_TOPIC)
+        elif topic in self._channels and not session.lost.is_set():
+            # Answered when it has come back here too, so that whoever asks next sees it.
+            self._deleting.setdefault(topic, []).append(done)
+        else:
+            done(ACCEPTED)
+
+    def returned(self, topic: str) -> None:
+        """A deletion has come back to this node."""
+        for done in self._deleting.pop(topic, ()):
+            done(ACCEPTED)
+
+    def lost(self) -> None:
+        """Nothing comes back any more; what is carried out is carried out."""
+        for topic in list(self._deleting):
+            self.returned(topic)

@@ -1,0 +1,140 @@
+"""What Redis keeps for a cluster, under one prefix, and the scripts that change it in one step.
+
+    explicit          set: topics made by POST /topics
+    leases:NODE       hash: the topics that a node is subscribed to, each with its subscribers; ""
+                      counts its clients. It expires LEASE seconds after the node's last beat.
+    nodes             sorted set: the nodes, by the time at which their leases expire
+    topic:TOPIC       channel: the topic's events, in its one order
+    node:NODE         channel: the node's own beats, which prove that it hears what is published
+
+A topic exists while it is explicit or a node has a lease on it. Redis Cluster is not supported:
+the scripts build the names of keys from their arguments.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+LEASE: Final = 14  # seconds: with a beat of 1 s, what a dead node held is gone after at most 15
+
+_EXISTS: Final = """
+local function exists(topic, me)
+  if redis.call('HEXISTS', P .. 'leases:' .. me, topic) == 1 then return true end
+  if redis.call('SISMEMBER', P .. 'explicit', topic) == 1 then return true end
+  for _, node in ipairs(redis.call('ZRANGE', P .. 'nodes', 0, -1)) do
+    if redis.call('HEXISTS', P .. 'leases:' .. node, topic) == 1 then return true end
+  end
+  return false
+end
+"""
+
+# ARGV: topic, node, envelope, 0 to look whether the topic exists. How many nodes got it, or -1.
+# Where the node's own leases are gone the register was lost (FLUSHALL), and nothing can be refused.
+_PUBLISH: Final = """
+local topic, me = ARGV[1], ARGV[2]
+if ARGV[4] ~= '0' or exists(topic, me) or redis.call('EXISTS', P .. 'leases:' .. me) == 0 then
+  return redis.call('PUBLISH', P .. 'topic:' .. topic, ARGV[3])
+end
+return -1
+"""
+
+# ARGV: topic, node. 1, or 0 where it exists.
+_CREATE: Final = """
+if exists(ARGV[1], ARGV[2]) then return 0 end
+return redis.call('SADD', P .. 'explicit', ARGV[1])
+"""
+
+# ARGV: topic, node, envelope. 1, or 0 where there is none.
+_DELETE: Final = """
+local topic = ARGV[1]
+if not exists(topic, ARGV[2]) then return 0 end
+redis.call('SREM', P .. 'explicit', topic)
+for _, node in ipairs(redis.call('ZRANGE', P .. 'nodes', 0, -1)) do
+  redis.call('HDEL', P .. 'leases:' .. node, topic)
+end
+redis.call('PUBLISH', P .. 'topic:' .. topic, ARGV[3])
+return 1
+"""
+
+# ARGV: node, then topic and subscribers by turns.
+_LEASE: Final = """
+local key = P .. 'leases:' .. ARGV[1]
+redis.call('HSETNX', key, '', 0)
+if #ARGV > 1 then redis.call('HSET', key, unpack(ARGV, 2)) end
+return hold(ARGV[1])
+"""
+
+# ARGV: node, number of the beat, clients, then topic and subscribers by turns, where they changed.
+# A topic that was deleted meanwhile stays so. 1, or 0 where the node's leases are gone.
+_BEAT: Final = """
+local key = P .. 'leases:' .. ARGV[1]
+local kept = redis.call('EXISTS', key)
+if kept == 1 then
+  redis.call('HSET', key, '', ARGV[3])
+  for i = 4, #ARGV, 2 do
+    if redis.call('HEXISTS', key, ARGV[i]) == 1 then
+      redis.call('HSET', key, ARGV[i], ARGV[i + 1])
+    end
+  end
+  hold(ARGV[1])
+end
+redis.call('PUBLISH', P .. 'node:' .. ARGV[1], ARGV[2])
+return kept
+"""
+
+_HOLD: Final = """
+local function hold(node)
+  local now = tonumber(redis.call('TIME')[1])
+  redis.call('EXPIRE', P .. 'leases:' .. node, LEASE)
+  redis.call('ZADD', P .. 'nodes', now + LEASE, node)
+  redis.call('ZREMRANGEBYSCORE', P .. 'nodes', '-inf', '(' .. now)
+  return 1
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The texts of the scripts for one prefix."""
+
+    publish: str
+    create: str
+    delete: str
+    lease: str
+    beat: str
+
+
+class Names:
+    """The keys and channels of one deployment."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = f"{prefix}:"
+        self._topic = f"{prefix}:topic:".encode()
+        self.explicit = f"{prefix}:explicit"
+        self.nodes = f"{prefix}:nodes"
+
+    def scripts(self) -> Scripts:
+        head = f"local P, LEASE = '{self._prefix}', {LEASE}\n"
+        return Scripts(
+            publish=head + _EXISTS + _PUBLISH,
+            create=head + _EXISTS + _CREATE,
+            delete=head + _EXISTS + _DELETE,
+            lease=head + _HOLD + _LEASE,
+            beat=head + _HOLD + _BEAT,
+        )
+
+    def channel(self, topic: str) -> bytes:
+        """The channel of a topic."""
+        return self._topic + topic.encode()
+
+    def topic(self, channel: bytes) -> str | None:
+        """The topic of a channel; None where it is none of ours."""
+        if not channel.startswith(self._topic):
+            return None
+        return channel[len(self._topic) :].decode()
+
+    def leases(self, node: str) -> str:
+        return f"{self._prefix}leases:{node}"
+
+    def node(self, node: str) -> bytes:
+        """The channel of a node's own beats."""
+        return f"{self._prefix}node:{node}".encode()

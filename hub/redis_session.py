@@ -1,0 +1,137 @@
+"""Two connections to one Redis master: one to publish on, one that is subscribed. Over together.
+
+State: the two connections and why they ended. What is said on them is the broker's.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+import hiredis
+from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import RedisError
+
+from hub.redis_address import RedisAddress
+from hub.redis_scripts import Scripts
+from hub.resp import Link, Reply
+
+CONNECT: Final = 3.0  # seconds for the whole of an attempt to connect
+FINISH: Final = 1.0  # seconds for the answers of a session that is over
+
+
+class UnusableError(Exception):
+    """Redis is there, and cannot be used."""
+
+
+class Session:
+    """What an attempt to connect has made; `lost` is set, with `why`, when either link ends."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        self.why = ""
+        self.on_lost: Callable[[], None] = lambda: None  # called at once, before `lost` is seen
+        self.publisher = Link(self._end)
+        self.subscriber = Link(self._end)
+        self.shas = Scripts("", "", "", "", "")
+        self.master: tuple[str, int] = ("", 0)
+
+    def _end(self, why: str) -> None:
+        if not self.lost.is_set():
+            self.why = why
+            self.lost.set()
+            self.on_lost()
+            self.subscriber.abort(why)
+
+    def check(self, reply: Reply) -> bool:
+        """Whether a reply is none of an error; Redis' own refusal ends the session.
+
+        READONLY, NOSCRIPT, OOM, MISCONF: none goes away by asking again on this connection.
+        """
+        if isinstance(reply, hiredis.ReplyError):
+            self.abort(f"Redis refused: {reply}")
+        return not isinstance(reply, Exception)
+
+    async def finish(self) -> None:
+        """Let what was sent be answered, if Redis still does, and close both connections."""
+        if self.publisher.open:
+            try:
+                async with asyncio.timeout(FINISH):
+                    await self.publisher.ask("PING")
+            except (TimeoutError, ConnectionError, hiredis.ReplyError):
+                pass  # what is unanswered stays so
+        self.abort(self.why or "left")
+
+    def abort(self, why: str) -> None:
+        """Cut both connections; whoever waits for an answer learns that none comes."""
+        self._end(why)
+        self.publisher.abort(why)
+
+
+FAILURES: Final = (OSError, TimeoutError, RedisError, hiredis.ReplyError, UnusableError)
+
+
+async def find_master(address: RedisAddress) -> tuple[str, int]:
+    """Where the master is: what the address says, or what the sentinels say.
+
+    Raises:
+        RedisError: no sentinel knows a master.
+        OSError: none can be reached.
+    """
+    if not address.service:
+        return address.hosts[0] if address.hosts else ("", 0)
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts, socket_timeout=1.0, socket_connect_timeout=1.0
+    )
+    try:
+        host, port = await sentinel.discover_master(address.service)
+        return str(host), int(port)
+    finally:
+        for client in sentinel.sentinels:
+            await client.aclose()
+
+
+async def open_session(address: RedisAddress, scripts: Scripts, name: str) -> Session:
+    """Connect both, checked to be the same writable master, with the scripts loaded.
+
+    Raises:
+        FAILURES: it can't be, now, or not within CONNECT seconds.
+    """
+    session = Session()
+    try:
+        async with asyncio.timeout(CONNECT):
+            session.master = await find_master(address)
+            runs = [
+                await _greet(link, address, session.master, name)
+                for link in (session.publisher, session.subscriber)
+            ]
+            if runs[0] != runs[1]:
+                raise UnusableError("the two connections lead to two servers")
+            texts = (scripts.publish, scripts.create, scripts.delete, scripts.lease, scripts.beat)
+            load = session.publisher.ask
+            session.shas = Scripts(*[(await load("SCRIPT", "LOAD", it)).decode() for it in texts])
+    except BaseException:
+        session.abort("not connected")
+        raise
+    return session
+
+
+async def _greet(link: Link, address: RedisAddress, master: tuple[str, int], name: str) -> bytes:
+    """Connect a link and log in; the run id of the server, which is a master."""
+    loop = asyncio.get_running_loop()
+    if address.path:
+        await loop.create_unix_connection(lambda: link, address.path)
+    else:
+        context = ssl.create_default_context(cafile=address.ca or None) if address.tls else None
+        await loop.create_connection(lambda: link, *master, ssl=context)
+    if address.password:
+        words = (address.username, address.password) if address.username else (address.password,)
+        await link.ask("AUTH", *words)
+    if address.db:
+        await link.ask("SELECT", address.db)
+    await link.ask("CLIENT", "SETNAME", name)
+    role: list[Any] = await link.ask("ROLE")
+    if role[0] != b"master":
+        raise UnusableError(f"it is no master: {role[0].decode()}")
+    info: bytes = await link.ask("INFO", "server")
+    return next(line for line in info.split(b"\r\n") if line.startswith(b"run_id:"))

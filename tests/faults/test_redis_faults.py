@@ -1,0 +1,261 @@
+"""What Redis does to a cluster when it fails, and that the cluster heals by itself."""
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from tests.support.cluster import HEALED, Cluster, Subscriber, cluster
+from tests.support.eventually import eventually
+from tests.support.proxy import proxy
+from tests.support.redis import RedisServer
+from tests.support.stream import GAP, Stream, gaps_told, sort_of
+
+FOUND = 5  # seconds in which an outage must be found
+
+
+async def all_at_the_end(
+    redis: RedisServer, servers: Cluster, subscribers: list[Subscriber], topics: set[str]
+) -> None:
+    """Everything is as if nothing had been: one marker reaches all, and nothing is left over."""
+    for topic in topics:
+        assert (await servers.publish(0, topic, "end"))[0] == 200
+    for subscriber in subscribers:
+        await subscriber.until(lambda s=subscriber: s.heard[-1]["message"]["payload"] == "end")
+    with redis.client() as client:
+        assert set(client.pubsub_channels("ws:topic:*")) == {f"ws:topic:{it}" for it in topics}
+        names = [it["name"] for it in client.client_list() if it["name"].startswith("ws-")]
+        assert len(names) == 2 * len(servers.nodes)
+        assert len(set(names)) == len(servers.nodes)
+
+
+async def test_killed_subscriptions_lose_nothing_untold(redis: RedisServer) -> None:
+    settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
+    async with cluster(*[settings] * 3) as servers:
+        subscribers = [await servers.subscriber(n, "t") for n in range(3)]
+        idle = await servers.subscriber(2, "idle")
+        stream = Stream(await servers.subscriber(0), "t")
+        for kills in range(1, 4):
+            await stream.more(50)
+            with redis.client() as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            for subscriber in (*subscribers, idle):
+                topic = "idle" if subscriber is idle else "t"
+                await subscriber.until(
+                    lambda s=subscriber, t=topic, k=kills: s.payloads(t).count(GAP) == k, HEALED
+                )
+        await stream.more(50)
+        await stream.stop()
+        # A lost subscription is no lost Redis: every publish went through.
+        assert stream.count("ok") == len(stream.answers)
+        await all_at_the_end(redis, servers, subscribers, {"t"} | {"idle"} - {"idle"} | {"idle"})
+        assert idle.payloads("idle")[:-1] == [GAP] * 3
+        for subscriber in subscribers:
+            assert gaps_told(subscriber.payloads("t")) == 3
+
+
+async def test_a_restart_of_redis_is_an_outage_and_heals(redis: RedisServer) -> None:
+    settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
+    async with cluster(settings, settings) as servers:
+        subscribers = [await servers.subscriber(n, "t") for n in range(2)]
+        stream = Stream(await servers.subscriber(0), "t")
+        await stream.more(50)
+        redis.shut_down()
+        async with asyncio.timeout(FOUND):
+            while not stream.count("degraded"):
+                await stream.more(1)
+        late = await servers.subscriber(1, "late")  # made while nobody else can know
+        assert sort_of(await late.ask("subscribe", topic="late")) == "degraded"
+        await stream.more(50)
+        redis.start()
+        async with asyncio.timeout(HEALED):
+            before = stream.count("ok")
+            while stream.count("ok") == before:
+                await stream.more(1)
+        await servers.healed(())
+        await stream.more(50)
+        await stream.stop()
+        assert stream.count("ok") + stream.count("degraded") == len(stream.answers)
+        await all_at_the_end(redis, servers, [*subscribers, late], {"t", "late"})
+        # The publisher's node has served its own; the other was told of what it has not seen.
+        assert [gaps_told(it.payloads("t")) for it in subscribers] == [1, 1]
+        numbers = [it for it in subscribers[0].payloads("t") if isinstance(it, int)]
+        assert set(range(len(stream.answers))) - set(numbers) == set()
+
+
+@pytest.mark.parametrize("mode", ["local", "strict"])
+async def test_a_frozen_redis_delivers_nothing_twice(redis: RedisServer, mode: str) -> None:
+    settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}", "REDIS_FAIL_MODE": mode}
+    async with cluster(settings, settings) as servers:
+        subscribers = [await servers.subscriber(n, "t") for n in range(2)]
+        stream = Stream(await servers.subscriber(0), "t", pause=0.05)
+        await stream.more(20)
+        frozen = time.monotonic()
+        redis.freeze()
+        others = [await servers.subscriber(n) for n in (0, 0, 1)]
+        sent = [
+            asyncio.create_task(it.ask("publish", topic="t", payload=f"sent {number}"))
+            for number, it in enumerate(others)
+        ]
+        answers = await asyncio.gather(*sent)
+        assert time.monotonic() - frozen < FOUND
+        if mode == "strict":
+            assert {sort_of(it) for it in answers} == {"UNAVAILABLE"}
+            assert all("may have been delivered" in it["error"]["message"] for it in answers)
+            refused = await others[0].ask("publish", topic="t", payload="never")
+            assert refused["error"]["message"] == "Redis cannot be reached: try again"
+            assert (await servers.publish(0, "t", "never"))[0] == 503
+        else:
+            assert {sort_of(it) for it in answers} == {"degraded"}
+        await asyncio.sleep(8 - (time.monotonic() - frozen))
+        redis.thaw()
+        await servers.healed((), HEALED)
+        await stream.more(20)
+        await stream.stop()
+        await all_at_the_end(redis, servers, subscribers, {"t"})
+        for subscriber in subscribers:
+            payloads = subscriber.payloads("t")
+            events = [it for it in payloads if it != GAP]
+            assert len(events) == len(set(events)), "an event came twice"
+            assert "never" not in events
+            assert payloads.count(GAP) == 1
+        if mode == "local":
+            gaps_told(subscribers[0].payloads("t"))
+            assert {f"sent {n}" for n in (0, 1)} <= set(map(str, subscribers[0].payloads("t")))
+
+
+async def test_flushall_ends_what_was_made_and_keeps_what_is_held(redis: RedisServer) -> None:
+    settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
+    async with cluster(settings, settings) as servers:
+        subscriber = await servers.subscriber(1, "t")
+        assert (await servers.call(0, "POST", "/topics", {"name": "made"}))[0] == 201
+        await asyncio.sleep(5.5)  # the grace after the start is over
+        assert (await servers.publish(0, "unknown", 1))[0] == 404
+        stream = Stream(await servers.subscriber(0), "t")
+        await stream.more(20)
+        with redis.client() as client:
+            client.flushall()
+        await servers.eventually(
+            0, "/topics", lambda it: it == {"count": 1, "topics": {"t": 1}}, HEALED
+        )
+        await stream.more(100)
+        await stream.stop()
+        assert stream.count("ok") == len(stream.answers)
+        await all_at_the_end(redis, servers, [subscriber], {"t"})
+        assert gaps_told(subscriber.payloads("t")) == 0
+        await asyncio.sleep(5)
+        assert (await servers.publish(0, "made", 1))[0] == 404
+
+
+async def test_a_node_that_overran_its_buffer_is_told_of_it(redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.config_set("client-output-buffer-limit", "pubsub 262144 0 0")
+    settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
+    async with cluster(settings, settings) as servers:
+        slow = await servers.subscriber(1, "t")
+        node = servers.nodes[1].process
+        node.send_signal(19)  # SIGSTOP
+        with redis.client() as client:
+            before = client.info("clients")["connected_clients"]
+            for number in range(2_000):
+                assert (await servers.publish(0, "t", "x" * 60_000 if number else 0))[0] == 200
+                if client.info("clients")["connected_clients"] < before:
+                    break
+            else:
+                raise AssertionError("Redis has not cut the connection")
+        node.send_signal(18)  # SIGCONT
+        await slow.until(lambda: GAP in slow.payloads("t"), HEALED)
+        await servers.healed((), HEALED)
+        await all_at_the_end(redis, servers, [slow], {"t"})
+        assert slow.payloads("t").count(GAP) == 1
+
+
+async def test_a_silent_way_to_redis_is_found_and_replaced(redis: RedisServer) -> None:
+    async with proxy(redis.port) as way:
+        through = {"REDIS_ADDR": f"127.0.0.1:{way.port}"}
+        straight = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
+        async with cluster(through, straight) as servers:
+            subscribers = [await servers.subscriber(n, "t") for n in range(2)]
+            stream = Stream(await servers.subscriber(0), "t")
+            await stream.more(50)
+            way.silent = True
+            async with asyncio.timeout(FOUND):
+                while not stream.count("degraded"):
+                    await stream.more(1)
+            # The other node is well, and its publishes do not reach the one that is cut off.
+            assert (await servers.publish(1, "t", "alone"))[1]["nodes"] == 2
+            await subscribers[1].until(lambda: "alone" in subscribers[1].payloads("t"))
+            await stream.more(20)
+            way.silent = False
+            await servers.healed((), HEALED)
+            await stream.more(50)
+            await stream.stop()
+            await all_at_the_end(redis, servers, subscribers, {"t"})
+            assert gaps_told(subscribers[0].payloads("t")) == 1
+            assert "alone" not in subscribers[0].payloads("t")
+            # What was acknowledged without "degraded" has reached both.
+            everywhere = {n for n, it in enumerate(stream.answers) if sort_of(it) == "ok"}
+            assert everywhere <= set(
+                filter(lambda it: isinstance(it, int), subscribers[1].payloads("t"))
+            )
+
+
+async def test_a_killed_node_is_forgotten(redis: RedisServer) -> None:
+    settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
+    async with cluster(settings, settings) as servers:
+        await servers.subscriber(1, "theirs")
+        ours = await servers.subscriber(0, "ours")
+        await servers.eventually(0, "/stats", lambda it: it["topics"] == {"ours": 1, "theirs": 1})
+        servers.nodes.pop().process.kill()
+        killed = time.monotonic()
+        stats = await servers.eventually(0, "/stats", lambda it: it["nodes"] == 1, 16)
+        assert time.monotonic() - killed < 16
+        assert (stats["total_clients"], stats["topics"]) == (1, {"ours": 1})
+        assert (await servers.publish(0, "theirs", 1))[0] == 404
+        await all_at_the_end(redis, servers, [ours], {"ours"})
+
+
+async def test_300_clients_through_5_kills_end_where_the_model_does(redis: RedisServer) -> None:
+    settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
+    topics = [f"t{n}" for n in range(40)]
+    dice = random.Random(4)
+    async with cluster(settings, settings) as servers:
+        clients = [await servers.subscriber(n % 2) for n in range(300)]
+        model: list[set[str]] = [set() for _ in clients]
+
+        async def churn(number: int) -> None:
+            for _ in range(25):
+                topic = dice.choice(topics)
+                if topic in model[number]:
+                    model[number].discard(topic)
+                    answer = await clients[number].ask("unsubscribe", topic=topic)
+                else:
+                    model[number].add(topic)
+                    answer = await clients[number].ask("subscribe", topic=topic)
+                assert answer["type"] == "ack", answer
+                await asyncio.sleep(dice.random() / 10)
+
+        running = asyncio.gather(*map(churn, range(300)))
+        for _ in range(5):
+            await asyncio.sleep(0.5)
+            with redis.client() as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await running
+        await servers.healed((), HEALED)
+        counts = {t: sum(t in it for it in model) for t in topics}
+        wanted = {topic: count for topic, count in counts.items() if count}
+        await servers.eventually(0, "/stats", lambda it: it["topics"] == wanted, HEALED)
+        with redis.client() as client:
+            channels = {f"ws:topic:{topic}" for topic in wanted}
+            await eventually(lambda: set(client.pubsub_channels("ws:topic:*")) == channels, HEALED)
+        for topic in wanted:
+            assert (await servers.publish(0, topic, f"end of {topic}"))[0] == 200
+        for number, client in enumerate(clients):
+            ends = {f"end of {topic}" for topic in model[number]}
+            heard = lambda c=client: {  # noqa: E731
+                it["message"]["payload"] for it in c.heard if it["type"] == "event"
+            }
+            await client.until(lambda e=ends, h=heard: h() >= e)
+            assert heard() == ends

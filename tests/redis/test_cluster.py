@@ -1,0 +1,172 @@
+"""Brokers that share a Redis act as one."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from hub.broker import Accepted
+from hub.errors import ErrorCode, Refusal
+from tests.support.bus import BusNode, bus_node
+from tests.support.eventually import eventually
+from tests.support.redis import RedisServer
+
+pytestmark = pytest.mark.usefixtures("no_grace")
+
+
+def refused(outcome: Accepted | Refusal) -> ErrorCode:
+    assert isinstance(outcome, Refusal), outcome
+    return outcome.code
+
+
+async def cluster(stack: AsyncExitStack, address: str, prefix: str, count: int) -> list[BusNode]:
+    return [await stack.enter_async_context(bus_node(address, prefix)) for _ in range(count)]
+
+
+async def test_three_nodes_see_one_order(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, address, prefix, 3)
+        for node in nodes:
+            await node.subscribe("t")
+
+        async def publish_100(number: int) -> None:
+            for count in range(100):
+                await nodes[number].publish("t", b'{"from":%d,"n":%d}' % (number, count))
+
+        await asyncio.gather(*map(publish_100, range(3)))
+        heard = [await node.hear(300) for node in nodes]
+        assert len(heard[0]) == 300
+        assert heard[0] == heard[1] == heard[2]
+        for number in range(3):
+            mine = [event for _, _, event in heard[0] if b'"from":%d' % number in event]
+            assert mine == [b'{"from":%d,"n":%d}' % (number, n) for n in range(100)]
+
+
+async def test_topics_exist_for_all_nodes(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await cluster(stack, address, prefix, 2)
+        await one.subscribe("auto")
+        await one.create("made")
+        assert await two.publish("auto") == Accepted(nodes=1)
+        assert await two.publish("made") == Accepted(nodes=0)
+        for topic in ("auto", "made"):
+            outcome = await two.create(topic)
+            assert refused(outcome) == ErrorCode.TOPIC_EXISTS
+        one.broker.unsubscribe("auto")
+        await one.publish("made")  # behind it on the same connection
+        outcome = await two.publish("auto")
+        assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND
+
+
+async def test_a_deletion_reaches_every_node_in_its_place(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await cluster(stack, address, prefix, 2)
+        for node in (one, two):
+            await node.subscribe("t")
+        calls = [one.publish("t", b'{"n":1}'), one.delete("t")]
+        assert all(isinstance(it, Accepted) for it in await asyncio.gather(*calls))
+        for node in (one, two):
+            assert await node.hear(2) == [("event", "t", b'{"n":1}'), ("deleted", "t", b"")]
+        outcome = await two.publish("t")
+        assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND
+        await two.subscribe("t")
+        assert await one.publish("t", b'{"n":2}') == Accepted(nodes=1)
+        assert await two.hear(1) == [("event", "t", b'{"n":2}')]
+        assert one.heard == []
+
+
+async def test_subscribe_and_delete_at_once_end_in_one_truth(
+    redis: RedisServer, address: str, prefix: str
+) -> None:
+    """Whichever comes first: who was not told of a deletion is subscribed to what is there."""
+    async with AsyncExitStack() as stack:
+        one, two = await cluster(stack, address, prefix, 2)
+        for turn in range(60):
+            topic = f"t{turn}"
+            await two.create(topic)
+            joining = asyncio.create_task(one.subscribe(topic))
+            for _ in range(turn % 6):
+                await asyncio.sleep(0)
+            await two.delete(topic)
+            assert isinstance(await joining, Accepted)
+            outcome = await two.publish(topic, b'{"n":1}')
+            if isinstance(outcome, Accepted):
+                await one.until(lambda: one.heard and one.heard[-1][0] != "missed")
+                told = one.heard[-1]
+                assert told in (("event", topic, b'{"n":1}'), ("deleted", topic, b""))
+            else:
+                await one.until(lambda topic=topic: ("deleted", topic, b"") in one.heard)  # type: ignore[misc]
+            one.heard.clear()
+
+
+async def test_a_foreign_message_is_counted_and_dropped(
+    redis: RedisServer, address: str, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bus_node(address, prefix) as node:
+        await node.subscribe("t")
+        with redis.client() as client:
+            for text in ("hello", "", "wsE1" + "x" * 16 + "not json", "wsD1" + "x" * 16 + "{}"):
+                client.publish(f"{prefix}:topic:t", text)
+            client.publish(f"{prefix}:node:{node.bus.node_id}", "not a number")
+        await node.publish("t", b'{"n":1}')
+        assert await node.hear(1) == [("event", "t", b'{"n":1}')]
+        assert (await node.bus.census()).poisoned == 4
+    assert len([it for it in caplog.records if "none of ours" in it.message]) == 1
+
+
+async def test_two_deployments_share_a_redis(address: str, prefix: str) -> None:
+    async with bus_node(address, prefix) as one, bus_node(address, f"{prefix}b") as other:
+        await one.subscribe("t")
+        await other.subscribe("t")
+        assert await one.publish("t", b'{"n":1}') == Accepted(nodes=1)
+        assert await one.hear(1) == [("event", "t", b'{"n":1}')]
+        assert await other.publish("t", b'{"n":2}') == Accepted(nodes=1)
+        assert await other.hear(1) == [("event", "t", b'{"n":2}')]
+
+
+async def test_a_census_has_what_the_others_have(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two, three = await cluster(stack, address, prefix, 3)
+        two.clients += ["c1", "c2"]
+        await two.subscribe("t")
+        two.broker.counted("t", 2)
+        await three.subscribe("t")
+        three.broker.counted("t", 1)
+        await three.create("made")
+        async with asyncio.timeout(5):
+            while (census := await one.bus.census()).subscribers != {"t": 3}:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)  # figures are written with the beat
+        assert (census.nodes, census.clients, list(census.explicit)) == (2, 2, ["made"])
+        assert not census.degraded
+        await stack.enter_async_context(bus_node(address, prefix))
+
+
+async def test_a_node_that_leaves_takes_its_leases_along(
+    redis: RedisServer, address: str, prefix: str
+) -> None:
+    async with bus_node(address, prefix) as one:
+        async with bus_node(address, prefix) as two:
+            await two.subscribe("t")
+            assert isinstance(await one.publish("t"), Accepted)
+        outcome = await one.publish("t")
+        assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND
+        with redis.client() as client:
+            assert client.zcard(f"{prefix}:nodes") == 1
+            assert client.keys(f"{prefix}:leases:*") == [f"{prefix}:leases:{one.bus.node_id}"]
+            assert client.ttl(f"{prefix}:leases:{one.bus.node_id}") in range(10, 15)
+
+
+async def test_many_topics_are_few_commands(redis: RedisServer, address: str, prefix: str) -> None:
+    async with bus_node(address, prefix) as node:
+        with redis.client() as client:
+            before = client.info("commandstats")
+            await asyncio.gather(*(node.subscribe(f"t{n}") for n in range(2_500)))
+            after = client.info("commandstats")
+            subscribes = after["cmdstat_subscribe"]["calls"] - before["cmdstat_subscribe"]["calls"]
+            assert subscribes == 3
+            assert len(client.pubsub_channels(f"{prefix}:topic:*")) == 2_500
+            for number in range(2_500):
+                node.broker.unsubscribe(f"t{number}")
+            await node.publish("t0")
+            assert client.hlen(f"{prefix}:leases:{node.bus.node_id}") == 1
+            await eventually(lambda: not client.pubsub_channels(f"{prefix}:topic:*"))

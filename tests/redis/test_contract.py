@@ -1,0 +1,94 @@
+"""What every broker promises, held against the single server's and the one over Redis."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from hub.broker import Accepted, LocalBroker
+from hub.errors import ErrorCode, Refusal
+from tests.support.bus import RecordingNode, bus_node
+
+
+@pytest_asyncio.fixture(params=["local", "redis"])
+async def node(
+    request: pytest.FixtureRequest, address: str, prefix: str, no_grace: None
+) -> AsyncIterator[RecordingNode]:
+    if request.param == "local":
+        yield RecordingNode(LocalBroker())
+    else:
+        async with bus_node(address, prefix) as over_redis:
+            await over_redis.publish("warm-up")  # the end of the grace is a turn of the loop away
+            yield over_redis
+
+
+def code(outcome: Accepted | Refusal) -> ErrorCode:
+    assert isinstance(outcome, Refusal), outcome
+    return outcome.code
+
+
+async def test_a_topic_exists_while_the_node_is_subscribed(node: RecordingNode) -> None:
+    assert code(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
+    assert isinstance(await node.subscribe("t"), Accepted)
+    assert isinstance(await node.publish("t", b'{"n":1}'), Accepted)
+    assert await node.hear(1) == [("event", "t", b'{"n":1}')]
+    node.broker.unsubscribe("t")
+    assert code(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
+    assert node.heard == []
+
+
+async def test_publishes_come_back_and_complete_in_order(node: RecordingNode) -> None:
+    await node.subscribe("a")
+    await node.subscribe("b")
+    completed: list[int] = []
+    for number in range(200):
+        topic = "ab"[number % 2]
+        event = b'{"n":%d}' % number
+        node.broker.publish(topic, event, lambda _, number=number: completed.append(number))  # type: ignore[misc]
+    await node.publish("a", b'{"last":1}')
+    assert completed == list(range(200))
+    heard = await node.hear(201)
+    assert [event for _, _, event in heard[:200]] == [b'{"n":%d}' % n for n in range(200)]
+
+
+async def test_a_topic_made_on_purpose_stays_until_it_is_deleted(node: RecordingNode) -> None:
+    assert isinstance(await node.create("t"), Accepted)
+    assert code(await node.create("t")) == ErrorCode.TOPIC_EXISTS
+    assert isinstance(await node.publish("t"), Accepted)
+    await node.subscribe("t")
+    node.broker.unsubscribe("t")
+    assert isinstance(await node.publish("t"), Accepted)
+    assert isinstance(await node.delete("t"), Accepted)
+    assert code(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
+    assert code(await node.delete("t")) == ErrorCode.TOPIC_NOT_FOUND
+
+
+async def test_an_automatic_topic_cannot_be_made_again(node: RecordingNode) -> None:
+    await node.subscribe("t")
+    assert code(await node.create("t")) == ErrorCode.TOPIC_EXISTS
+
+
+async def test_a_deletion_is_told_in_its_place(node: RecordingNode) -> None:
+    await node.subscribe("t")
+    await node.publish("t", b'{"n":1}')
+    assert isinstance(await node.delete("t"), Accepted)
+    assert await node.hear(2) == [("event", "t", b'{"n":1}'), ("deleted", "t", b"")]
+    assert code(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
+    assert isinstance(await node.subscribe("t"), Accepted)
+    await node.publish("t", b'{"n":2}')
+    assert await node.hear(1) == [("event", "t", b'{"n":2}')]
+
+
+async def test_left_and_joined_again_within_a_tick(node: RecordingNode) -> None:
+    await node.subscribe("t")
+    node.broker.unsubscribe("t")
+    assert isinstance(await node.subscribe("t"), Accepted)
+    await node.publish("t", b'{"n":1}')
+    assert await node.hear(1) == [("event", "t", b'{"n":1}')]
+
+
+@pytest.mark.parametrize("topic", ["a b", "ü/✓", "x" * 255, "a:b", "{t}", "\x00\r\n", "%s"])
+async def test_any_name_is_a_topic(node: RecordingNode, topic: str) -> None:
+    await node.subscribe(topic)
+    await node.publish(topic, b'{"n":1}')
+    assert await node.hear(1) == [("event", topic, b'{"n":1}')]

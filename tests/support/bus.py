@@ -1,0 +1,95 @@
+"""Brokers over a real Redis without the rest of a server: what each hands to its node is kept."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from secrets import token_bytes
+from typing import Any
+
+from hub.broker import Accepted, Broker, Done
+from hub.errors import Refusal
+from hub.redis_address import parse_redis_address
+from hub.redis_broker import RedisBroker
+from hub.redis_listener import Listener
+from hub.redis_scripts import Names
+
+PATIENCE = 20  # seconds for anything that must happen
+
+
+class RecordingNode:
+    """A `Node` that keeps what it hears, in order."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.clients: list[Any] = []
+        self.heard: list[tuple[str, str, bytes]] = []  # what, of which topic, the event
+        self._news = asyncio.Event()
+        broker.serve(self)
+
+    def deliver(self, topic: str, event: bytes) -> None:
+        self._hear("event", topic, event)
+
+    def deleted(self, topic: str) -> None:
+        self._hear("deleted", topic)
+
+    def missed(self, topic: str) -> None:
+        self._hear("missed", topic)
+
+    def _hear(self, what: str, topic: str, event: bytes = b"") -> None:
+        self.heard.append((what, topic, event))
+        self._news.set()
+
+    async def hear(self, count: int) -> list[tuple[str, str, bytes]]:
+        """Wait until so many things were heard, and take them all."""
+        await self.until(lambda: len(self.heard) >= count)
+        heard, self.heard = self.heard, []
+        return heard
+
+    async def until(self, come: Callable[[], object]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not come():
+                self._news.clear()
+                await self._news.wait()
+
+    async def ask(self, call: Callable[..., None], *arguments: Any) -> Accepted | Refusal:
+        """Make a call of the broker and wait for its outcome."""
+        future: asyncio.Future[Accepted | Refusal] = asyncio.get_running_loop().create_future()
+        done: Done = future.set_result
+        call(*arguments, done)
+        async with asyncio.timeout(PATIENCE):
+            return await future
+
+    async def subscribe(self, topic: str) -> Accepted | Refusal:
+        return await self.ask(self.broker.subscribe, topic)
+
+    async def publish(self, topic: str, event: bytes = b"{}") -> Accepted | Refusal:
+        return await self.ask(self.broker.publish, topic, event)
+
+    async def create(self, topic: str) -> Accepted | Refusal:
+        return await self.ask(self.broker.create, topic)
+
+    async def delete(self, topic: str) -> Accepted | Refusal:
+        return await self.ask(self.broker.delete, topic)
+
+
+class BusNode(RecordingNode):
+    """The same behind a broker over Redis."""
+
+    def __init__(self, address: str, prefix: str, *, strict: bool) -> None:
+        self.bus = RedisBroker(Names(prefix), token_bytes(8), strict=strict)
+        super().__init__(self.bus)
+        self.listener = Listener(self.bus, parse_redis_address(address), self.clients)
+
+
+@asynccontextmanager
+async def bus_node(address: str, prefix: str, *, strict: bool = False) -> AsyncIterator[BusNode]:
+    """A node that has joined, or found that it can't."""
+    node = BusNode(address, prefix, strict=strict)
+    task = asyncio.create_task(node.listener.run())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await node.listener.settled.wait()
+        yield node
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

