@@ -3,12 +3,15 @@
 import pytest
 
 from hub.errors import SettingError
+from hub.redis_address import RedisAddress
 from hub.settings import Settings, read_settings
 
 GOOD = {
     "HOST": "::1",
     "PORT": "0",
     "REDIS_ADDR": "redis:6379",
+    "REDIS_PREFIX": "chat:1",
+    "REDIS_FAIL_MODE": "strict",
     "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000",
     "MAX_MESSAGE_BYTES": "128",
     "MAX_TOPIC_BYTES": "1",
@@ -28,7 +31,9 @@ def test_every_setting_can_be_set() -> None:
     assert read_settings(GOOD) == Settings(
         host="::1",
         port=0,
-        redis_addr="redis:6379",
+        redis_addr=RedisAddress((("redis", 6379),)),
+        redis_prefix="chat:1",
+        redis_fail_mode="strict",
         allowed_origins=frozenset({"https://app.example.com", "http://localhost:3000"}),
         max_message_bytes=128,
         max_topic_bytes=1,
@@ -56,6 +61,9 @@ def test_absent_and_empty_keep_the_defaults() -> None:
         ("PORT", "-1", "a whole number from 0 to 65535"),
         ("PORT", "8_080", "a whole number from 0 to 65535"),
         ("PORT", "٨٠", "a whole number from 0 to 65535"),
+        ("REDIS_ADDR", "http://redis", "host:port, redis://"),
+        ("REDIS_PREFIX", "a b", "up to 64 letters"),
+        ("REDIS_FAIL_MODE", "open", "one of local, strict"),
         ("MAX_QUEUE_SIZE", "0", "a whole number from 1 to"),
         ("MAX_QUEUE_BYTES", "1e6", "a whole number from 1024 to"),
         ("MAX_MESSAGE_BYTES", "127", "a whole number from 128 to"),
@@ -91,3 +99,9 @@ def test_origins_are_compared_whole_and_without_case() -> None:
     for other in ("https://app.example.com.evil.org", "http://app.example.com", "null", ""):
         assert not settings.allows_origin(other)
     assert Settings().allows_origin("https://anywhere.example")
+
+
+def test_a_bad_address_is_told_without_its_password() -> None:
+    with pytest.raises(SettingError) as told:
+        read_settings({"REDIS_ADDR": "redis://me:secret@h:port"})
+    assert "secret" not in str(told.value)
