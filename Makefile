@@ -61,8 +61,8 @@ check-wheels: $(VENV)/.made ## check that the base image's libc and Python have 
 		echo "python $(IMAGE_PYTHON), glibc, $$arch: $$(ls "$$dir/$$arch" | wc -l) wheels"; \
 	done
 
-bench: $(VENV)/.bench ## measure everything beside every peer and write it down (20 minutes)
-	@$(BIN)/python bench/run.py
+bench: $(VENV)/.bench ## measure everything beside every peer and write it down (40 minutes)
+	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
 
 bench-quick: $(VENV)/.run ## measure the headline rows (under 3 minutes)
 	@$(BIN)/python bench/run.py --quick

@@ -1,8 +1,9 @@
 """Measure the server beside its peers, and write down what came of it.
 
     python bench/run.py               every scenario, every server; bench/results/DATE.json, the
-                                      table in bench/README.md and the plots (30 minutes)
+                                      table in bench/README.md and the plots (40 minutes)
     python bench/run.py --quick       the headline rows, printed (under three minutes)
+    python bench/run.py --only KEYS   these scenarios, into the result of the same day
     python bench/run.py --compare REV the working tree against a revision (some minutes)
     python bench/run.py --report FILE the table and the plots again, of a result that was kept
 
@@ -134,11 +135,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def full() -> None:
-    """Everything, kept in bench/results and in bench/README.md."""
+def full(scenarios: Sequence[Scenario]) -> None:
+    """All of these, kept in bench/results and in bench/README.md.
+
+    What the same day has of other scenarios stays.
+    """
     report.check()
     servers = [ours(), *floors(), *peers()]
     started = datetime.now(UTC)
+    path = BENCH / "results" / f"{started.date().isoformat()}.json"
+    path.parent.mkdir(exist_ok=True)
+    before = json.loads(path.read_text()) if path.exists() else {"rows": [], "minutes": 0}
+    keys = {scenario.key for scenario in scenarios}
+    others = [row for row in before["rows"] if row["scenario"] not in keys]
     result = {
         "date": started.date().isoformat(),
         "command": "make bench",
@@ -146,15 +155,14 @@ def full() -> None:
         "titles": {server.name: server.title for server in servers},
         "versions": {server.name: server.version for server in servers if server.version},
     }
-    path = BENCH / "results" / f"{result['date']}.json"
-    path.parent.mkdir(exist_ok=True)
 
     def keep(rows: list[Row]) -> None:
-        result["minutes"] = round((datetime.now(UTC) - started).total_seconds() / 60)
-        result["rows"] = rows
+        minutes = round((datetime.now(UTC) - started).total_seconds() / 60)
+        result["minutes"] = minutes + (before["minutes"] if others else 0)
+        result["rows"] = others + rows
         path.write_text(json.dumps(result, indent=1) + "\n")
 
-    measure_all(servers, SCENARIOS, keep)
+    measure_all(servers, scenarios, keep)
     report.write(result)
     print(report.targets(result))
 
@@ -201,6 +209,7 @@ def compare(revision: str) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--quick", action="store_true", help="the headline rows, printed")
+    arguments.add_argument("--only", metavar="KEYS", help="these scenarios, separated by commas")
     arguments.add_argument("--compare", metavar="REV", help="the working tree against a revision")
     arguments.add_argument("--report", metavar="FILE", help="write a kept result down anew")
     chosen = arguments.parse_args()
@@ -218,7 +227,8 @@ def main() -> None:
     elif chosen.quick:
         quick()
     else:
-        full()
+        wanted = chosen.only.split(",") if chosen.only else [it.key for it in SCENARIOS]
+        full([scenario for scenario in SCENARIOS if scenario.key in wanted])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ async def all_at_the_end(
     for topic in topics:
         assert (await servers.publish(0, topic, "end"))[0] == 200
     for subscriber in subscribers:
-        await subscriber.until(lambda s=subscriber: s.heard[-1]["message"]["payload"] == "end")
+        await subscriber.until(
+            lambda s=subscriber: any(s.payloads(it)[-1:] == ["end"] for it in topics)
+        )
     with redis.client() as client:
         assert set(client.pubsub_channels("ws:topic:*")) == {f"ws:topic:{it}" for it in topics}
         names = [it["name"] for it in client.client_list() if it["name"].startswith("ws-")]
@@ -49,8 +51,8 @@ async def test_killed_subscriptions_lose_nothing_untold(redis: RedisServer) -> N
         await stream.stop()
         # A lost subscription is no lost Redis: every publish went through.
         assert stream.count("ok") == len(stream.answers)
-        await all_at_the_end(redis, servers, subscribers, {"t"} | {"idle"} - {"idle"} | {"idle"})
-        assert idle.payloads("idle")[:-1] == [GAP] * 3
+        await all_at_the_end(redis, servers, [*subscribers, idle], {"t", "idle"})
+        assert idle.payloads("idle") == [GAP] * 3 + ["end"]
         for subscriber in subscribers:
             assert gaps_told(subscriber.payloads("t")) == 3
 
@@ -184,7 +186,7 @@ async def test_a_silent_way_to_redis_is_found_and_replaced(redis: RedisServer) -
                 while not stream.count("degraded"):
                     await stream.more(1)
             # The other node is well, and its publishes do not reach the one that is cut off.
-            assert (await servers.publish(1, "t", "alone"))[1]["nodes"] == 2
+            assert (await servers.publish(1, "t", "alone"))[1]["nodes"] == 1
             await subscribers[1].until(lambda: "alone" in subscribers[1].payloads("t"))
             await stream.more(20)
             way.silent = False

@@ -120,7 +120,9 @@ async def cluster(*nodes: dict[str, str]) -> AsyncIterator[Cluster]:
     """A running server for each of the settings."""
     async with AsyncExitStack() as stack:
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+        )
         made = Cluster(session, stack)
         for settings in nodes:
             await made.add_node(**settings)
