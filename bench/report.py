@@ -106,8 +106,9 @@ def _part(result: Result, scenario: Scenario) -> str:
         elif failed:
             cells = [title, why_not(result, scenario.key, name), *[""] * (len(heads) - 2)]
             found.append((float("inf"), _row(cells)))
-    left_out = [title for name, title in result["titles"].items() if name not in asked]
-    note = f"\nNot measured: {', '.join(left_out)}.\n" if left_out else ""
+    everywhere = {row["server"] for row in result["rows"] if row["scenario"] == "fanout"}
+    left_out = [title for name, title in result["titles"].items() if name in everywhere - {*asked}]
+    note = f"\nNot measured: {', '.join(left_out)}.\n" if scenario.only and left_out else ""
     return "\n".join([*lines, *(line for _, line in sorted(found))]) + f"\n{note}"
 
 

@@ -101,8 +101,8 @@ class Commands:
         if self._hub.draining:
             if not client.awaiting:
                 self._hub.dismiss(client)
-        elif client.backlog is not None:
-            self._advance(client, client.backlog)
+        elif client.backlog is not None or client.held:
+            self._advance(client, client.backlog or deque())
 
     def _advance(self, client: Client, backlog: deque[Command | Refusal]) -> None:
         """Run what the backlog allows; what completes meanwhile does not come back in here."""

@@ -72,7 +72,7 @@ def test_every_target_names_a_scenario_and_a_figure_that_is_measured() -> None:
     for target in TARGETS:
         assert target.scenario in keys
         assert target.figure in report.FIGURES
-        assert target.against in {"", PEERS, *FAST, *keys}
+        assert target.against in {"", PEERS, *FAST, "socketio", "centrifugo", *keys}
 
 
 def test_below_every_peer_means_below_the_least_of_them_and_not_the_floor() -> None:

@@ -77,6 +77,18 @@ def test_reading_pauses_at_64_commands_and_goes_on_below() -> None:
     assert len(node.hub.clients) == 1
 
 
+def test_reading_goes_on_when_the_backlog_is_done_and_the_rest_completes_later() -> None:
+    node, broker = deferred()
+    peer = node.connect("me")
+    for number in range(MAX_AWAITING + 2):
+        peer.say(publish("t", str(number)))
+    assert not peer.transport.reading
+    broker.complete(2)  # the backlog is empty, and as many are under way as may be
+    assert not peer.transport.reading
+    broker.complete()
+    assert peer.transport.reading
+
+
 def test_reading_pauses_behind_a_subscribe_too() -> None:
     node, broker = deferred()
     peer = node.connect("me")

@@ -10,7 +10,13 @@ from aiohttp import web
 
 REDIS = os.environ.get("REDIS_URL")
 manager = socketio.AsyncRedisManager(REDIS) if REDIS else None
-sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*", client_manager=manager)
+sio = socketio.AsyncServer(
+    async_mode="aiohttp",
+    cors_allowed_origins="*",
+    client_manager=manager,
+    # Else what one client publishes overtakes itself on its way through Redis.
+    async_handlers=not REDIS,
+)
 
 
 def now() -> str:

@@ -1,0 +1,146 @@
+"""The race behind hub/resp.py: what a message costs a node by redis-py's PubSub, and by a Link.
+
+    .venv/bin/python bench/redis_reader.py
+
+It starts a Redis of its own, which publishes 200-byte messages to a subscriber in this process, and
+prints the processor time of this process for each, the best of several rounds. Then the same for
+publishing, as many at a time as a tick may gather, all of them answered.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from servers import Server, redis_server, running
+
+from hub.resp import Link
+
+MESSAGES = 20_000
+ROUNDS = 5
+BATCH = 50  # messages of a pipeline, as a tick may gather them
+EVENT = b"x" * 200
+
+Measured = Callable[[], Awaitable[None]]
+
+
+async def flood(port: int) -> None:
+    """Let Redis itself publish them all, so that this process does nothing but read."""
+    client = redis.asyncio.Redis(port=port)
+    script = "for i = 1, ARGV[1] do redis.call('PUBLISH', 'c', ARGV[2]) end"
+    await client.eval(script, 0, MESSAGES, EVENT)
+    await client.aclose()
+
+
+async def read_by_pubsub(port: int, protocol: int) -> float:
+    client = redis.asyncio.Redis(port=port, protocol=protocol)
+    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    await pubsub.subscribe("c")
+
+    async def read() -> None:
+        count = 0
+        async for _ in pubsub.listen():
+            count += 1
+            if count == MESSAGES:
+                break
+
+    best = await timed(lambda: together(read(), flood(port)))
+    await pubsub.aclose()
+    await client.aclose()
+    return best
+
+
+async def read_by_link(port: int) -> float:
+    link = await connected(port)
+    count = 0
+    whole = asyncio.Event()
+
+    def listener(push: list[Any]) -> None:
+        nonlocal count
+        count += push[0] == b"message"
+        if count == MESSAGES:
+            whole.set()
+
+    link.listen(listener)
+    link.say("SUBSCRIBE", "c")
+
+    async def read() -> None:
+        nonlocal count
+        await whole.wait()
+        count = 0
+        whole.clear()
+
+    best = await timed(lambda: together(read(), flood(port)))
+    link.abort("done")
+    return best
+
+
+async def publish_by_pipeline(port: int, batch: int) -> float:
+    client = redis.asyncio.Redis(port=port)
+
+    async def publish() -> None:
+        for _ in range(MESSAGES // batch):
+            pipeline = client.pipeline(transaction=False)
+            for _ in range(batch):
+                pipeline.publish("nobody", EVENT)
+            await pipeline.execute()
+
+    best = await timed(publish)
+    await client.aclose()
+    return best
+
+
+async def publish_by_link(port: int, batch: int) -> float:
+    link = await connected(port)
+
+    async def publish() -> None:
+        for _ in range(MESSAGES // batch):
+            for _ in range(batch - 1):
+                link.send(lambda reply: None, "PUBLISH", "nobody", EVENT)
+            await link.ask("PUBLISH", "nobody", EVENT)
+
+    best = await timed(publish)
+    link.abort("done")
+    return best
+
+
+async def connected(port: int) -> Link:
+    link = Link(lambda why: None)
+    await asyncio.get_running_loop().create_connection(lambda: link, "127.0.0.1", port)
+    return link
+
+
+async def together(*parts: Awaitable[None]) -> None:
+    await asyncio.gather(*parts)
+
+
+async def timed(measured: Measured) -> float:
+    """µs of processor time a message, the best of the rounds."""
+    took = []
+    for _ in range(ROUNDS):
+        before = time.process_time()
+        await measured()
+        took.append(time.process_time() - before)
+    return min(took) / MESSAGES * 1e6
+
+
+async def main(port: int) -> None:
+    print("reading, µs a message")
+    print(f"  redis-py PubSub, RESP3   {await read_by_pubsub(port, 3):6.2f}")
+    print(f"  redis-py PubSub, RESP2   {await read_by_pubsub(port, 2):6.2f}")
+    print(f"  hub/resp.py              {await read_by_link(port):6.2f}")
+    print(f"publishing {BATCH} at a time, µs a message")
+    print(f"  redis-py pipeline        {await publish_by_pipeline(port, BATCH):6.2f}")
+    print(f"  hub/resp.py              {await publish_by_link(port, BATCH):6.2f}")
+
+
+if __name__ == "__main__":
+    with running(Server("redis", "Redis", [redis_server(), "--save", ""])) as (redis_port, _):
+        uvloop.run(main(redis_port))
