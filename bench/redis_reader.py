@@ -7,6 +7,7 @@ prints the processor time of this process for each, the best of several rounds. 
 publishing, as many at a time as a tick may gather, all of them answered.
 """
 
+import argparse
 import asyncio
 import sys
 import time
@@ -23,8 +24,8 @@ from servers import Server, redis_server, running
 
 from hub.resp import Link
 
-MESSAGES = 20_000
 ROUNDS = 5
+MESSAGES = 20_000  # of a round
 BATCH = 50  # messages of a pipeline, as a tick may gather them
 EVENT = b"x" * 200
 
@@ -142,5 +143,8 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--messages", type=int, default=MESSAGES, help="of a round")
+    MESSAGES = arguments.parse_args().messages
     with running(Server("redis", "Redis", [redis_server(), "--save", ""])) as (redis_port, _):
         uvloop.run(main(redis_port))

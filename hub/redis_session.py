@@ -9,8 +9,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
-from redis.asyncio.sentinel import Sentinel
-from redis.exceptions import RedisError
 
 from hub.redis_address import RedisAddress
 from hub.redis_scripts import Scripts
@@ -68,24 +66,29 @@ class Session:
         self.publisher.abort(why)
 
 
-FAILURES: Final = (OSError, TimeoutError, RedisError, hiredis.ReplyError, UnusableError)
+FAILURES: Final = (OSError, TimeoutError, hiredis.ReplyError, UnusableError)
 
 
 async def find_master(address: RedisAddress) -> tuple[str, int]:
     """Where the master is: what the address says, or what the sentinels say.
 
     Raises:
-        RedisError: no sentinel knows a master.
-        OSError: none can be reached.
+        UnusableError: no sentinel can be reached that knows a master.
     """
     if not address.service:
         return address.hosts[0] if address.hosts else ("", 0)
+    # Here, since it is 8 MB that only this needs.
+    from redis.asyncio.sentinel import Sentinel
+    from redis.exceptions import RedisError
+
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         address.hosts, socket_timeout=1.0, socket_connect_timeout=1.0
     )
     try:
         host, port = await sentinel.discover_master(address.service)
         return str(host), int(port)
+    except RedisError as error:
+        raise UnusableError(str(error)) from error
     finally:
         for client in sentinel.sentinels:
             await client.aclose()

@@ -19,8 +19,8 @@ Word = Any  # str, bytes or int
 Answered = Callable[[Reply], object]  # gets a ConnectionError where no reply will come
 
 # A tick's commands leave at its end. But where few come within a millisecond of the last ones they
-# wait for the next: at 10,000 publishes a second that is a quarter of the system calls and wake-ups,
-# here, in Redis and in every node that is subscribed (docs/design.md).
+# wait for the next: at 10,000 publishes a second that saves most system calls and wake-ups, here,
+# in Redis and in every node that is subscribed (docs/design.md).
 PACE: Final = 0.001  # seconds, which is what uvloop's timers can tell apart
 MANY: Final = 16  # commands that do not wait
 

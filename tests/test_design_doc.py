@@ -10,24 +10,41 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/design.md").read_text()
-COMMANDS = re.findall(r"`(\.venv/bin/python [^`]+)`", TEXT)
-FILES = set(re.findall(r"`((?:hub|handlers|bench|tests|docs)/[\w./]*)`", TEXT))
+SCALING = (ROOT / "docs/scaling.md").read_text()
+FRAMES, READERS, LOAD = (
+    f".venv/bin/python bench/{name}.py" for name in ("frame_reader", "redis_reader", "redis_load")
+)
+COMMANDS = re.findall(r"`(\.venv/bin/python [^`]+)`", TEXT + SCALING)
+FILES = set(re.findall(r"`((?:hub|handlers|bench|tests|docs)/[\w./]*)`", TEXT + SCALING))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-async def test_a_race_runs(command: str) -> None:
+async def printed_by(command: str, messages: int) -> list[str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *shlex.split(command)[1:],
-        "--messages=640",
+        f"--messages={messages}",
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
     printed, _ = await process.communicate()
     assert process.returncode == 0
-    sizes = [line.split()[0] for line in printed.decode().splitlines()[1:]]
+    return printed.decode().splitlines()
+
+
+def test_every_race_is_run_here() -> None:
+    assert set(COMMANDS) == {FRAMES, READERS, LOAD}
+
+
+async def test_the_race_of_frames_prints_the_rows_of_the_table() -> None:
+    sizes = [line.split()[0] for line in (await printed_by(FRAMES, 640))[1:]]
     rows = re.findall(r"^\| ([\d,]+) \|", TEXT, re.MULTILINE)
     assert sizes == [row.replace(",", "") for row in rows]
+
+
+@pytest.mark.parametrize(("command", "figures"), [(READERS, 5), (LOAD, 14)])
+async def test_what_redis_costs_is_printed(command: str, figures: int) -> None:
+    lines = await printed_by(command, 100)
+    assert len([line for line in lines if re.search(r"\d+\.\d\d?\b|\d$", line)]) == figures
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

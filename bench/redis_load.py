@@ -1,0 +1,135 @@
+"""What the servers cost their Redis: the figures that docs/scaling.md counts with.
+
+    .venv/bin/python bench/redis_load.py
+
+It starts a Redis of its own and asks of it what the nodes of a cluster ask, by their own scripts,
+as many at a time as a tick may gather. Printed is the processor time that Redis says it has used.
+"""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from servers import Server, redis_server, running
+
+from hub.redis_scripts import Names
+from hub.resp import Link
+
+PUBLISHES = 20_000  # and topics
+BATCH = 50
+EVENT = b"x" * 221  # 200 bytes in their envelope
+NODES = (1, 2, 4, 8, 16)
+
+
+class Cluster:
+    """Nodes without servers: their leases, and their subscriptions."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.names = Names("load")
+        self.scripts = self.names.scripts()
+        self.redis = redis.asyncio.Redis(port=port)
+        self.heard = 0
+
+    async def link(self) -> Link:
+        link = Link(lambda why: None)
+        await asyncio.get_running_loop().create_connection(lambda: link, "127.0.0.1", self._port)
+        return link
+
+    async def spent(self) -> float:
+        """Seconds of processor time that Redis has used."""
+        cpu: dict[str, float] = await self.redis.info("cpu")
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"]
+
+    async def node(self, number: int, *topics: str) -> Link:
+        """A node that holds these topics; its subscribed connection."""
+        words = [word for topic in topics for word in (topic, 1)]
+        publisher = await self.link()
+        await publisher.ask("EVAL", self.scripts.lease, 0, f"n{number}", *words)
+        publisher.abort("done")
+        subscriber = await self.link()
+        subscriber.listen(self._count)
+        for topic in topics:
+            subscriber.say("SUBSCRIBE", self.names.channel(topic))
+        return subscriber
+
+    def _count(self, push: list[Any]) -> None:
+        self.heard += push[0] == b"message"
+
+    async def publish(self, node: str, topic: str) -> float:
+        """Redis' µs for a publish by a node."""
+        link = await self.link()
+        sha = (await link.ask("SCRIPT", "LOAD", self.scripts.publish)).decode()
+        before = await self.spent()
+        for _ in range(PUBLISHES // BATCH):
+            for _ in range(BATCH - 1):
+                link.send(lambda reply: None, "EVALSHA", sha, 0, topic, node, EVENT, 0)
+            await link.ask("EVALSHA", sha, 0, topic, node, EVENT, 0)
+        took = await self.spent() - before
+        link.abort("done")
+        return took / PUBLISHES * 1e6
+
+
+async def main(port: int) -> None:
+    cluster = Cluster(port)
+    print("a publish, by a node that holds the topic, µs of Redis")
+    for count in NODES:
+        nodes = [await cluster.node(number, "t") for number in range(count)]
+        print(f"  {count:3} nodes subscribed      {await cluster.publish('n0', 't'):6.2f}")
+        for node in nodes:
+            node.abort("done")
+        await cluster.redis.flushall()
+    print("a publish, by a node that does not; one other holds it, the last that is asked")
+    for count in NODES:
+        for number in range(count):
+            (await cluster.node(number)).abort("done")
+        holder = await cluster.node(count, "t")
+        print(f"  of {count + 1:3} nodes             {await cluster.publish('n0', 't'):6.2f}")
+        holder.abort("done")
+        await cluster.redis.flushall()
+    await topics(cluster)
+    await cluster.redis.aclose()
+
+
+async def topics(cluster: Cluster) -> None:
+    """What a topic costs that a node begins to hold, and what a beat costs."""
+    names = [f"room:{number:08}" for number in range(PUBLISHES)]
+    before = await cluster.spent()
+    used = (await cluster.redis.info("memory"))["used_memory"]
+    link = await cluster.link()
+    subscriber = await cluster.link()
+    subscriber.listen(lambda push: None)
+    for at in range(0, PUBLISHES, 1_000):
+        some = names[at : at + 1_000]
+        subscriber.say("SUBSCRIBE", *map(cluster.names.channel, some))
+        await link.ask(
+            "EVAL", cluster.scripts.lease, 0, "n0", *(word for it in some for word in (it, 1))
+        )
+    print("a topic that a node begins to hold")
+    print(f"  µs of Redis              {(await cluster.spent() - before) / PUBLISHES * 1e6:6.2f}")
+    used = (await cluster.redis.info("memory"))["used_memory"] - used
+    print(f"  bytes of Redis           {used / PUBLISHES:6.0f}")
+    for changed in (0, 1_000):
+        words = [word for name in names[:changed] for word in (name, 2)]
+        before = await cluster.spent()
+        for number in range(200):
+            await link.ask("EVAL", cluster.scripts.beat, 0, "n0", number, 500, *words)
+        took = (await cluster.spent() - before) / 200 * 1e6
+        print(f"a beat with {changed:5} changes  {took:8.1f} µs of Redis")
+    subscriber.abort("done")
+    link.abort("done")
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--messages", type=int, default=PUBLISHES, help="of each kind")
+    PUBLISHES = arguments.parse_args().messages
+    with running(Server("redis", "Redis", [redis_server(), "--save", ""])) as (redis_port, _):
+        uvloop.run(main(redis_port))
