@@ -43,8 +43,8 @@ class Bus(Enum):
 class RedisBroker:
     """A `Broker` over Redis. `strict` refuses in an outage what the other mode serves locally."""
 
-    def __init__(self, names: Names, run: bytes, *, strict: bool) -> None:
-        """`run`: 8 bytes that no other process has."""
+    def __init__(self, names: Names, run: bytes, *, strict: bool, grace: float = GRACE) -> None:
+        """`run`: 8 bytes that no other process has. `grace`: seconds."""
         self.node_id = run.hex()
         self.bus = Bus.JOINING
         self.names = names
@@ -52,6 +52,7 @@ class RedisBroker:
         self.poisoned = 0  # messages on our channels that were none
         self._sender = Sender(run)
         self.strict = strict
+        self._grace = grace
         self._node: Node
         self._session: Session
         self._waiting: deque[Callable[[], None]] = deque()
@@ -237,7 +238,7 @@ class RedisBroker:
     def grant_grace(self) -> None:
         """For a while other nodes may be about to write their leases: refuse no topic."""
         self._force += 1
-        asyncio.get_running_loop().call_later(GRACE, self._end_grace)
+        asyncio.get_running_loop().call_later(self._grace, self._end_grace)
 
     def _end_grace(self) -> None:
         self._force -= 1

@@ -33,8 +33,18 @@ _OUTAGE: Final = {
 class Listener:
     """One task for the life of the server."""
 
-    def __init__(self, broker: RedisBroker, address: RedisAddress, clients: Sized) -> None:
-        """`clients`: those of this node, counted with every beat."""
+    def __init__(
+        self,
+        broker: RedisBroker,
+        address: RedisAddress,
+        clients: Sized,
+        *,
+        beat: float = BEAT,
+        patience: float = PATIENCE,
+    ) -> None:
+        """`clients`: those of this node, counted with every beat. Times are in seconds."""
+        self._pause = beat
+        self._patience = patience
         self._broker = broker
         self._address = address
         self._clients = clients
@@ -120,14 +130,14 @@ class Listener:
                 tasks.create_task(self._ask_sentinels(session))
             while not session.lost.is_set():
                 if self._sent - min(self._answered, self._returned) >= MISSED:
-                    session.abort(f"nothing heard for {MISSED * BEAT:g} s")
+                    session.abort(f"nothing heard for {MISSED * self._pause:g} s")
                     self._declare()
                     return
                 self._beat(session)
-                await _wait(session.lost, BEAT)
+                await _wait(session.lost, self._pause)
 
     async def _ask_sentinels(self, session: Session) -> None:
-        while not await _wait(session.lost, BEAT):
+        while not await _wait(session.lost, self._pause):
             try:
                 master = await find_master(self._address)
             except FAILURES:
@@ -172,7 +182,7 @@ class Listener:
 
     def _expect_outage(self) -> None:
         if self._timer is None and self._broker.bus is not Bus.OUT:
-            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._declare)
+            self._timer = asyncio.get_running_loop().call_later(self._patience, self._declare)
 
     def _declare(self) -> None:
         self._calm()

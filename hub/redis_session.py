@@ -14,6 +14,7 @@ from hub.redis_address import RedisAddress
 from hub.redis_scripts import Scripts
 from hub.resp import Link, Reply
 
+SENTINEL: Final = 0.5  # seconds for one sentinel, before the next is asked
 CONNECT: Final = 3.0  # seconds for the whole of an attempt to connect
 FINISH: Final = 1.0  # seconds for the answers of a session that is over
 
@@ -78,11 +79,18 @@ async def find_master(address: RedisAddress) -> tuple[str, int]:
     if not address.service:
         return address.hosts[0] if address.hosts else ("", 0)
     # Here, since it is 8 MB that only this needs.
+    from redis.asyncio.retry import Retry
     from redis.asyncio.sentinel import Sentinel
+    from redis.backoff import NoBackoff
     from redis.exceptions import RedisError
 
+    options = {
+        "socket_timeout": SENTINEL,
+        "socket_connect_timeout": SENTINEL,
+        "retry": Retry(NoBackoff(), 0),
+    }
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        address.hosts, socket_timeout=1.0, socket_connect_timeout=1.0
+        address.hosts, sentinel_kwargs=options
     )
     try:
         host, port = await sentinel.discover_master(address.service)

@@ -11,8 +11,6 @@ from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer
 
-pytestmark = pytest.mark.usefixtures("no_grace")
-
 
 def refused(outcome: Accepted | Refusal) -> ErrorCode:
     assert isinstance(outcome, Refusal), outcome
@@ -76,7 +74,7 @@ async def test_a_deletion_reaches_every_node_in_its_place(address: str, prefix: 
 
 
 async def test_subscribe_and_delete_at_once_end_in_one_truth(
-    redis: RedisServer, address: str, prefix: str
+    shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
     """Whichever comes first: who was not told of a deletion is subscribed to what is there."""
     async with AsyncExitStack() as stack:
@@ -100,11 +98,11 @@ async def test_subscribe_and_delete_at_once_end_in_one_truth(
 
 
 async def test_a_foreign_message_is_counted_and_dropped(
-    redis: RedisServer, address: str, prefix: str, caplog: pytest.LogCaptureFixture
+    shared_redis: RedisServer, address: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with bus_node(address, prefix) as node:
         await node.subscribe("t")
-        with redis.client() as client:
+        with shared_redis.client() as client:
             for text in ("hello", "", "wsE1" + "x" * 16 + "not json", "wsD1" + "x" * 16 + "{}"):
                 client.publish(f"{prefix}:topic:t", text)
             client.publish(f"{prefix}:node:{node.bus.node_id}", "not a number")
@@ -142,7 +140,7 @@ async def test_a_census_has_what_the_others_have(address: str, prefix: str) -> N
 
 
 async def test_a_node_that_leaves_takes_its_leases_along(
-    redis: RedisServer, address: str, prefix: str
+    shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
     async with bus_node(address, prefix) as one:
         async with bus_node(address, prefix) as two:
@@ -150,15 +148,17 @@ async def test_a_node_that_leaves_takes_its_leases_along(
             assert isinstance(await one.publish("t"), Accepted)
         outcome = await one.publish("t")
         assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND
-        with redis.client() as client:
+        with shared_redis.client() as client:
             assert client.zcard(f"{prefix}:nodes") == 1
             assert client.keys(f"{prefix}:leases:*") == [f"{prefix}:leases:{one.bus.node_id}"]
             assert client.ttl(f"{prefix}:leases:{one.bus.node_id}") in range(10, 15)
 
 
-async def test_many_topics_are_few_commands(redis: RedisServer, address: str, prefix: str) -> None:
+async def test_many_topics_are_few_commands(
+    shared_redis: RedisServer, address: str, prefix: str
+) -> None:
     async with bus_node(address, prefix) as node:
-        with redis.client() as client:
+        with shared_redis.client() as client:
             before = client.info("commandstats")
             await asyncio.gather(*(node.subscribe(f"t{n}") for n in range(2_500)))
             after = client.info("commandstats")

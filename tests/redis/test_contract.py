@@ -12,7 +12,7 @@ from tests.support.bus import RecordingNode, bus_node
 
 @pytest_asyncio.fixture(params=["local", "redis"])
 async def node(
-    request: pytest.FixtureRequest, address: str, prefix: str, no_grace: None
+    request: pytest.FixtureRequest, address: str, prefix: str
 ) -> AsyncIterator[RecordingNode]:
     if request.param == "local":
         yield RecordingNode(LocalBroker())

@@ -6,7 +6,7 @@ from tests.support.cluster import cluster
 from tests.support.redis import RedisServer
 
 
-async def test_three_servers_are_one(redis: RedisServer, address: str, prefix: str) -> None:
+async def test_three_servers_are_one(shared_redis: RedisServer, address: str, prefix: str) -> None:
     settings = {"REDIS_ADDR": address, "REDIS_PREFIX": prefix}
     async with cluster(*[settings] * 3) as servers:
         subscribers = [await servers.subscriber(n % 3, "t") for n in range(6)]
@@ -45,7 +45,7 @@ async def test_three_servers_are_one(redis: RedisServer, address: str, prefix: s
         for subscriber in subscribers:
             await subscriber.until(lambda s=subscriber: len(s.payloads("t")) == 331)
             assert subscriber.payloads("t")[-1] == "Topic has been deleted"
-        with redis.client() as client:
+        with shared_redis.client() as client:
             assert client.pubsub_channels(f"{prefix}:topic:*") == []
 
 

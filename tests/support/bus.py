@@ -75,16 +75,22 @@ class RecordingNode:
 class BusNode(RecordingNode):
     """The same behind a broker over Redis."""
 
-    def __init__(self, address: str, prefix: str, *, strict: bool) -> None:
-        self.bus = RedisBroker(Names(prefix), token_bytes(8), strict=strict)
+    def __init__(
+        self, address: str, prefix: str, *, strict: bool, beat: float, patience: float
+    ) -> None:
+        self.bus = RedisBroker(Names(prefix), token_bytes(8), strict=strict, grace=0.0)
         super().__init__(self.bus)
-        self.listener = Listener(self.bus, parse_redis_address(address), self.clients)
+        self.listener = Listener(
+            self.bus, parse_redis_address(address), self.clients, beat=beat, patience=patience
+        )
 
 
 @asynccontextmanager
-async def bus_node(address: str, prefix: str, *, strict: bool = False) -> AsyncIterator[BusNode]:
-    """A node that has joined, or found that it can't."""
-    node = BusNode(address, prefix, strict=strict)
+async def bus_node(
+    address: str, prefix: str, *, strict: bool = False, beat: float = 1.0, patience: float = 0.1
+) -> AsyncIterator[BusNode]:
+    """A node that has joined, or found that it can't; unknown topics are refused at once."""
+    node = BusNode(address, prefix, strict=strict, beat=beat, patience=patience)
     task = asyncio.create_task(node.listener.run())
     try:
         async with asyncio.timeout(PATIENCE):

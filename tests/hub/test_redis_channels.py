@@ -1,0 +1,143 @@
+"""The order of what the channels tell a connection; answers come when the test says so."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hub.broker import Accepted
+from hub.errors import Refusal
+from hub.redis_channels import CHUNK, Channels
+from hub.redis_scripts import Names, Scripts
+
+NAMES = Names("p")
+
+
+class ScriptedLink:
+    """Keeps what is said on it."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+        self.awaiting: list[Callable[[Any], object]] = []
+
+    def say(self, *words: Any) -> None:
+        self.said.append(words)
+
+    def send(self, answered: Callable[[Any], object], *words: Any) -> None:
+        self.said.append(words)
+        self.awaiting.append(answered)
+
+    def answer(self, reply: Any = 1) -> None:
+        self.awaiting.pop(0)(reply)
+
+
+class ScriptedSession:
+    """Two such links."""
+
+    shas = Scripts("publish", "create", "delete", "lease", "beat")
+
+    def __init__(self) -> None:
+        self.publisher, self.subscriber = ScriptedLink(), ScriptedLink()
+
+    @staticmethod
+    def check(reply: Any) -> bool:
+        return not isinstance(reply, Exception)
+
+
+class Bench:
+    """Channels that are attached, with the answers to what that says."""
+
+    def __init__(self) -> None:
+        self.missed: list[str] = []
+        self.channels = Channels(NAMES, "n", self.missed.append)
+        self.outcomes: list[Accepted | Refusal] = []
+        self.session = self.attach()
+
+    def attach(self) -> ScriptedSession:
+        session = ScriptedSession()
+        self.channels.attach(session)  # type: ignore[arg-type]
+        session.publisher.answer()  # the lease without a topic
+        session.publisher.answer([])  # what was leased before
+        session.publisher.said.clear()
+        return session
+
+    def want(self, topic: str) -> None:
+        self.channels.want(topic, self.outcomes.append)
+        self.channels.flush()
+
+    def confirm(self, topic: str) -> None:
+        self.channels.confirmed(NAMES.channel(topic))
+        self.channels.flush()
+
+
+async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease() -> None:
+    bench = Bench()
+    bench.want("t")
+    assert bench.session.subscriber.said == [("SUBSCRIBE", b"p:topic:t")]
+    assert bench.session.publisher.said == []
+    bench.confirm("t")
+    assert bench.session.publisher.said == [("EVALSHA", "lease", 0, "n", "t", 0)]
+    assert bench.outcomes == []
+    bench.session.publisher.answer()
+    assert bench.outcomes == [Accepted()]
+    assert bench.missed == []
+
+
+async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> None:
+    bench = Bench()
+    bench.want("t")
+    bench.confirm("t")
+    assert not bench.channels.deleted("t")  # it is nobody's to tell
+    bench.channels.flush()
+    bench.session.publisher.answer()
+    assert bench.outcomes == []  # that lease may be the one that was deleted
+    bench.session.publisher.answer()
+    assert bench.outcomes == [Accepted()]
+    assert [words[1] for words in bench.session.publisher.said] == ["lease", "lease"]
+
+
+async def test_a_deletion_of_what_is_held_gives_it_up() -> None:
+    bench = Bench()
+    bench.want("t")
+    bench.confirm("t")
+    bench.session.publisher.answer()
+    assert bench.channels.deleted("t")
+    assert not bench.channels.deleted("t")
+    bench.channels.flush()
+    assert bench.session.publisher.said[-1] == ("HDEL", "p:leases:n", "t")
+    assert bench.session.subscriber.said[-1] == ("UNSUBSCRIBE", b"p:topic:t")
+
+
+async def test_come_and_gone_within_a_tick_is_never_told() -> None:
+    bench = Bench()
+    bench.channels.hold("t")
+    bench.channels.drop("t")
+    bench.channels.flush()
+    assert bench.session.subscriber.said == []
+
+
+async def test_a_new_connection_is_told_everything_and_what_was_held_was_missed() -> None:
+    bench = Bench()
+    bench.want("held")
+    bench.confirm("held")
+    bench.session.publisher.answer()
+    bench.channels.count("held", 7)
+    bench.want("coming")
+    bench.confirm("coming")
+    bench.channels.detach()
+    session = bench.attach()
+    assert session.subscriber.said == [("SUBSCRIBE", b"p:topic:held", b"p:topic:coming")]
+    bench.confirm("held")
+    bench.confirm("coming")
+    assert bench.missed == ["held"]
+    assert [words[4:] for words in session.publisher.said] == [("held", 7), ("coming", 0)]
+    session.publisher.answer()
+    assert len(bench.outcomes) == 1
+    session.publisher.answer()
+    assert len(bench.outcomes) == 2
+
+
+async def test_many_topics_are_told_in_parts() -> None:
+    bench = Bench()
+    for number in range(2 * CHUNK + 1):
+        bench.channels.want(f"t{number}", bench.outcomes.append)
+    bench.channels.flush()
+    assert [len(words) - 1 for words in bench.session.subscriber.said] == [CHUNK, CHUNK, 1]

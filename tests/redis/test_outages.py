@@ -1,0 +1,330 @@
+"""Redis is lost in every way there is; what the node does meanwhile, and that it heals.
+
+Beats are quick here, so that nothing takes long; tests/faults has the times as they are.
+"""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from hub.broker import Accepted
+from hub.errors import ErrorCode, Refusal
+from hub.redis_broker import Bus
+from tests.support.bus import BusNode, bus_node
+from tests.support.eventually import eventually
+from tests.support.redis import RedisServer, redis_server
+
+QUICK = 0.1  # seconds between beats, and until an outage is declared
+DEGRADED = Accepted(degraded=True)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+async def out(node: BusNode) -> None:
+    await eventually(lambda: node.bus.bus is Bus.OUT)
+
+
+async def up(node: BusNode) -> None:
+    await eventually(lambda: node.bus.bus is Bus.UP)
+
+
+def text(outcome: Accepted | Refusal) -> str:
+    assert isinstance(outcome, Refusal), outcome
+    assert outcome.code == ErrorCode.UNAVAILABLE
+    return outcome.text
+
+
+async def test_a_lost_subscription_is_told_and_nothing_of_its_own_is_lost(
+    own_redis: RedisServer,
+) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p") as node:
+        await node.subscribe("t")
+        await node.subscribe("quiet")
+        with own_redis.client() as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        outcomes = [await node.publish("t", b'{"n":%d}' % n) for n in range(100)]
+        assert all(it == Accepted(nodes=it.nodes) for it in outcomes if isinstance(it, Accepted))
+        await node.until(lambda: ("missed", "quiet", b"") in node.heard)
+        await node.until(lambda: len(node.heard) == 102)
+        events = [event for what, _, event in node.heard if what == "event"]
+        assert events == [b'{"n":%d}' % n for n in range(100)]
+
+
+async def test_an_outage_in_local_mode(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("before")
+        await node.create("made")
+        own_redis.shut_down()
+        waited = await node.publish("before", b'{"n":1}')  # until the outage is declared
+        assert waited == DEGRADED
+        assert await node.subscribe("during") == DEGRADED
+        assert await node.publish("during", b'{"n":2}') == DEGRADED
+        assert await node.hear(2) == [
+            ("event", "before", b'{"n":1}'),
+            ("event", "during", b'{"n":2}'),
+        ]
+        assert "try again" in text(await node.create("x"))
+        assert "try again" in text(await node.delete("made"))
+        census = await node.bus.census()
+        assert (census.degraded, census.nodes) == (True, 0)
+        node.broker.unsubscribe("before")
+        own_redis.start()
+        await up(node)
+        assert await node.hear(1) == [("missed", "during", b"")]
+        assert await node.publish("during", b'{"n":3}') == Accepted(nodes=1)
+        assert await node.hear(1) == [("event", "during", b'{"n":3}')]
+        with own_redis.client() as client:
+            assert client.pubsub_channels("p:topic:*") == ["p:topic:during"]
+            assert set(client.hkeys(f"p:leases:{node.bus.node_id}")) == {"", "during"}
+
+
+async def test_an_outage_in_strict_mode(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", strict=True, beat=QUICK) as node:
+        await node.subscribe("t")
+        own_redis.freeze()
+        calls = [node.publish("t"), node.subscribe("u"), node.create("v"), node.delete("t")]
+        published, subscribed, created, deleted = await asyncio.gather(*calls)
+        assert "may have been delivered" in text(published)
+        assert "try again" in text(subscribed)
+        assert "may have been carried out" in text(created)
+        assert "may have been carried out" in text(deleted)
+        assert "try again" in text(await node.publish("t"))
+        assert text(node.bus.standing if isinstance(node.bus.standing, Refusal) else DEGRADED)
+        own_redis.thaw()
+        await up(node)
+        assert isinstance(await node.subscribe("u"), Accepted)
+        assert await node.publish("u", b'{"n":1}') == Accepted(nodes=1)
+        await node.until(lambda: ("event", "u", b'{"n":1}') in node.heard)
+
+
+async def test_a_frozen_redis_repeats_nothing(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("t")
+        with redis.Redis(port=own_redis.port) as client, client.pubsub() as listener:
+            listener.subscribe("p:topic:t")
+            own_redis.freeze()
+            calls = [node.publish("t", b'{"n":%d}' % n) for n in range(20)]
+            assert await asyncio.gather(*calls) == [DEGRADED] * 20
+            own_redis.thaw()
+            await up(node)
+            # Now Redis carries out what was given up; to be sure that the node gets it, once more.
+            for message in messages(listener, 20):
+                assert client.publish("p:topic:t", message["data"]) == 2
+        await node.publish("t", b'{"n":20}')
+        await node.until(lambda: ("event", "t", b'{"n":20}') in node.heard)
+        events = [event for what, _, event in node.heard if what == "event"]
+        assert events == [b'{"n":%d}' % n for n in range(21)]
+
+
+def messages(listener: "redis.client.PubSub", count: int) -> list[dict[str, bytes]]:
+    found: list[dict[str, bytes]] = []
+    while len(found) < count:
+        message = listener.get_message(ignore_subscribe_messages=True, timeout=5)
+        if message is not None:
+            found.append(message)
+    return found
+
+
+async def test_what_redis_took_and_could_not_return_is_delivered(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p") as node:
+        await node.subscribe("t")
+        with own_redis.client() as client:
+            for number in range(10):
+                # Both are there when Redis goes on: it takes the event, and cuts the way back.
+                own_redis.freeze()
+                event = b'{"n":%d}' % number
+                publishing = asyncio.create_task(node.publish("t", event))
+                await asyncio.sleep(0.02)
+                kill = asyncio.to_thread(client.execute_command, "CLIENT KILL TYPE pubsub")
+                killing = asyncio.create_task(kill)
+                await asyncio.sleep(0.02)
+                own_redis.thaw()
+                await killing
+                outcome = await publishing
+                assert isinstance(outcome, Accepted)
+                assert not outcome.degraded
+                await node.until(lambda event=event: ("event", "t", event) in node.heard)  # type: ignore[misc]
+                await up(node)
+        events = [event for what, _, event in node.heard if what == "event"]
+        assert events == [b'{"n":%d}' % number for number in range(10)]
+
+
+async def test_what_was_left_in_an_outage_is_held_no_more(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("left")
+        await node.subscribe("kept")
+        own_redis.freeze()  # its register stays as it is
+        await out(node)
+        node.broker.unsubscribe("left")
+        own_redis.thaw()
+        await up(node)
+        outcome = await node.publish("left")
+        assert isinstance(outcome, Refusal)
+        with own_redis.client() as client:
+            assert set(client.hkeys(f"p:leases:{node.bus.node_id}")) == {"", "kept"}
+
+
+async def test_a_replica_that_takes_writes_is_no_master(own_redis: RedisServer) -> None:
+    with redis_server() as other, own_redis.client() as client:
+        client.config_set("replica-read-only", "no")
+        client.replicaof("127.0.0.1", other.port)
+        async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+            assert node.bus.bus is Bus.OUT
+            client.replicaof("NO", "ONE")
+            await up(node)
+
+
+async def test_commands_of_an_undeclared_outage_keep_their_order(own_redis: RedisServer) -> None:
+    """What one answer sets off comes behind all that waited."""
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=1.0) as node:
+        await node.subscribe("t")
+        own_redis.shut_down()
+        await eventually(lambda: node.bus.bus is Bus.JOINING)
+        whole = asyncio.Event()
+
+        def third(_: object) -> None:
+            node.broker.publish("t", b'{"n":3}', lambda _: whole.set())
+
+        node.broker.publish("t", b'{"n":1}', third)
+        node.broker.publish("t", b'{"n":2}', lambda _: None)
+        await whole.wait()
+        events = [event for _, _, event in node.heard]
+        assert events == [b'{"n":1}', b'{"n":2}', b'{"n":3}']
+
+
+async def test_a_master_that_becomes_a_replica_is_left_until_it_is_one_again(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("t")
+        with redis_server() as other, own_redis.client() as client:
+            client.replicaof("127.0.0.1", other.port)
+            await out(node)
+            client.replicaof("NO", "ONE")
+            await up(node)
+        assert await node.publish("t", b'{"n":1}') == Accepted(nodes=1)
+    lost = [it.message for it in caplog.records if "trying on" in it.message]
+    assert len(lost) == 1
+    assert "READONLY" in lost[0]
+
+
+async def test_scripts_that_were_flushed_are_loaded_again(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p") as node:
+        await node.subscribe("t")
+        with own_redis.client() as client:
+            client.script_flush()
+        assert await node.publish("t", b'{"n":1}') == DEGRADED  # it was not carried out
+        await up(node)
+        assert await node.publish("t", b'{"n":2}') == Accepted(nodes=1)
+        await node.until(lambda: len(node.heard) == 3)
+        assert [event for _, _, event in node.heard if event] == [b'{"n":1}', b'{"n":2}']
+
+
+async def test_a_register_that_was_flushed_is_written_anew(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("t")
+        node.broker.counted("t", 3)
+        with own_redis.client() as client:
+            client.flushall()
+            assert isinstance(await node.publish("anything"), Accepted)  # nobody knows
+            key = f"p:leases:{node.bus.node_id}"
+            await eventually(lambda: client.hgetall(key) == {"": "0", "t": "3"})
+        assert await node.publish("t") == Accepted(nodes=1)
+
+
+@pytest.mark.parametrize(
+    ("form", "joins"),
+    [
+        ("redis://:secret@127.0.0.1:{port}/3", True),
+        ("redis://default:secret@127.0.0.1:{port}", True),
+        ("unix://:secret@{socket}?db=1", True),
+        ("redis://:wrong@127.0.0.1:{port}", False),
+        ("redis://127.0.0.1:{port}", False),
+        ("redis://:secret@127.0.0.1:{port}/99", False),
+        ("unix://{socket}.none", False),
+    ],
+)
+async def test_every_way_in(tmp_path: Path, form: str, joins: bool) -> None:
+    socket = tmp_path / "redis.sock"
+    with redis_server("--unixsocket", str(socket)) as server:
+        with server.client() as client:
+            client.config_set("requirepass", "secret")
+        address = form.format(port=server.port, socket=socket)
+        async with bus_node(address, "p", beat=QUICK) as node:
+            assert (node.bus.bus is Bus.UP) == joins
+            if joins:
+                await node.subscribe("t")
+                assert await node.publish("t", b'{"n":1}') == Accepted(nodes=1)
+                assert await node.hear(1) == [("event", "t", b'{"n":1}')]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of localhost that is its own authority, and its key."""
+    ca, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", str(key), "-out", str(ca)]
+    subprocess.run(["openssl", *request, *names, *files], check=True, capture_output=True)
+    return ca, key
+
+
+async def test_over_tls(
+    shared_redis: RedisServer, certificate: tuple[Path, Path], prefix: str
+) -> None:
+    ca, key = certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(ca, key)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", shared_redis.port)
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                sink.write(data)
+        except (ConnectionError, ssl.SSLError):
+            pass  # the test ends
+        finally:
+            sink.close()
+
+    server = await asyncio.start_server(accept, "localhost", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with bus_node(f"rediss://localhost:{port}?ca={ca}", prefix) as node:
+            await node.subscribe("t")
+            assert await node.publish("t", b'{"n":1}') == Accepted(nodes=1)
+        async with bus_node(f"rediss://localhost:{port}", prefix, beat=QUICK) as distrustful:
+            assert distrustful.bus.bus is Bus.OUT
+    finally:
+        server.close()
+
+
+async def test_what_is_no_redis_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with bus_node(f"127.0.0.1:{port}", "p", beat=QUICK) as node:
+        assert node.bus.bus is Bus.OUT
+    server.close()
+    assert "no Redis on the other side" in caplog.records[0].message
+
+
+async def test_sentinels_that_nobody_answers_for_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    async with bus_node("redis+sentinel://127.0.0.1:1/main", "p", beat=QUICK) as node:
+        assert node.bus.bus is Bus.OUT
+        await eventually(lambda: any("No master found for" in it.message for it in caplog.records))
