@@ -98,7 +98,7 @@ SCENARIOS = (
     Scenario(
         "idle-1k",
         "memory of 1,000 idle subscribers",
-        "--mode idle --conns 1200 --seconds 0.5",
+        "--mode idle --conns 1200 --seconds 0.5 --warm-up 1",
         figure="rss_per_connection",
         unit="bytes RSS per connection",
         columns=("rss",),
@@ -107,7 +107,7 @@ SCENARIOS = (
     Scenario(
         "idle-10k",
         "memory of 10,000 idle subscribers",
-        "--mode idle --conns 10200 --seconds 0.5",
+        "--mode idle --conns 10200 --seconds 0.5 --warm-up 1",
         rounds=2,
         figure="rss_per_connection",
         unit="bytes RSS per connection",
@@ -116,7 +116,8 @@ SCENARIOS = (
     Scenario(
         "idle-cpu",
         "processor time of 10,000 idle subscribers",
-        "--mode idle --conns 10000 --seconds 60",  # every client is due for a ping (54 s) once
+        # Every client is due for a ping once, after 54 s.
+        "--mode idle --conns 10000 --seconds 60 --warm-up 1",
         figure="server_busy",
         unit="of a core",
         only=("ours", "bun", "gorilla"),

@@ -200,6 +200,8 @@ class Listener:
         if not self._told:
             self._told = True
             log.warning("no Redis at %s: %s; trying on", self._address, why)
+        if not self.settled.is_set():
+            self._declare()  # a server that starts has nobody who waits
 
     def _leave(self, session: Session) -> None:
         """Give up what the node holds, if Redis is there to hear it."""

@@ -521,7 +521,7 @@ static void measure_idle(void) {
     uint64_t before = server_rss();
     connect_all(WARM, opt.conns - WARM);
     subscribe_all(WARM, opt.conns - WARM);
-    for (double end = now() + 1; now() < end;) turn(0.1);  // what follows a connect is over by then
+    for (double end = now() + opt.warm_up; now() < end;) turn(0.1);  // for what follows a connect
     uint64_t after = server_rss();
     Mark m = mark();
     for (double end = now() + opt.seconds; now() < end;) turn(0.1);

@@ -97,7 +97,7 @@ def _built() -> None:
         "--mode echo --conns 2 --window 8",
         "--mode rest --conns 2",
         "--mode burst --conns 20 --payload 16",
-        "--mode storm --conns 220",
+        "--mode storm --conns 600",
         "--mode idle --conns 220",
     ],
 )
@@ -107,7 +107,7 @@ def test_a_short_run_measures_and_finds_nothing_wrong(arguments: str) -> None:
     assert result.get("failed") is None
     assert result["wrong"] == 0
     assert result["units"] > 0
-    assert result["server_us"] > 0
+    assert result["server_us"] > 0 or "idle" in arguments
 
 
 @needs_compiler
