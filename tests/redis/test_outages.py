@@ -328,3 +328,20 @@ async def test_sentinels_that_nobody_answers_for_are_said(caplog: pytest.LogCapt
     async with bus_node("redis+sentinel://127.0.0.1:1/main", "p", beat=QUICK) as node:
         assert node.bus.bus is Bus.OUT
         await eventually(lambda: any("No master found for" in it.message for it in caplog.records))
+
+
+async def test_nothing_is_left_behind(own_redis: RedisServer) -> None:
+    with own_redis.client() as client:
+        connections = client.info("clients")["connected_clients"]
+        for _ in range(3):
+            async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+                await node.subscribe("t")
+                client.execute_command("CLIENT KILL TYPE pubsub")
+                await node.until(lambda node=node: ("missed", "t", b"") in node.heard)  # type: ignore[misc]
+                own_redis.freeze()
+                await out(node)
+                own_redis.thaw()
+                await up(node)
+        await eventually(lambda: client.info("clients")["connected_clients"] == connections)
+        assert client.keys("p:*") == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}
