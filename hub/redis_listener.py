@@ -98,7 +98,8 @@ class Listener:
     async def _join(self, session: Session) -> None:
         """Subscribe and write leases, all of it; then commands may go through Redis."""
         broker = self._broker
-        self._sent = self._answered = self._returned = 0
+        # Counted on: a frozen Redis may yet return beats of an earlier session.
+        self._answered = self._returned = self._sent
         self._subscribed = False
         session.subscriber.listen(self._heard)
         session.subscriber.say("SUBSCRIBE", self._channel)
@@ -109,7 +110,7 @@ class Listener:
             await self._until(session, lambda: self._subscribed)
             broker.channels.flush()  # the leases of what was confirmed
             self._beat(session)
-            await self._until(session, lambda: min(self._answered, self._returned) == 1)
+            await self._until(session, lambda: self._under_way == 0)
         self._calm()
         self._told = False
         broker.up()
@@ -129,7 +130,7 @@ class Listener:
             if self._address.service:
                 tasks.create_task(self._ask_sentinels(session))
             while not session.lost.is_set():
-                if self._sent - min(self._answered, self._returned) >= MISSED:
+                if self._under_way >= MISSED:
                     session.abort(f"nothing heard for {MISSED * self._pause:g} s")
                     self._declare()
                     return
@@ -144,6 +145,11 @@ class Listener:
                 continue  # sentinels that say nothing say nothing against the master
             if master != session.master:
                 session.abort(f"the sentinels name another master, {master[0]}:{master[1]}")
+
+    @property
+    def _under_way(self) -> int:
+        """Beats that are not both answered and come back."""
+        return self._sent - min(self._answered, self._returned)
 
     def _beat(self, session: Session) -> None:
         self._sent += 1
@@ -170,7 +176,7 @@ class Listener:
         elif push[1] != self._channel:
             self._broker.heard(push)
         elif push[0] == b"message" and push[2].isdigit():
-            self._returned = int(push[2])
+            self._returned = max(self._returned, int(push[2]))
             self._news.set()
 
     # What the log and the clients are told.
