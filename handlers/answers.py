@@ -13,12 +13,15 @@ from hub.broker import Accepted, Census, Done
 from hub.errors import ErrorCode, Refusal
 from hub.inbound import Json
 from hub.outbound import encode_answer
+from hub.rest import MAX_BATCH_BYTES
 
 log = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = "5"  # seconds: another server, or this one anew, should be there by then
 
-BODY_TIMEOUT: Final = 30.0  # seconds for a body, of at most MAX_MESSAGE_BYTES, to arrive
+BATCH: Final = "/publish/batch"  # the one path whose bodies may be larger than a message
+
+BODY_TIMEOUT: Final = 30.0  # seconds for a body to arrive
 
 _STATUS: Final = {
     ErrorCode.TOPIC_NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -48,8 +51,8 @@ def degraded(census: Census | None) -> dict[str, Json]:
     return {"degraded": True} if census is not None and census.degraded else {}
 
 
-async def completion(start: Callable[[Done], object]) -> Accepted | Refusal:
-    """Wait for a call that completes through a callback: `start` makes it."""
+def promise(start: Callable[[Done], object]) -> asyncio.Future[Accepted | Refusal]:
+    """Make a call that completes through a callback; the future is what it comes to."""
     future: asyncio.Future[Accepted | Refusal] = asyncio.get_running_loop().create_future()
 
     def done(outcome: Accepted | Refusal) -> None:
@@ -57,7 +60,12 @@ async def completion(start: Callable[[Done], object]) -> Accepted | Refusal:
             future.set_result(outcome)
 
     start(done)
-    return await future
+    return future
+
+
+def body_limit(request: web.Request) -> int:
+    """Bytes that a request's body may have."""
+    return MAX_BATCH_BYTES if request.path == BATCH else request.client_max_size
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -70,11 +78,12 @@ async def read_body(request: web.Request) -> bytes:
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
     if encoding.lower() != "identity":
         raise web.HTTPUnsupportedMediaType(text=f"Content-Encoding {encoding} is not understood")
-    if (request.content_length or 0) > request.client_max_size:
-        raise web.HTTPRequestEntityTooLarge(request.client_max_size)
+    limit = body_limit(request)
+    if (request.content_length or 0) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            body = await request.read()
+            body = await request.clone(client_max_size=limit).read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text="The body did not arrive in time") from None
     except web.RequestPayloadError:
@@ -117,7 +126,7 @@ def _text(request: web.Request, error: web.HTTPException) -> str:
         allowed = ", ".join(sorted(error.allowed_methods))
         return f"Method {request.method} is not allowed here: {allowed}"
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return f"Body is too large: at most {request.client_max_size} bytes are allowed"
+        return f"Body is too large: at most {body_limit(request)} bytes are allowed"
     if isinstance(error, web.HTTPNotFound):
         return f"No such path: {request.path}"
     return error.text or error.reason

@@ -1,34 +1,79 @@
-"""`POST /publish`: a message from anybody who can make an HTTP request."""
+"""Publishing by whoever can make an HTTP request: to a topic, to many, or a batch of messages."""
 
+import asyncio
 from functools import partial
+from typing import NamedTuple
 
 from aiohttp import web
 
-from handlers.answers import answer, completion, read_body, refuse
+from handlers.answers import answer, promise, read_body, refuse
 from handlers.keys import HUB, SETTINGS
+from hub.broker import Accepted
 from hub.errors import Refusal
-from hub.inbound import Json, decode_rest_publish
+from hub.hub import Hub
+from hub.inbound import Json, Publish
+from hub.rest import Parts, decode_batch, decode_publish
 
 
 async def publish(request: web.Request) -> web.Response:
-    """Publish the body's `payload` to its `topic`, for every subscriber."""
-    hub = request.app[HUB]
-    message = decode_rest_publish(await read_body(request), request.app[SETTINGS].max_topic_bytes)
+    """Publish the body's `payload` to its `topic`, or to each of its `topics`."""
+    body = await read_body(request)
+    message = decode_publish(body, request.app[SETTINGS].max_topic_bytes)
     if isinstance(message, Refusal):
         return refuse(message)
+    hub = request.app[HUB]
+    if isinstance(message, list):
+        return await _publish_all(hub, message)
+    outcome = await _outcome(_start(hub, message))
+    return refuse(outcome) if isinstance(outcome, Refusal) else answer(outcome)
+
+
+async def publish_batch(request: web.Request) -> web.Response:
+    """Publish every one of the body's `items`; one that can't be published fails alone."""
+    settings = request.app[SETTINGS]
+    body = await read_body(request)
+    parts = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
+    if isinstance(parts, Refusal):
+        return refuse(parts)
+    return await _publish_all(request.app[HUB], parts)
+
+
+async def _publish_all(hub: Hub, parts: Parts) -> web.Response:
+    """An answer or an error for each part, in order; all are under way together."""
+    started = [part if isinstance(part, Refusal) else _start(hub, part) for part in parts]
+    results: list[dict[str, Json]] = []
+    for part in started:
+        outcome = part if isinstance(part, Refusal) else await _outcome(part)
+        results.append({"error": outcome.text} if isinstance(outcome, Refusal) else outcome)
+    return answer({"results": results})
+
+
+class _Started(NamedTuple):
+    """A publish under way."""
+
+    answer: dict[str, Json]  # if it succeeds
+    outcome: asyncio.Future[Accepted | Refusal]
+
+
+def _start(hub: Hub, message: Publish) -> _Started:
     message_id = hub.stamps.new_id()
-    receivers = hub.subscribers(message.topic)
-    outcome = await completion(partial(hub.publish, message.topic, message_id, message.payload))
-    if isinstance(outcome, Refusal):
-        return refuse(outcome)
     fields: dict[str, Json] = {
         "status": "published",
         "id": message_id,
         "topic": message.topic,
-        "receivers": receivers,
+        "receivers": hub.subscribers(message.topic),
     }
+    return _Started(
+        fields, promise(partial(hub.publish, message.topic, message_id, message.payload))
+    )
+
+
+async def _outcome(started: _Started) -> dict[str, Json] | Refusal:
+    outcome = await started.outcome
+    if isinstance(outcome, Refusal):
+        return outcome
     if outcome.nodes is not None:
-        fields["nodes"] = outcome.nodes
+        started.answer["nodes"] = outcome.nodes
     if outcome.degraded:
-        fields["degraded"] = True
-    return answer(fields)
+        started.answer["degraded"] = True
+    return started.answer

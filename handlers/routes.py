@@ -3,9 +3,10 @@
 import aiohttp_cors
 from aiohttp import hdrs, web
 
+from handlers.answers import BATCH, body_limit
 from handlers.keys import SETTINGS
 from handlers.page import page
-from handlers.publish import publish
+from handlers.publish import publish, publish_batch
 from handlers.stats import health, stats
 from handlers.topics import create_topic, delete_topic, list_topics
 from handlers.websocket import upgrade
@@ -14,6 +15,7 @@ ROUTES = (
     web.get("/", page),
     web.get("/ws", upgrade, allow_head=False),
     web.post("/publish", publish),
+    web.post(BATCH, publish_batch),
     web.get("/stats", stats),
     web.get("/health", health),
     web.get("/topics", list_topics),
@@ -41,7 +43,7 @@ def add_routes(app: web.Application) -> None:
 async def _expect(request: web.Request) -> None:
     """Ask for the body where the client waits for that, and for one that is not too large."""
     wanted = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
-    if wanted and (request.content_length or 0) <= request.client_max_size:
+    if wanted and (request.content_length or 0) <= body_limit(request):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
 

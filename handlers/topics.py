@@ -6,10 +6,10 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from handlers.answers import answer, completion, degraded, read_body, refuse
+from handlers.answers import answer, degraded, promise, read_body, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.errors import Refusal
-from hub.inbound import decode_rest_topic
+from hub.rest import decode_create
 
 
 async def list_topics(request: web.Request) -> web.Response:
@@ -22,10 +22,10 @@ async def list_topics(request: web.Request) -> web.Response:
 
 async def create_topic(request: web.Request) -> web.Response:
     """Make a topic that stays until it is deleted."""
-    topic = decode_rest_topic(await read_body(request), request.app[SETTINGS].max_topic_bytes)
+    topic = decode_create(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(topic, Refusal):
         return refuse(topic)
-    outcome = await completion(partial(request.app[HUB].broker.create, topic))
+    outcome = await promise(partial(request.app[HUB].broker.create, topic))
     if isinstance(outcome, Refusal):
         return refuse(outcome)
     return answer({"status": "created", "topic": topic}, HTTPStatus.CREATED)
@@ -34,7 +34,7 @@ async def create_topic(request: web.Request) -> web.Response:
 async def delete_topic(request: web.Request) -> web.Response:
     """Delete a topic, whoever made it; its subscribers are told and stay connected."""
     topic = _topic_in_path(request)
-    outcome = await completion(partial(request.app[HUB].broker.delete, topic))
+    outcome = await promise(partial(request.app[HUB].broker.delete, topic))
     if isinstance(outcome, Refusal):
         return refuse(outcome)
     return answer({"status": "deleted", "topic": topic})

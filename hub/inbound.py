@@ -1,4 +1,4 @@
-"""What clients say, over WebSocket and REST: JSON decoded and validated.
+"""What clients say over WebSocket: JSON decoded and validated.
 
 Pure functions, with the limits as arguments. What breaks the rules becomes a `Refusal` value, never
 an exception, so that it is answered in its place of the order.
@@ -87,7 +87,7 @@ def decode(data: Raw, max_topic_bytes: int) -> Command | Refusal:
 def _decode_publish(
     message: dict[str, Json], request_id: str, data: Raw, max_topic_bytes: int
 ) -> Publish | Refusal:
-    topic = _topic(message.get("topic"), "publish", max_topic_bytes, request_id)
+    topic = decode_topic(message.get("topic"), "publish", max_topic_bytes, request_id)
     if isinstance(topic, Refusal):
         return topic
     if "message" in message:
@@ -98,7 +98,7 @@ def _decode_publish(
         text = 'Message is required for publish: an object such as {"payload": "hello"}'
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
     message_id, payload = content.get("id"), content.get("payload")
-    if len(data) > _SHALLOW and (_too_deep(payload, data) or _too_deep(message_id, data)):
+    if len(data) > _SHALLOW and (too_deep(payload, data) or too_deep(message_id, data)):
         text = f"Message is nested too deeply: at most {MAX_NESTING} levels are allowed"
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
     return Publish(request_id, topic, message_id, payload)
@@ -107,7 +107,7 @@ def _decode_publish(
 def _decode_membership(
     message: dict[str, Json], kind: str, request_id: str, max_topic_bytes: int
 ) -> Subscribe | Unsubscribe | Refusal:
-    topic = _topic(message.get("topic"), kind, max_topic_bytes, request_id)
+    topic = decode_topic(message.get("topic"), kind, max_topic_bytes, request_id)
     if isinstance(topic, Refusal):
         return topic
     client_id = None
@@ -119,7 +119,7 @@ def _decode_membership(
     return (Subscribe if kind == "subscribe" else Unsubscribe)(request_id, topic, client_id)
 
 
-def _topic(
+def decode_topic(
     name: Json, action: str, max_topic_bytes: int, request_id: str = "", field: str = "Topic"
 ) -> str | Refusal:
     """A topic's name, if it may be one; `field` is what the message calls it."""
@@ -145,45 +145,10 @@ def wrong_client_id(client_id: Json) -> str:
     return ""
 
 
-def decode_rest_publish(body: bytes, max_topic_bytes: int) -> Publish | Refusal:
-    """The body of `POST /publish`: `topic` and `payload`, for which `message` is a synonym."""
-    fields = _decode_body(body)
-    if isinstance(fields, Refusal):
-        return fields
-    topic = _topic(fields.get("topic"), "publish", max_topic_bytes)
-    if isinstance(topic, Refusal):
-        return topic
-    key = "payload" if "payload" in fields else "message"
-    if key not in fields:
-        return Refusal(
-            ErrorCode.INVALID_MESSAGE, "payload is required for publish (null is allowed)"
-        )
-    if len(body) > _SHALLOW and _too_deep(fields[key], body):
-        text = f"payload is nested too deeply: at most {MAX_NESTING} levels are allowed"
-        return Refusal(ErrorCode.INVALID_MESSAGE, text)
-    return Publish("", topic, None, fields[key])
-
-
-def decode_rest_topic(body: bytes, max_topic_bytes: int) -> str | Refusal:
-    """The body of `POST /topics`: the new topic's `name`."""
-    fields = _decode_body(body)
-    if isinstance(fields, Refusal):
-        return fields
-    return _topic(fields.get("name"), "create", max_topic_bytes, field="name")
-
-
-def _decode_body(body: bytes) -> dict[str, Json] | Refusal:
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return Refusal(ErrorCode.INVALID_MESSAGE, "Body is not valid JSON")
-    if type(fields) is not dict:
-        return Refusal(ErrorCode.INVALID_MESSAGE, "Body must be a JSON object")
-    return fields
-
-
-def _too_deep(value: Json, source: Raw) -> bool:
+def too_deep(value: Json, source: Raw) -> bool:
     """Whether `value`, read from `source`, is nested over MAX_NESTING levels."""
+    if len(source) <= _SHALLOW:
+        return False
     if source.count(b"[") + source.count(b"{") <= MAX_NESTING:
         return False  # nearly always: there are not enough of them
     depth = 0

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from handlers.answers import completion
+from handlers.answers import promise
 from hub.broker import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
@@ -178,7 +178,7 @@ async def test_a_completion_that_comes_after_its_request_was_cancelled_is_nobody
     callbacks: list[Any] = []
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
-            await completion(callbacks.append)
+            await promise(callbacks.append)
     callbacks[0](())
 
 

@@ -1,0 +1,112 @@
+"""What REST requests say: bodies decoded and validated, by the same rules as messages.
+
+Pure functions, with the limits as arguments. What breaks the rules becomes a `Refusal` value; in a
+request of many parts each part has its own, and the others are carried out.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import orjson
+
+from hub.errors import ErrorCode, Refusal
+from hub.inbound import MAX_NESTING, Json, Publish, decode_topic, too_deep
+
+MAX_ITEMS: Final = 1_000  # of a batch, or topics of one publish
+MAX_BATCH_BYTES: Final = 4_194_304  # of a batch's body
+
+Parts = list[Publish | Refusal]
+
+
+def decode_publish(body: bytes, max_topic_bytes: int) -> Publish | Parts | Refusal:
+    """The body of `POST /publish`: `topic`, or for many `topics`, and `payload`.
+
+    `message` is a synonym of `payload`. With `topics` there is a part for each, in their order.
+    """
+    fields = _decode_body(body)
+    if isinstance(fields, Refusal):
+        return fields
+    if "topics" not in fields:
+        return _part(fields, body, max_topic_bytes)
+    topics = fields["topics"]
+    if "topic" in fields:
+        return Refusal(ErrorCode.INVALID_TOPIC, "Give topic, or topics, and not both")
+    if type(topics) is not list or not 0 < len(topics) <= MAX_ITEMS:
+        text = f"topics must be a list of 1 to {MAX_ITEMS} topics"
+        return Refusal(ErrorCode.INVALID_TOPIC, text)
+    payload = _payload(fields, body)
+    if isinstance(payload, Refusal):
+        return payload
+    return [_published(topic, payload[0], max_topic_bytes) for topic in topics]
+
+
+def decode_batch(body: bytes, max_topic_bytes: int, max_message_bytes: int) -> Parts | Refusal:
+    """The body of `POST /publish/batch`: `items`, each with its `topic` and `payload`."""
+    fields = _decode_body(body)
+    if isinstance(fields, Refusal):
+        return fields
+    items = fields.get("items")
+    if type(items) is not list or not 0 < len(items) <= MAX_ITEMS:
+        text = f"items must be a list of 1 to {MAX_ITEMS} publishes"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    small = len(body) <= max_message_bytes  # then every item is
+    return list(_items(items, body, max_topic_bytes, None if small else max_message_bytes))
+
+
+def _items(
+    items: list[Json], body: bytes, max_topic_bytes: int, limit: int | None
+) -> Iterable[Publish | Refusal]:
+    for item in items:
+        if type(item) is not dict:
+            text = 'An item must be an object such as {"topic": "news", "payload": "hello"}'
+            yield Refusal(ErrorCode.INVALID_MESSAGE, text)
+        elif limit is not None and len(orjson.dumps(item)) > limit:
+            text = f"An item is too large: at most {limit} bytes are allowed"
+            yield Refusal(ErrorCode.INVALID_MESSAGE, text)
+        else:
+            yield _part(item, body, max_topic_bytes)
+
+
+def decode_create(body: bytes, max_topic_bytes: int) -> str | Refusal:
+    """The body of `POST /topics`: the new topic's `name`."""
+    fields = _decode_body(body)
+    if isinstance(fields, Refusal):
+        return fields
+    return decode_topic(fields.get("name"), "create", max_topic_bytes, field="name")
+
+
+def _part(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish | Refusal:
+    topic = decode_topic(fields.get("topic"), "publish", max_topic_bytes)
+    if isinstance(topic, Refusal):
+        return topic
+    payload = _payload(fields, body)
+    if isinstance(payload, Refusal):
+        return payload
+    return Publish("", topic, None, payload[0])
+
+
+def _published(topic: Json, payload: Json, max_topic_bytes: int) -> Publish | Refusal:
+    name = decode_topic(topic, "publish", max_topic_bytes)
+    return name if isinstance(name, Refusal) else Publish("", name, None, payload)
+
+
+def _payload(fields: dict[str, Json], body: bytes) -> tuple[Json] | Refusal:
+    """The payload, in a tuple, since it may be anything."""
+    key = "payload" if "payload" in fields else "message"
+    if key not in fields:
+        text = "payload is required for publish (null is allowed)"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    if too_deep(fields[key], body):
+        text = f"payload is nested too deeply: at most {MAX_NESTING} levels are allowed"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    return (fields[key],)
+
+
+def _decode_body(body: bytes) -> dict[str, Json] | Refusal:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Refusal(ErrorCode.INVALID_MESSAGE, "Body is not valid JSON")
+    if type(fields) is not dict:
+        return Refusal(ErrorCode.INVALID_MESSAGE, "Body must be a JSON object")
+    return fields

@@ -1,0 +1,96 @@
+"""One request that publishes much: each part has its own answer, in order."""
+
+from io import BytesIO
+from typing import Any
+
+from aiohttp import ClientSession
+
+from hub.rest import MAX_BATCH_BYTES
+from hub.settings import Settings
+from tests.support.raw import RawClient, raw_client
+from tests.support.server import Running, running
+
+
+async def call(server: Running, path: str, body: Any) -> tuple[int, Any]:
+    async with ClientSession(server.url) as session, session.post(path, json=body) as answer:
+        return answer.status, await answer.json()
+
+
+async def heard(client: RawClient, count: int) -> list[Any]:
+    events = [await client.hear() for _ in range(count)]
+    return [(event["topic"], event["message"]["payload"]) for event in events]
+
+
+async def test_one_payload_goes_to_many_topics(server: Running) -> None:
+    async with raw_client(server.port) as client:
+        for topic in ("a", "b"):
+            await client.subscribe(topic)
+        topics = ["a", "nowhere", "", 7, "b", "a"]
+        status, body = await call(server, "/publish", {"topics": topics, "payload": {"n": 1}})
+        assert status == 200
+        sent = [it.get("topic", it.get("error")) for it in body["results"]]
+        assert sent == [
+            "a",
+            "Topic 'nowhere' does not exist",
+            "Topic is required for publish",
+            "Topic must be a string",
+            "b",
+            "a",
+        ]
+        assert list(body["results"][0]) == ["status", "id", "topic", "receivers"]
+        assert len({it["id"] for it in body["results"] if "id" in it}) == 3
+        assert sorted(await heard(client, 3)) == [("a", {"n": 1}), ("a", {"n": 1}), ("b", {"n": 1})]
+
+
+async def test_a_batch_keeps_its_order_and_a_bad_item_fails_alone(server: Running) -> None:
+    async with raw_client(server.port) as client:
+        await client.subscribe("t")
+        items: list[Any] = [{"topic": "t", "payload": number} for number in range(999)]
+        items.insert(500, {"topic": "t"})
+        status, body = await call(server, "/publish/batch", {"items": items})
+        assert status == 200
+        assert len(body["results"]) == 1_000
+        failed = [n for n, it in enumerate(body["results"]) if "error" in it]
+        assert failed == [500]
+        assert await heard(client, 999) == [("t", number) for number in range(999)]
+
+
+async def test_what_is_no_item_says_so(server: Running) -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    items = [1, None, [], {}, {"payload": 1}, {"topic": "t", "message": 1}]
+    items.append({"topic": "t", "payload": deep})
+    status, body = await call(server, "/publish/batch", {"items": items})
+    assert status == 200
+    assert [it["error"] for it in body["results"]] == [
+        *['An item must be an object such as {"topic": "news", "payload": "hello"}'] * 3,
+        *["Topic is required for publish"] * 2,
+        "Topic 't' does not exist",
+        "payload is nested too deeply: at most 250 levels are allowed",
+    ]
+
+
+async def test_a_batch_may_be_larger_than_a_message_and_its_items_may_not() -> None:
+    async with running(Settings(max_message_bytes=1_000)) as server, raw_client(server.port) as it:
+        await it.subscribe("t")
+        items = [{"topic": "t", "payload": "x" * size} for size in (900, 1_000, 900)]
+        status, body = await call(server, "/publish/batch", {"items": items})
+        assert status == 200
+        assert [it.get("error", "") for it in body["results"]] == [
+            "",
+            "An item is too large: at most 1000 bytes are allowed",
+            "",
+        ]
+        assert len(await heard(it, 2)) == 2
+
+
+async def test_4_mib_are_enough(server: Running) -> None:
+    body = '{"items":[{"topic":"t","payload":1}]' + " " * MAX_BATCH_BYTES
+    async with ClientSession(server.url) as session:
+        data = (body[: MAX_BATCH_BYTES - 1] + "}").encode()
+        async with session.post("/publish/batch", data=BytesIO(data), expect100=True) as answer:
+            assert answer.status == 200
+        async with session.post("/publish/batch", data=BytesIO(data + b" ")) as answer:
+            assert answer.status == 413
+            assert "4194304" in (await answer.json())["error"]
