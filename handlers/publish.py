@@ -9,9 +9,9 @@ from aiohttp import web
 from handlers.answers import answer, promise, read_body, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.broker import Accepted
-from hub.errors import Refusal
+from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
-from hub.inbound import Json, Publish
+from hub.inbound import Json, Publish, wrong_key
 from hub.rest import Parts, decode_batch, decode_publish
 
 
@@ -22,6 +22,12 @@ async def publish(request: web.Request) -> web.Response:
     if isinstance(message, Refusal):
         return refuse(message)
     hub = request.app[HUB]
+    header = request.headers.get("Idempotency-Key")
+    if header is not None:
+        wrong = wrong_key(header)
+        if wrong:
+            return refuse(Refusal(ErrorCode.INVALID_MESSAGE, wrong))
+        message = _keyed(message, header)
     if isinstance(message, list):
         return await _publish_all(hub, message)
     outcome = await _outcome(_start(hub, message))
@@ -36,6 +42,13 @@ async def publish_batch(request: web.Request) -> web.Response:
     if isinstance(parts, Refusal):
         return refuse(parts)
     return await _publish_all(request.app[HUB], parts)
+
+
+def _keyed(message: Publish | Parts, key: str) -> Publish | Parts:
+    """The message with the key of the header, unless it has its own."""
+    if isinstance(message, list):
+        return [it if isinstance(it, Refusal) or it.key else it._replace(key=key) for it in message]
+    return message if message.key else message._replace(key=key)
 
 
 async def _publish_all(hub: Hub, parts: Parts) -> web.Response:
@@ -63,15 +76,18 @@ def _start(hub: Hub, message: Publish) -> _Started:
         "topic": message.topic,
         "receivers": hub.subscribers(message.topic),
     }
-    return _Started(
-        fields, promise(partial(hub.publish, message.topic, message_id, message.payload))
-    )
+    publishing = partial(hub.publish, message.topic, message_id, message.payload, key=message.key)
+    return _Started(fields, promise(publishing))
 
 
 async def _outcome(started: _Started) -> dict[str, Json] | Refusal:
     outcome = await started.outcome
     if isinstance(outcome, Refusal):
         return outcome
+    if outcome.first is not None:
+        started.answer["id"] = outcome.first.message_id
+        started.answer["receivers"] = outcome.first.receivers
+        started.answer["duplicate"] = True
     if outcome.nodes is not None:
         started.answer["nodes"] = outcome.nodes
     if outcome.degraded:

@@ -4,11 +4,13 @@ The hub speaks to a `Broker` and hears back through a `Node`; it does not know w
 behind it. This module has the contract of the seam and the broker of a single server.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from hub.errors import ErrorCode, Refusal
+from hub.once import First, Once
 
 
 class Accepted(NamedTuple):
@@ -16,6 +18,7 @@ class Accepted(NamedTuple):
 
     nodes: int | None = None  # of a publish: how many got the event; None where there are no others
     degraded: bool = False  # whether the other nodes were out of reach
+    first: First | None = None  # of a repeated publish: what was answered when it was carried out
 
 
 ACCEPTED = Accepted()
@@ -77,6 +80,9 @@ class Broker(Protocol):
     def publish(self, topic: str, event: bytes, done: Done) -> None:
         """Send an encoded event to every node; refused with TOPIC_NOT_FOUND where no topic is."""
 
+    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+        """The same, unless a publish to the topic had this key: then its `first` is the outcome."""
+
     def subscribe(self, topic: str, done: Done) -> None:
         """The node's first subscriber is coming: make the topic, and deliver from `done` on."""
 
@@ -108,7 +114,9 @@ class LocalBroker:
 
     standing = ACCEPTED
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock`: seconds, for how long keys of publishes are remembered."""
+        self._once = Once(clock)
         self._explicit: dict[str, None] = {}  # a dict for its order
         self._subscribed: set[str] = set()
         self._node: Node
@@ -124,6 +132,19 @@ class LocalBroker:
             done(ACCEPTED)
         else:
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, f"Topic '{topic}' does not exist"))
+
+    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+        known = self._once.first(topic, key)
+        if known is not None:
+            done(Accepted(first=known))
+            return
+
+        def taken(outcome: Accepted | Refusal) -> None:
+            if isinstance(outcome, Accepted):
+                self._once.remember(topic, key, first)
+            done(outcome)
+
+        self.publish(topic, event, taken)
 
     def subscribe(self, topic: str, done: Done) -> None:
         self._subscribed.add(topic)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from hub import outbound
-from hub.broker import ACCEPTED, Accepted
+from hub.broker import ACCEPTED, DEGRADED, Accepted
 from hub.client import Client
 from hub.errors import INVALID_UTF8, ErrorCode, Refusal
 from hub.frames import text_frame
@@ -70,7 +70,7 @@ class Commands:
         if isinstance(command, Publish):
             client.awaiting += 1
             done = partial(self._complete, client, command)
-            self._hub.publish(command.topic, command.id, command.payload, done)
+            self._hub.publish(command.topic, command.id, command.payload, done, command.key)
         elif isinstance(command, Ping):
             self._say(client, outbound.encode_pong(command.request_id, self._hub.stamps.ts()))
         elif isinstance(command, Refusal):
@@ -85,8 +85,8 @@ class Commands:
             self._hub.subscribe(client, command.topic, done)
         else:
             self._hub.unsubscribe(client, command.topic)
-            degraded = self._hub.broker.standing is not ACCEPTED
-            self._acknowledge(client, command, degraded)
+            outcome = ACCEPTED if self._hub.broker.standing is ACCEPTED else DEGRADED
+            self._acknowledge(client, command, outcome)
 
     def _complete(
         self, client: Client, command: Publish | Subscribe, outcome: Accepted | Refusal
@@ -97,7 +97,7 @@ class Commands:
         if isinstance(outcome, Refusal):
             self._refuse(client, outcome._replace(request_id=command.request_id))
         else:
-            self._acknowledge(client, command, outcome.degraded)
+            self._acknowledge(client, command, outcome)
         if self._hub.draining:
             if not client.awaiting:
                 self._hub.dismiss(client)
@@ -116,10 +116,13 @@ class Commands:
             client.transport.resume_reading()
 
     def _acknowledge(
-        self, client: Client, command: Publish | Subscribe | Unsubscribe, degraded: bool
+        self, client: Client, command: Publish | Subscribe | Unsubscribe, outcome: Accepted
     ) -> None:
         ts = self._hub.stamps.ts()
-        self._say(client, outbound.encode_ack(command.request_id, command.topic, ts, degraded))
+        ack = outbound.encode_ack(
+            command.request_id, command.topic, ts, outcome.degraded, outcome.first is not None
+        )
+        self._say(client, ack)
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         self._say(client, outbound.encode_error(refusal, self._hub.stamps.ts()))

@@ -16,6 +16,7 @@ from hub.errors import Close, ErrorCode, Refusal
 from hub.fanout import Fanout
 from hub.gaps import Gaps
 from hub.inbound import Json
+from hub.once import First
 from hub.outbox import Bounds
 from hub.settings import Settings
 from hub.stamps import Stamps
@@ -170,15 +171,18 @@ class Hub:
 
     # Messages.
 
-    def publish(self, topic: str, message_id: Json, payload: Json, done: Done) -> None:
-        """Publish to a topic, under a fresh id where `message_id` is None or empty.
-
-        `done` learns whether the broker took it.
-        """
+    def publish(
+        self, topic: str, message_id: Json, payload: Json, done: Done, key: str = ""
+    ) -> None:
+        """Publish under a fresh id where there is none; with a `key`, once whoever repeats it."""
         if message_id is None or message_id == "":
             message_id = self.stamps.new_id()
         event = outbound.encode_event(topic, message_id, payload, self.stamps.ts())
-        self.broker.publish(topic, event, done)
+        if key:
+            first = First(message_id, self.subscribers(topic))
+            self.broker.publish_once(topic, event, done, key, first)
+        else:
+            self.broker.publish(topic, event, done)
 
     def deliver(self, topic: str, event: bytes) -> None:
         """An event arrives from the broker: frame it once, for all subscribers."""

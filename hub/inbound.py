@@ -12,6 +12,7 @@ from hub.errors import ErrorCode, Refusal
 
 MAX_NESTING: Final = 250  # levels of a payload; orjson writes 254, an event adds two
 MAX_CLIENT_ID_BYTES: Final = 255
+MAX_KEY_BYTES: Final = 255  # of an idempotency key
 
 Json = Any  # what orjson reads: dict, list, str, int, float, bool or None
 Raw = bytes | bytearray
@@ -43,6 +44,7 @@ class Publish(NamedTuple):
     topic: str
     id: Json  # None where the server is to make one
     payload: Json
+    key: str = ""  # by which a repetition is known; empty where the publisher gave none
 
 
 class Ping(NamedTuple):
@@ -101,6 +103,11 @@ def _decode_publish(
     if len(data) > _SHALLOW and (too_deep(payload, data) or too_deep(message_id, data)):
         text = f"Message is nested too deeply: at most {MAX_NESTING} levels are allowed"
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
+    if "idempotency_key" in message:
+        wrong = wrong_key(message["idempotency_key"])
+        if wrong:
+            return Refusal(ErrorCode.INVALID_MESSAGE, wrong, request_id)
+        return Publish(request_id, topic, message_id, payload, message["idempotency_key"])
     return Publish(request_id, topic, message_id, payload)
 
 
@@ -142,6 +149,13 @@ def wrong_client_id(client_id: Json) -> str:
         return "Client ID must be a string"
     if len(client_id.encode()) > MAX_CLIENT_ID_BYTES:
         return f"Client ID is too long: at most {MAX_CLIENT_ID_BYTES} bytes of UTF-8 are allowed"
+    return ""
+
+
+def wrong_key(key: Json) -> str:
+    """What is wrong with an idempotency key, or nothing."""
+    if type(key) is not str or not 0 < len(key.encode()) <= MAX_KEY_BYTES:
+        return f"idempotency_key must be a string of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
     return ""
 
 

@@ -21,13 +21,17 @@ def encode_event(topic: str, message_id: Json, payload: Json, ts: str) -> bytes:
     )
 
 
-def encode_ack(request_id: str, topic: str, ts: str, degraded: bool = False) -> bytes:
-    """The answer to a command that was carried out; `degraded`: on this node alone."""
-    if degraded:
-        ack: dict[str, Json] = {"type": "ack"}
-        if request_id:
-            ack["request_id"] = request_id
-        return orjson.dumps({**ack, "topic": topic, "status": "ok", "degraded": True, "ts": ts})
+def encode_ack(
+    request_id: str, topic: str, ts: str, degraded: bool = False, duplicate: bool = False
+) -> bytes:
+    """The answer to a command that was carried out.
+
+    `degraded`: on this node alone; `duplicate`: when it was first sent.
+    """
+    if degraded or duplicate:
+        ack: dict[str, Json] = {"type": "ack", "request_id": request_id, "topic": topic}
+        ack |= {"status": "ok", "degraded": degraded, "duplicate": duplicate, "ts": ts}
+        return orjson.dumps({key: value for key, value in ack.items() if value})
     if request_id:
         return orjson.dumps(
             {"type": "ack", "request_id": request_id, "topic": topic, "status": "ok", "ts": ts}

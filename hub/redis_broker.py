@@ -13,9 +13,12 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final
 
+import orjson
+
 from hub.broker import ACCEPTED, DEGRADED, Accepted, Census, Done, Node
 from hub.envelope import EVENT, Sender, unseal
 from hub.errors import ErrorCode, Refusal
+from hub.once import First, Once
 from hub.redis_census import Figures
 from hub.redis_channels import Channels
 from hub.redis_register import Register
@@ -27,9 +30,7 @@ log = logging.getLogger(__name__)
 GRACE: Final = 5.0  # seconds after a connect in which other nodes may not have their leases yet
 
 _AWAY: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis cannot be reached: try again")
-_UNSURE: Final = Refusal(
-    ErrorCode.UNAVAILABLE, "Redis was lost meanwhile: the message may have been delivered"
-)
+_UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have been delivered")
 
 
 class Bus(Enum):
@@ -55,6 +56,7 @@ class RedisBroker:
         self._grace = grace
         self._node: Node
         self._session: Session
+        self._once = Once(asyncio.get_running_loop().time)
         self._waiting: deque[Callable[[], None]] = deque()
         self._force = 0  # 1 while an unknown topic is published all the same
         self._register = Register(self.node_id, self._sender, self.channels)
@@ -71,17 +73,16 @@ class RedisBroker:
 
     # Commands. Those that wait are carried out in order, and none overtakes them.
 
-    @property
-    def _waits(self) -> bool:
-        return self.bus is Bus.JOINING or bool(self._waiting)
+    def _in_turn(self, command: Callable[[], None]) -> None:
+        if self.bus is Bus.JOINING or self._waiting:
+            self._waiting.append(command)
+        else:
+            command()
 
     def publish(self, topic: str, event: bytes, done: Done) -> None:
-        if self._waits:
-            self._waiting.append(partial(self._publish, topic, event, done))
-        else:
-            self._publish(topic, event, done)
+        self._in_turn(partial(self._publish, topic, event, done))
 
-    def _publish(self, topic: str, event: bytes, done: Done) -> None:
+    def _publish(self, topic: str, event: bytes, done: Done, *once: str | bytes) -> None:
         if self.bus is Bus.UP:
             seq, envelope = self._sender.seal(EVENT, event)
             self._session.publisher.send(
@@ -93,6 +94,7 @@ class RedisBroker:
                 self.node_id,
                 envelope,
                 self._force,
+                *once,
             )
         elif self.strict:
             done(_AWAY)
@@ -100,8 +102,23 @@ class RedisBroker:
             self._node.deliver(topic, event)
             done(DEGRADED)
 
+    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+        if known := self._once.first(topic, key):  # what was served without Redis: it has it not
+            done(Accepted(first=known))
+            return
+
+        def taken(outcome: Accepted | Refusal) -> None:
+            if isinstance(outcome, Accepted) and outcome.degraded:
+                self._once.remember(topic, key, first)
+            done(outcome)
+
+        self._in_turn(partial(self._publish, topic, event, taken, key, orjson.dumps([*first])))
+
     def _published(self, topic: str, event: bytes, seq: int, done: Done, reply: Any) -> None:
-        if type(reply) is not int:
+        if type(reply) is bytes:
+            nodes, _, first = reply.partition(b" ")
+            done(Accepted(nodes=int(nodes), first=First(*orjson.loads(first))))
+        elif type(reply) is not int:
             self._session.check(reply)
             if not self.strict:
                 self._serve(topic, event, seq)
@@ -121,10 +138,7 @@ class RedisBroker:
             self._node.deliver(topic, event)
 
     def subscribe(self, topic: str, done: Done) -> None:
-        if self._waits:
-            self._waiting.append(partial(self._subscribe, topic, done))
-        else:
-            self._subscribe(topic, done)
+        self._in_turn(partial(self._subscribe, topic, done))
 
     def _subscribe(self, topic: str, done: Done) -> None:
         if self.bus is Bus.UP:
@@ -141,21 +155,13 @@ class RedisBroker:
         self.channels.count(topic, subscribers)
 
     def create(self, topic: str, done: Done) -> None:
-        self._change(self._register.create, topic, done)
+        self._in_turn(partial(self._change, self._register.create, topic, done))
 
     def delete(self, topic: str, done: Done) -> None:
-        self._change(self._register.delete, topic, done)
+        self._in_turn(partial(self._change, self._register.delete, topic, done))
 
     def _change(self, change: Callable[[Session, str, Done], None], topic: str, done: Done) -> None:
         """Change the register, which only Redis can: nothing is served locally."""
-        if self._waits:
-            self._waiting.append(partial(self._change_now, change, topic, done))
-        else:
-            self._change_now(change, topic, done)
-
-    def _change_now(
-        self, change: Callable[[Session, str, Done], None], topic: str, done: Done
-    ) -> None:
         if self.bus is Bus.UP:
             change(self._session, topic, done)
         else:

@@ -15,9 +15,7 @@ from hub.resp import Reply
 
 _EXISTS: Final = Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists")
 _NO_TOPIC: Final = Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found")
-_UNSURE: Final = Refusal(
-    ErrorCode.UNAVAILABLE, "Redis was lost meanwhile: it may have been carried out"
-)
+_UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have been carried out")
 
 
 class Register:

@@ -5,6 +5,8 @@
                       counts its clients. It expires LEASE seconds after the node's last beat.
     nodes             sorted set: the nodes, by the time at which their leases expire
     topic:TOPIC       channel: the topic's events, in its one order
+    once:TOPIC KEY    string: what a publish with an idempotency key was answered, for REMEMBERED s
+    keys:NODE         list: the newest of those that a node has made, at most LIMIT
     node:NODE         channel: the node's own beats, which prove that it hears what is published
 
 A topic exists while it is explicit or a node has a lease on it. Redis Cluster is not supported:
@@ -13,6 +15,8 @@ the scripts build the names of keys from their arguments.
 
 from dataclasses import dataclass
 from typing import Final
+
+from hub.once import LIMIT, REMEMBERED
 
 LEASE: Final = 14  # seconds: with a beat of 1 s, what a dead node held is gone after at most 15
 
@@ -28,13 +32,24 @@ end
 """
 
 # ARGV: topic, node, envelope, 0 to look whether the topic exists. How many nodes got it, or -1.
+# With a key and what is to be remembered for it: what was remembered, where the key is known.
 # Where the node's own leases are gone the register was lost (FLUSHALL), and nothing can be refused.
 _PUBLISH: Final = """
 local topic, me = ARGV[1], ARGV[2]
-if ARGV[4] ~= '0' or exists(topic, me) or redis.call('EXISTS', P .. 'leases:' .. me) == 0 then
-  return redis.call('PUBLISH', P .. 'topic:' .. topic, ARGV[3])
+local once = ARGV[5] and P .. 'once:' .. #topic .. ':' .. topic .. ARGV[5]
+local first = once and redis.call('GET', once)
+if first then return first end
+if ARGV[4] == '0' and not exists(topic, me) and redis.call('EXISTS', P .. 'leases:' .. me) == 1 then
+  return -1
 end
-return -1
+local nodes = redis.call('PUBLISH', P .. 'topic:' .. topic, ARGV[3])
+if once then
+  redis.call('SET', once, nodes .. ' ' .. ARGV[6], 'EX', REMEMBERED)
+  local known = P .. 'keys:' .. me
+  if redis.call('RPUSH', known, once) > LIMIT then redis.call('DEL', redis.call('LPOP', known)) end
+  redis.call('EXPIRE', known, REMEMBERED)
+end
+return nodes
 """
 
 # ARGV: topic, node. 1, or 0 where it exists.
@@ -114,6 +129,7 @@ class Names:
 
     def scripts(self) -> Scripts:
         head = f"local P, LEASE = '{self._prefix}', {LEASE}\n"
+        head += f"local REMEMBERED, LIMIT = {REMEMBERED:.0f}, {LIMIT}\n"
         return Scripts(
             publish=head + _EXISTS + _PUBLISH,
             create=head + _EXISTS + _CREATE,

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from hub.errors import ErrorCode, Refusal
-from hub.inbound import MAX_NESTING, Json, Publish, decode_topic, too_deep
+from hub.inbound import MAX_NESTING, Json, Publish, decode_topic, too_deep, wrong_key
 
 MAX_ITEMS: Final = 1_000  # of a batch, or topics of one publish
 MAX_BATCH_BYTES: Final = 4_194_304  # of a batch's body
@@ -37,7 +37,11 @@ def decode_publish(body: bytes, max_topic_bytes: int) -> Publish | Parts | Refus
     payload = _payload(fields, body)
     if isinstance(payload, Refusal):
         return payload
-    return [_published(topic, payload[0], max_topic_bytes) for topic in topics]
+    parts = (decode_topic(topic, "publish", max_topic_bytes) for topic in topics)
+    key = fields.get("idempotency_key", "")
+    return [
+        it if isinstance(it, Refusal) else Publish("", it, None, payload[0], key) for it in parts
+    ]
 
 
 def decode_batch(body: bytes, max_topic_bytes: int, max_message_bytes: int) -> Parts | Refusal:
@@ -82,16 +86,11 @@ def _part(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish
     payload = _payload(fields, body)
     if isinstance(payload, Refusal):
         return payload
-    return Publish("", topic, None, payload[0])
-
-
-def _published(topic: Json, payload: Json, max_topic_bytes: int) -> Publish | Refusal:
-    name = decode_topic(topic, "publish", max_topic_bytes)
-    return name if isinstance(name, Refusal) else Publish("", name, None, payload)
+    return Publish("", topic, None, payload[0], fields.get("idempotency_key", ""))
 
 
 def _payload(fields: dict[str, Json], body: bytes) -> tuple[Json] | Refusal:
-    """The payload, in a tuple, since it may be anything."""
+    """The payload, in a tuple, since it may be anything; the key is checked on the way."""
     key = "payload" if "payload" in fields else "message"
     if key not in fields:
         text = "payload is required for publish (null is allowed)"
@@ -99,7 +98,8 @@ def _payload(fields: dict[str, Json], body: bytes) -> tuple[Json] | Refusal:
     if too_deep(fields[key], body):
         text = f"payload is nested too deeply: at most {MAX_NESTING} levels are allowed"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
-    return (fields[key],)
+    wrong = wrong_key(fields["idempotency_key"]) if "idempotency_key" in fields else ""
+    return Refusal(ErrorCode.INVALID_MESSAGE, wrong) if wrong else (fields[key],)
 
 
 def _decode_body(body: bytes) -> dict[str, Json] | Refusal:

@@ -112,7 +112,8 @@ def test_an_example_of_the_server_is_what_it_sends(example: dict[str, Any]) -> N
     request_id, topic, ts = (example.get(key, "") for key in ("request_id", "topic", "ts"))
     message = example.get("message", {})
     if example["type"] == "ack":
-        sent = outbound.encode_ack(request_id, topic, ts, example.get("degraded", False))
+        extras = {key: True for key in ("degraded", "duplicate") if key in example}
+        sent = outbound.encode_ack(request_id, topic, ts, **extras)
     elif example["type"] == "event":
         sent = outbound.encode_event(topic, message["id"], message["payload"], ts)
     elif example["type"] == "error":

@@ -7,6 +7,7 @@ import pytest
 
 from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
+from hub.once import First
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer
@@ -170,3 +171,26 @@ async def test_many_topics_are_few_commands(
             await node.publish("t0")
             assert client.hlen(f"{prefix}:leases:{node.bus.node_id}") == 1
             await eventually(lambda: not client.pubsub_channels(f"{prefix}:topic:*"))
+
+
+async def test_two_nodes_that_race_with_one_key_deliver_once(
+    shared_redis: RedisServer, address: str, prefix: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await cluster(stack, address, prefix, 2)
+        await one.subscribe("t")
+        for turn in range(50):
+            calls = [
+                node.publish_once("t", b"{}", f"k{turn}", First(number, 0))
+                for number, node in enumerate((one, two))
+            ]
+            outcomes = await asyncio.gather(*calls)
+            firsts = [it.first for it in outcomes if isinstance(it, Accepted)]
+            assert sorted(first is None for first in firsts) == [False, True]
+            winner = firsts.index(None)
+            assert firsts[1 - winner] == First(winner, 0)
+        await one.publish("t", b'{"end":1}')
+        heard = await one.hear(51)
+        assert [event for _, _, event in heard] == [b"{}"] * 50 + [b'{"end":1}']
+        with shared_redis.client() as client:
+            assert client.ttl(f"{prefix}:once:1:tk0") in range(290, 301)

@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from hub.broker import Accepted, LocalBroker
 from hub.errors import ErrorCode, Refusal
+from hub.once import First
 from tests.support.bus import RecordingNode, bus_node
 
 
@@ -92,3 +93,18 @@ async def test_any_name_is_a_topic(node: RecordingNode, topic: str) -> None:
     await node.subscribe(topic)
     await node.publish(topic, b'{"n":1}')
     assert await node.hear(1) == [("event", topic, b'{"n":1}')]
+
+
+async def test_a_key_is_carried_out_once(node: RecordingNode) -> None:
+    first = First("m1", 5)
+    assert code(await node.publish_once("t", b"{}", "k", first)) == ErrorCode.TOPIC_NOT_FOUND
+    await node.subscribe("t")
+    outcome = await node.publish_once("t", b'{"n":1}', "k", first)
+    assert isinstance(outcome, Accepted)
+    assert outcome.first is None
+    again = await node.publish_once("t", b'{"n":2}', "k", First({"any": "json"}, 0))
+    assert again == outcome._replace(first=first)
+    other = await node.publish_once("t", b'{"n":3}', "K", First(None, 0))
+    assert isinstance(other, Accepted)
+    assert other.first is None
+    assert [event for _, _, event in await node.hear(2)] == [b'{"n":1}', b'{"n":3}']

@@ -14,6 +14,7 @@ import redis
 
 from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
+from hub.once import First
 from hub.redis_broker import Bus
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
@@ -85,6 +86,24 @@ async def test_an_outage_in_local_mode(own_redis: RedisServer) -> None:
         with own_redis.client() as client:
             assert client.pubsub_channels("p:topic:*") == ["p:topic:during"]
             assert set(client.hkeys(f"p:leases:{node.bus.node_id}")) == {"", "during"}
+
+
+async def test_a_key_that_was_served_without_redis_is_known_with_it(
+    own_redis: RedisServer,
+) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("t")
+        own_redis.shut_down()
+        first = First("m1", 1)
+        assert await node.publish_once("t", b'{"n":1}', "k", first) == DEGRADED
+        assert await node.publish_once("t", b'{"n":2}', "k", first) == Accepted(first=first)
+        own_redis.start()
+        await up(node)
+        assert await node.publish_once("t", b'{"n":3}', "k", first) == Accepted(first=first)
+        await node.publish("t", b'{"n":4}')
+        await node.until(lambda: ("event", "t", b'{"n":4}') in node.heard)
+        events = [event for what, _, event in node.heard if what == "event"]
+        assert events == [b'{"n":1}', b'{"n":4}']
 
 
 async def test_an_outage_in_strict_mode(own_redis: RedisServer) -> None:

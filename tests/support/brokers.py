@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from hub.broker import ACCEPTED, Accepted, Done, LocalBroker, Node
 from hub.errors import ErrorCode, Refusal
+from hub.once import First
 
 
 class DeferredBroker:
@@ -39,6 +40,9 @@ class DeferredBroker:
 
     def publish(self, topic: str, event: bytes, done: Done) -> None:
         self._calls.append(lambda: self._local.publish(topic, event, done))
+
+    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+        self._calls.append(lambda: self._local.publish_once(topic, event, done, key, first))
 
     def subscribe(self, topic: str, done: Done) -> None:
         self.subscribed.append(topic)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hub.broker import Accepted, Broker, Done
 from hub.errors import Refusal
+from hub.once import First
 from hub.redis_address import parse_redis_address
 from hub.redis_broker import RedisBroker
 from hub.redis_listener import Listener
@@ -64,6 +65,14 @@ class RecordingNode:
 
     async def publish(self, topic: str, event: bytes = b"{}") -> Accepted | Refusal:
         return await self.ask(self.broker.publish, topic, event)
+
+    async def publish_once(
+        self, topic: str, event: bytes, key: str, first: First
+    ) -> Accepted | Refusal:
+        def call(done: Done) -> None:
+            self.broker.publish_once(topic, event, done, key, first)
+
+        return await self.ask(call)
 
     async def create(self, topic: str) -> Accepted | Refusal:
         return await self.ask(self.broker.create, topic)
