@@ -83,7 +83,9 @@ async def read_body(request: web.Request) -> bytes:
         raise web.HTTPRequestEntityTooLarge(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            body = await request.clone(client_max_size=limit).read()
+            if limit != request.client_max_size:
+                request = request.clone(client_max_size=limit)
+            body = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text="The body did not arrive in time") from None
     except web.RequestPayloadError:
