@@ -194,3 +194,15 @@ async def test_two_nodes_that_race_with_one_key_deliver_once(
         assert [event for _, _, event in heard] == [b"{}"] * 50 + [b'{"end":1}']
         with shared_redis.client() as client:
             assert client.ttl(f"{prefix}:once:1:tk0") in range(290, 301)
+
+
+async def test_an_unknown_topic_is_refused_when_the_grace_is_over(
+    address: str, prefix: str
+) -> None:
+    """Just after a connect the others may not have written their leases yet."""
+    async with bus_node(address, prefix, grace=0.3) as node:
+        assert await node.publish("unknown") == Accepted(nodes=0)
+        async with asyncio.timeout(5):
+            while isinstance(outcome := await node.publish("unknown"), Accepted):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND

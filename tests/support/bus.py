@@ -85,9 +85,16 @@ class BusNode(RecordingNode):
     """The same behind a broker over Redis."""
 
     def __init__(
-        self, address: str, prefix: str, *, strict: bool, beat: float, patience: float
+        self,
+        address: str,
+        prefix: str,
+        *,
+        strict: bool,
+        beat: float,
+        patience: float,
+        grace: float,
     ) -> None:
-        self.bus = RedisBroker(Names(prefix), token_bytes(8), strict=strict, grace=0.0)
+        self.bus = RedisBroker(Names(prefix), token_bytes(8), strict=strict, grace=grace)
         super().__init__(self.bus)
         self.listener = Listener(
             self.bus, parse_redis_address(address), self.clients, beat=beat, patience=patience
@@ -96,10 +103,16 @@ class BusNode(RecordingNode):
 
 @asynccontextmanager
 async def bus_node(
-    address: str, prefix: str, *, strict: bool = False, beat: float = 1.0, patience: float = 0.1
+    address: str,
+    prefix: str,
+    *,
+    strict: bool = False,
+    beat: float = 1.0,
+    patience: float = 0.1,
+    grace: float = 0.0,
 ) -> AsyncIterator[BusNode]:
     """A node that has joined, or found that it can't; unknown topics are refused at once."""
-    node = BusNode(address, prefix, strict=strict, beat=beat, patience=patience)
+    node = BusNode(address, prefix, strict=strict, beat=beat, patience=patience, grace=grace)
     task = asyncio.create_task(node.listener.run())
     try:
         async with asyncio.timeout(PATIENCE):
