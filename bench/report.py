@@ -172,13 +172,12 @@ def _ratios(result: Result, target: Target) -> list[float]:
 
 
 def _least(result: Result, target: Target) -> dict[int, float]:
-    """The least that any peer has of a figure, by round."""
-    least: dict[int, float] = {}
-    for name in result["titles"]:
-        if name != "ours" and name not in FLOORS:
-            for turn, value in by_round(result, target.scenario, name, target.figure).items():
-                least[turn] = min(value, least.get(turn, value))
-    return least
+    """The least that any peer has of a figure, by round; nothing where one was not measured."""
+    asked = {row["server"] for row in result["rows"] if row["scenario"] == target.scenario}
+    peers = asked - {"ours", *FLOORS}
+    figures = [by_round(result, target.scenario, name, target.figure) for name in peers]
+    turns = set.intersection(*(set(figure) for figure in figures)) if figures else set()
+    return {turn: min(figure[turn] for figure in figures) for turn in turns}
 
 
 def check() -> None:

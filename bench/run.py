@@ -227,7 +227,10 @@ def main() -> None:
     elif chosen.quick:
         quick()
     else:
-        wanted = chosen.only.split(",") if chosen.only else [it.key for it in SCENARIOS]
+        keys = [it.key for it in SCENARIOS]
+        wanted = chosen.only.split(",") if chosen.only else keys
+        if unknown := set(wanted) - set(keys):
+            sys.exit(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(keys)}")
         full([scenario for scenario in SCENARIOS if scenario.key in wanted])
 
 

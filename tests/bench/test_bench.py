@@ -35,7 +35,7 @@ def row(server: str, turn: int, cost: float, rate: float) -> dict[str, Any]:
     }
 
 
-RESULT = {
+RESULT: dict[str, Any] = {
     "titles": {"ours": "this server", "floor": "C floor", "bun": "Bun", "gorilla": "Go"},
     "rows": [
         row("ours", 0, 6.0, 100.0),
@@ -77,7 +77,9 @@ def test_every_target_names_a_scenario_and_a_figure_that_is_measured() -> None:
 
 def test_below_every_peer_means_below_the_least_of_them_and_not_the_floor() -> None:
     target = Target("fanout", "server_us", PEERS, 1.0)
-    assert report._ratios(RESULT, target) == [1.0, 1.5, 1.0]
+    measured = {**RESULT, "rows": [it for it in RESULT["rows"] if it["server"] != "gorilla"]}
+    assert report._ratios(measured, target) == [1.0, 1.5, 1.0]
+    assert report._ratios(RESULT, target) == [], "one of them is missing"
 
 
 @pytest.fixture(scope="module")
