@@ -172,24 +172,25 @@ class Channels:
         lease, self._lease = list(self._lease), {}
         for some in _chunks(lease):
             words: list[str | int] = []
+            counted: list[tuple[str, _Coming]] = []
             for topic in some:
                 words += (topic, self._held.get(topic, 0))
                 if topic in self._coming:
                     self._coming[topic].leases += 1
-            answered = partial(self._leased, session, some)
+                    counted.append((topic, self._coming[topic]))
+            answered = partial(self._leased, session, counted)
             session.publisher.send(answered, "EVALSHA", session.shas.lease, 0, self._node, *words)
 
-    def _leased(self, session: Session, topics: list[str], reply: Any) -> None:
+    def _leased(self, session: Session, counted: list[tuple[str, _Coming]], reply: Any) -> None:
         if not session.check(reply) or session is not self._session:
             return
-        for topic in topics:
-            coming = self._coming.get(topic)
-            if coming is not None:
-                coming.leases -= 1
-                if not coming.leases:
-                    del self._coming[topic]
-                    self._held[topic] = 0
-                    coming.done(ACCEPTED)
+        for topic, coming in counted:
+            coming.leases -= 1
+            # Of a topic that was deleted and wanted anew meanwhile, this is not the answer.
+            if not coming.leases and self._coming.get(topic) is coming and topic not in self._lease:
+                del self._coming[topic]
+                self._held[topic] = 0
+                coming.done(ACCEPTED)
 
     def _unlease(self, topics: list[str]) -> None:
         session = self._session

@@ -51,6 +51,7 @@ class Listener:
         self._scripts = broker.names.scripts()
         self._channel = broker.names.node(broker.node_id)
         self.settled = asyncio.Event()  # joined, or an outage declared, for the first time
+        self._session: Session  # from the first join on
         self._sent = self._answered = self._returned = 0  # beats
         self._subscribed = False  # whether all that was asked for at the start is
         self._news = asyncio.Event()  # something of the above has changed, or the session is lost
@@ -101,6 +102,7 @@ class Listener:
         # Counted on: a frozen Redis may yet return beats of an earlier session.
         self._answered = self._returned = self._sent
         self._subscribed = False
+        self._session = session
         session.subscriber.listen(self._heard)
         session.subscriber.say("SUBSCRIBE", self._channel)
         broker.attach(session)
@@ -170,7 +172,9 @@ class Listener:
         session.publisher.send(answered, "EVALSHA", session.shas.beat, 0, *words)
 
     def _heard(self, push: list[Any]) -> None:
-        if push[0] == b"pong":
+        if isinstance(push, Exception):
+            self._session.abort(f"Redis refused: {push}")
+        elif push[0] == b"pong":
             self._subscribed = True
             self._news.set()
         elif push[1] != self._channel:

@@ -134,7 +134,7 @@ class _Environment:
         try:
             return parse_redis_address(text) if text else None
         except ValueError:
-            without_password = re.sub(r"//[^/@]*@", "//***@", text)
+            without_password = re.sub(r"//.*@", "//***@", text)
             raise SettingError(key, without_password, f"{REDIS_FORMS} is allowed") from None
 
     def origins(self, key: str, default: frozenset[str]) -> frozenset[str]:

@@ -94,6 +94,24 @@ async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> Non
     assert [words[1] for words in bench.session.publisher.said] == ["lease", "lease"]
 
 
+async def test_an_answer_counts_for_the_wish_that_it_was_asked_for() -> None:
+    bench = Bench()
+    bench.want("t")
+    bench.confirm("t")
+    bench.channels.deleted("t")
+    bench.session.publisher.answer()  # before the second lease has left
+    assert bench.outcomes == []
+    bench.channels.flush()
+    bench.session.publisher.answer()
+    assert bench.outcomes == [Accepted()]
+    assert bench.channels.deleted("t")
+    bench.want("t")  # still subscribed: only its lease is missing
+    bench.session.publisher.answer()  # of the HDEL
+    assert len(bench.outcomes) == 1
+    bench.session.publisher.answer()
+    assert len(bench.outcomes) == 2
+
+
 async def test_a_deletion_of_what_is_held_gives_it_up() -> None:
     bench = Bench()
     bench.want("t")
