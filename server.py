@@ -45,8 +45,9 @@ SEND_BUFFER: Final = 131_072
 # Seconds that an HTTP connection may idle, or trickle its headers. More than proxies keep theirs
 # (nginx: 60), so that none is closed under a request.
 HTTP_KEEPALIVE: Final = 75.0
-# Seconds for REST requests in flight, after the clients have left.
-HTTP_SHUTDOWN: Final = 1.0
+# Seconds for REST requests in flight, after the clients have left: a publish may wait as long for
+# a Redis of which nothing is heard (hub/redis_listener.py).
+HTTP_SHUTDOWN: Final = 5.0
 # Seconds to read on, so that an early answer is read, where a body is not wanted any more.
 HTTP_LINGER: Final = 2.0
 # Seconds beyond WRITE_TIMEOUT after which the kernel gives up a peer that takes nothing: for REST
@@ -63,7 +64,7 @@ def build_app(settings: Settings) -> web.Application:
         hub = Hub(settings, LocalBroker(), stamps, loop.call_soon)
     else:
         broker = RedisBroker(
-            Names(settings.redis_prefix),
+            Names(settings.redis_prefix, settings.redis_addr.db),
             secrets.token_bytes(8),
             strict=settings.redis_fail_mode == "strict",
         )

@@ -40,9 +40,10 @@ class Census(NamedTuple):
 
     def added_to(self, topics: dict[str, int]) -> dict[str, int]:
         """This node's subscribers by topic, and the others' with them."""
-        for topic, count in self.subscribers.items():
-            topics[topic] = topics.get(topic, 0) + count
-        return topics
+        total = {**dict.fromkeys(self.explicit, 0), **self.subscribers}
+        for topic, count in topics.items():
+            total[topic] = total.get(topic, 0) + count
+        return total
 
 
 class Node(Protocol):
@@ -71,8 +72,8 @@ class Broker(Protocol):
     """
 
     @property
-    def standing(self) -> Accepted | Refusal:
-        """What a command comes to that this node could carry out without the others."""
+    def degraded(self) -> bool:
+        """Whether the other nodes are known to be out of reach."""
 
     def serve(self, node: Node) -> None:
         """Name the node that events are for; once, before anything else."""
@@ -85,6 +86,9 @@ class Broker(Protocol):
 
     def subscribe(self, topic: str, done: Done) -> None:
         """The node's first subscriber is coming: make the topic, and deliver from `done` on."""
+
+    def join(self, done: Done) -> None:
+        """One more subscriber is coming to a topic that the node has: whether it may, and how."""
 
     def unsubscribe(self, topic: str) -> None:
         """The node's last subscriber has left: deliver no more; an automatic topic may go."""
@@ -112,7 +116,7 @@ class LocalBroker:
     while it is in either.
     """
 
-    standing = ACCEPTED
+    degraded = False
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock`: seconds, for how long keys of publishes are remembered."""
@@ -148,6 +152,9 @@ class LocalBroker:
 
     def subscribe(self, topic: str, done: Done) -> None:
         self._subscribed.add(topic)
+        done(ACCEPTED)
+
+    def join(self, done: Done) -> None:
         done(ACCEPTED)
 
     def unsubscribe(self, topic: str) -> None:

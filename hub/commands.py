@@ -85,7 +85,7 @@ class Commands:
             self._hub.subscribe(client, command.topic, done)
         else:
             self._hub.unsubscribe(client, command.topic)
-            outcome = ACCEPTED if self._hub.broker.standing is ACCEPTED else DEGRADED
+            outcome = DEGRADED if self._hub.broker.degraded else ACCEPTED
             self._acknowledge(client, command, outcome)
 
     def _complete(

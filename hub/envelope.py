@@ -27,17 +27,29 @@ def unseal(data: bytes) -> Envelope | None:
         return None
     kind, run, seq = _HEADER.unpack_from(data)
     event = data[_SIZE:]
-    if kind == EVENT:
-        return Envelope(kind, run, seq, event) if event[:1] == b"{" else None
-    return Envelope(kind, run, seq, event) if kind == DELETED and not event else None
+    good = _is_object(event) if kind == EVENT else kind == DELETED and not event
+    return Envelope(kind, run, seq, event) if good else None
+
+
+def _is_object(event: bytes) -> bool:
+    """Whether this could be a JSON object; whoever has our header has made it, so it is one."""
+    if event[:1] != b"{" or event[-1:] != b"}":
+        return False
+    if event.isascii():
+        return True
+    try:
+        event.decode()
+    except UnicodeDecodeError:  # every subscriber would have to hang up (RFC 6455 section 8.1)
+        return False
+    return True
 
 
 class Sender:
     """Counts what this run sends, so that each message is delivered here once, whatever happens.
 
     State: the newest message sent, the newest that came back, the newest that was delivered without
-    waiting for it to come back, and the events that Redis has taken and that are still to come
-    back. Redis carries out and returns a run's messages in order.
+    waiting for it to come back, and what Redis has taken and is still to come back. Redis carries
+    out and returns a run's messages in order.
     """
 
     def __init__(self, run: bytes) -> None:
@@ -46,7 +58,7 @@ class Sender:
         self._sent = 0
         self._returned = 0
         self._served = 0
-        self._owed: deque[tuple[int, str, bytes]] = deque()
+        self._owed: deque[tuple[int, str, bytes | None]] = deque()
 
     def seal(self, kind: bytes, event: bytes = b"") -> tuple[int, bytes]:
         """The next envelope: its number, and its bytes."""
@@ -61,12 +73,18 @@ class Sender:
         self._served = seq
         return seq > self._returned
 
-    def owe(self, seq: int, topic: str, event: bytes) -> None:
-        """Redis has taken an event of a topic that the node holds."""
+    def owe(self, seq: int, topic: str, event: bytes | None) -> bool:
+        """Redis has taken an event, or a deletion (None), of a topic that the node holds.
+
+        Returns:
+            Whether it is still to come back.
+        """
         if seq > self._returned:
             self._owed.append((seq, topic, event))
+            return True
+        return False
 
-    def take_owed(self) -> list[tuple[str, bytes]]:
+    def take_owed(self) -> list[tuple[str, bytes | None]]:
         """The way back is cut: what was taken and will not come back, in order."""
         owed = [(topic, event) for _, topic, event in self._owed]
         if owed:
@@ -80,7 +98,8 @@ class Sender:
             return True
         if envelope.seq <= self._served:
             return False
-        self._returned = envelope.seq
+        # A Redis that was frozen may carry out what was given up amid what is new.
+        self._returned = max(self._returned, envelope.seq)
         while self._owed and self._owed[0][0] <= envelope.seq:
             self._owed.popleft()
         return True

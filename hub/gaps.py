@@ -9,9 +9,7 @@ from typing import Final
 
 from hub.client import Client, State
 from hub.fanout import Fanout
-from hub.frames import text_frame
-from hub.outbound import encode_info
-from hub.stamps import Stamps
+from hub.notices import Notices
 from hub.topic import Topic
 
 PACE: Final = 1_000  # clients told at one visit of the sweeper
@@ -20,18 +18,10 @@ PACE: Final = 1_000  # clients told at one visit of the sweeper
 class Gaps:
     """Tells a topic's subscribers of a gap: once, in its place of the order."""
 
-    def __init__(self, fanout: Fanout, stamps: Stamps) -> None:
+    def __init__(self, fanout: Fanout, notices: Notices) -> None:
         self._fanout = fanout
-        self._stamps = stamps
+        self._notices = notices
         self._marked: dict[Topic, None] = {}
-
-    def frame(self, topic: Topic, dropped: int) -> bytes:
-        """The frame that tells a client of a gap: of `dropped` events, or (0) of nobody knows."""
-        payload: dict[str, str | int] = {"reason": "GAP"}
-        if dropped:
-            payload["dropped"] = dropped
-        message_id = f"info_{self._stamps.new_id()}"
-        return text_frame(encode_info(topic.name, message_id, payload, self._stamps.ts()))
 
     def mark(self, topic: Topic) -> None:
         """Events of the topic may have been lost just now."""
@@ -43,7 +33,7 @@ class Gaps:
         topic.missed = False
         self._marked.pop(topic, None)
         self._fanout.settle(topic)
-        frame = self.frame(topic, 0)
+        frame = self._notices.gap(topic.name)
         for client in topic.subscribers:
             self._tell(client, topic, frame)
 

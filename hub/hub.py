@@ -9,20 +9,20 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from hub import errors, frames, outbound
+from hub import frames
 from hub.broker import Accepted, Broker, Done
 from hub.client import Client, Ending, Transport
-from hub.errors import Close, ErrorCode, Refusal
+from hub.errors import Close, Refusal
 from hub.fanout import Fanout
 from hub.gaps import Gaps
 from hub.inbound import Json
+from hub.notices import Notices
 from hub.once import First
+from hub.outbound import encode_event
 from hub.outbox import Bounds
 from hub.settings import Settings
 from hub.stamps import Stamps
 from hub.topic import Topic
-
-_TOO_SLOW = Refusal(ErrorCode.SLOW_CONSUMER, "Client consuming messages too slowly, disconnecting")
 
 
 class Hub:
@@ -42,12 +42,13 @@ class Hub:
         self.draining = False  # whether the shutdown has begun
         self._drained: Callable[[], None] | None = None  # called when the last client has left
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
-        self.gaps = Gaps(self.fanout, stamps)  # who is to be told of lost events
+        self._notices = Notices(stamps)
+        self.gaps = Gaps(self.fanout, self._notices)  # who is to be told of lost events
         self._bounds = Bounds(
             settings.max_queue_size,
             settings.max_queue_bytes,
             settings.backpressure == "drop_oldest",
-            self.gaps.frame,
+            self._notices.gap,
         )
         broker.serve(self)
 
@@ -97,13 +98,8 @@ class Hub:
         """Tell one client of the shutdown, as the last it hears; who closes has an end already."""
         if not client.open:
             return
-        text = "Server is shutting down. Please disconnect gracefully."
-        stamps = self.stamps
-        info = outbound.encode_info(None, f"shutdown_{stamps.new_id()}", text, stamps.ts())
-        close = errors.GOING_AWAY
         client.deadline = math.inf  # the shutdown has its own bound
-        last = frames.text_frame(info) + frames.close_frame(close.code, close.reason)
-        self._close(client, last, Ending.AWAIT)
+        self._close(client, self._notices.shutdown(), Ending.AWAIT)
 
     # Membership.
 
@@ -116,40 +112,51 @@ class Hub:
             self.broker.subscribe(name, partial(self._confirmed, topic))
         elif topic.waiting is not None:
             topic.waiting.append((client, done))
-        elif isinstance(standing := self.broker.standing, Refusal):
-            done(standing)
         else:
-            self._admit(topic, client, done, standing)
+            self.broker.join(partial(self._rejoined, topic, client, done))
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """Make it one no more; harmless where it was none."""
         topic = self._topics.get(name)
         if topic is not None and client in topic.subscribers:
-            self.fanout.settle(topic)
+            self._settle(topic)
             self._remove(topic, client)
 
     def _confirmed(self, topic: Topic, outcome: Accepted | Refusal) -> None:
         """The broker has answered a topic's first subscribe."""
         for client, done in topic.waiting or ():  # it grows where an answer sets off a command
-            if isinstance(outcome, Refusal):
-                done(outcome)
-            elif client.open:
-                self._admit(topic, client, done, outcome)
+            self._admit(topic, client, done, outcome)
         topic.waiting = None
         if isinstance(outcome, Refusal):
             del self._topics[topic.name]
         elif not topic.subscribers:
             self._retire(topic)
 
-    def _admit(self, topic: Topic, client: Client, done: Done, outcome: Accepted) -> None:
+    def _rejoined(
+        self, topic: Topic, client: Client, done: Done, outcome: Accepted | Refusal
+    ) -> None:
+        """The broker has answered a subscribe to a topic that was there, and may be gone."""
+        if self._topics.get(topic.name) is topic:
+            self._admit(topic, client, done, outcome)
+        else:
+            self.subscribe(client, topic.name, done)
+
+    def _admit(self, topic: Topic, client: Client, done: Done, outcome: Accepted | Refusal) -> None:
         """What was said before is not for the newcomer; all that comes after its ack is."""
+        if isinstance(outcome, Refusal):
+            done(outcome)
+        elif client.open:
+            self._settle(topic)
+            topic.subscribers[client] = None
+            client.topics.add(topic)
+            self.broker.counted(topic.name, len(topic.subscribers))
+            done(outcome)
+
+    def _settle(self, topic: Topic) -> None:
+        """Say what is to be said to the subscribers, before who they are changes."""
         if topic.missed:
             self.gaps.tell(topic)
         self.fanout.settle(topic)
-        topic.subscribers[client] = None
-        client.topics.add(topic)
-        self.broker.counted(topic.name, len(topic.subscribers))
-        done(outcome)
 
     def _remove(self, topic: Topic, client: Client) -> None:
         topic.subscribers.pop(client, None)
@@ -177,7 +184,7 @@ class Hub:
         """Publish under a fresh id where there is none; with a `key`, once whoever repeats it."""
         if message_id is None or message_id == "":
             message_id = self.stamps.new_id()
-        event = outbound.encode_event(topic, message_id, payload, self.stamps.ts())
+        event = encode_event(topic, message_id, payload, self.stamps.ts())
         if key:
             first = First(message_id, self.subscribers(topic))
             self.broker.publish_once(topic, event, done, key, first)
@@ -198,12 +205,8 @@ class Hub:
         if gone is None or gone.waiting is not None:
             return
         del self._topics[topic]
-        self.fanout.settle(gone)
-        stamps = self.stamps
-        info = outbound.encode_info(
-            topic, f"info_{stamps.new_id()}", "Topic has been deleted", stamps.ts()
-        )
-        frame = frames.text_frame(info)
+        self._settle(gone)
+        frame = self._notices.deleted(topic)
         for client in tuple(gone.subscribers):
             self._remove(gone, client)
             self.fanout.send(client, frame)
@@ -243,7 +246,5 @@ class Hub:
 
     def _overrun(self, client: Client) -> None:
         """More waits for a client than its bounds allow, and BACKPRESSURE says: disconnect."""
-        close = errors.SLOW_CONSUMER
-        error = outbound.encode_error(_TOO_SLOW, self.stamps.ts())
-        client.cut_short(frames.text_frame(error) + frames.close_frame(close.code, close.reason))
+        client.cut_short(self._notices.too_slow())
         self._part(client)

@@ -12,9 +12,12 @@ from typing import Final
 from hub.topic import Topic
 
 # An event's frame with its topic, or any other frame with None. Events of one topic and tick share
-# these pairs among all clients that wait for them. A topic without a frame marks the place where
-# the client left it: what was dropped of it is told there at the latest.
+# these pairs among all clients that wait for them. A topic with one of the marks below for a frame
+# says what has happened to it in this place.
 Entry = tuple[bytes, Topic | None]
+
+_LEFT: Final = b""  # the client left the topic: what was dropped of it is told here at the latest
+_MISSED: Final = b"?"  # events may have been lost before they got as far as this
 
 _CHUNK: Final = 65_536  # bytes handed to the transport at once: what is there can't be dropped
 
@@ -26,7 +29,7 @@ class Bounds:
     messages: int  # that may wait in the outbox
     size: int  # bytes of them, the transport's buffer included
     drop_oldest: bool  # what overflow costs: the oldest event, or (False) the connection
-    gap: Callable[[Topic, int], bytes]  # makes the frame that tells of n dropped events
+    gap: Callable[[str, int], bytes]  # makes the frame that tells of n lost events, 0: of some
 
 
 class Outbox:
@@ -38,9 +41,8 @@ class Outbox:
         self._bounds = bounds
         self._entries: deque[Entry] = deque()
         self._size = 0  # bytes of `_entries`
-        self._marks = 0  # how many of them mark that a topic was left; these are no messages
-        # Events gone, to be told before the topic's next; 0 where nobody knows how many.
-        self._dropped: dict[Topic, int] = {}
+        self._marks = 0  # how many of them are marks; these are no messages
+        self._dropped: dict[Topic, int] = {}  # events gone, to be told before the topic's next
 
     def __bool__(self) -> bool:
         """Whether anything is to be said: a frame, or that events were dropped."""
@@ -70,7 +72,7 @@ class Outbox:
 
     def _drop_oldest_event(self) -> bool:
         for place, (frame, topic) in enumerate(self._entries):
-            if topic is not None and frame:
+            if topic is not None and len(frame) > 1:  # no mark
                 del self._entries[place]
                 self._size -= len(frame)
                 self._dropped[topic] = self._dropped.get(topic, 0) + 1
@@ -88,9 +90,11 @@ class Outbox:
         while self._entries and size < _CHUNK:
             frame, topic = self._entries.popleft()
             self._size -= len(frame)
-            self._marks -= not frame
             if topic in self._dropped:
                 parts.append(self._tell(topic))
+            if topic is not None and len(frame) <= 1:
+                self._marks -= 1
+                frame = self._bounds.gap(topic.name, 0) if frame else b""
             parts.append(frame)
             size += len(frame)
         if not self._entries:
@@ -100,12 +104,16 @@ class Outbox:
     def leave(self, topic: Topic) -> None:
         """The client leaves a topic here: what is dropped of it, before and after, is told here."""
         if topic in self._dropped or any(of is topic for _, of in self._entries):
-            self._entries.append((b"", topic))
-            self._marks += 1
+            self._mark(_LEFT, topic)
 
     def missed(self, topic: Topic) -> None:
-        """Events of the topic never got as far as this: it is told before the topic's next."""
-        self._dropped.setdefault(topic, 0)
+        """Events of the topic never got as far as this: that is told here, whatever the bounds."""
+        self._mark(_MISSED, topic)
+
+    def _mark(self, mark: bytes, topic: Topic) -> None:
+        self._entries.append((mark, topic))
+        self._size += len(mark)
+        self._marks += 1
 
     def _tell(self, topic: Topic) -> bytes:
-        return self._bounds.gap(topic, self._dropped.pop(topic))
+        return self._bounds.gap(topic.name, self._dropped.pop(topic))

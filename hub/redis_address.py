@@ -104,6 +104,8 @@ def _host(text: str, port: int) -> tuple[str, int]:
         if not re.fullmatch(r":[0-9]{1,5}", rest) or not 0 < int(rest[1:]) < 65_536:
             raise ValueError("no port")
         port = int(rest[1:])
+    if found["name"]:
+        found["name"].encode("idna")  # what connecting does: an empty or an endless label is none
     return found["six"] or found["name"], port
 
 

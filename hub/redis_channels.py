@@ -6,15 +6,20 @@ a connection that is new is told by the same path.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from hub.broker import ACCEPTED, Done
 from hub.redis_scripts import Names
 from hub.redis_session import Session
 
+log = logging.getLogger(__name__)
+
 CHUNK: Final = 1_000  # channels of one command
+COUNTS: Final = 100_000  # topics whose subscribers are told with one beat
 
 
 class _Coming:
@@ -30,11 +35,11 @@ class _Coming:
 class Channels:
     """Brings the subscribed connection, and the register, to what the node wants."""
 
-    def __init__(self, names: Names, node: str, missed: Callable[[str], None]) -> None:
-        """`missed` learns of a topic that was held, whose events may have been lost."""
+    def __init__(self, names: Names, node: str, forgotten: Callable[[], None]) -> None:
+        """`forgotten` is called where Redis has lost the register of topics."""
         self._names = names
         self._node = node
-        self._missed = missed
+        self._forgotten = forgotten
         self._session: Session | None = None
         self._coming: dict[str, _Coming] = {}
         self._held: dict[str, int] = {}  # with its subscribers
@@ -42,7 +47,11 @@ class Channels:
         self._told: set[str] = set()  # what the connection was told to be subscribed to
         self._changed: dict[str, None] = {}  # what is to be reconciled at the tick's end
         self._lease: dict[str, None] = {}
+        self._beginning = False  # whether the lease that comes first is still to be answered
         self._scheduled = False
+        # Topics that were held through the loss of a connection, and are heard again: what was
+        # said meanwhile is lost, and that is still to be told.
+        self.unsure: dict[str, None] = {}
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._held
@@ -55,15 +64,13 @@ class Channels:
         self._change(topic)
 
     def hold(self, topic: str) -> None:
-        """Subscribe as soon as may be: the node holds it already."""
+        """Without a connection: the node holds the topic from now on."""
         self._held[topic] = 0
-        self._change(topic)
 
     def drop(self, topic: str) -> None:
         """Subscribe no more, and give up the lease."""
-        self._held.pop(topic, None)
-        self._counted.pop(topic, None)
-        self._lease.pop(topic, None)
+        for kept in (self._held, self._counted, self._lease, self.unsure):
+            kept.pop(topic, None)
         self._unlease([topic])  # at once: a publish behind it must not find the lease
         self._change(topic)
 
@@ -73,9 +80,11 @@ class Channels:
             self._held[topic] = self._counted[topic] = subscribers
 
     def take_counts(self) -> dict[str, int]:
-        """What changed since the last call."""
-        counted, self._counted = self._counted, {}
-        return counted
+        """What changed since the last call, or the first part of it."""
+        taken = dict(islice(self._counted.items(), COUNTS))
+        for topic in taken:
+            del self._counted[topic]
+        return taken
 
     def deleted(self, topic: str) -> bool:
         """The topic was deleted in this place of its order; whether the node held it."""
@@ -98,6 +107,11 @@ class Channels:
 
     # The connection.
 
+    @property
+    def attached(self) -> bool:
+        """Whether there is one."""
+        return self._session is not None
+
     def attach(self, session: Session) -> None:
         """A new connection: it is told everything."""
         self._session = session
@@ -112,7 +126,13 @@ class Channels:
 
     def _begin_leases(self, session: Session) -> None:
         """Without a topic yet: a node without any is one all the same."""
-        session.publisher.send(session.check, "EVALSHA", session.shas.lease, 0, self._node)
+
+        def begun(reply: Any) -> None:
+            self._beginning = False
+            session.check(reply)
+
+        self._beginning = True
+        session.publisher.send(begun, "EVALSHA", session.shas.lease, 0, self._node, 1)
 
     def _leased_before(self, session: Session, reply: Any) -> None:
         if session.check(reply):
@@ -127,10 +147,16 @@ class Channels:
         for coming in self._coming.values():
             coming.leases = 0
 
-    def release(self) -> None:
-        """The register was lost: write every lease anew."""
-        if self._session is not None:
-            self._begin_leases(self._session)
+    def forgotten(self) -> None:
+        """Redis says that this node's leases are gone: write every one anew."""
+        if self._session is None or self._beginning:  # then it is known
+            return
+        log.warning(
+            "Redis has no lease of this server any more (FLUSHALL, or this server stood still for"
+            " longer than they last): writing them anew"
+        )
+        self._forgotten()
+        self._begin_leases(self._session)
         for topic in self._held:
             self._write(topic)
         self.flush()
@@ -141,7 +167,7 @@ class Channels:
         if topic is None:
             return  # the node's own
         if topic in self._held:
-            self._missed(topic)
+            self.unsure[topic] = None
         if topic in self._held or topic in self._coming:
             self._write(topic)
 
@@ -179,7 +205,8 @@ class Channels:
                     self._coming[topic].leases += 1
                     counted.append((topic, self._coming[topic]))
             answered = partial(self._leased, session, counted)
-            session.publisher.send(answered, "EVALSHA", session.shas.lease, 0, self._node, *words)
+            sha = session.shas.lease
+            session.publisher.send(answered, "EVALSHA", sha, 0, self._node, 0, *words)
 
     def _leased(self, session: Session, counted: list[tuple[str, _Coming]], reply: Any) -> None:
         if not session.check(reply) or session is not self._session:
@@ -187,10 +214,16 @@ class Channels:
         for topic, coming in counted:
             coming.leases -= 1
             # Of a topic that was deleted and wanted anew meanwhile, this is not the answer.
-            if not coming.leases and self._coming.get(topic) is coming and topic not in self._lease:
+            if self._coming.get(topic) is not coming:
+                continue
+            if not reply:
+                self._write(topic)
+            elif not coming.leases and topic not in self._lease:
                 del self._coming[topic]
                 self._held[topic] = 0
                 coming.done(ACCEPTED)
+        if not reply:
+            self.forgotten()
 
     def _unlease(self, topics: list[str]) -> None:
         session = self._session

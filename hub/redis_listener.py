@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 
 BEAT: Final = 1.0  # seconds between two beats, and between two looks at the sentinels
 MISSED: Final = 3  # beats under way that nothing is heard of: Redis is frozen, or the way is cut
-JOIN: Final = 10.0  # seconds to subscribe to all that is wanted
+JOIN: Final = 10.0  # seconds to write the leases of all that is wanted
 PATIENCE: Final = 1.5  # seconds that commands wait for a lost Redis, before they are an outage's
 BACKOFF: Final = 1.0  # seconds between two attempts to connect, at most
 
+_DIGITS: Final = 16  # of a beat's number, at most
 
 _OUTAGE: Final = {
     True: "publish and subscribe are refused until it is back (REDIS_FAIL_MODE=strict)",
@@ -90,9 +91,10 @@ class Listener:
             why = session.why
         except FAILURES as error:
             why = str(error) or f"no answer ({type(error).__name__})"
-        except Exception:  # the task's edge: a fault of ours must not leave the node deaf
-            log.exception("A fault in the listener: connecting anew")
-            why = "a fault of this server"
+        except Exception as error:  # the task's edge: a fault of ours must not leave the node deaf
+            if not self._told:
+                log.exception("A fault in the listener: connecting anew")
+            why = f"a fault of this server ({type(error).__name__})"
         self._lost(why)
         return joined
 
@@ -108,23 +110,29 @@ class Listener:
         broker.attach(session)
         session.on_lost = self._on_lost
         session.subscriber.say("PING")
-        async with asyncio.timeout(JOIN):
-            await self._until(session, lambda: self._subscribed)
-            broker.channels.flush()  # the leases of what was confirmed
-            self._beat(session)
-            await self._until(session, lambda: self._under_way == 0)
+        await self._until(session, lambda: self._subscribed, MISSED * self._pause)
+        broker.channels.flush()  # the leases of what was confirmed
+        self._beat(session)
+        await self._until(session, lambda: self._under_way == 0, JOIN)
         self._calm()
         self._told = False
         broker.up()
         self.settled.set()
         log.info("joined the other servers through Redis at %s", self._address)
 
-    async def _until(self, session: Session, come: Callable[[], bool]) -> None:
-        while not come():
-            if session.lost.is_set():
-                raise ConnectionError(session.why)
+    async def _until(self, session: Session, come: Callable[[], bool], quiet: float) -> None:
+        """Wait as long as there is news of it, at least every `quiet` seconds.
+
+        Raises:
+            ConnectionError, TimeoutError: it does not come.
+        """
+        while not session.lost.is_set():
+            if come():
+                return
             self._news.clear()
-            await self._news.wait()
+            async with asyncio.timeout(quiet):
+                await self._news.wait()
+        raise ConnectionError(session.why)
 
     async def _watch(self, session: Session) -> None:
         """Beat until the session is lost, and end it where nothing is heard."""
@@ -165,9 +173,7 @@ class Listener:
             self._answered += 1
             self._news.set()
             if reply == 0:
-                log.warning("Redis has lost the register of topics (FLUSHALL): writing it anew")
-                self._broker.grant_grace()
-                self._broker.channels.release()
+                self._broker.channels.forgotten()
 
         session.publisher.send(answered, "EVALSHA", session.shas.beat, 0, *words)
 
@@ -179,9 +185,18 @@ class Listener:
             self._news.set()
         elif push[1] != self._channel:
             self._broker.heard(push)
-        elif push[0] == b"message" and push[2].isdigit():
-            self._returned = max(self._returned, int(push[2]))
-            self._news.set()
+            if not self._subscribed:
+                self._news.set()
+        elif push[0] == b"message":
+            self._beat_returned(push[2])
+
+    def _beat_returned(self, data: bytes) -> None:
+        number = int(data) if data.isdigit() and len(data) < _DIGITS else 0
+        if not 0 < number <= self._sent:
+            self._broker.poison(self._channel, data)
+            return
+        self._returned = max(self._returned, number)
+        self._news.set()
 
     # What the log and the clients are told.
 

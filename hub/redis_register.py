@@ -3,6 +3,7 @@
 State: the deletions that Redis has carried out and that are still to come back to this node.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -21,10 +22,14 @@ _UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have bee
 class Register:
     """Each change is one script, so that no two nodes make the same topic."""
 
-    def __init__(self, node: str, sender: Sender, channels: Channels) -> None:
+    def __init__(
+        self, node: str, sender: Sender, channels: Channels, deleted: Callable[[str], None]
+    ) -> None:
+        """`deleted` carries out here what Redis has carried out and does not return."""
         self._node = node
         self._sender = sender
         self._channels = channels
+        self._carry_out = deleted
         self._deleting: dict[str, list[Done]] = {}
 
     def create(self, session: Session, topic: str, done: Done) -> None:
@@ -38,28 +43,27 @@ class Register:
             done(ACCEPTED if reply else _EXISTS)
 
     def delete(self, session: Session, topic: str, done: Done) -> None:
-        _, envelope = self._sender.seal(DELETED)
-        answered = partial(self._deleted, session, topic, done)
+        seq, envelope = self._sender.seal(DELETED)
+        answered = partial(self._deleted, session, topic, seq, done)
         sha = session.shas.delete
         session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, envelope)
 
-    def _deleted(self, session: Session, topic: str, done: Done, reply: Reply) -> None:
+    def _deleted(self, session: Session, topic: str, seq: int, done: Done, reply: Reply) -> None:
         if not session.check(reply):
             done(_UNSURE)
         elif not reply:
             done(_NO_TOPIC)
-        elif topic in self._channels and not session.lost.is_set():
+        elif session.lost.is_set():
+            if self._sender.serve(seq):
+                self._carry_out(topic)
+            done(ACCEPTED)
+        elif topic in self._channels and self._sender.owe(seq, topic, None):
             # Answered when it has come back here too, so that whoever asks next sees it.
             self._deleting.setdefault(topic, []).append(done)
         else:
             done(ACCEPTED)
 
     def returned(self, topic: str) -> None:
-        """A deletion has come back to this node."""
+        """A deletion has come back to this node, or is carried out without."""
         for done in self._deleting.pop(topic, ()):
             done(ACCEPTED)
-
-    def lost(self) -> None:
-        """Nothing comes back any more; what is carried out is carried out."""
-        for topic in list(self._deleting):
-            self.returned(topic)

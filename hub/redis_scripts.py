@@ -70,11 +70,16 @@ redis.call('PUBLISH', P .. 'topic:' .. topic, ARGV[3])
 return 1
 """
 
-# ARGV: node, then topic and subscribers by turns.
+# ARGV: node, 1 for the first lease of a connection, then topic and subscribers by turns. 1, or 0
+# where the node's leases are gone: a lease alone in their place would hide that from the beat.
 _LEASE: Final = """
 local key = P .. 'leases:' .. ARGV[1]
-redis.call('HSETNX', key, '', 0)
-if #ARGV > 1 then redis.call('HSET', key, unpack(ARGV, 2)) end
+if ARGV[2] == '1' then
+  redis.call('HSETNX', key, '', 0)
+elseif redis.call('EXISTS', key) == 0 then
+  return 0
+end
+if #ARGV > 2 then redis.call('HSET', key, unpack(ARGV, 3)) end
 return hold(ARGV[1])
 """
 
@@ -121,11 +126,12 @@ class Scripts:
 class Names:
     """The keys and channels of one deployment."""
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = f"{prefix}:"
-        self._topic = f"{prefix}:topic:".encode()
-        self.explicit = f"{prefix}:explicit"
-        self.nodes = f"{prefix}:nodes"
+    def __init__(self, prefix: str, db: int = 0) -> None:
+        """`db`: the database's number, for Redis' channels are the same ones in all of them."""
+        self._prefix = f"{prefix}/{db}:" if db else f"{prefix}:"
+        self._topic = f"{self._prefix}topic:".encode()
+        self.explicit = f"{self._prefix}explicit"
+        self.nodes = f"{self._prefix}nodes"
 
     def scripts(self) -> Scripts:
         head = f"local P, LEASE = '{self._prefix}', {LEASE}\n"

@@ -48,7 +48,7 @@ class Session:
         READONLY, NOSCRIPT, OOM, MISCONF: none goes away by asking again on this connection.
         """
         if isinstance(reply, hiredis.ReplyError):
-            self.abort(f"Redis refused: {reply}")
+            self._end(f"Redis refused: {reply}")  # what is behind it is answered in its turn
         return not isinstance(reply, Exception)
 
     async def finish(self) -> None:
@@ -67,7 +67,8 @@ class Session:
         self.publisher.abort(why)
 
 
-FAILURES: Final = (OSError, TimeoutError, hiredis.ReplyError, UnusableError)
+# Of an attempt to connect. UnicodeError: what a sentinel said is no name of a host.
+FAILURES: Final = (OSError, TimeoutError, hiredis.ReplyError, UnusableError, UnicodeError)
 
 
 async def find_master(address: RedisAddress) -> tuple[str, int]:

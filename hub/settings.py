@@ -125,8 +125,8 @@ class _Environment:
 
     def name(self, key: str, default: str) -> str:
         text = self.text(key, default)
-        if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
-            raise SettingError(key, text, "up to 64 letters, digits and any of . _ : - are allowed")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+            raise SettingError(key, text, "up to 64 letters, digits and any of . _ - are allowed")
         return text
 
     def redis(self, key: str) -> RedisAddress | None:

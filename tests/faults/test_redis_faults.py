@@ -261,3 +261,17 @@ async def test_300_clients_through_5_kills_end_where_the_model_does(redis: Redis
             }
             await client.until(lambda e=ends, h=heard: h() >= e)
             assert heard() == ends
+
+
+async def test_a_publish_that_waits_when_the_server_stops_is_finished(redis: RedisServer) -> None:
+    settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
+    async with cluster(settings) as servers:
+        subscriber = await servers.subscriber(0, "t")
+        redis.freeze()
+        publishing = asyncio.create_task(servers.publish(0, "t", "last"))
+        await asyncio.sleep(0.2)
+        servers.nodes[0].terminate()
+        status, answer = await publishing
+        assert (status, answer["degraded"]) == (200, True)
+        assert await servers.nodes[0].exit_code() == 0
+        assert subscriber.heard[-1]["message"]["payload"].startswith("Server is shutting down")

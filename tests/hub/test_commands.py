@@ -224,6 +224,40 @@ def test_a_subscribe_that_is_pending_at_a_delete_makes_the_topic_anew() -> None:
     assert node.hub.topics() == {"t": 1}
 
 
+def test_a_subscribe_to_what_is_there_waits_while_the_broker_does_not_know() -> None:
+    node, broker = deferred()
+    first, second, third = (node.connect(name) for name in "abc")
+    first.say(subscribe("t"))
+    broker.complete()
+    broker.undecided = True
+    second.say(subscribe("t", "1"))
+    second.say(ping("2"))
+    third.say(subscribe("t", "3"))
+    assert second.hear() == third.hear() == []
+    broker.complete()
+    assert [it["type"] for it in second.hear()] == ["ack", "pong"]
+    broker.refusal = Refusal(ErrorCode.UNAVAILABLE, "away")
+    broker.complete()
+    assert [it["error"]["code"] for it in third.hear()] == ["UNAVAILABLE"]
+    assert node.hub.topics() == {"t": 2}
+
+
+def test_a_subscribe_that_waits_makes_the_topic_anew_where_it_is_gone() -> None:
+    node, broker = deferred()
+    first, second = node.connect("a"), node.connect("b")
+    first.say(subscribe("t"))
+    broker.complete()
+    broker.undecided = True
+    second.say(subscribe("t", "1"))
+    first.say({**subscribe("t"), "type": "unsubscribe"})
+    broker.complete()
+    assert second.hear() == []
+    broker.complete()
+    assert [it["type"] for it in second.hear()] == ["ack"]
+    assert (broker.subscribed, broker.unsubscribed) == (["t", "t"], ["t"])
+    assert node.hub.topics() == {"t": 1}
+
+
 def test_the_shutdown_waits_for_publishes_that_the_broker_has() -> None:
     node, broker = deferred()
     peer, idle = node.connect("a"), node.connect("b")

@@ -1,5 +1,6 @@
 """What may have been lost is told: once, before the next event, whatever the client's bounds."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from hub.gaps import PACE
@@ -9,7 +10,7 @@ from tests.support.node import Node
 GAP = {"reason": "GAP"}
 
 
-def payloads(heard: list[Any]) -> list[Any]:
+def payloads(heard: Iterable[Any]) -> list[Any]:
     return [it["message"]["payload"] for it in heard if isinstance(it, dict) and "message" in it]
 
 
@@ -62,12 +63,29 @@ def test_who_joins_after_a_gap_is_not_told_of_it() -> None:
     assert payloads(new.hear()) == [1]
 
 
-def test_nobody_is_told_of_a_topic_that_is_gone() -> None:
+def test_who_leaves_is_told_before_the_answer() -> None:
     node = Node()
     client = node.subscribed("t")
     node.hub.missed("t")
     client.say({"type": "unsubscribe", "topic": "t", "client_id": "c"})
-    client.hear()
+    heard = client.hear()
+    assert payloads(heard) == [GAP]
+    assert [it["type"] for it in heard] == ["info", "ack"]
+
+
+def test_a_deletion_comes_behind_the_gap() -> None:
+    node = Node()
+    client = node.subscribed("t")
+    node.hub.missed("t")
+    node.broker.delete("t", lambda outcome: None)
+    assert payloads(client.hear()) == [GAP, "Topic has been deleted"]
+
+
+def test_nobody_is_told_of_a_topic_that_is_gone() -> None:
+    node = Node()
+    client = node.subscribed("t")
+    node.hub.missed("t")
+    node.hub.leave(client.client)
     node.hub.gaps.sweep()
     assert client.hear() == []
     node.hub.missed("t")
@@ -85,11 +103,41 @@ def test_a_congested_client_is_told_outside_its_bounds() -> None:
     node.hub.gaps.sweep()
     assert client.client.open
     client.transport.drain()
-    assert payloads(client.hear()) == [0, GAP, 1, 2]
+    assert payloads(client.hear()) == [0, 1, 2, GAP]
     assert client.client.open
 
 
-def test_a_gap_and_dropped_events_are_told_together() -> None:
+def test_a_congested_client_is_told_in_the_place_of_the_gap() -> None:
+    node = Node()
+    client = node.subscribed("t", "u", room=0)
+    for turn in range(3):
+        for topic in ("t", "u"):
+            node.publish(topic, turn)
+            node.tick()
+        if turn < 2:
+            node.hub.missed("t")
+    client.transport.drain()
+    heard = client.hear()
+    assert payloads(it for it in heard if it["topic"] == "t") == [0, GAP, 1, GAP, 2]
+    assert payloads(it for it in heard if it["topic"] == "u") == [0, 1, 2]
+
+
+def test_a_gap_that_waits_counts_for_nothing_and_is_never_dropped() -> None:
+    node = Node(Settings(max_queue_size=1, backpressure="drop_oldest"))
+    client = node.subscribed("t", room=0)
+    node.publish("t", 0)
+    node.tick()
+    for _ in range(20):
+        node.hub.missed("t")
+        node.hub.gaps.sweep()
+    node.publish("t", 1)
+    node.publish("t", 2)
+    node.tick()
+    client.transport.drain()
+    assert payloads(client.hear()) == [0, {"reason": "GAP", "dropped": 1}, *[GAP] * 20, 2]
+
+
+def test_a_gap_and_dropped_events_are_told_in_their_places() -> None:
     node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
     client = node.subscribed("t", room=0)
     for number in range(5):
@@ -98,4 +146,4 @@ def test_a_gap_and_dropped_events_are_told_together() -> None:
     node.hub.missed("t")
     node.hub.gaps.sweep()
     client.transport.drain()
-    assert payloads(client.hear()) == [0, {"reason": "GAP", "dropped": 2}, 3, 4]
+    assert payloads(client.hear()) == [0, {"reason": "GAP", "dropped": 2}, 3, 4, GAP]

@@ -5,7 +5,7 @@ from typing import Any
 
 from hub.broker import Accepted
 from hub.errors import Refusal
-from hub.redis_channels import CHUNK, Channels
+from hub.redis_channels import CHUNK, COUNTS, Channels
 from hub.redis_scripts import Names, Scripts
 
 NAMES = Names("p")
@@ -46,8 +46,8 @@ class Bench:
     """Channels that are attached, with the answers to what that says."""
 
     def __init__(self) -> None:
-        self.missed: list[str] = []
-        self.channels = Channels(NAMES, "n", self.missed.append)
+        self.forgotten: list[None] = []
+        self.channels = Channels(NAMES, "n", lambda: self.forgotten.append(None))
         self.outcomes: list[Accepted | Refusal] = []
         self.session = self.attach()
 
@@ -74,11 +74,11 @@ async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease(
     assert bench.session.subscriber.said == [("SUBSCRIBE", b"p:topic:t")]
     assert bench.session.publisher.said == []
     bench.confirm("t")
-    assert bench.session.publisher.said == [("EVALSHA", "lease", 0, "n", "t", 0)]
+    assert bench.session.publisher.said == [("EVALSHA", "lease", 0, "n", 0, "t", 0)]
     assert bench.outcomes == []
     bench.session.publisher.answer()
     assert bench.outcomes == [Accepted()]
-    assert bench.missed == []
+    assert bench.channels.unsure == {}
 
 
 async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> None:
@@ -145,12 +145,48 @@ async def test_a_new_connection_is_told_everything_and_what_was_held_was_missed(
     assert session.subscriber.said == [("SUBSCRIBE", b"p:topic:held", b"p:topic:coming")]
     bench.confirm("held")
     bench.confirm("coming")
-    assert bench.missed == ["held"]
-    assert [words[4:] for words in session.publisher.said] == [("held", 7), ("coming", 0)]
+    assert list(bench.channels.unsure) == ["held"]
+    assert [words[5:] for words in session.publisher.said] == [("held", 7), ("coming", 0)]
     session.publisher.answer()
     assert len(bench.outcomes) == 1
     session.publisher.answer()
     assert len(bench.outcomes) == 2
+
+
+async def test_leases_that_are_gone_are_all_written_anew_and_that_once() -> None:
+    bench = Bench()
+    bench.want("held")
+    bench.confirm("held")
+    bench.session.publisher.answer()
+    bench.channels.count("held", 3)
+    for topic in ("new", "newer"):
+        bench.want(topic)
+        bench.confirm(topic)
+    bench.session.publisher.said.clear()
+    bench.session.publisher.answer(0)
+    bench.session.publisher.answer(0)
+    bench.channels.flush()
+    assert bench.session.publisher.said == [
+        ("EVALSHA", "lease", 0, "n", 1),
+        ("EVALSHA", "lease", 0, "n", 0, "new", 0, "held", 3),
+        ("EVALSHA", "lease", 0, "n", 0, "newer", 0),
+    ]
+    assert len(bench.outcomes) == len(bench.forgotten) == 1
+    for _ in range(3):
+        bench.session.publisher.answer()
+    assert len(bench.outcomes) == 3
+    bench.channels.forgotten()  # what the beat says
+    assert len(bench.forgotten) == 2
+
+
+async def test_counts_are_told_in_parts() -> None:
+    bench = Bench()
+    for number in range(COUNTS + 1):
+        bench.channels.hold(f"t{number}")
+        bench.channels.count(f"t{number}", number)
+    assert len(bench.channels.take_counts()) == COUNTS
+    assert bench.channels.take_counts() == {f"t{COUNTS}": COUNTS}
+    assert bench.channels.take_counts() == {}
 
 
 async def test_many_topics_are_told_in_parts() -> None:

@@ -10,7 +10,7 @@ GOOD = {
     "HOST": "::1",
     "PORT": "0",
     "REDIS_ADDR": "redis:6379",
-    "REDIS_PREFIX": "chat:1",
+    "REDIS_PREFIX": "chat_1",
     "REDIS_FAIL_MODE": "strict",
     "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000",
     "MAX_MESSAGE_BYTES": "128",
@@ -32,7 +32,7 @@ def test_every_setting_can_be_set() -> None:
         host="::1",
         port=0,
         redis_addr=RedisAddress((("redis", 6379),)),
-        redis_prefix="chat:1",
+        redis_prefix="chat_1",
         redis_fail_mode="strict",
         allowed_origins=frozenset({"https://app.example.com", "http://localhost:3000"}),
         max_message_bytes=128,
@@ -62,7 +62,10 @@ def test_absent_and_empty_keep_the_defaults() -> None:
         ("PORT", "8_080", "a whole number from 0 to 65535"),
         ("PORT", "٨٠", "a whole number from 0 to 65535"),
         ("REDIS_ADDR", "http://redis", "host:port, redis://"),
+        ("REDIS_ADDR", "a..b:6379", "host:port, redis://"),
+        ("REDIS_ADDR", "a" * 64, "host:port, redis://"),
         ("REDIS_PREFIX", "a b", "up to 64 letters"),
+        ("REDIS_PREFIX", "a:topic", "any of . _ - are"),
         ("REDIS_FAIL_MODE", "open", "one of local, strict"),
         ("MAX_QUEUE_SIZE", "0", "a whole number from 1 to"),
         ("MAX_QUEUE_BYTES", "1e6", "a whole number from 1024 to"),
@@ -102,6 +105,7 @@ def test_origins_are_compared_whole_and_without_case() -> None:
 
 
 def test_a_bad_address_is_told_without_its_password() -> None:
-    with pytest.raises(SettingError) as told:
-        read_settings({"REDIS_ADDR": "redis://me:secret@h:port"})
-    assert "secret" not in str(told.value)
+    for password in ("secret", "secret/1", "se@secret"):
+        with pytest.raises(SettingError) as told:
+            read_settings({"REDIS_ADDR": f"redis://me:{password}@h:port"})
+        assert "secret" not in str(told.value)

@@ -10,6 +10,8 @@ from tests.support.server import running
 async def test_figures_and_publishes_name_the_nodes(address: str, prefix: str) -> None:
     settings = Settings(redis_addr=parse_redis_address(address), redis_prefix=prefix)
     async with running(settings) as server, ClientSession(server.url) as session:
+        async with session.get("/topics") as answer:
+            assert await answer.json() == {"count": 0, "topics": {}}
         async with session.post("/topics", json={"name": "made"}) as answer:
             assert answer.status == 201
         async with session.post("/publish", json={"topic": "made", "payload": 1}) as answer:
@@ -26,6 +28,7 @@ async def test_figures_and_publishes_name_the_nodes(address: str, prefix: str) -
             "nodes": 1,
         }
         assert sorted(node) == ["clients", "id", "poisoned", "topics"]
+        assert node["topics"] == {}
         async with session.get("/topics") as answer:
             assert await answer.json() == {"count": 1, "topics": {"made": 0}}
         async with session.delete("/topics/made") as answer:

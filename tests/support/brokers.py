@@ -14,7 +14,7 @@ class DeferredBroker:
     All but `unsubscribe`, which nobody waits for: it takes effect at once.
     """
 
-    standing = ACCEPTED
+    degraded = False
 
     def __init__(self) -> None:
         self._local = LocalBroker()
@@ -22,6 +22,7 @@ class DeferredBroker:
         self.subscribed: list[str] = []  # what the node has announced, first-in and last-out
         self.unsubscribed: list[str] = []
         self.refusal: Refusal | None = None  # what a subscribe comes to; None: it succeeds
+        self.undecided = False  # whether a subscribe to what the node has must wait, too
 
     def __len__(self) -> int:
         """How many calls wait to be completed."""
@@ -53,6 +54,12 @@ class DeferredBroker:
             self._local.subscribe(topic, done)
         else:
             done(self.refusal)
+
+    def join(self, done: Done) -> None:
+        if self.undecided:
+            self._calls.append(lambda: done(self.refusal or ACCEPTED))
+        else:
+            done(ACCEPTED)
 
     def unsubscribe(self, topic: str) -> None:
         self.unsubscribed.append(topic)

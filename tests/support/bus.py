@@ -13,6 +13,7 @@ from hub.redis_address import parse_redis_address
 from hub.redis_broker import RedisBroker
 from hub.redis_listener import Listener
 from hub.redis_scripts import Names
+from tests.support.node import Node
 
 PATIENCE = 20  # seconds for anything that must happen
 
@@ -94,11 +95,11 @@ class BusNode(RecordingNode):
         patience: float,
         grace: float,
     ) -> None:
-        self.bus = RedisBroker(Names(prefix), token_bytes(8), strict=strict, grace=grace)
+        where = parse_redis_address(address)
+        names = Names(prefix, where.db)
+        self.bus = RedisBroker(names, token_bytes(8), strict=strict, grace=grace)
         super().__init__(self.bus)
-        self.listener = Listener(
-            self.bus, parse_redis_address(address), self.clients, beat=beat, patience=patience
-        )
+        self.listener = Listener(self.bus, where, self.clients, beat=beat, patience=patience)
 
 
 @asynccontextmanager
@@ -113,11 +114,36 @@ async def bus_node(
 ) -> AsyncIterator[BusNode]:
     """A node that has joined, or found that it can't; unknown topics are refused at once."""
     node = BusNode(address, prefix, strict=strict, beat=beat, patience=patience, grace=grace)
-    task = asyncio.create_task(node.listener.run())
+    async with listening(node.listener):
+        yield node
+
+
+@asynccontextmanager
+async def listening(listener: Listener) -> AsyncIterator[None]:
+    """Keep its broker connected, from when it knows where it stands."""
+    task = asyncio.create_task(listener.run())
     try:
         async with asyncio.timeout(PATIENCE):
-            await node.listener.settled.wait()
-        yield node
+            await listener.settled.wait()
+        yield
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+class HubNode(Node):
+    """A whole node without sockets, over Redis."""
+
+    def __init__(self, address: str, prefix: str) -> None:
+        where = parse_redis_address(address)
+        broker = RedisBroker(Names(prefix, where.db), token_bytes(8), strict=False)
+        super().__init__(broker=broker)
+        self.listener = Listener(broker, where, self.hub.clients)
+
+
+@asynccontextmanager
+async def hub_node(address: str, prefix: str) -> AsyncIterator[HubNode]:
+    """A node that has joined."""
+    node = HubNode(address, prefix)
+    async with listening(node.listener):
+        yield node

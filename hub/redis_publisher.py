@@ -1,0 +1,130 @@
+"""Publishes on their way through Redis: their order, what becomes of each, and none of them twice.
+
+State: the session that they go through, while there is one, and the keys of those that were served
+without. An event that Redis has taken is owed until it comes back (hub/envelope.py).
+"""
+
+import asyncio
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from hub.broker import DEGRADED, Accepted, Done, Node
+from hub.envelope import EVENT, Sender
+from hub.errors import ErrorCode, Refusal
+from hub.once import First, Once
+from hub.redis_channels import Channels
+from hub.redis_session import Session
+
+# Bytes of an encoded event. Redis cuts a subscriber for whom 8 MB have waited for a minute, or
+# 32 MB at once (client-output-buffer-limit pubsub): every node would lose its subscriptions.
+MAX_EVENT: Final = 8_388_608
+
+AWAY: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis cannot be reached: try again")
+_UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have been delivered")
+_TOO_LARGE: Final = Refusal(
+    ErrorCode.INVALID_MESSAGE,
+    f"The event is too large for Redis: at most {MAX_EVENT} bytes of JSON are allowed",
+)
+
+
+class Publisher:
+    """Sends what is published, or serves it without Redis, each in its turn."""
+
+    def __init__(
+        self, node_id: str, sender: Sender, channels: Channels, *, strict: bool, grace: float
+    ) -> None:
+        """`grace`: seconds after a connect in which other nodes may not have their leases yet."""
+        self._node_id = node_id
+        self._sender = sender
+        self._channels = channels
+        self._strict = strict
+        self._grace = grace
+        self._node: Node
+        self._session: Session | None = None
+        self._force = 0  # more than 0 while an unknown topic is published all the same
+        self._once = Once(asyncio.get_running_loop().time)
+
+    def serve(self, node: Node) -> None:
+        """Name the node that events are for; once, before anything else."""
+        self._node = node
+
+    def up(self, session: Session) -> None:
+        """Publishes go through Redis from here on."""
+        self._session = session
+        self.grant_grace()
+
+    def down(self) -> None:
+        """The session is over: what is still unanswered does not come back either."""
+        self._session = None
+
+    def grant_grace(self) -> None:
+        """For a while other nodes may be about to write their leases: refuse no topic."""
+        self._force += 1
+        asyncio.get_running_loop().call_later(self._grace, self._end_grace)
+
+    def _end_grace(self) -> None:
+        self._force -= 1
+
+    def publish(self, topic: str, event: bytes, done: Done, *once: str | bytes) -> None:
+        """Send an event; `once` is its key and what is to be remembered for that."""
+        session = self._session
+        if len(event) > MAX_EVENT:
+            done(_TOO_LARGE)
+        elif session is not None:
+            seq, envelope = self._sender.seal(EVENT, event)
+            session.publisher.send(
+                partial(self._published, session, topic, event, seq, done),
+                "EVALSHA",
+                session.shas.publish,
+                0,
+                topic,
+                self._node_id,
+                envelope,
+                min(self._force, 1),
+                *once,
+            )
+        elif self._strict:
+            done(AWAY)
+        else:
+            self._node.deliver(topic, event)
+            done(DEGRADED)
+
+    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+        """Send it unless a publish to the topic had this key: Redis knows, or this node does."""
+        if known := self._once.first(topic, key):  # what was served without Redis: it has it not
+            done(Accepted(first=known))
+            return
+
+        def taken(outcome: Accepted | Refusal) -> None:
+            if isinstance(outcome, Accepted) and outcome.degraded:
+                self._once.remember(topic, key, first)
+            done(outcome)
+
+        self.publish(topic, event, taken, key, orjson.dumps([*first]))
+
+    def _published(
+        self, session: Session, topic: str, event: bytes, seq: int, done: Done, reply: Any
+    ) -> None:
+        if type(reply) is bytes:
+            nodes, _, first = reply.partition(b" ")
+            done(Accepted(nodes=int(nodes), first=First(*orjson.loads(first))))
+        elif type(reply) is not int:
+            session.check(reply)
+            if not self._strict:
+                self._serve(topic, event, seq)
+            done(_UNSURE if self._strict else DEGRADED)
+        elif reply < 0:
+            done(Refusal(ErrorCode.TOPIC_NOT_FOUND, f"Topic '{topic}' does not exist"))
+        else:
+            if session is not self._session:
+                self._serve(topic, event, seq)
+            elif topic in self._channels:
+                self._sender.owe(seq, topic, event)
+            done(Accepted(nodes=reply))
+
+    def _serve(self, topic: str, event: bytes, seq: int) -> None:
+        """Deliver an own event that does not come back any more, unless it has."""
+        if self._sender.serve(seq):
+            self._node.deliver(topic, event)

@@ -1,0 +1,144 @@
+"""Redis is there and refuses: what it refuses is told once, and repeated by nobody."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+import redis
+
+from hub.broker import Accepted
+from hub.errors import ErrorCode, Refusal
+from hub.redis_broker import Bus
+from hub.redis_publisher import MAX_EVENT
+from tests.support.bus import bus_node
+from tests.support.eventually import eventually
+from tests.support.redis import redis_server
+
+QUICK = 0.1  # seconds between beats, and until an outage is declared
+
+
+def attempts(client: redis.Redis) -> int:
+    """Connections that were made, two at a time."""
+    return int(client.info("stats")["total_connections_received"])
+
+
+def event(number: int) -> bytes:
+    return b'{"n":%d}' % number
+
+
+async def test_scripts_that_vanish_under_many_publishes_disturb_no_order() -> None:
+    with redis_server() as server:
+        async with bus_node(f"127.0.0.1:{server.port}", "p", beat=QUICK) as node:
+            await node.subscribe("t")
+            completed: list[int] = []
+
+            def publish(numbers: range) -> None:
+                for number in numbers:
+                    done = partial(lambda number, _: completed.append(number), number)
+                    node.broker.publish("t", event(number), done)
+
+            for turn in range(5):
+                first = turn * 40
+                publish(range(first, first + 20))
+                await eventually(lambda: completed)
+                with server.client() as client:
+                    client.script_flush()
+                publish(range(first + 20, first + 40))
+                await eventually(lambda first=first: len(completed) == first + 40)  # type: ignore[misc]
+                await eventually(lambda: node.bus.bus is Bus.UP)
+            assert completed == list(range(200))
+            heard = [event for what, _, event in node.heard if what == "event"]
+            assert heard == [event(number) for number in range(200)]
+
+
+async def test_redis_that_takes_no_writes_is_one_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server() as server, server.client() as client:
+        async with bus_node(f"127.0.0.1:{server.port}", "p", beat=QUICK) as node:
+            await node.subscribe("t")
+            client.config_set("maxmemory", "1")
+            await eventually(lambda: node.bus.bus is Bus.OUT)
+            before = attempts(client)
+            await eventually(lambda: attempts(client) >= before + 10)
+            assert node.heard == []
+            client.config_set("maxmemory", "0")
+            await eventually(lambda: node.bus.bus is Bus.UP)
+            assert await node.publish("t", event(1)) == Accepted(nodes=1)
+            assert await node.hear(2) == [("missed", "t", b""), ("event", "t", event(1))]
+    assert len([it for it in caplog.records if "OOM" in it.message]) == 1
+
+
+async def test_what_comes_before_the_node_is_up_comes_behind_the_gap(
+    address: str, prefix: str
+) -> None:
+    """Heard again already, and not yet in use: what another node says then is news."""
+    async with bus_node(address, prefix) as node:
+        await node.subscribe("t")
+        channel = f"{prefix}:topic:t".encode()
+        node.bus.heard([b"subscribe", channel, 1])
+        assert node.heard == []
+        for number in range(2):
+            node.bus.heard([b"message", channel, b"wsE1" + b"x" * 16 + event(number)])
+        node.bus.up()
+        assert node.heard == [
+            ("missed", "t", b""),
+            ("event", "t", event(0)),
+            ("event", "t", event(1)),
+        ]
+
+
+async def test_a_session_that_was_refused_is_never_in_use() -> None:
+    """Its lease is refused; the beat behind it is not, since it has nothing to write."""
+    with redis_server() as server, server.client() as client:
+        async with bus_node(f"127.0.0.1:{server.port}", "p", beat=QUICK) as node:
+            client.config_set("maxmemory", "1")
+            client.delete(f"p:leases:{node.bus.node_id}")
+            await eventually(lambda: node.bus.bus is Bus.OUT)
+            ups: list[None] = []
+            node.bus.up = lambda: ups.append(None)  # type: ignore[method-assign]
+            before = attempts(client)
+            await eventually(lambda: attempts(client) >= before + 10)
+            assert ups == []
+
+
+async def test_channels_that_redis_forbids_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server() as server, server.client() as client:
+        client.execute_command("ACL SETUSER app on >pw ~* +@all resetchannels")
+        async with bus_node(f"redis://app:pw@127.0.0.1:{server.port}", "p", beat=QUICK) as node:
+            assert node.bus.bus is Bus.OUT
+            before = attempts(client)
+            await eventually(lambda: attempts(client) >= before + 10)
+            client.execute_command("ACL SETUSER app allchannels")
+            await eventually(lambda: node.bus.bus is Bus.UP)
+    refusals = [it for it in caplog.records if "Redis refused: NOPERM" in it.message]
+    assert len(refusals) == 1
+    assert not [it for it in caplog.records if it.levelname == "ERROR"]
+
+
+async def test_an_event_that_redis_could_not_pass_on_is_refused(address: str, prefix: str) -> None:
+    async with bus_node(address, prefix) as node:
+        await node.subscribe("t")
+        fits = b"{%s}" % (b" " * (MAX_EVENT - 2))
+        outcome = await node.publish("t", fits + b" ")
+        assert isinstance(outcome, Refusal)
+        assert (outcome.code, str(MAX_EVENT) in outcome.text) == (ErrorCode.INVALID_MESSAGE, True)
+        assert await node.publish("t", fits) == Accepted(nodes=1)
+        assert await node.hear(1) == [("event", "t", fits)]
+
+
+async def test_a_fault_of_ours_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = 0
+
+    async def faulty(*_: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise LookupError("ours")
+
+    monkeypatch.setattr("hub.redis_listener.open_session", faulty)
+    async with bus_node("127.0.0.1:1", "p", beat=QUICK):
+        async with asyncio.timeout(10):
+            while attempts < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert len([it for it in caplog.records if it.levelname == "ERROR"]) == 1

@@ -1,0 +1,173 @@
+"""The register of topics: who has which, whatever is deleted, flushed or asked for at once."""
+
+import asyncio
+import itertools
+import random
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from hub.broker import Accepted
+from hub.errors import Refusal
+from hub.once import First
+from hub.redis_broker import Bus
+from tests.support.bus import HubNode, bus_node, hub_node
+from tests.support.eventually import eventually
+from tests.support.node import Peer
+from tests.support.redis import RedisServer, redis_server
+
+TOPIC = "t"
+
+
+async def test_a_lease_behind_a_flush_does_not_hide_it(caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server() as server, server.client() as client:
+        address = f"127.0.0.1:{server.port}"
+        async with bus_node(address, "p") as node, bus_node(address, "p") as other:
+            await node.subscribe("held")
+            node.broker.counted("held", 2)
+            client.flushall()
+            calls = [node.subscribe("new"), node.publish("held"), node.subscribe("newer")]
+            for outcome in await asyncio.gather(*calls):
+                assert isinstance(outcome, Accepted)
+            key = f"p:leases:{node.bus.node_id}"
+            assert client.hgetall(key) == {"": "0", "held": "2", "new": "0", "newer": "0"}
+            await eventually(lambda: client.exists(f"p:leases:{other.bus.node_id}"))
+            for topic in ("held", "new", "newer"):
+                assert await other.publish(topic) == Accepted(nodes=1)
+            outcome = await other.publish("unknown")
+            assert isinstance(outcome, Refusal)
+    assert len([it for it in caplog.records if "FLUSHALL" in it.message]) == 2
+
+
+async def test_a_deletion_that_redis_took_and_could_not_return_is_carried_out() -> None:
+    with redis_server() as server, server.client() as client:
+        async with bus_node(f"127.0.0.1:{server.port}", "p") as node:
+            for _ in range(10):
+                node.heard.clear()
+                await node.subscribe(TOPIC)
+                # All are there when Redis goes on: it takes them, and cuts the way back.
+                server.freeze()
+                asked = [node.publish(TOPIC, b'{"n":1}'), node.delete(TOPIC)]
+                asking = asyncio.gather(*asked)
+                await asyncio.sleep(0.02)
+                kill = asyncio.to_thread(client.execute_command, "CLIENT KILL TYPE pubsub")
+                killing = asyncio.create_task(kill)
+                await asyncio.sleep(0.02)
+                server.thaw()
+                await killing
+                assert all(isinstance(outcome, Accepted) for outcome in await asking)
+                assert node.heard == [("event", TOPIC, b'{"n":1}'), ("deleted", TOPIC, b"")]
+                await eventually(lambda: node.bus.bus is Bus.UP)
+                await eventually(lambda: client.pubsub_channels("p:topic:*") == [])
+                assert ("missed", TOPIC, b"") not in node.heard
+
+
+async def test_databases_are_apart(shared_redis: RedisServer, prefix: str) -> None:
+    """Redis' own channels are not."""
+    addresses = [f"redis://127.0.0.1:{shared_redis.port}/{db}" for db in (0, 1)]
+    async with bus_node(addresses[0], prefix) as one, bus_node(addresses[1], prefix) as two:
+        await one.subscribe(TOPIC)
+        assert isinstance(await two.publish(TOPIC), Refusal)
+        await two.subscribe(TOPIC)
+        assert await one.publish(TOPIC, b'{"n":1}') == Accepted(nodes=1)
+        assert await two.publish(TOPIC, b'{"n":2}') == Accepted(nodes=1)
+        assert await one.hear(1) == [("event", TOPIC, b'{"n":1}')]
+        assert await two.hear(1) == [("event", TOPIC, b'{"n":2}')]
+
+
+class Churner:
+    """A client that comes and goes, and waits for each answer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.heard: list[dict[str, Any]] = []
+        self._peer = peer
+        self._numbers = itertools.count()
+
+    def listen(self) -> list[dict[str, Any]]:
+        self.heard += self._peer.hear()
+        return self.heard
+
+    async def ask(self, kind: str) -> None:
+        request_id = f"r{next(self._numbers)}"
+        self._peer.say({"type": kind, "topic": TOPIC, "request_id": request_id})
+        seen = len(self.heard)
+        async with asyncio.timeout(10):
+            while not any(it.get("request_id") == request_id for it in self.listen()[seen:]):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)  # a tick is turned by hand
+
+    def payloads(self) -> list[Any]:
+        return [it["message"]["payload"] for it in self.heard if it["type"] == "event"]
+
+
+async def test_deletions_amid_subscribes_leave_nobody_waiting(
+    shared_redis: RedisServer, address: str, prefix: str
+) -> None:
+    """One topic, 24 clients on 3 nodes that come and go, and everybody deletes it."""
+    turns = random.Random(4)
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(hub_node(address, prefix)) for _ in range(3)]
+        clients = [Churner(nodes[n % 3].connect("c")) for n in range(24)]
+        numbers = itertools.count()
+
+        async def come_and_go(client: Churner) -> None:
+            for _ in range(60):
+                await client.ask("subscribe")
+                await asyncio.sleep(turns.random() * 0.01)
+                if turns.random() < 0.5:
+                    await client.ask("unsubscribe")
+
+        async def delete(node: HubNode) -> None:
+            while True:
+                node.broker.delete(TOPIC, lambda _: None)
+                await asyncio.sleep(turns.random() * 0.005)
+
+        async def publish(node: HubNode) -> None:
+            while True:
+                node.publish(TOPIC, next(numbers))
+                await asyncio.sleep(0.001)
+
+        others = [asyncio.create_task(do(node)) for do in (delete, publish) for node in nodes]
+        await asyncio.gather(*map(come_and_go, clients))
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+        await asyncio.gather(*(client.ask("subscribe") for client in clients))
+        for node in nodes:
+            await publish_through(node, "end")
+        await eventually(lambda: all(c.payloads()[-3:] == ["end"] * 3 for c in heard_by(clients)))
+        orders = [[it for it in client.payloads() if it != "end"] for client in clients]
+        assert sum(map(len, orders)) > 1_000
+        for one, other in itertools.combinations(orders, 2):
+            both = set(one) & set(other)
+            assert [it for it in one if it in both] == [it for it in other if it in both]
+            assert len(set(one)) == len(one)
+        with shared_redis.client() as client:
+            assert client.pubsub_numsub(f"{prefix}:topic:{TOPIC}") == [
+                (f"{prefix}:topic:{TOPIC}", 3)
+            ]
+
+
+def heard_by(clients: list[Churner]) -> list[Churner]:
+    for client in clients:
+        client.listen()
+    return clients
+
+
+async def publish_through(node: HubNode, payload: Any) -> None:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    node.hub.publish(TOPIC, None, payload, future.set_result)
+    assert await asyncio.wait_for(future, 10) == Accepted(nodes=3)
+
+
+async def test_a_key_that_waits_twice_is_served_once() -> None:
+    with redis_server() as server:
+        async with bus_node(f"127.0.0.1:{server.port}", "p", patience=0.5) as node:
+            await node.subscribe(TOPIC)
+            server.shut_down()
+            await eventually(lambda: node.bus.bus is Bus.JOINING)
+            first = First("m1", 1)
+            calls = [node.publish_once(TOPIC, b'{"n":%d}' % n, "k", first) for n in range(2)]
+            one, two = await asyncio.gather(*calls)
+            assert (one, two) == (Accepted(degraded=True), Accepted(first=first))
+            assert node.heard == [("event", TOPIC, b'{"n":0}')]
