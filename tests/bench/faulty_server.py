@@ -27,8 +27,9 @@ def misshapen(event: bytes) -> bytes:
     """What is sent for an event where the mistake is in its bytes; the event, where it is not."""
     half = len(event) // 2
     shapes = {
-        # Legal: what a library may make of a message that is larger than its buffer.
+        # Legal, these two: a message larger than a library's buffer, and Go's way to end a text.
         "fragments": frame(FRAGMENT, event[:half]) + frame(0, b"") + frame(LAST, event[half:]),
+        "newline": frame(TEXT, event + b"\n"),
         "repeat": frame(TEXT, event) * 2,
         "length": frame(TEXT, event.replace(b"xx", b"x", 1)),
         "bytes": frame(TEXT, event.replace(b"xx", b"xy", 1)),

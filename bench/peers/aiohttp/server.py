@@ -61,9 +61,7 @@ async def publish(request: web.Request) -> web.Response:
     body = await request.json(loads=orjson.loads)
     message = {"id": str(time.time_ns()), "payload": body["payload"]}
     published = await broadcast(body["topic"], message)
-    return web.json_response(
-        {"status": "published"}, status=200 if published else 404, dumps=dumps
-    )
+    return web.json_response({"status": "published"}, status=200 if published else 404, dumps=dumps)
 
 
 app = web.Application()
