@@ -188,10 +188,10 @@ def write(result: Result) -> None:
     dirty = ", with changes that were not committed" if result.get("dirty") else ""
     begun = f" from {result['started'][11:16]} UTC on" if "started" in result else ""
     head = (
-        f"Measured on {result['date']} by `{result['command']}`{begun} in {result['minutes']} minutes:"
-        f" {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
-        f" Python {machine['python']}{redis}; revision {result.get('revision') or 'not recorded'}"
-        f"{dirty}.\n\n"
+        f"Measured on {result['date']} by `{result['command']}`{begun}"
+        f" in {result['minutes']} minutes: {machine['cpu']}, {machine['cores']} cores,"
+        f" Linux {machine['kernel']}, Python {machine['python']}{redis};"
+        f" revision {result.get('revision') or 'not recorded'}{dirty}.\n\n"
     )
     versions = [f"{result['titles'][name]}: {it}" for name, it in result["versions"].items()]
     head += f"Versions: {'; '.join(versions)}.\n\n" if versions else ""
