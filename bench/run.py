@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import report
-from measure import Rounds, Row, measure_all
+from measure import Rounds, Row, measure_all, the_fewest
 from scenarios import FAST, SCENARIOS, Scenario, with_targets
 from servers import BENCH, CORES, ROOT, Server, build, floors, ours, peers, redis_version
 
@@ -125,10 +125,12 @@ def compare(revision: str) -> None:
             subprocess.run([*git, "worktree", "remove", "--force", folder], check=True)
 
 
-def printed(servers: Sequence[Server], scenarios: Sequence[Scenario], *rounds: Rounds) -> None:
+def printed(
+    servers: Sequence[Server], scenarios: Sequence[Scenario], rounds: Rounds = the_fewest
+) -> None:
     """Measure, and print the table."""
     started = time.monotonic()
-    rows = measure_all(servers, scenarios, *rounds)
+    rows = measure_all(servers, scenarios, rounds)
     print(report.table({"rows": rows, "titles": titles(servers)}, scenarios))
     print(f"{time.monotonic() - started:.0f} s")
 
