@@ -61,7 +61,7 @@ check-wheels: $(VENV)/.made ## check that the base image's libc and Python have 
 		echo "python $(IMAGE_PYTHON), glibc, $$arch: $$(ls "$$dir/$$arch" | wc -l) wheels"; \
 	done
 
-bench: $(VENV)/.bench ## measure everything beside every peer and write it down (40 minutes)
+bench: $(VENV)/.bench ## measure everything beside every peer and write it down (an hour); ONLY=KEYS prints some
 	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
 
 bench-quick: $(VENV)/.run ## measure the headline rows (under 3 minutes)

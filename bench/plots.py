@@ -8,9 +8,9 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from figures import values
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
-from report import values
 from servers import BENCH
 
 OURS, OTHERS, FLOOR = "#2456d6", "#9aa5b8", "#d8dde6"

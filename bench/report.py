@@ -1,9 +1,9 @@
-"""Medians, ratios with their spread, the table in bench/README.md and the plots."""
+"""The tables in bench/README.md and the plots, of a result."""
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
+from figures import COLUMNS, Result, by_round, limited, paired, ranged, spread, values
 from scenarios import FLOORS, PEERS, SCENARIOS, TARGETS, Scenario, Target
 from servers import BENCH
 
@@ -14,21 +14,10 @@ PLOTS = (
     "![Latency and memory against connections](results/connections.png)\n\n"
 )
 
-Result = dict[str, Any]
-
-
-def by_round(result: Result, scenario: str, server: str, figure: str) -> dict[int, float]:
-    """A figure by round; empty where the server was missing, failed or had no part."""
-    return {
-        row["round"]: row[figure]
-        for row in result["rows"]
-        if row["scenario"] == scenario and row["server"] == server and figure in row
-    }
-
-
-def values(result: Result, scenario: str, server: str, figure: str) -> list[float]:
-    """The same without the rounds' numbers, for a median."""
-    return list(by_round(result, scenario, server, figure).values())
+FOOTNOTE = (
+    "\n† The generator's core was over 80 % busy: the figure may be the generator's limit, not the"
+    " server's.\n"
+)
 
 
 def why_not(result: Result, scenario: str, server: str) -> str:
@@ -41,36 +30,6 @@ def why_not(result: Result, scenario: str, server: str) -> str:
                     return f"{word}: {reason}"
     return "not measured"
 
-
-def paired(above: dict[int, float], below: dict[int, float]) -> list[float]:
-    """The ratios of the rounds that both have."""
-    return [above[turn] / below[turn] for turn in sorted(above.keys() & below) if below[turn]]
-
-
-def number(value: float) -> str:
-    """Three digits that mean something."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def spread(ratios: Sequence[float]) -> str:
-    """A ratio: its median, and the least and the most of any round."""
-    return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-
-
-COLUMNS = {
-    "per_second": ("a second", number),
-    "server_busy": ("server busy", "{:.1%}".format),
-    "generator_us": ("generator µs", number),
-    "generator_busy": ("generator busy", "{:.0%}".format),
-    "rss": ("RSS MB", lambda value: f"{value / 1e6:,.0f}"),
-    "p50_ms": ("p50", number),
-    "p999_ms": ("p99.9", number),
-    "p99_ms": ("p99", number),
-    "publisher_us": ("publisher's node µs", number),
-    "server_us": ("subscribers' node µs", number),
-    "redis_us": ("Redis µs", number),
-    "max_ms": ("worst", number),
-}
 
 FIGURES = {
     "server_us": "CPU",
@@ -93,6 +52,7 @@ def _part(result: Result, scenario: Scenario) -> str:
         scenario.unit,
         "times ours",
         *(COLUMNS[name][0] for name in scenario.columns),
+        "rounds",
     ]
     lines = [f"#### {scenario.title}\n", _row(heads), "|---" * len(heads) + "|"]
     asked = [row["server"] for row in result["rows"] if row["scenario"] == scenario.key]
@@ -106,10 +66,23 @@ def _part(result: Result, scenario: Scenario) -> str:
         elif failed:
             cells = [title, why_not(result, scenario.key, name), *[""] * (len(heads) - 2)]
             found.append((float("inf"), _row(cells)))
-    everywhere = {row["server"] for row in result["rows"] if row["scenario"] == "fanout"}
-    left_out = [title for name, title in result["titles"].items() if name in everywhere - {*asked}]
-    note = f"\nNot measured: {', '.join(left_out)}.\n" if scenario.only and left_out else ""
-    return "\n".join([*lines, *(line for _, line in sorted(found))]) + f"\n{note}"
+    part = "\n".join([*lines, *(line for _, line in sorted(found))]) + "\n"
+    return part + (FOOTNOTE if "†" in part else "") + _left_out(result, scenario)
+
+
+def _left_out(result: Result, scenario: Scenario) -> str:
+    """Who was not measured, of those who were elsewhere, and why."""
+    asked = {row["server"] for row in result["rows"] if row["scenario"] == scenario.key}
+    elsewhere = {row["server"] for row in result["rows"] if row["scenario"] == "fanout"}
+    out = [title for name, title in result["titles"].items() if name in elsewhere - asked]
+    if not out or not asked:
+        return ""
+    why = scenario.why or "this run left them out"
+    if scenario.rest:
+        why = "they take no publishes by REST"
+    elif scenario.cluster:
+        why = "nothing of theirs joins two nodes through a Redis"
+    return f"\nNot measured, as {why}: {'; '.join(out)}.\n"
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -119,12 +92,15 @@ def _row(cells: Sequence[str]) -> str:
 def _line(result: Result, scenario: Scenario, name: str, title: str) -> str:
     theirs = by_round(result, scenario.key, name, scenario.figure)
     ratios = paired(theirs, by_round(result, scenario.key, "ours", scenario.figure))
-    besides = [
-        COLUMNS[column][1](median(values(result, scenario.key, name, column)))
-        for column in scenario.columns
-    ]
-    figure = number(median(theirs.values()))
-    return _row([title, figure, spread(ratios) if ratios else "", *besides])
+    besides = [_cell(result, scenario, name, column) for column in scenario.columns]
+    figure = ranged(list(theirs.values())) + limited(result, scenario.key, scenario.figure, name)
+    times = spread(ratios) if ratios else ""
+    return _row([title, figure, times, *besides, str(len(theirs))])
+
+
+def _cell(result: Result, scenario: Scenario, name: str, column: str) -> str:
+    told = COLUMNS[column][1](values(result, scenario.key, name, column))
+    return told + limited(result, scenario.key, column, name)
 
 
 def targets(result: Result) -> str:
@@ -132,15 +108,28 @@ def targets(result: Result) -> str:
     lines = ["| target | bound | reached | |", "|---|---|---|---|"]
     for target in TARGETS:
         reached = _ratios(result, target)
-        verdict = "not measured"
+        shown = ""
         if reached:
-            middle = median(reached)
-            met = middle >= target.bound if target.at_least else middle <= target.bound
-            verdict = "met" if met else "**missed**"
+            mark = limited(result, target.scenario, target.figure, "ours", target.against)
+            shown = ranged(reached) + mark
         sign = "≥" if target.at_least else "≤"
-        cells = [_named(result, target), f"{sign} {target.bound:g}", _shown(reached), verdict]
-        lines.append(_row(cells))
-    return "\n".join(lines) + "\n"
+        bound = f"{sign} {target.bound:g}"
+        lines.append(_row([_named(result, target), bound, shown, verdict(target, reached)]))
+    told = "\n".join(lines) + "\n"
+    return told + (FOOTNOTE if "†" in told else "")
+
+
+def verdict(target: Target, reached: Sequence[float]) -> str:
+    """Whether the median keeps the bound, and whether the rounds agree."""
+
+    def kept(figure: float) -> bool:
+        return figure >= target.bound if target.at_least else figure <= target.bound
+
+    if not reached:
+        return "not measured"
+    word = "met" if kept(median(reached)) else "**missed**"
+    agree = len({kept(figure) for figure in reached}) == 1
+    return word if agree else f"{word}, within the noise"
 
 
 def _named(result: Result, target: Target) -> str:
@@ -152,12 +141,6 @@ def _named(result: Result, target: Target) -> str:
     if target.against in titles:
         return f"{name} / the same in {titles[target.against]}"
     return f"{name} / {result['titles'].get(target.against, target.against)}"
-
-
-def _shown(reached: Sequence[float]) -> str:
-    if not reached:
-        return ""
-    return f"{number(median(reached))} ({number(min(reached))}-{number(max(reached))})"
 
 
 def _ratios(result: Result, target: Target) -> list[float]:
@@ -201,10 +184,14 @@ def write(result: Result) -> None:
     before, _, rest = readme.read_text().partition(START)
     after = rest.partition(END)[2]
     machine = result["machine"]
+    redis = f", Redis {machine['redis']}" if machine.get("redis") else ""
+    dirty = ", with changes that were not committed" if result.get("dirty") else ""
+    begun = f" from {result['started'][11:16]} UTC on" if "started" in result else ""
     head = (
-        f"Measured on {result['date']} by `{result['command']}` in {result['minutes']} minutes:"
-        f" {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
-        f" Python {machine['python']}.\n\n"
+        f"Measured on {result['date']} by `{result['command']}`{begun}"
+        f" in {result['minutes']} minutes: {machine['cpu']}, {machine['cores']} cores,"
+        f" Linux {machine['kernel']}, Python {machine['python']}{redis};"
+        f" revision {result.get('revision') or 'not recorded'}{dirty}.\n\n"
     )
     versions = [f"{result['titles'][name]}: {it}" for name, it in result["versions"].items()]
     head += f"Versions: {'; '.join(versions)}.\n\n" if versions else ""

@@ -1,126 +1,44 @@
 """Measure the server beside its peers, and write down what came of it.
 
     python bench/run.py               every scenario, every server; bench/results/DATE.json, the
-                                      table in bench/README.md and the plots (40 minutes)
+                                      table in bench/README.md and the plots (an hour)
     python bench/run.py --quick       the headline rows, printed (under three minutes)
-    python bench/run.py --only KEYS   these scenarios, into the result of the same day
+    python bench/run.py --only KEYS   these scenarios as a whole run has them, printed
     python bench/run.py --compare REV the working tree against a revision (some minutes)
     python bench/run.py --report FILE the table and the plots again, of a result that was kept
 
 Server and generator are pinned to a core each. In every round each server is started anew and
-measured once, A B C A B C, so that what the machine does meanwhile falls on all of them.
+measured once, A B C A B C, so that what the machine does meanwhile falls on all of them. A row that
+a target is about has seven rounds in a whole run and with --only, any other two or three.
+
+The hour is an estimate, 59 minutes: from bench/results/2026-11-24.json, whose 478 measurements of
+1,270 s in all took 35 minutes, so that starting and connecting cost 1.7 s each.
+
+A result is whole or not there: it is written to DATE.json.part after every scenario, and gets its
+name at the end. SIGTERM ends the servers and the generator too.
 """
 
 import argparse
 import json
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import report
-from scenarios import FAST, SCENARIOS, Scenario
-from servers import (
-    BENCH,
-    BUILD,
-    CORES,
-    GENERATOR_CORE,
-    ROOT,
-    SERVER_CORE,
-    Server,
-    build,
-    floors,
-    ours,
-    peers,
-    running,
-    running_pair,
-)
-
-Row = dict[str, Any]  # one measurement
+from measure import Rounds, Row, measure_all, the_fewest
+from scenarios import FAST, SCENARIOS, Scenario, with_targets
+from servers import BENCH, CORES, ROOT, Server, build, floors, ours, peers, redis_version
 
 FILES = 20_000  # open files that 10,000 connections and their publishers need
-PATIENCE = 180.0  # seconds that one measurement may take
-
-
-def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
-    """One measurement: the generator's figures, or why there are none."""
-    if server.missing:
-        return {"missing": server.missing}
-    try:
-        if scenario.cluster:
-            with running_pair(server) as places:
-                return generate(server, scenario, places)
-        with running(server, SERVER_CORE if scenario.pinned else None) as (port, pid):
-            return generate(server, scenario, ["--port", str(port), "--pid", str(pid)])
-    except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
-        return {"failed": str(error)[:200]}
-
-
-def generate(server: Server, scenario: Scenario, places: list[str]) -> dict[str, Any]:
-    """Let the load generator do a scenario on what runs in these places."""
-    command = ["taskset", "-c", str(GENERATOR_CORE)] if scenario.pinned else []
-    command += [str(BUILD / "loadgen"), *places, *scenario.arguments.split()]
-    command += ["--protocol", server.protocol]
-    done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=PATIENCE
-    )
-    if done.returncode:
-        return {"failed": done.stderr.strip()[-200:]}
-    result: dict[str, Any] = json.loads(done.stdout)
-    return {**result, "nodes_us": result["server_us"] + result["publisher_us"]}
-
-
-def takes_part(server: Server, scenario: Scenario) -> bool:
-    """Whether a server is asked to do this."""
-    if (scenario.rest and not server.rest) or (scenario.cluster and not server.cluster):
-        return False
-    if not scenario.cluster and server.protocol == "centrifugo":
-        return False  # it is here for its Redis engine
-    return not scenario.only or server.name in scenario.only
-
-
-def measure_all(
-    servers: Sequence[Server],
-    scenarios: Sequence[Scenario],
-    keep: Callable[[list[Row]], None] = lambda rows: None,
-) -> list[Row]:
-    """Every scenario on every server, in rounds; one result each, with where it belongs.
-
-    `keep` gets what there is after every scenario.
-    """
-    rows: list[Row] = []
-    for number, scenario in enumerate(scenarios, 1):
-        print(f"[{number}/{len(scenarios)}] {scenario.title}", flush=True)
-        for turn in range(scenario.rounds):
-            for server in servers:
-                if not takes_part(server, scenario):
-                    continue
-                result = measure(server, scenario)
-                rows.append(
-                    {"scenario": scenario.key, "server": server.name, "round": turn, **result}
-                )
-                print(
-                    f"    {turn + 1}/{scenario.rounds} {server.title:28} {shown(result, scenario)}",
-                    flush=True,
-                )
-        keep(rows)
-    return rows
-
-
-def shown(result: dict[str, Any], scenario: Scenario) -> str:
-    for word in ("missing", "failed"):
-        if word in result:
-            return f"{word}: {result[word]}"
-    return (
-        f"{result[scenario.figure]:11.3f} {scenario.unit}, {result['per_second']:11,.0f}/s,"
-        f" server {result['server_busy']:.0%} busy, generator {result['generator_busy']:.0%}"
-    )
+COMPARED = ("fanout", "fanout-16", "topics-20", "echo", "echo-64", "rest", "storm", "idle-1k")
 
 
 def machine() -> dict[str, Any]:
@@ -132,106 +50,148 @@ def machine() -> dict[str, Any]:
         "cores": len(CORES),
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
+        "redis": redis_version(),
     }
 
 
-def full(scenarios: Sequence[Scenario]) -> None:
-    """All of these, kept in bench/results and in bench/README.md.
+def origin(started: datetime) -> dict[str, Any]:
+    """What was measured, and when it began."""
 
-    What the same day has of other scenarios stays.
-    """
+    def git(*words: str) -> str:
+        try:
+            done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+        except OSError:
+            return ""  # a tree without its history, on a machine without git
+        return done.stdout.strip()
+
+    return {
+        "date": started.date().isoformat(),
+        "started": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "revision": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain")),
+    }
+
+
+def full() -> None:
+    """Everything, kept in bench/results and in bench/README.md once it is whole."""
     report.check()
     servers = [ours(), *floors(), *peers()]
     started = datetime.now(UTC)
-    path = BENCH / "results" / f"{started.date().isoformat()}.json"
-    path.parent.mkdir(exist_ok=True)
-    before = json.loads(path.read_text()) if path.exists() else {"rows": [], "minutes": 0}
-    keys = {scenario.key for scenario in scenarios}
-    others = [row for row in before["rows"] if row["scenario"] not in keys]
     result = {
-        "date": started.date().isoformat(),
+        **origin(started),
         "command": "make bench",
         "machine": machine(),
-        "titles": {server.name: server.title for server in servers},
+        "titles": titles(servers),
         "versions": {server.name: server.version for server in servers if server.version},
     }
+    path = BENCH / "results" / f"{started.date().isoformat()}.json"
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".json.part")  # what an interrupted run leaves
 
     def keep(rows: list[Row]) -> None:
-        minutes = round((datetime.now(UTC) - started).total_seconds() / 60)
-        result["minutes"] = minutes + (before["minutes"] if others else 0)
-        result["rows"] = others + rows
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        result["minutes"] = round((datetime.now(UTC) - started).total_seconds() / 60)
+        result["rows"] = rows
+        part.write_text(json.dumps(result, indent=1) + "\n")
 
-    measure_all(servers, scenarios, keep)
+    measure_all(servers, SCENARIOS, with_targets, keep)
+    part.replace(path)
     report.write(result)
     print(report.targets(result))
 
 
+def only(scenarios: Sequence[Scenario]) -> None:
+    """These scenarios as a whole run has them, printed and not kept."""
+    printed([ours(), *floors(), *peers()], scenarios, with_targets)
+
+
 def quick() -> None:
     """The headline rows, printed."""
-    servers = [ours(), *floors(), *peers(list(FAST))]
-    scenarios = [scenario for scenario in SCENARIOS if scenario.quick]
-    started = time.monotonic()
-    rows = measure_all(servers, scenarios)
-    titles = {server.name: server.title for server in servers}
-    print(report.table({"rows": rows, "titles": titles}, scenarios))
-    print(f"{time.monotonic() - started:.0f} s")
+    printed([ours(), *floors(), *peers(list(FAST))], [it for it in SCENARIOS if it.quick])
 
 
 def compare(revision: str) -> None:
     """The working tree against a revision: ratios in one run."""
+    git = ["git", "-C", str(ROOT)]
+    named = [*git, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
+    if subprocess.run(named, stdout=subprocess.DEVNULL).returncode:
+        sys.exit(f"no such revision: {revision}")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            ["git", "worktree", "add", "--quiet", "--detach", folder, revision],
-            cwd=ROOT,
-            check=True,
-        )
+        added = ["worktree", "add", "--quiet", "--detach", folder, revision]
+        subprocess.run([*git, *added], check=True)
         try:
-            servers = [ours(), ours(Path(folder), revision)]
-            keys = (
-                "fanout",
-                "fanout-16",
-                "topics-20",
-                "echo",
-                "echo-64",
-                "rest",
-                "storm",
-                "idle-1k",
-            )
-            scenarios = [scenario for scenario in SCENARIOS if scenario.key in keys]
-            rows = measure_all(servers, scenarios)
+            trees = [ours(title="working tree"), ours(Path(folder), revision, revision)]
+            printed(trees, [it for it in SCENARIOS if it.key in COMPARED])
         finally:
-            subprocess.run(["git", "worktree", "remove", "--force", folder], cwd=ROOT, check=True)
-    titles = {"ours": "working tree", revision: revision}
-    print(report.table({"rows": rows, "titles": titles}, scenarios))
+            subprocess.run([*git, "worktree", "remove", "--force", folder], check=True)
 
 
-def main() -> None:
+def printed(
+    servers: Sequence[Server], scenarios: Sequence[Scenario], rounds: Rounds = the_fewest
+) -> None:
+    """Measure, and print the table."""
+    started = time.monotonic()
+    rows = measure_all(servers, scenarios, rounds)
+    print(report.table({"rows": rows, "titles": titles(servers)}, scenarios))
+    print(f"{time.monotonic() - started:.0f} s")
+
+
+def titles(servers: Sequence[Server]) -> dict[str, str]:
+    return {server.name: server.title for server in servers}
+
+
+def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--quick", action="store_true", help="the headline rows, printed")
-    arguments.add_argument("--only", metavar="KEYS", help="these scenarios, separated by commas")
-    arguments.add_argument("--compare", metavar="REV", help="the working tree against a revision")
-    arguments.add_argument("--report", metavar="FILE", help="write a kept result down anew")
-    chosen = arguments.parse_args()
+    what = arguments.add_mutually_exclusive_group()
+    what.add_argument("--quick", action="store_true", help="the headline rows, printed")
+    what.add_argument(
+        "--only", metavar="KEYS", type=chosen, help="these scenarios, separated by commas, printed"
+    )
+    what.add_argument("--compare", metavar="REV", help="the working tree against a revision")
+    what.add_argument("--report", metavar="FILE", help="write a kept result down anew")
+    return arguments
+
+
+def chosen(keys: str) -> list[Scenario]:
+    """The scenarios of these keys.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none of one of them.
+    """
+    there = [scenario.key for scenario in SCENARIOS]
+    if unknown := set(keys.split(",")) - set(there):
+        raise argparse.ArgumentTypeError(
+            f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(there)}"
+        )
+    return [scenario for scenario in SCENARIOS if scenario.key in keys.split(",")]
+
+
+def prepare() -> None:
+    """See that it can be measured here, and what measures it is built."""
     if len(CORES) < 2:
         sys.exit("two cores are needed: one for the server, one for the generator")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < FILES:
         sys.exit(f"{FILES} open files are needed: raise the limit with ulimit -n {FILES}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
+    # A signal that just ended this process would leave the servers and the generator behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     build()
-    if chosen.report:
-        report.write(json.loads(Path(chosen.report).read_text()))
-    elif chosen.compare:
-        compare(chosen.compare)
-    elif chosen.quick:
+
+
+def main() -> None:
+    asked = parser().parse_args()
+    if asked.report:
+        report.write(json.loads(Path(asked.report).read_text()))
+        return
+    prepare()
+    if asked.compare:
+        compare(asked.compare)
+    elif asked.quick:
         quick()
+    elif asked.only:
+        only(asked.only)
     else:
-        keys = [it.key for it in SCENARIOS]
-        wanted = chosen.only.split(",") if chosen.only else keys
-        if unknown := set(wanted) - set(keys):
-            sys.exit(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(keys)}")
-        full([scenario for scenario in SCENARIOS if scenario.key in wanted])
+        full()
 
 
 if __name__ == "__main__":

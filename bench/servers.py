@@ -40,12 +40,12 @@ class Server:
     version: str = ""
 
 
-def ours(root: Path = ROOT, name: str = "ours") -> Server:
+def ours(root: Path = ROOT, name: str = "ours", title: str = "this server") -> Server:
     """The server of a source tree, run by this Python."""
     environ = {"HOST": "127.0.0.1", "LOG_LEVEL": "warning"}
     return Server(
         name,
-        "this server",
+        title,
         [sys.executable, "server.py"],
         root,
         environ,
@@ -157,6 +157,15 @@ def redis_server() -> str:
             raise RuntimeError("redis-server is not installed")
         found = str(Path(wheel.origin).with_name("bin") / "redis-server")
     return found
+
+
+def redis_version() -> str:
+    """What the Redis of two nodes is; empty where there is none."""
+    try:
+        said = _output(ROOT, [redis_server(), "--version"])
+    except RuntimeError:
+        return ""
+    return said.partition("v=")[2].partition(" ")[0]
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 // The load generator: many WebSocket connections on plain sockets, one thread, one epoll loop.
 //
 // It subscribes, publishes, and checks what comes: every subscriber gets every message of its topics
-// once and in order, or the run fails. It reads the processor time of the server's process around
-// the measured part, and its own beside it, so that nobody mistakes the generator's limit for the
-// server's. The result is one line of JSON on standard output.
+// once, in order, under the topic's name and with the payload that was sent, in frames as RFC 6455 has
+// them, and everything that was asked is answered; or the run fails and says what was wrong. It reads
+// the processor time of the server's process around the measured part, and its own beside it, so that
+// nobody mistakes the generator's limit for the server's. The result is one line of JSON on standard
+// output.
 //
 //   loadgen --port N --pid N --mode burst|rate|echo|rest|storm|idle [options]
 //
@@ -39,6 +41,7 @@ enum {
     BUFFER = 1 << 20,
     EVENTS = 1024,
     MARK = 16,           // bytes of "#TTTTT:SSSSSSSS#", which is what tells one event from another
+    EDGE = 1024,         // bytes of a payload's filler that are compared, at either end
     TOPICS = 100000,     // what its two numbers hold
     STORM = 64,          // handshakes under way at a time
     WARM = 200,          // connections before the ones whose memory or processor time is measured
@@ -52,8 +55,11 @@ typedef struct {
     bool http;          // REST: answers are HTTP responses
     bool waits;         // for the socket to take more
     uint32_t index;     // which of its kind
+    uint32_t due;       // answers to what was asked
     uint8_t *in;        // the bytes of an unfinished frame
     size_t in_size;
+    uint8_t *part;      // the fragments of an unfinished message, or NULL
+    size_t part_size;
     uint8_t *out;       // what the socket did not take
     size_t out_size, out_room;
 } Conn;
@@ -74,7 +80,7 @@ static uint32_t conn_count, upgraded;
 static uint32_t *next_seq;       // what a subscriber must get next, by connection and topic
 static uint32_t *sent_seq;       // what was sent last, by topic
 static uint32_t *subscribers;    // how many, by topic
-static uint64_t delivered, expected, acked, wrong;
+static uint64_t delivered, expected, acked, asked;
 static char *payload;            // the filler behind the mark
 static uint64_t random_state = 88172645463325252u;
 
@@ -173,6 +179,12 @@ static void queue_frame(Conn *c, int opcode, const char *data, size_t size) {
     queue(c, data, size);
 }
 
+// What was queued is to be answered, once.
+static void ask(Conn *c) {
+    c->due++;
+    asked++;
+}
+
 static void queue_subscribe(Conn *c, uint32_t topic) {
     static const char *formats[] = {
         "{\"type\":\"subscribe\",\"topic\":\"t%u\",\"client_id\":\"c\"}",
@@ -181,6 +193,7 @@ static void queue_subscribe(Conn *c, uint32_t topic) {
     };
     char text[200];
     queue_frame(c, 1, text, snprintf(text, sizeof text, formats[opt.protocol], topic));
+    ask(c);
 }
 
 static void queue_publish(Conn *c, uint32_t topic) {
@@ -205,6 +218,7 @@ static void queue_publish(Conn *c, uint32_t topic) {
         queue_frame(c, 1, text, size);
     }
     expected += subscribers[topic];
+    ask(c);
 }
 
 // --- receiving ----------------------------------------------------------------------------------
@@ -225,28 +239,82 @@ static void record(uint32_t seq) {
 static uint32_t rate_seq(uint32_t topic, uint32_t seq);
 static void on_delivery(Conn *c);
 
+static void answered(Conn *c) {
+    if (!c->due) fail("an answer to nothing that was asked");
+    c->due--;
+    acked++;
+}
+
+// A text that is no event: the protocol's own, or an answer.
+static void on_answer(Conn *c, const uint8_t *data, size_t size) {
+    static const char *marks[] = {"\"ack\"", "\"ack\"", "\"id\":"};
+    if (opt.protocol == SOCKETIO && size == 1 && *data == '2') {
+        queue_frame(c, 1, "3", 1), flush(c);
+    } else if (opt.protocol == SOCKETIO && *data == '0') {
+        queue_frame(c, 1, "40", 2), ask(c), flush(c);
+    } else if (opt.protocol == CENTRIFUGO && size == 2) {
+        queue_frame(c, 1, "{}", 2), flush(c);
+    } else if (memmem(data, size, "\"error\"", 7)) {
+        fail("the server refused: %.*s", (int)size, data);
+    } else if (memmem(data, size, marks[opt.protocol], 5) || (opt.protocol == SOCKETIO && !memcmp(data, "40", 2))) {
+        answered(c);
+    } else {
+        fail("neither an event nor an answer: %.*s", (int)size, data);
+    }
+}
+
+// The number of so many digits.
+static uint32_t digits(const uint8_t *at, int count) {
+    uint32_t number = 0, strange = 0;
+    for (int i = 0; i < count; i++) strange |= (uint32_t)(at[i] - '0') > 9, number = number * 10 + at[i] - '0';
+    if (strange) fail("a mark that nobody has sent: %.*s", count, at);
+    return number;
+}
+
+// What stands before an event's payload: that it is an event, and of which topic. It is the same for
+// all of a topic's events, so most are told by comparing them with the last one that was looked into.
+static void check_head(const uint8_t *head, size_t size, uint32_t topic) {
+    static uint8_t last[EDGE];
+    static size_t last_size;
+    static uint32_t last_topic;
+    if (size == last_size && topic == last_topic && !memcmp(head, last, size)) return;
+    static const char *kinds[] = {"\"event\"", "\"event\"", "\"push\""};
+    char name[16];
+    const char *kind = kinds[opt.protocol];
+    if (!memmem(head, size, kind, strlen(kind))) fail("not an event: %.*s", (int)size, head);
+    if (!memmem(head, size, name, snprintf(name, sizeof name, "\"t%u\"", topic)))
+        fail("an event of topic t%u under another name: %.*s", topic, (int)size, head);
+    if (size > sizeof last) return;
+    memcpy(last, head, last_size = size);
+    last_topic = topic;
+}
+
+// The filler behind the mark, as long as it was sent, and the end of the text.
+static void check_payload(const uint8_t *filler, const uint8_t *end) {
+    size_t size = opt.payload - MARK, edge = size < EDGE ? size : EDGE;
+    static const char ends[] = {'}', ']', '}'};
+    if (filler + size >= end || filler[size] != '"') fail("a payload that is not of %u bytes", opt.payload);
+    if (memcmp(filler, payload, edge) || (size > edge && memcmp(filler + size - edge, payload, edge)))
+        fail("a payload of other bytes than were sent");
+    if (end[-1] == '\n') end--;  // Go's encoder ends a text with one
+    if (end[-1] != ends[opt.protocol]) fail("a cut event");
+}
+
 static void on_text(Conn *c, const uint8_t *data, size_t size) {
-    const uint8_t *mark = memchr(data, '#', size);
+    const uint8_t *mark = memchr(data, '#', size), *end = data + size;
     if (!mark) {
-        if (opt.protocol == SOCKETIO && size == 1 && *data == '2') {
-            queue_frame(c, 1, "3", 1), flush(c);
-        } else if (opt.protocol == SOCKETIO && *data == '0') {
-            queue_frame(c, 1, "40", 2), flush(c);
-        } else if (opt.protocol == CENTRIFUGO && size == 2) {
-            queue_frame(c, 1, "{}", 2), flush(c);
-        } else if (memmem(data, size, "\"error\"", 7)) {
-            fail("the server refused: %.*s", (int)size, data);
-        } else {
-            acked++;
-        }
+        on_answer(c, data, size);
         return;
     }
-    if (mark + MARK > data + size) fail("a cut event");
-    uint32_t topic = strtoul((const char *)mark + 1, NULL, 10);
-    uint32_t seq = strtoul((const char *)mark + 7, NULL, 10);
+    if (mark + MARK > end || mark[6] != ':' || mark[15] != '#') fail("a cut event");
+    uint32_t topic = digits(mark + 1, 5), seq = digits(mark + 7, 8);
     if (topic >= opt.topics) fail("an event of topic %u, which is none", topic);
     uint32_t *next = expected_of(c->index, topic);
-    if (c->publisher || seq != *next + 1 || (single && topic / opt.per != c->index)) wrong++;
+    if (c->publisher || *next == UINT32_MAX || (single && topic / opt.per != c->index))
+        fail("an event of topic t%u to somebody who is not subscribed to it", topic);
+    if (seq != *next + 1) fail("event %u of topic t%u came where %u was due", seq, topic, *next + 1);
+    check_head(data, mark - data, topic);
+    check_payload(mark + MARK, end);
     *next = seq;
     delivered++;
     if (opt.rate) record(rate_seq(topic, seq));
@@ -264,10 +332,36 @@ static void on_lines(Conn *c, const uint8_t *data, size_t size) {
     }
 }
 
+// A fragment of a message: the text is looked at when the last one is there.
+static void on_fragment(Conn *c, bool last, const uint8_t *data, size_t size) {
+    c->part = realloc(c->part, c->part_size + size + 1);
+    memcpy(c->part + c->part_size, data, size);
+    c->part_size += size;
+    if (!last) return;
+    on_lines(c, c->part, c->part_size);
+    free(c->part);
+    c->part = NULL, c->part_size = 0;
+}
+
+static void on_frame(Conn *c, uint8_t first, const uint8_t *data, size_t size) {
+    bool last = first & 0x80;
+    int opcode = first & 0x0f;
+    if (first & 0x70) fail("a frame with bits that nobody has agreed on");
+    if (opcode == 1 && c->part) fail("a message inside another one's fragments");
+    if (opcode == 0 && !c->part) fail("a fragment of no message");
+    if (opcode > 7 && (!last || size > 125)) fail("a control frame that is cut, or too long");
+    if (opcode == 1 && last) on_lines(c, data, size);
+    else if (opcode < 2) on_fragment(c, last, data, size);
+    else if (opcode == 9) queue_frame(c, 10, (const char *)data, size), flush(c);
+    else if (opcode == 8) fail("the server closed with %d", size >= 2 ? data[0] << 8 | data[1] : 0);
+    else fail("a frame of opcode %d, which nobody asked for", opcode);
+}
+
 // The bytes of one frame, or 0 where it is not whole yet.
 static size_t take_frame(Conn *c, const uint8_t *data, size_t size) {
     if (size < 2) return 0;
-    size_t length = data[1] & 0x7f, start = 2;
+    if (data[1] & 0x80) fail("a masked frame");
+    size_t length = data[1], start = 2;
     if (length == 126) {
         if (size < 4) return 0;
         length = data[2] << 8 | data[3], start = 4;
@@ -275,12 +369,10 @@ static size_t take_frame(Conn *c, const uint8_t *data, size_t size) {
         if (size < 10) return 0;
         length = 0, start = 10;
         for (int i = 2; i < 10; i++) length = length << 8 | data[i];
+        if (length > BUFFER - start) fail("a frame of %zu bytes", length);
     }
     if (size < start + length) return 0;
-    int opcode = data[0] & 0x0f;
-    if (opcode == 1) on_lines(c, data + start, length);
-    else if (opcode == 9) queue_frame(c, 10, (const char *)data + start, length), flush(c);
-    else if (opcode == 8) fail("the server closed with %d", length >= 2 ? data[start] << 8 | data[start + 1] : 0);
+    on_frame(c, data[0], data + start, length);
     return start + length;
 }
 
@@ -291,16 +383,18 @@ static size_t take_http(Conn *c, const uint8_t *data, size_t size) {
     size_t head = end + 4 - data;
     if (!c->http) {
         if (memcmp(data, "HTTP/1.1 101", 12)) fail("no upgrade: %.60s", data);
+        if (!memmem(data, head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", 28)) fail("an upgrade without its proof");
         c->upgraded = true;
         upgraded++;
-        if (opt.protocol == CENTRIFUGO) queue_frame(c, 1, "{\"id\":1,\"connect\":{}}", 21), flush(c);
+        if (opt.protocol == CENTRIFUGO) queue_frame(c, 1, "{\"id\":1,\"connect\":{}}", 21), ask(c), flush(c);
         return head;
     }
     if (memcmp(data, "HTTP/1.1 200", 12)) fail("REST: %.60s", data);
     char *field = strcasestr((const char *)data, "content-length:");
     size_t body = field && (uint8_t *)field < end ? strtoul(field + 15, NULL, 10) : 0;
     if (size < head + body) return 0;
-    acked++;
+    if (!memmem(data + head, body, "\"published\"", 11)) fail("REST: %.*s", (int)body, data + head);
+    answered(c);
     if (echoing) queue_publish(c, c->index), flush(c);
     return head + body;
 }
@@ -381,7 +475,7 @@ static void await(uint64_t *what, uint64_t count, const char *name) {
 }
 
 static void connect_all(uint32_t first, uint32_t count) {
-    uint64_t answered = acked + count;  // socket.io and Centrifugo have a handshake of their own
+    uint64_t target = acked + count;  // socket.io and Centrifugo have a handshake of their own
     for (uint32_t i = first; i < first + count; i++) {
         dial(&conns[i]);
         double end = now() + 30;
@@ -396,7 +490,7 @@ static void connect_all(uint32_t first, uint32_t count) {
         turn(0.1);
         if (now() > end) fail("the server does not answer handshakes");
     }
-    if (opt.protocol != JSON) await(&acked, answered, "the protocol's own handshakes");
+    if (opt.protocol != JSON) await(&acked, target, "the protocol's own handshakes");
 }
 
 static void subscribe_all(uint32_t first, uint32_t count) {
@@ -433,11 +527,10 @@ static void report(Mark m, uint64_t units, const char *extra) {
     double publisher = cpu_of(opt.publish_pid) - m.publisher, redis = cpu_of(opt.redis_pid) - m.redis;
     printf("{\"mode\":\"%s\",\"units\":%lu,\"seconds\":%.4f,\"per_second\":%.1f,"
            "\"server_us\":%.4f,\"generator_us\":%.4f,\"server_busy\":%.3f,\"generator_busy\":%.3f,"
-           "\"publisher_us\":%.4f,\"redis_us\":%.4f,\"rss\":%lu,\"wrong\":%lu%s}\n",
+           "\"publisher_us\":%.4f,\"redis_us\":%.4f,\"rss\":%lu%s}\n",
            opt.mode, (unsigned long)units, seconds, units / seconds, server / units * 1e6,
            own / units * 1e6, server / seconds, own / seconds, publisher / units * 1e6,
-           redis / units * 1e6, (unsigned long)server_rss(),
-           (unsigned long)wrong, extra);
+           redis / units * 1e6, (unsigned long)server_rss(), extra);
 }
 
 static Conn *publisher;
@@ -493,7 +586,8 @@ static void measure_latency(Mark m) {
         seen += histogram[i];
         while (next < 3 && seen >= at[next] * total) {
             int power = i / 64;
-            value[next++] = ((uint64_t)1 << power) * (1 + (i % 64 + 1) / 64.0) / 1e6;
+            double most = ((uint64_t)1 << power) * (1 + (i % 64 + 1) / 64.0);  // of the bucket
+            value[next++] = (most < worst ? most : worst) / 1e6;
         }
     }
     char extra[200];
@@ -535,8 +629,8 @@ static void measure_idle(void) {
 static void check_the_rest(void) {
     echoing = false;
     await(&delivered, expected, "events");
+    await(&acked, asked, "answers");
     for (double end = now() + 0.1; now() < end;) turn(0.05);
-    if (wrong) fail("%lu events lost, repeated, out of order or astray", (unsigned long)wrong);
     if (delivered != expected)
         fail("%lu events came, %lu were due", (unsigned long)delivered, (unsigned long)expected);
 }
@@ -622,6 +716,7 @@ int main(int count, char **words) {
     }
     if (!strcmp(opt.mode, "idle")) {
         measure_idle();
+        check_the_rest();
         return 0;
     }
     connect_all(0, opt.conns);

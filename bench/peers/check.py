@@ -6,8 +6,8 @@
 A peer is installed and started as the runner does it. Two subscribers must get every message of a
 publisher, once and in order, and every publish must be acknowledged; a publish to a topic without
 subscribers is refused, and POST /publish is an event, where the peer has it. One line for each:
-ok, missing (what to install) or failed (what was wrong). What the contract has and the generator
-never asks for is named behind an ok.
+ok, missing (what to install), failed (what was wrong) or not checked. What the contract has and the
+generator never asks for is named behind an ok.
 """
 
 import asyncio
@@ -208,6 +208,8 @@ async def check_answers(publisher: Client) -> list[str]:
 def verdict(server: Server) -> str:
     if server.missing:
         return f"missing ({server.missing})"
+    if server.protocol == "centrifugo":
+        return "not checked (its own protocol, which only the generator speaks)"
     try:
         with running(server) as (port, _):
             lacks = asyncio.run(asyncio.wait_for(check(server, port), PATIENCE))

@@ -6,32 +6,71 @@ import os
 import sys
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 FAULT = sys.argv[1]
 MEMBERS: dict[str, list[ServerConnection]] = {}
-HELD: dict[ServerConnection, str] = {}  # for "swap": an event that waits for the next one
+HELD: dict[ServerConnection, bytes] = {}  # for "swap": an event that waits for the next one
+TEXT, FRAGMENT, LAST, BINARY, PONG, RESERVED = 0x81, 0x01, 0x80, 0x82, 0x8A, 0xC1
 published = 0
 
 
-async def deliver(member: ServerConnection, event: str, members: list[ServerConnection]) -> None:
-    """Pass an event on, but for the third publish to the first subscriber."""
+def frame(first: int, data: bytes, mask: int = 0) -> bytes:
+    """A frame as it is written, whether it should be or not; of 126 to 65,535 bytes, or fewer."""
+    size = bytes([mask | len(data)])
+    if len(data) > 125:
+        size = bytes([mask | 126]) + len(data).to_bytes(2, "big")
+    return bytes([first]) + size + (bytes(4) if mask else b"") + data
+
+
+def misshapen(event: bytes) -> bytes:
+    """What is sent for an event where the mistake is in its bytes; the event, where it is not."""
+    half = len(event) // 2
+    shapes = {
+        # Legal, these two: a message larger than a library's buffer, and Go's way to end a text.
+        "fragments": frame(FRAGMENT, event[:half]) + frame(0, b"") + frame(LAST, event[half:]),
+        "newline": frame(TEXT, event + b"\n"),
+        "repeat": frame(TEXT, event) * 2,
+        "length": frame(TEXT, event.replace(b"xx", b"x", 1)),
+        "bytes": frame(TEXT, event.replace(b"xx", b"xy", 1)),
+        "name": frame(TEXT, event.replace(b'"topic": "t', b'"topic": "u')),
+        "kind": frame(TEXT, event.replace(b'"event"', b'"other"')),
+        "number": frame(TEXT, event.replace(b":0000", b":000_", 1)),
+        "cut": frame(TEXT, event[:-2]),
+        "chatter": frame(TEXT, b"hello"),
+        "binary": frame(BINARY, event),
+        "pong": frame(PONG, b""),
+        "reserved": frame(RESERVED, event),
+        "masked": frame(TEXT, event, mask=0x80),
+        "stray": frame(LAST, event),
+        "unfinished": frame(FRAGMENT, event[:half]) + frame(TEXT, event),
+        "ping": frame(0x09, b"ping"),
+    }
+    return shapes.get(FAULT, frame(TEXT, event))
+
+
+async def deliver(member: ServerConnection, event: bytes, members: list[ServerConnection]) -> None:
+    """Pass an event on; of the third publish, to the first subscriber, with the mistake."""
     if member in HELD:
-        await member.send(event)
-        await member.send(HELD.pop(member))
+        member.transport.write(frame(TEXT, event) + HELD.pop(member))
         return
-    if FAULT == "none" or published != 3 or member is not members[0]:
-        await member.send(event)
-    elif FAULT == "repeat":
-        await member.send(event)
-        await member.send(event)
+    if published != 3 or member is not members[0]:
+        member.transport.write(frame(TEXT, event))
     elif FAULT == "swap":
-        HELD[member] = event
-    elif FAULT == "misroute":
-        await member.send(event)
-        everybody = [one for some in MEMBERS.values() for one in some]
-        await next(one for one in everybody if one not in members).send(event)
+        HELD[member] = frame(TEXT, event)
     elif FAULT == "close":
         await member.close(1011)
+    elif FAULT != "lose":
+        member.transport.write(misshapen(event))
+    if FAULT == "misroute" and published == 3 and member is members[0]:
+        everybody = [one for some in MEMBERS.values() for one in some]
+        stranger = next(one for one in everybody if one not in members)
+        stranger.transport.write(frame(TEXT, event))
+
+
+def answers() -> int:
+    """How often a command is answered."""
+    return {"silence": 0, "echo": 2}.get(FAULT, 1) if published == 3 else 1
 
 
 async def handler(connection: ServerConnection) -> None:
@@ -43,14 +82,22 @@ async def handler(connection: ServerConnection) -> None:
             members.append(connection)
         else:
             published += 1
-            event = json.dumps({"topic": command["topic"], "message": command["message"]})
+            event = {"type": "event", "topic": command["topic"], "message": command["message"]}
             for member in members:
-                await deliver(member, event, members)
-        await connection.send('{"type":"ack"}')
+                await deliver(member, json.dumps(event).encode(), members)
+        kind = "error" if FAULT == "refusal" and published == 3 else "ack"
+        connection.transport.write(frame(TEXT, b'{"type":"%s"}' % kind.encode()) * answers())
+
+
+def unproven(_: ServerConnection, __: Request, response: Response) -> Response:
+    if FAULT == "proof":
+        del response.headers["Sec-WebSocket-Accept"]
+    return response
 
 
 async def main() -> None:
-    async with serve(handler, "127.0.0.1", int(os.environ["PORT"]), compression=None):
+    port = int(os.environ["PORT"])
+    async with serve(handler, "127.0.0.1", port, compression=None, process_response=unproven):
         await asyncio.Future()
 
 

@@ -1,10 +1,10 @@
 """aiohttp as everybody writes it: a task for each socket, and send_str() to each of a topic."""
 
-import json
 import os
 import time
 from typing import Any
 
+import orjson
 import uvloop
 from aiohttp import WSMsgType, web
 
@@ -15,11 +15,15 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
 async def broadcast(topic: str, message: Any) -> bool:
     if topic not in TOPICS:
         return False
     event = {"type": "event", "topic": topic, "message": message, "ts": now()}
-    text = json.dumps(event)
+    text = dumps(event)
     for ws in list(TOPICS[topic]):
         try:
             await ws.send_str(text)
@@ -34,7 +38,7 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
     try:
         async for said in ws:
             if said.type is WSMsgType.TEXT:
-                await handle(ws, json.loads(said.data))
+                await handle(ws, orjson.loads(said.data))
     finally:
         for topic in [name for name, members in TOPICS.items() if ws in members]:
             TOPICS[topic].discard(ws)
@@ -50,14 +54,14 @@ async def handle(ws: web.WebSocketResponse, command: dict[str, Any]) -> None:
         TOPICS.setdefault(topic, set()).add(ws)
     elif command["type"] == "publish" and not await broadcast(topic, command["message"]):
         answer = {"type": "error", "error": {"code": "TOPIC_NOT_FOUND"}, "ts": now()}
-    await ws.send_str(json.dumps(answer))
+    await ws.send_str(dumps(answer))
 
 
 async def publish(request: web.Request) -> web.Response:
-    body = await request.json()
+    body = await request.json(loads=orjson.loads)
     message = {"id": str(time.time_ns()), "payload": body["payload"]}
     published = await broadcast(body["topic"], message)
-    return web.json_response({"status": "published"}, status=200 if published else 404)
+    return web.json_response({"status": "published"}, status=200 if published else 404, dumps=dumps)
 
 
 app = web.Application()

@@ -171,7 +171,7 @@ func main() {
 	h := &hub{make(map[*client]bool), make(map[string]map[*client]bool),
 		make(chan *client), make(chan command, 256), make(chan *client)}
 	go h.run()
-	upgrader := websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024,
+	upgrader := websocket.Upgrader{ReadBufferSize: 1024, // a write takes the server's own buffer, of 4 KB
 		CheckOrigin: func(*http.Request) bool { return true }}
 	http.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
 		conn, err := upgrader.Upgrade(w, r, nil)

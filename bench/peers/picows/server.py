@@ -1,10 +1,10 @@
 """picows as its examples have it: a listener for each connection, and send() to each of a topic."""
 
-import json
 import os
 import time
 from typing import Any
 
+import orjson
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
@@ -19,7 +19,7 @@ def publish(topic: str, message: Any) -> bool:
     if topic not in TOPICS:
         return False
     event = {"type": "event", "topic": topic, "message": message, "ts": now()}
-    data = json.dumps(event).encode()
+    data = orjson.dumps(event)
     for transport in TOPICS[topic]:
         transport.send(WSMsgType.TEXT, data)
     return True
@@ -33,17 +33,17 @@ class Listener(WSListener):
         elif frame.msg_type == WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.TEXT:
-            self.on_text(transport, frame.get_payload_as_utf8_text())
+            self.on_text(transport, frame.get_payload_as_bytes())
 
-    def on_text(self, transport: WSTransport, text: str) -> None:
-        command = json.loads(text)
+    def on_text(self, transport: WSTransport, text: bytes) -> None:
+        command = orjson.loads(text)
         topic = command.get("topic")
         answer = {"type": "ack", "topic": topic, "status": "ok", "ts": now()}
         if command["type"] == "subscribe":
             TOPICS.setdefault(topic, set()).add(transport)
         elif command["type"] == "publish" and not publish(topic, command["message"]):
             answer = {"type": "error", "error": {"code": "TOPIC_NOT_FOUND"}, "ts": now()}
-        transport.send(WSMsgType.TEXT, json.dumps(answer).encode())
+        transport.send(WSMsgType.TEXT, orjson.dumps(answer))
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         for topic in [name for name, members in TOPICS.items() if transport in members]:

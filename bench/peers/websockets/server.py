@@ -1,11 +1,11 @@
 """The websockets library as its documentation broadcasts: broadcast() to a topic's connections."""
 
 import asyncio
-import json
 import os
 import time
 from typing import Any
 
+import orjson
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
@@ -20,21 +20,21 @@ def publish(topic: str, message: Any) -> bool:
     if topic not in TOPICS:
         return False
     event = {"type": "event", "topic": topic, "message": message, "ts": now()}
-    broadcast(TOPICS[topic], json.dumps(event))
+    broadcast(TOPICS[topic], orjson.dumps(event), text=True)
     return True
 
 
 async def handler(connection: ServerConnection) -> None:
     try:
         async for text in connection:
-            command = json.loads(text)
+            command = orjson.loads(text)
             topic = command.get("topic")
             answer = {"type": "ack", "topic": topic, "status": "ok", "ts": now()}
             if command["type"] == "subscribe":
                 TOPICS.setdefault(topic, set()).add(connection)
             elif command["type"] == "publish" and not publish(topic, command["message"]):
                 answer = {"type": "error", "error": {"code": "TOPIC_NOT_FOUND"}, "ts": now()}
-            await connection.send(json.dumps(answer))
+            await connection.send(orjson.dumps(answer), text=True)
     finally:
         for topic in [name for name, members in TOPICS.items() if connection in members]:
             TOPICS[topic].discard(connection)
