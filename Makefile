@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # What pytest gets. Some tests, and no judgement on coverage: make test ARGS="-k shutdown"
-ARGS = --cov
+ARGS = --numprocesses auto --cov
 # What uv gets besides. Newer versions of everything: make lock LOCK=--upgrade
 LOCK =
 
