@@ -71,8 +71,9 @@ def build() -> None:
         sys.exit("a C compiler is needed: install gcc (on Debian and Ubuntu: apt-get install gcc)")
     for name in ("loadgen", "floor"):
         source = BENCH / "load" / f"{name}.c"
-        command = [compiler, "-O2", "-Wall", "-std=gnu11", "-o", str(BUILD / name), str(source)]
-        subprocess.run(command, check=True)
+        made = BUILD / f"{name}.{os.getpid()}"  # renamed when whole: another run may be using it
+        subprocess.run([compiler, "-O2", "-Wall", "-std=gnu11", "-o", made, source], check=True)
+        made.replace(BUILD / name)
 
 
 def peers(names: list[str] | None = None) -> list[Server]:

@@ -161,7 +161,7 @@ def stub_python(tree: Path, body: str) -> str:
     [
         ("install", "requirements.lock", "pip"),
         ("run", "requirements.lock", ".venv/bin/python server.py"),
-        ("test", "requirements-test.lock", ".venv/bin/python -m pytest --cov"),
+        ("test", "requirements-test.lock", ".venv/bin/python -m pytest --numprocesses auto --cov"),
         ("check", "requirements-test.lock", ".venv/bin/mypy"),
     ],
 )
