@@ -92,6 +92,10 @@ class Sender:
             self._owed.clear()
         return owed
 
+    def is_forged(self, envelope: Envelope) -> bool:
+        """Whether it says that it is ours, and has not been sent."""
+        return envelope.seq > self._sent and envelope.run == self._run
+
     def is_news(self, envelope: Envelope) -> bool:
         """Whether what has come is another's, or an own message not yet dealt with."""
         if envelope.run != self._run:

@@ -239,7 +239,7 @@ class Hub:
     def _close(self, client: Client, last: bytes, ending: Ending) -> None:
         """End an open client after all that it has been sent, in the order of things."""
         for topic in tuple(client.topics):
-            self.fanout.settle(topic)
+            self._settle(topic)
         self._part(client)
         if client.open:  # the settling may have overrun its bounds
             client.finish(last, ending)

@@ -112,7 +112,9 @@ class RedisBroker:
     def delete(self, topic: str, done: Done) -> None:
         self._in_turn(partial(self._change, self._register.delete, topic, done))
 
-    def _change(self, change: Callable[[Session, str, Done], None], topic: str, done: Done) -> None:
+    def _change(
+        self, change: Callable[[Session, str, Done, int], None], topic: str, done: Done
+    ) -> None:
         """Change the register, which only Redis can: nothing is served locally."""
 
         def changed(outcome: Accepted | Refusal) -> None:
@@ -120,7 +122,7 @@ class RedisBroker:
             done(outcome)
 
         if self.bus is Bus.UP:
-            change(self._session, topic, changed)
+            change(self._session, topic, changed, self._publisher.force)
         else:
             done(AWAY)
 
@@ -132,7 +134,7 @@ class RedisBroker:
             _, channel, data = push
             topic = self.names.topic(channel)
             envelope = unseal(data)
-            if envelope is None or topic is None:
+            if envelope is None or topic is None or self._sender.is_forged(envelope):
                 self.poison(channel, data)
             elif not self._sender.is_news(envelope):
                 return

@@ -7,7 +7,7 @@ a connection that is new is told by the same path.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -15,10 +15,10 @@ from typing import Any, Final
 from hub.broker import ACCEPTED, Done
 from hub.redis_scripts import Names
 from hub.redis_session import Session
+from hub.shares import chunks, take
 
 log = logging.getLogger(__name__)
 
-CHUNK: Final = 1_000  # channels of one command
 COUNTS: Final = 100_000  # topics whose subscribers are told with one beat
 
 
@@ -122,7 +122,7 @@ class Channels:
         # What was dropped while there was no connection may still be leased.
         leases = self._names.leases(self._node)
         session.publisher.send(partial(self._leased_before, session), "HKEYS", leases)
-        self.flush()
+        self._schedule()
 
     def _begin_leases(self, session: Session) -> None:
         """Without a topic yet: a node without any is one all the same."""
@@ -138,7 +138,7 @@ class Channels:
         if session.check(reply):
             topics = [name.decode() for name in reply if name]
             left = [t for t in topics if t not in self._held and t not in self._coming]
-            for some in _chunks(left):
+            for some in chunks(left):
                 self._unlease(some)
 
     def detach(self) -> None:
@@ -157,8 +157,7 @@ class Channels:
         )
         self._forgotten()
         self._begin_leases(self._session)
-        for topic in self._held:
-            self._write(topic)
+        self._lease.update(dict.fromkeys(self._held))
         self.flush()
 
     def confirmed(self, channel: bytes) -> None:
@@ -172,12 +171,13 @@ class Channels:
             self._write(topic)
 
     def flush(self) -> None:
-        """Tell the connection what changed."""
+        """Tell the connection what changed, or the first part of it."""
         self._scheduled = False
-        changed, self._changed = self._changed, {}
         session = self._session
         if session is None:
+            self._changed.clear()  # the next one is told everything
             return
+        changed = take(self._changed)
         come, go = [], []
         for topic in changed:
             if topic not in self._held and topic not in self._coming:
@@ -190,13 +190,19 @@ class Channels:
         self._told.update(come)
         self._told.difference_update(go)
         for word, topics in (("UNSUBSCRIBE", go), ("SUBSCRIBE", come)):
-            for some in _chunks(topics):
+            for some in chunks(topics):
                 session.subscriber.say(word, *map(self._names.channel, some))
         self._flush_leases(session)
+        if self._changed or self._lease:
+            self._schedule()
+
+    async def all_told(self) -> None:
+        """Wait until the connection was told all that has changed."""
+        while self._session is not None and (self._changed or self._lease):  # noqa: ASYNC110
+            await asyncio.sleep(0)  # a share of it is told in each tick
 
     def _flush_leases(self, session: Session) -> None:
-        lease, self._lease = list(self._lease), {}
-        for some in _chunks(lease):
+        for some in chunks(take(self._lease)):
             words: list[str | int] = []
             counted: list[tuple[str, _Coming]] = []
             for topic in some:
@@ -242,7 +248,3 @@ class Channels:
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.flush)
-
-
-def _chunks(topics: list[str]) -> Iterable[list[str]]:
-    return (topics[at : at + CHUNK] for at in range(0, len(topics), CHUNK))

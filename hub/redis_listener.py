@@ -9,17 +9,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sized
+from functools import partial
 from typing import Any, Final
 
 from hub.redis_address import RedisAddress
 from hub.redis_broker import Bus, RedisBroker
-from hub.redis_session import FAILURES, Session, find_master, open_session
+from hub.redis_sentinels import leave_time, moved_master, wait_for
+from hub.redis_session import FAILURES, Session, open_session
+from hub.resp import Link
 
 log = logging.getLogger(__name__)
 
 BEAT: Final = 1.0  # seconds between two beats, and between two looks at the sentinels
 MISSED: Final = 3  # beats under way that nothing is heard of: Redis is frozen, or the way is cut
-JOIN: Final = 10.0  # seconds to write the leases of all that is wanted
 PATIENCE: Final = 1.5  # seconds that commands wait for a lost Redis, before they are an outage's
 BACKOFF: Final = 1.0  # seconds between two attempts to connect, at most
 
@@ -52,7 +54,7 @@ class Listener:
         self._scripts = broker.names.scripts()
         self._channel = broker.names.node(broker.node_id)
         self.settled = asyncio.Event()  # joined, or an outage declared, for the first time
-        self._session: Session  # from the first join on
+        self._session: Session | None = None  # the newest that was opened
         self._sent = self._answered = self._returned = 0  # beats
         self._subscribed = False  # whether all that was asked for at the start is
         self._news = asyncio.Event()  # something of the above has changed, or the session is lost
@@ -78,8 +80,13 @@ class Listener:
         joined = False
         why = ""
         try:
-            session = await open_session(self._address, self._scripts, f"ws-{self._broker.node_id}")
+            name = f"ws-{self._broker.node_id}"
+            before = self._session
+            session = await open_session(self._address, self._scripts, name, before)
+            self._session = session
             try:
+                if before is not None and before.master != session.master:
+                    await wait_for(session.lost, leave_time(self._address, self._pause))
                 await self._join(session)
                 joined = True
                 await self._watch(session)
@@ -104,57 +111,60 @@ class Listener:
         # Counted on: a frozen Redis may yet return beats of an earlier session.
         self._answered = self._returned = self._sent
         self._subscribed = False
-        self._session = session
-        session.subscriber.listen(self._heard)
+        session.on_lost = self._on_lost
+        if session.lost.is_set():  # before anybody could hear of it
+            raise ConnectionError(session.why)
+        session.subscriber.listen(partial(self._heard, session))
         session.subscriber.say("SUBSCRIBE", self._channel)
         broker.attach(session)
-        session.on_lost = self._on_lost
+        await broker.channels.all_told()
         session.subscriber.say("PING")
-        await self._until(session, lambda: self._subscribed, MISSED * self._pause)
-        broker.channels.flush()  # the leases of what was confirmed
+        await self._until(session, session.subscriber, lambda: self._subscribed)
+        await broker.channels.all_told()  # the leases of what was confirmed
         self._beat(session)
-        await self._until(session, lambda: self._under_way == 0, JOIN)
+        await self._until(session, session.publisher, lambda: self._under_way == 0)
         self._calm()
         self._told = False
         broker.up()
         self.settled.set()
         log.info("joined the other servers through Redis at %s", self._address)
 
-    async def _until(self, session: Session, come: Callable[[], bool], quiet: float) -> None:
-        """Wait as long as there is news of it, at least every `quiet` seconds.
+    async def _until(self, session: Session, link: Link, come: Callable[[], bool]) -> None:
+        """Wait as long as anything is heard on the link that it is to come on.
 
         Raises:
             ConnectionError, TimeoutError: it does not come.
         """
+        clock = asyncio.get_running_loop().time
+        link.heard = clock()
         while not session.lost.is_set():
             if come():
                 return
             self._news.clear()
-            async with asyncio.timeout(quiet):
-                await self._news.wait()
+            left = link.heard + MISSED * self._pause - clock()
+            if left <= 0:
+                raise TimeoutError
+            await wait_for(self._news, left)
         raise ConnectionError(session.why)
 
     async def _watch(self, session: Session) -> None:
         """Beat until the session is lost, and end it where nothing is heard."""
         async with asyncio.TaskGroup() as tasks:
             if self._address.service:
-                tasks.create_task(self._ask_sentinels(session))
+                tasks.create_task(self._follow(session))
             while not session.lost.is_set():
                 if self._under_way >= MISSED:
                     session.abort(f"nothing heard for {MISSED * self._pause:g} s")
                     self._declare()
                     return
                 self._beat(session)
-                await _wait(session.lost, self._pause)
+                await wait_for(session.lost, self._pause)
 
-    async def _ask_sentinels(self, session: Session) -> None:
-        while not await _wait(session.lost, self._pause):
-            try:
-                master = await find_master(self._address)
-            except FAILURES:
-                continue  # sentinels that say nothing say nothing against the master
-            if master != session.master:
-                session.abort(f"the sentinels name another master, {master[0]}:{master[1]}")
+    async def _follow(self, session: Session) -> None:
+        """End the session where the sentinels name another master."""
+        master = await moved_master(self._address, session.master, session.lost, self._pause)
+        if master is not None:
+            session.abort(f"the sentinels name another master, {master[0]}:{master[1]}")
 
     @property
     def _under_way(self) -> int:
@@ -177,16 +187,14 @@ class Listener:
 
         session.publisher.send(answered, "EVALSHA", session.shas.beat, 0, *words)
 
-    def _heard(self, push: list[Any]) -> None:
+    def _heard(self, session: Session, push: list[Any]) -> None:
         if isinstance(push, Exception):
-            self._session.abort(f"Redis refused: {push}")
+            session.abort(f"Redis refused: {push}")
         elif push[0] == b"pong":
             self._subscribed = True
             self._news.set()
         elif push[1] != self._channel:
             self._broker.heard(push)
-            if not self._subscribed:
-                self._news.set()
         elif push[0] == b"message":
             self._beat_returned(push[2])
 
@@ -233,12 +241,3 @@ class Listener:
         names, node = self._broker.names, self._broker.node_id
         session.publisher.send(session.check, "DEL", names.leases(node))
         session.publisher.send(session.check, "ZREM", names.nodes, node)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event comes within the time."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False

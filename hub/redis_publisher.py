@@ -43,8 +43,10 @@ class Publisher:
         self._grace = grace
         self._node: Node
         self._session: Session | None = None
-        self._force = 0  # more than 0 while an unknown topic is published all the same
-        self._once = Once(asyncio.get_running_loop().time)
+        self._graces = 0  # that are under way
+        clock = asyncio.get_running_loop().time
+        self._served = Once(clock)  # without Redis, which does not know of them
+        self._taken = Once(clock)  # by Redis: for repetitions while it is away
 
     def serve(self, node: Node) -> None:
         """Name the node that events are for; once, before anything else."""
@@ -61,11 +63,16 @@ class Publisher:
 
     def grant_grace(self) -> None:
         """For a while other nodes may be about to write their leases: refuse no topic."""
-        self._force += 1
+        self._graces += 1
         asyncio.get_running_loop().call_later(self._grace, self._end_grace)
 
     def _end_grace(self) -> None:
-        self._force -= 1
+        self._graces -= 1
+
+    @property
+    def force(self) -> int:
+        """1 while an unknown topic is published all the same."""
+        return 1 if self._graces else 0
 
     def publish(self, topic: str, event: bytes, done: Done, *once: str | bytes) -> None:
         """Send an event; `once` is its key and what is to be remembered for that."""
@@ -82,7 +89,7 @@ class Publisher:
                 topic,
                 self._node_id,
                 envelope,
-                min(self._force, 1),
+                self.force,
                 *once,
             )
         elif self._strict:
@@ -93,13 +100,16 @@ class Publisher:
 
     def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
         """Send it unless a publish to the topic had this key: Redis knows, or this node does."""
-        if known := self._once.first(topic, key):  # what was served without Redis: it has it not
+        known = self._served.first(topic, key)
+        if known is None and self._session is None:
+            known = self._taken.first(topic, key)
+        if known is not None:
             done(Accepted(first=known))
             return
 
         def taken(outcome: Accepted | Refusal) -> None:
-            if isinstance(outcome, Accepted) and outcome.degraded:
-                self._once.remember(topic, key, first)
+            if isinstance(outcome, Accepted) and outcome.first is None:
+                (self._served if outcome.degraded else self._taken).remember(topic, key, first)
             done(outcome)
 
         self.publish(topic, event, taken, key, orjson.dumps([*first]))

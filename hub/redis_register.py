@@ -16,6 +16,9 @@ from hub.resp import Reply
 
 _EXISTS: Final = Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists")
 _NO_TOPIC: Final = Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found")
+_UNKNOWN: Final = Refusal(
+    ErrorCode.UNAVAILABLE, "Not every server has said which topics it has: try again"
+)
 _UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have been carried out")
 
 
@@ -32,9 +35,11 @@ class Register:
         self._carry_out = deleted
         self._deleting: dict[str, list[Done]] = {}
 
-    def create(self, session: Session, topic: str, done: Done) -> None:
+    def create(self, session: Session, topic: str, done: Done, force: int) -> None:
+        """`force`: 1 where other nodes may not have their leases yet."""
         answered = partial(self._created, session, done)
-        session.publisher.send(answered, "EVALSHA", session.shas.create, 0, topic, self._node)
+        sha = session.shas.create
+        session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, force)
 
     def _created(self, session: Session, done: Done, reply: Reply) -> None:
         if not session.check(reply):
@@ -42,17 +47,18 @@ class Register:
         else:
             done(ACCEPTED if reply else _EXISTS)
 
-    def delete(self, session: Session, topic: str, done: Done) -> None:
+    def delete(self, session: Session, topic: str, done: Done, force: int) -> None:
+        """`force`: as above."""
         seq, envelope = self._sender.seal(DELETED)
         answered = partial(self._deleted, session, topic, seq, done)
         sha = session.shas.delete
-        session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, envelope)
+        session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, envelope, force)
 
     def _deleted(self, session: Session, topic: str, seq: int, done: Done, reply: Reply) -> None:
         if not session.check(reply):
             done(_UNSURE)
-        elif not reply:
-            done(_NO_TOPIC)
+        elif reply <= 0:
+            done(_UNKNOWN if reply else _NO_TOPIC)
         elif session.lost.is_set():
             if self._sender.serve(seq):
                 self._carry_out(topic)

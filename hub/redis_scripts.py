@@ -52,16 +52,31 @@ end
 return nodes
 """
 
-# ARGV: topic, node. 1, or 0 where it exists.
-_CREATE: Final = """
-if exists(ARGV[1], ARGV[2]) then return 0 end
-return redis.call('SADD', P .. 'explicit', ARGV[1])
+# Whether others may have topics that the register does not know: just after a connect, or FLUSHALL.
+# Then it counts who hears the topic.
+_IN_DOUBT: Final = """
+local function in_doubt(me, force)
+  return force == '1' or redis.call('EXISTS', P .. 'leases:' .. me) == 0
+end
+local function heard(topic)
+  return redis.call('PUBSUB', 'NUMSUB', P .. 'topic:' .. topic)[2] > 0
+end
 """
 
-# ARGV: topic, node, envelope. 1, or 0 where there is none.
+# ARGV: topic, node, 1 where others may not have joined yet. 1, or 0 where it exists.
+_CREATE: Final = """
+local topic, me = ARGV[1], ARGV[2]
+if exists(topic, me) or (in_doubt(me, ARGV[3]) and heard(topic)) then return 0 end
+return redis.call('SADD', P .. 'explicit', topic)
+"""
+
+# ARGV: topic, node, envelope, 1 as above. 1, or 0 where there is none, or -1 where nobody knows.
 _DELETE: Final = """
-local topic = ARGV[1]
-if not exists(topic, ARGV[2]) then return 0 end
+local topic, me = ARGV[1], ARGV[2]
+if not exists(topic, me) then
+  if not in_doubt(me, ARGV[4]) then return 0 end
+  if not heard(topic) then return -1 end
+end
 redis.call('SREM', P .. 'explicit', topic)
 for _, node in ipairs(redis.call('ZRANGE', P .. 'nodes', 0, -1)) do
   redis.call('HDEL', P .. 'leases:' .. node, topic)
@@ -138,8 +153,8 @@ class Names:
         head += f"local REMEMBERED, LIMIT = {REMEMBERED:.0f}, {LIMIT}\n"
         return Scripts(
             publish=head + _EXISTS + _PUBLISH,
-            create=head + _EXISTS + _CREATE,
-            delete=head + _EXISTS + _DELETE,
+            create=head + _EXISTS + _IN_DOUBT + _CREATE,
+            delete=head + _EXISTS + _IN_DOUBT + _DELETE,
             lease=head + _HOLD + _LEASE,
             beat=head + _HOLD + _BEAT,
         )

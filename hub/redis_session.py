@@ -12,15 +12,11 @@ import hiredis
 
 from hub.redis_address import RedisAddress
 from hub.redis_scripts import Scripts
+from hub.redis_sentinels import UnusableError, find_master
 from hub.resp import Link, Reply
 
-SENTINEL: Final = 0.5  # seconds for one sentinel, before the next is asked
 CONNECT: Final = 3.0  # seconds for the whole of an attempt to connect
 FINISH: Final = 1.0  # seconds for the answers of a session that is over
-
-
-class UnusableError(Exception):
-    """Redis is there, and cannot be used."""
 
 
 class Session:
@@ -34,6 +30,8 @@ class Session:
         self.subscriber = Link(self._end)
         self.shas = Scripts("", "", "", "", "")
         self.master: tuple[str, int] = ("", 0)
+        self.run = b""  # which process Redis is
+        self.publisher_id = 0  # the publisher's, as Redis counts its connections
 
     def _end(self, why: str) -> None:
         if not self.lost.is_set():
@@ -71,40 +69,12 @@ class Session:
 FAILURES: Final = (OSError, TimeoutError, hiredis.ReplyError, UnusableError, UnicodeError)
 
 
-async def find_master(address: RedisAddress) -> tuple[str, int]:
-    """Where the master is: what the address says, or what the sentinels say.
-
-    Raises:
-        UnusableError: no sentinel can be reached that knows a master.
-    """
-    if not address.service:
-        return address.hosts[0] if address.hosts else ("", 0)
-    # Here, since it is 8 MB that only this needs.
-    from redis.asyncio.retry import Retry
-    from redis.asyncio.sentinel import Sentinel
-    from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
-
-    options = {
-        "socket_timeout": SENTINEL,
-        "socket_connect_timeout": SENTINEL,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs=options
-    )
-    try:
-        host, port = await sentinel.discover_master(address.service)
-        return str(host), int(port)
-    except RedisError as error:
-        raise UnusableError(str(error)) from error
-    finally:
-        for client in sentinel.sentinels:
-            await client.aclose()
-
-
-async def open_session(address: RedisAddress, scripts: Scripts, name: str) -> Session:
+async def open_session(
+    address: RedisAddress, scripts: Scripts, name: str, before: Session | None
+) -> Session:
     """Connect both, checked to be the same writable master, with the scripts loaded.
+
+    What the session `before` has sent and Redis has not read yet, it will not read any more.
 
     Raises:
         FAILURES: it can't be, now, or not within CONNECT seconds.
@@ -119,6 +89,9 @@ async def open_session(address: RedisAddress, scripts: Scripts, name: str) -> Se
             ]
             if runs[0] != runs[1]:
                 raise UnusableError("the two connections lead to two servers")
+            session.run = runs[0]
+            session.publisher_id = await session.publisher.ask("CLIENT", "ID")
+            await _cut(before, session)
             texts = (scripts.publish, scripts.create, scripts.delete, scripts.lease, scripts.beat)
             load = session.publisher.ask
             session.shas = Scripts(*[(await load("SCRIPT", "LOAD", it)).decode() for it in texts])
@@ -126,6 +99,15 @@ async def open_session(address: RedisAddress, scripts: Scripts, name: str) -> Se
         session.abort("not connected")
         raise
     return session
+
+
+async def _cut(before: Session | None, session: Session) -> None:
+    """End the old way to publish: a lease, or its end, that arrives late would be taken for new."""
+    if before is not None and before.run == session.run:  # else the number is somebody else's
+        try:
+            await session.publisher.ask("CLIENT", "KILL", "ID", before.publisher_id)
+        except hiredis.ReplyError:
+            pass  # not allowed to (ACL): what is late is late
 
 
 async def _greet(link: Link, address: RedisAddress, master: tuple[str, int], name: str) -> bytes:

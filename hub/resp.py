@@ -44,6 +44,7 @@ class Link(asyncio.Protocol):
         self._listener: Callable[[list[Any]], None] | None = None
         self._why = "closed by Redis"
         self.open = False
+        self.heard = 0.0  # when anything came last, by the loop's clock
 
     def send(self, answered: Answered, *words: Word) -> None:
         """Send a command; `answered` gets its reply, in its place of the order."""
@@ -115,6 +116,7 @@ class Link(asyncio.Protocol):
         self.open = True
 
     def data_received(self, data: bytes) -> None:
+        self.heard = self._loop.time()
         self._reader.feed(data)
         try:
             while self.open and (reply := self._reader.gets()) is not _NOTHING:

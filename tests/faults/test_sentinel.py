@@ -1,14 +1,15 @@
 """A master with a replica and three sentinels: the cluster follows a failover."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.cluster import HEALED, PATIENCE, cluster
+from tests.support.cluster import HEALED, PATIENCE, Subscriber, cluster
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server
-from tests.support.stream import GAP, Stream, gaps_told
+from tests.support.stream import GAP, Stream, gaps_told, sort_of
 
 SERVICE = "main"
 
@@ -96,20 +97,39 @@ async def test_a_failover_is_followed(tmp_path: Path) -> None:
                 assert client.pubsub_channels("ws:topic:*") == ["ws:topic:t"]
 
 
+async def said_before_the_gap(subscriber: Subscriber, stream: Stream, number: int) -> int:
+    """How many were answered when the gap is told: who loads its state then has those."""
+    await subscriber.until(lambda: GAP in subscriber.payloads(f"to{number}"), PATIENCE)
+    return len(stream.answers)
+
+
 async def test_a_master_that_lost_its_office_is_left(tmp_path: Path) -> None:
-    """It lives on, connected, and the sentinels name another: nothing but asking them finds out."""
+    """It lives on, connected, and the sentinels name another: nothing but asking them finds out.
+
+    For some seconds there are two masters, and each node leaves the old one by itself.
+    """
     with watched(tmp_path) as redis:
         await redis.until_master(redis.master.port)
-        settings = {"REDIS_ADDR": redis.address}
-        async with cluster(settings) as servers:
-            subscriber = await servers.subscriber(0, "t")
+        settings = {"REDIS_ADDR": redis.address, "REDIS_FAIL_MODE": "strict"}
+        async with cluster(settings, settings) as servers:
+            subscribers = [await servers.subscriber(n, f"to{n}") for n in range(2)]
+            streams = [Stream(await servers.subscriber(1 - n), f"to{n}") for n in range(2)]
             with redis.sentinels[0].client() as client:
                 client.execute_command("SENTINEL", "FAILOVER", SERVICE)
             await redis.until_master_is(redis.replica.port)
-            await subscriber.until(lambda: GAP in subscriber.payloads("t"), PATIENCE)
+            known = await asyncio.gather(*map(said_before_the_gap, subscribers, streams, (0, 1)))
             await servers.healed((), HEALED)
-            status, answer = await servers.publish(0, "t", "end")
-            assert (status, answer.get("nodes")) == (200, 1)
-            await subscriber.until(lambda: subscriber.payloads("t")[-1] == "end")
+            for number, subscriber in enumerate(subscribers):
+                await streams[number].more(50)
+                await streams[number].stop()
+                topic = f"to{number}"
+                status, answer = await servers.publish(0, topic, "end")
+                assert (status, answer.get("nodes")) == (200, 1)
+                await subscriber.until(lambda s=subscriber, t=topic: s.payloads(t)[-1] == "end")
+                assert gaps_told(subscriber.payloads(topic)) == 1
+                after = range(known[number] + 1, len(streams[number].answers))
+                taken = {it for it in after if sort_of(streams[number].answers[it]) == "ok"}
+                assert taken <= {it for it in subscriber.payloads(topic) if it != GAP}
             with redis.replica.client() as client:
-                assert client.pubsub_channels("ws:topic:*") == ["ws:topic:t"]
+                channels = sorted(client.pubsub_channels("ws:topic:*"))
+                assert channels == ["ws:topic:to0", "ws:topic:to1"]

@@ -81,6 +81,16 @@ def test_a_deletion_comes_behind_the_gap() -> None:
     assert payloads(client.hear()) == [GAP, "Topic has been deleted"]
 
 
+def test_who_is_dismissed_is_told_first() -> None:
+    node = Node()
+    client = node.subscribed("t")
+    node.hub.missed("t")
+    node.hub.drain(lambda: None)
+    told = payloads(client.hear())
+    assert told[0] == GAP
+    assert told[1].startswith("Server is shutting down")
+
+
 def test_nobody_is_told_of_a_topic_that_is_gone() -> None:
     node = Node()
     client = node.subscribed("t")

@@ -5,8 +5,9 @@ from typing import Any
 
 from hub.broker import Accepted
 from hub.errors import Refusal
-from hub.redis_channels import CHUNK, COUNTS, Channels
+from hub.redis_channels import COUNTS, Channels
 from hub.redis_scripts import Names, Scripts
+from hub.shares import CHUNK, SHARE
 
 NAMES = Names("p")
 
@@ -54,6 +55,7 @@ class Bench:
     def attach(self) -> ScriptedSession:
         session = ScriptedSession()
         self.channels.attach(session)  # type: ignore[arg-type]
+        self.channels.flush()
         session.publisher.answer()  # the lease without a topic
         session.publisher.answer([])  # what was leased before
         session.publisher.said.clear()
@@ -187,6 +189,17 @@ async def test_counts_are_told_in_parts() -> None:
     assert len(bench.channels.take_counts()) == COUNTS
     assert bench.channels.take_counts() == {f"t{COUNTS}": COUNTS}
     assert bench.channels.take_counts() == {}
+
+
+async def test_very_many_topics_are_told_in_many_ticks() -> None:
+    bench = Bench()
+    bench.channels.detach()
+    for number in range(SHARE + 1):
+        bench.channels.hold(f"t{number}")
+    session = bench.attach()
+    assert sum(len(words) - 1 for words in session.subscriber.said) == SHARE
+    await bench.channels.all_told()
+    assert sum(len(words) - 1 for words in session.subscriber.said) == SHARE + 1
 
 
 async def test_many_topics_are_told_in_parts() -> None:

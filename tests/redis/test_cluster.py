@@ -107,11 +107,13 @@ async def test_a_foreign_message_is_counted_and_dropped(
             for text in ("hello", "", "wsE1" + "x" * 16 + "not json", "wsD1" + "x" * 16 + "{}"):
                 client.publish(f"{prefix}:topic:t", text)
             client.publish(f"{prefix}:topic:t", b"wsE1" + b"x" * 16 + b'{"n":"\xff"}')
+            forged = b"wsE1" + bytes.fromhex(node.bus.node_id) + b"\x40" + bytes(7) + b"{}"
+            client.publish(f"{prefix}:topic:t", forged)
             for text in ("not a number", "0", "9" * 15, "9" * 5_000):
                 client.publish(f"{prefix}:node:{node.bus.node_id}", text)
         await node.publish("t", b'{"n":1}')
         assert await node.hear(1) == [("event", "t", b'{"n":1}')]
-        assert (await node.bus.census()).poisoned == 9
+        assert (await node.bus.census()).poisoned == 10
     assert len([it for it in caplog.records if "none of ours" in it.message]) == 1
 
 

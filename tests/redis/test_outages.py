@@ -8,6 +8,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,6 +17,7 @@ from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
 from hub.once import First
 from hub.redis_broker import Bus
+from hub.redis_session import Session, open_session
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server
@@ -104,6 +106,43 @@ async def test_a_key_that_was_served_without_redis_is_known_with_it(
         await node.until(lambda: ("event", "t", b'{"n":4}') in node.heard)
         events = [event for what, _, event in node.heard if what == "event"]
         assert events == [b'{"n":1}', b'{"n":4}']
+
+
+async def test_a_key_that_redis_took_is_known_without_it(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("t")
+        first = First("m1", 1)
+        assert await node.publish_once("t", b'{"n":1}', "k", first) == Accepted(nodes=1)
+        await node.hear(1)
+        own_redis.shut_down()
+        await out(node)
+        assert await node.publish_once("t", b'{"n":2}', "k", first) == Accepted(first=first)
+        assert node.heard == []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_session_that_is_lost_before_it_is_used_holds_nobody_up(
+    own_redis: RedisServer, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = 0
+
+    async def lost(*arguments: Any) -> Session:
+        nonlocal attempts
+        attempts += 1
+        session = await open_session(*arguments)
+        if attempts > 1:
+            session.subscriber.abort("cut")
+        return session
+
+    monkeypatch.setattr("hub.redis_listener.open_session", lost)
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", strict=strict, beat=QUICK) as node:
+        own_redis.shut_down()
+        await out(node)
+        own_redis.start()
+        await eventually(lambda: attempts > 3)
+        outcome = await node.subscribe("t")
+        assert outcome == DEGRADED or "try again" in text(outcome)
+        assert node.bus.bus is Bus.OUT
 
 
 async def test_an_outage_in_strict_mode(own_redis: RedisServer) -> None:

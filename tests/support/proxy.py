@@ -1,4 +1,4 @@
-"""A TCP proxy that a test can silence: what it is sent it takes, and nothing goes on."""
+"""A TCP proxy that a test can silence, or that delivers late what it was sent."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,20 +13,40 @@ class Proxy:
         self.silent = False
         self._target = target
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()  # cleared, the ways there are keep what comes
+        self._open.set()
+        self._held = self._open  # that of the connections that were held last
+
+    def hold(self) -> None:
+        """Keep what comes, and the ends, of the connections there are; new ones pass."""
+        self._held, self._open = self._open, asyncio.Event()
+        self._held.clear()
+        self._open.set()
+
+    async def release(self) -> None:
+        """Pass on what was kept, and wait until those connections are over."""
+        self._held.set()
+        old = [task for task in self._tasks if task.get_name() == str(id(self._held))]
+        await asyncio.wait(old, timeout=10)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection("127.0.0.1", self._target)
         for source, sink in ((reader, there[1]), (there[0], writer)):
-            task = asyncio.create_task(self._pass_on(source, sink))
+            passing = self._pass_on(source, sink, self._open)
+            task = asyncio.create_task(passing, name=str(id(self._open)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
         try:
             while data := await source.read(65_536):
+                await gate.wait()
                 if not self.silent:
                     sink.write(data)
                     await sink.drain()
+            await gate.wait()
         except ConnectionError:
             pass  # the other way sees its end too
         finally:
