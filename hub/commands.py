@@ -18,7 +18,11 @@ from hub.hub import Hub
 from hub.inbound import Command, Ping, Publish, Subscribe, Unsubscribe, decode
 from hub.settings import Settings
 
-MAX_AWAITING: Final = 64  # commands of one connection under way; then its reading pauses
+MAX_AWAITING: Final = 64  # commands of one connection under way; those behind them wait
+# At so many that are under way or wait, its reading pauses until none is, and what has come meanwhile
+# is one read: at 10,000 publishes a second, waking up for each cost more than all else
+# (docs/design.md).
+FEW: Final = 4
 
 _BINARY: Final = Refusal(
     ErrorCode.INVALID_MESSAGE, "Binary frames are not understood: send JSON in text frames"
@@ -51,11 +55,11 @@ class Commands:
             return
         if client.backlog is None and self._may_run(client, command):
             self._run(client, command)
-            return
-        if client.backlog is None:
-            client.backlog = deque()
-        client.backlog.append(command)
-        if not client.held and client.awaiting + len(client.backlog) >= MAX_AWAITING:
+        else:
+            if client.backlog is None:
+                client.backlog = deque()
+            client.backlog.append(command)
+        if not client.held and client.awaiting + len(client.backlog or ()) >= FEW:
             client.held = True
             client.transport.pause_reading()
 
@@ -111,7 +115,7 @@ class Commands:
             self._run(client, backlog.popleft())
         if backlog:
             client.backlog = backlog
-        if client.held and client.awaiting + len(backlog) < MAX_AWAITING:
+        if client.held and not client.awaiting and not backlog:
             client.held = False
             client.transport.resume_reading()
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.commands import MAX_AWAITING
+from hub.commands import FEW, MAX_AWAITING
 from hub.errors import ErrorCode, Refusal
 from hub.settings import Settings
 from tests.support.brokers import DeferredBroker, RefusingBroker
@@ -59,31 +59,29 @@ def test_publishes_await_the_broker_together() -> None:
     assert answers(peer) == [str(number) for number in range(MAX_AWAITING + 5)]
 
 
-def test_reading_pauses_at_64_commands_and_goes_on_below() -> None:
+def test_reading_pauses_at_a_few_commands_and_goes_on_when_all_are_answered() -> None:
     node, broker = deferred()
     peer = node.connect("me")
-    for number in range(MAX_AWAITING):
+    for number in range(FEW - 1):
         peer.say(publish("t", str(number)))
     assert peer.transport.reading
+    peer.say(publish("t", "last"))
+    assert not peer.transport.reading
     peer.say(ping("next"))  # what the same segment brought is kept
+    broker.complete(FEW - 1)
     assert not peer.transport.reading
-    peer.say(ping("last"))
-    broker.complete(2)
-    assert not peer.transport.reading
-    broker.complete()  # 63 are left
+    broker.complete()
     assert peer.transport.reading
-    broker.complete_all()
-    assert answers(peer)[-2:] == ["next", "last"]
+    assert answers(peer)[-2:] == ["last", "next"]
     assert len(node.hub.clients) == 1
 
 
-def test_reading_goes_on_when_the_backlog_is_done_and_the_rest_completes_later() -> None:
+def test_reading_goes_on_when_the_backlog_is_done_and_all_of_it_is_completed() -> None:
     node, broker = deferred()
     peer = node.connect("me")
     for number in range(MAX_AWAITING + 2):
         peer.say(publish("t", str(number)))
-    assert not peer.transport.reading
-    broker.complete(2)  # the backlog is empty, and as many are under way as may be
+    broker.complete(MAX_AWAITING + 1)
     assert not peer.transport.reading
     broker.complete()
     assert peer.transport.reading
@@ -93,13 +91,21 @@ def test_reading_pauses_behind_a_subscribe_too() -> None:
     node, broker = deferred()
     peer = node.connect("me")
     peer.say(subscribe("t"))
-    for _ in range(MAX_AWAITING - 2):
+    for _ in range(FEW - 2):
         peer.say(ping(""))
     assert peer.transport.reading
     peer.say(ping("last"))
     assert not peer.transport.reading
     broker.complete()
     assert peer.transport.reading
+
+
+def test_a_single_server_never_pauses() -> None:
+    node = Node()
+    peer = node.subscribed("t")
+    for number in range(10 * FEW):
+        peer.say(publish("t", str(number)))
+        assert peer.transport.reading
 
 
 def test_a_client_that_is_held_hears_of_the_shutdown_and_is_heard_leaving() -> None:
