@@ -6,7 +6,7 @@ LATENCY = ("p50_ms", "p999_ms", "max_ms", "server_busy", "generator_busy")
 PEERS = "every peer"
 FLOORS = ("floor", "floor-joined")
 FAST = ("ours", *FLOORS, "bun", "gorilla")
-TARGET_ROUNDS = 7  # of a server whose figure a target is about
+TARGET_ROUNDS = 5  # of a server whose figure a target is about
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from hub.inbound import Command, Ping, Publish, Subscribe, Unsubscribe, decode
 from hub.settings import Settings
 
 MAX_AWAITING: Final = 64  # commands of one connection under way; those behind them wait
-# At so many that are under way or wait, its reading pauses until none is, and what has come meanwhile
+# At so many under way or waiting, its reading pauses until there are none, and what has come by then
 # is one read: at 10,000 publishes a second, waking up for each cost more than all else
 # (docs/design.md).
-FEW: Final = 4
+FEW: Final = 2
 
 _BINARY: Final = Refusal(
     ErrorCode.INVALID_MESSAGE, "Binary frames are not understood: send JSON in text frames"

@@ -220,13 +220,13 @@ def test_sigterm_ends_the_server_and_the_generator() -> None:
 def test_rows_that_a_target_is_about_have_more_rounds() -> None:
     by_key = {scenario.key: scenario for scenario in SCENARIOS}
     for target in TARGETS:
-        assert with_targets(by_key[target.scenario], "ours") == 7
+        assert with_targets(by_key[target.scenario], "ours") == 5
         if target.against in by_key:
-            assert with_targets(by_key[target.against], "ours") == 7
+            assert with_targets(by_key[target.against], "ours") == 5
         elif target.against == PEERS:
-            assert with_targets(by_key[target.scenario], "ws") == 7
+            assert with_targets(by_key[target.scenario], "ws") == 5
         elif target.against:
-            assert with_targets(by_key[target.scenario], target.against) == 7
+            assert with_targets(by_key[target.scenario], target.against) == 5
     assert with_targets(by_key["fanout"], "ws") == 3
     assert with_targets(by_key["idle-1k"], "floor") == 3
     assert with_targets(by_key["topics-20"], "ours") == 3
