@@ -19,8 +19,8 @@ from hub.inbound import Command, Ping, Publish, Subscribe, Unsubscribe, decode
 from hub.settings import Settings
 
 MAX_AWAITING: Final = 64  # commands of one connection under way; those behind them wait
-# At so many under way or waiting, its reading pauses until there are none, and what has come by then
-# is one read: at 10,000 publishes a second, waking up for each cost more than all else
+# At so many under way or waiting, its reading pauses until there are none, and what has come by
+# then is one read: at 10,000 publishes a second, waking up for each cost more than all else
 # (docs/design.md).
 FEW: Final = 2
 
