@@ -12,10 +12,18 @@ Result = dict[str, Any]
 def by_round(result: Result, scenario: str, server: str, figure: str) -> dict[int, float]:
     """A figure by round; empty where the server was missing, failed or had no part."""
     return {
-        row["round"]: row[figure]
+        row["round"]: _nodes_busy(row) if figure == "nodes_busy" else row[figure]
         for row in result["rows"]
-        if row["scenario"] == scenario and row["server"] == server and figure in row
+        if row["scenario"] == scenario
+        and row["server"] == server
+        and ("server_busy" if figure == "nodes_busy" else figure) in row
     }
+
+
+def _nodes_busy(row: dict[str, Any]) -> float:
+    """What two nodes take of the core that they share."""
+    publisher: float = row["publisher_us"] * row["per_second"] / 1e6
+    return publisher + float(row["server_busy"])
 
 
 def values(result: Result, scenario: str, server: str, figure: str) -> list[float]:
@@ -76,6 +84,7 @@ def megabytes(found: Sequence[float]) -> str:
 COLUMNS = {
     "per_second": ("a second", ranged),
     "server_busy": ("server busy", share),
+    "nodes_busy": ("both nodes busy", share),
     "generator_us": ("generator µs", middle),
     "generator_busy": ("generator busy", share),
     "rss": ("RSS MB", megabytes),

@@ -25,7 +25,7 @@ def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
         with running(server, SERVER_CORE if scenario.pinned else None) as (port, pid):
             return generate(server, scenario, ["--port", str(port), "--pid", str(pid)])
     except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
-        return {"failed": str(error)[:200]}
+        return {"failed": str(error)[-200:]}
 
 
 def generate(server: Server, scenario: Scenario, places: list[str]) -> dict[str, Any]:

@@ -11,9 +11,6 @@ Server and generator are pinned to a core each. In every round each server is st
 measured once, A B C A B C, so that what the machine does meanwhile falls on all of them. A row that
 a target is about has five rounds in a whole run and with --only, any other two or three.
 
-The hour is an estimate, 53 minutes: from bench/results/2026-11-24.json, whose 478 measurements of
-1,270 s in all took 35 minutes, so that starting and connecting cost 1.7 s each.
-
 A result is whole or not there: it is written to DATE.json.part after every scenario, and gets its
 name at the end. SIGTERM ends the servers and the generator too.
 """

@@ -139,7 +139,7 @@ SCENARIOS = (
         "one server: 10,000 messages/s from one to one subscriber",
         "--mode rate --rate 10000 --conns 1 --seconds 3",
         unit="µs CPU per message",
-        columns=("p50_ms", "server_busy", "generator_busy"),
+        columns=("per_second", "p50_ms", "server_busy", "generator_busy"),
     ),
     Scenario(
         "cluster-rate",
@@ -148,11 +148,12 @@ SCENARIOS = (
         figure="nodes_us",
         unit="µs CPU of both nodes per message",
         columns=(
+            "per_second",
             "publisher_us",
             "server_us",
             "redis_us",
             "p50_ms",
-            "server_busy",
+            "nodes_busy",
             "generator_busy",
         ),
         cluster=True,

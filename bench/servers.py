@@ -20,6 +20,9 @@ ROOT = BENCH.parent
 BUILD = BENCH / "build"
 CORES = sorted(os.sched_getaffinity(0))  # those that this process may use
 SERVER_CORE, GENERATOR_CORE = CORES[0], CORES[-1]
+# What every server gets of the caller's environment: a REDIS_ADDR, a GOGC or NODE_OPTIONS there
+# would bend a figure unseen.
+PLAIN = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
 START = 20.0  # seconds that a server may take until its port accepts
 INSTALL = 600.0  # seconds that one install command may take
 
@@ -89,6 +92,12 @@ def peers(names: list[str] | None = None) -> list[Server]:
 def _peer(folder: Path, described: dict[str, Any]) -> Server:
     print(f"installing {described['title']}", flush=True)
     missing = _install(folder, described)
+    version = ""
+    if not missing:
+        try:
+            version = _output(folder, described["version"])
+        except (OSError, subprocess.SubprocessError) as error:
+            missing = f"it does not say its version: {error}"[:200]
     return Server(
         name=described["name"],
         title=described["title"],
@@ -98,7 +107,7 @@ def _peer(folder: Path, described: dict[str, Any]) -> Server:
         rest=described["rest"],
         cluster=described.get("cluster", {}),
         missing=missing,
-        version="" if missing else _output(folder, described["version"]),
+        version=version,
     )
 
 
@@ -121,7 +130,9 @@ def _install(folder: Path, described: dict[str, Any]) -> str:
 
 
 def _output(folder: Path, command: list[str]) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=INSTALL, check=True
+    )
     return done.stdout.strip()
 
 
@@ -182,7 +193,7 @@ def running(server: Server, core: int | None = None) -> Iterator[tuple[int, int]
         process = subprocess.Popen(
             command,
             cwd=server.folder,
-            env={**os.environ, **server.environ, "PORT": str(port)},
+            env={**PLAIN, **server.environ, "PORT": str(port)},
             stdout=subprocess.DEVNULL,
             stderr=said,
         )
