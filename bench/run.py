@@ -171,7 +171,8 @@ def prepare() -> None:
         sys.exit(f"{FILES} open files are needed: raise the limit with ulimit -n {FILES}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
     # A signal that just ended this process would leave the servers and the generator behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     build()
 
 

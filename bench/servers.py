@@ -119,7 +119,13 @@ def _install(folder: Path, described: dict[str, Any]) -> str:
     for command in described["install"]:
         try:
             done = subprocess.run(
-                command, shell=True, cwd=folder, capture_output=True, text=True, timeout=INSTALL
+                command,
+                shell=True,
+                cwd=folder,
+                env={**os.environ, "PYTHON": sys.executable},  # the one that this server has
+                capture_output=True,
+                text=True,
+                timeout=INSTALL,
             )
         except subprocess.TimeoutExpired:
             return f"`{command}` took over {INSTALL:.0f} s"
