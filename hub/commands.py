@@ -59,7 +59,11 @@ class Commands:
             if client.backlog is None:
                 client.backlog = deque()
             client.backlog.append(command)
-        if not client.held and client.awaiting + len(client.backlog or ()) >= FEW:
+        if (
+            client.awaiting  # never on a single server
+            and not client.held
+            and client.awaiting + len(client.backlog or ()) >= FEW
+        ):
             client.held = True
             client.transport.pause_reading()
 

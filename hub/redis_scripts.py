@@ -31,17 +31,26 @@ local function exists(topic, me)
 end
 """
 
-# ARGV: topic, node, envelope, 0 to look whether the topic exists. How many nodes got it, or -1.
+# Whether others may have topics that the register does not know: just after a connect, or where the
+# node's own leases are gone (FLUSHALL). Then a publish is never refused, and else it counts who
+# hears the topic.
+_IN_DOUBT: Final = """
+local function in_doubt(me, force)
+  return force == '1' or redis.call('EXISTS', P .. 'leases:' .. me) == 0
+end
+local function heard(topic)
+  return redis.call('PUBSUB', 'NUMSUB', P .. 'topic:' .. topic)[2] > 0
+end
+"""
+
+# ARGV: topic, node, envelope, 1 where others may not have joined yet. How many nodes got it, or -1.
 # With a key and what is to be remembered for it: what was remembered, where the key is known.
-# Where the node's own leases are gone the register was lost (FLUSHALL), and nothing can be refused.
 _PUBLISH: Final = """
 local topic, me = ARGV[1], ARGV[2]
 local once = ARGV[5] and P .. 'once:' .. #topic .. ':' .. topic .. ARGV[5]
 local first = once and redis.call('GET', once)
 if first then return first end
-if ARGV[4] == '0' and not exists(topic, me) and redis.call('EXISTS', P .. 'leases:' .. me) == 1 then
-  return -1
-end
+if not exists(topic, me) and not in_doubt(me, ARGV[4]) then return -1 end
 local nodes = redis.call('PUBLISH', P .. 'topic:' .. topic, ARGV[3])
 if once then
   redis.call('SET', once, nodes .. ' ' .. ARGV[6], 'EX', REMEMBERED)
@@ -50,17 +59,6 @@ if once then
   redis.call('EXPIRE', known, REMEMBERED)
 end
 return nodes
-"""
-
-# Whether others may have topics that the register does not know: just after a connect, or FLUSHALL.
-# Then it counts who hears the topic.
-_IN_DOUBT: Final = """
-local function in_doubt(me, force)
-  return force == '1' or redis.call('EXISTS', P .. 'leases:' .. me) == 0
-end
-local function heard(topic)
-  return redis.call('PUBSUB', 'NUMSUB', P .. 'topic:' .. topic)[2] > 0
-end
 """
 
 # ARGV: topic, node, 1 where others may not have joined yet. 1, or 0 where it exists.
@@ -152,7 +150,7 @@ class Names:
         head = f"local P, LEASE = '{self._prefix}', {LEASE}\n"
         head += f"local REMEMBERED, LIMIT = {REMEMBERED:.0f}, {LIMIT}\n"
         return Scripts(
-            publish=head + _EXISTS + _PUBLISH,
+            publish=head + _EXISTS + _IN_DOUBT + _PUBLISH,
             create=head + _EXISTS + _IN_DOUBT + _CREATE,
             delete=head + _EXISTS + _IN_DOUBT + _DELETE,
             lease=head + _HOLD + _LEASE,
