@@ -6,16 +6,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from hub.broker import Accepted
-from hub.errors import ErrorCode, Refusal
+from hub.errors import ErrorCode
 from hub.once import First
-from tests.support.bus import BusNode, bus_node
+from tests.support.bus import BusNode, bus_node, refused
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer
-
-
-def refused(outcome: Accepted | Refusal) -> ErrorCode:
-    assert isinstance(outcome, Refusal), outcome
-    return outcome.code
 
 
 async def cluster(stack: AsyncExitStack, address: str, prefix: str, count: int) -> list[BusNode]:

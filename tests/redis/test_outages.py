@@ -20,7 +20,7 @@ from hub.redis_broker import Bus
 from hub.redis_session import Session, open_session
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
-from tests.support.redis import RedisServer, redis_server
+from tests.support.redis import RedisServer, redis_server, taken_and_cut
 
 QUICK = 0.1  # seconds between beats, and until an outage is declared
 DEGRADED = Accepted(degraded=True)
@@ -197,17 +197,8 @@ async def test_what_redis_took_and_could_not_return_is_delivered(own_redis: Redi
         await node.subscribe("t")
         with own_redis.client() as client:
             for number in range(10):
-                # Both are there when Redis goes on: it takes the event, and cuts the way back.
-                own_redis.freeze()
                 event = b'{"n":%d}' % number
-                publishing = asyncio.create_task(node.publish("t", event))
-                await asyncio.sleep(0.02)
-                kill = asyncio.to_thread(client.execute_command, "CLIENT KILL TYPE pubsub")
-                killing = asyncio.create_task(kill)
-                await asyncio.sleep(0.02)
-                own_redis.thaw()
-                await killing
-                outcome = await publishing
+                (outcome,) = await taken_and_cut(own_redis, client, node.publish("t", event))
                 assert isinstance(outcome, Accepted)
                 assert not outcome.degraded
                 await node.until(lambda event=event: ("event", "t", event) in node.heard)  # type: ignore[misc]

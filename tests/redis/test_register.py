@@ -12,18 +12,13 @@ from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
 from hub.once import First
 from hub.redis_broker import Bus
-from tests.support.bus import HubNode, bus_node, hub_node
+from tests.support.bus import HubNode, bus_node, hub_node, refused
 from tests.support.eventually import eventually
 from tests.support.node import Peer
 from tests.support.proxy import proxy
-from tests.support.redis import RedisServer, redis_server
+from tests.support.redis import RedisServer, redis_server, taken_and_cut
 
 TOPIC = "t"
-
-
-def refused(outcome: Accepted | Refusal) -> ErrorCode:
-    assert isinstance(outcome, Refusal), outcome
-    return outcome.code
 
 
 async def test_a_lease_behind_a_flush_does_not_hide_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,17 +95,9 @@ async def test_a_deletion_that_redis_took_and_could_not_return_is_carried_out() 
             for _ in range(10):
                 node.heard.clear()
                 await node.subscribe(TOPIC)
-                # All are there when Redis goes on: it takes them, and cuts the way back.
-                server.freeze()
                 asked = [node.publish(TOPIC, b'{"n":1}'), node.delete(TOPIC)]
-                asking = asyncio.gather(*asked)
-                await asyncio.sleep(0.02)
-                kill = asyncio.to_thread(client.execute_command, "CLIENT KILL TYPE pubsub")
-                killing = asyncio.create_task(kill)
-                await asyncio.sleep(0.02)
-                server.thaw()
-                await killing
-                assert all(isinstance(outcome, Accepted) for outcome in await asking)
+                outcomes = await taken_and_cut(server, client, *asked)
+                assert all(isinstance(outcome, Accepted) for outcome in outcomes)
                 assert node.heard == [("event", TOPIC, b'{"n":1}'), ("deleted", TOPIC, b"")]
                 await eventually(lambda: node.bus.bus is Bus.UP)
                 await eventually(lambda: client.pubsub_channels("p:topic:*") == [])

@@ -7,7 +7,7 @@ from secrets import token_bytes
 from typing import Any
 
 from hub.broker import Accepted, Broker, Done
-from hub.errors import Refusal
+from hub.errors import ErrorCode, Refusal
 from hub.once import First
 from hub.redis_address import parse_redis_address
 from hub.redis_broker import RedisBroker
@@ -16,6 +16,12 @@ from hub.redis_scripts import Names
 from tests.support.node import Node
 
 PATIENCE = 20  # seconds for anything that must happen
+
+
+def refused(outcome: Accepted | Refusal) -> ErrorCode:
+    """The code of what must be a refusal."""
+    assert isinstance(outcome, Refusal), outcome
+    return outcome.code
 
 
 class RecordingNode:

@@ -1,5 +1,6 @@
 """A real Redis of a test's own: started on a free port, and hurt in every way that servers are."""
 
+import asyncio
 import contextlib
 import importlib.util
 import shutil
@@ -8,8 +9,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -105,3 +107,21 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
             yield server
         finally:
             server.end()
+
+
+async def taken_and_cut(
+    server: RedisServer, client: "redis.Redis", *calls: Coroutine[Any, Any, Any]
+) -> list[Any]:
+    """Make calls whose commands Redis takes, and whose way back it cuts; what they come to.
+
+    All of it is there when Redis goes on.
+    """
+    server.freeze()
+    calling = asyncio.gather(*calls)
+    await asyncio.sleep(0.02)
+    kill = asyncio.to_thread(client.execute_command, "CLIENT KILL TYPE pubsub")
+    killing = asyncio.create_task(kill)
+    await asyncio.sleep(0.02)
+    server.thaw()
+    await killing
+    return await calling
