@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Final
 
 import uvloop
@@ -21,17 +22,18 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from handlers.answers import errors_as_json
-from handlers.keys import COMMANDS, HUB, SETTINGS, STARTED
+from handlers.keys import COMMANDS, DRAIN, HUB, SETTINGS, STARTED
 from handlers.routes import add_routes
-from hub.broker import LocalBroker
 from hub.commands import Commands
+from hub.drain import Drain
 from hub.errors import SettingError
-from hub.gaps import Gaps
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
+from hub.local_broker import LocalBroker
 from hub.redis_broker import RedisBroker
 from hub.redis_listener import Listener
 from hub.redis_scripts import Names
+from hub.redis_tails import Tails
 from hub.settings import Settings, read_settings
 from hub.stamps import Stamps
 
@@ -59,13 +61,16 @@ def build_app(settings: Settings) -> web.Application:
     """The application with all that it serves; it needs a running loop."""
     loop = asyncio.get_running_loop()
     app = web.Application(middlewares=[errors_as_json], client_max_size=settings.max_message_bytes)
+    new_epoch = partial(secrets.token_hex, 8)
     stamps = Stamps(time.time_ns, secrets.token_hex(3))
     if settings.redis_addr is None:
-        hub = Hub(settings, LocalBroker(), stamps, loop.call_soon)
+        local = LocalBroker(loop.time, settings.rules(), new_epoch)
+        hub = Hub(settings, local, stamps, loop.call_soon)
     else:
         broker = RedisBroker(
             Names(settings.redis_prefix, settings.redis_addr.db),
             secrets.token_bytes(8),
+            Tails(settings.rules(), new_epoch, loop.time),
             strict=settings.redis_fail_mode == "strict",
         )
         hub = Hub(settings, broker, stamps, loop.call_soon)
@@ -73,7 +78,8 @@ def build_app(settings: Settings) -> web.Application:
         app.cleanup_ctx.append(lambda _: listening(listener))
     app[SETTINGS] = settings
     app[HUB] = hub
-    app[COMMANDS] = Commands(hub, settings)
+    app[DRAIN] = Drain(hub)
+    app[COMMANDS] = Commands(hub, app[DRAIN], settings)
     app[STARTED] = loop.time()
     add_routes(app)
     return app
@@ -149,20 +155,21 @@ async def listening(listener: Listener) -> AsyncIterator[None]:
     await asyncio.wait([task])
 
 
-async def sweep(keepalive: Keepalive, gaps: Gaps) -> None:
+async def sweep(keepalive: Keepalive, hub: Hub) -> None:
     """Turn the clock of what waits for one, for ever."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(1 / SLICES)
         keepalive.sweep(loop.time())
-        gaps.sweep()
+        hub.gaps.sweep()
+        hub.broker.sweep()
 
 
-async def drain(hub: Hub, timeout: float) -> None:
+async def let_go(hub: Hub, drain: Drain, timeout: float) -> None:
     """Let every client go in peace, and cut whoever is left after `timeout` seconds."""
     left = asyncio.Event()
     log.info("shutting down, clients to leave: %d", len(hub.clients))
-    hub.drain(left.set)
+    drain.begin(left.set)
     try:
         async with asyncio.timeout(timeout):
             await left.wait()
@@ -186,9 +193,9 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             keepalive = Keepalive(settings, hub.clients, hub.fanout.send)
-            sweeper = tasks.create_task(sweep(keepalive, hub.gaps))
+            sweeper = tasks.create_task(sweep(keepalive, hub))
             await stop.wait()
-            await drain(hub, settings.shutdown_timeout)
+            await let_go(hub, app[DRAIN], settings.shutdown_timeout)
             sweeper.cancel()
     finally:
         await runner.cleanup()

@@ -24,7 +24,9 @@ from hub.resp import Link
 
 PUBLISHES = 20_000  # and topics
 BATCH = 50
-EVENT = b"x" * 221  # 200 bytes in their envelope
+HEAD = b"x" * 20
+EVENT = HEAD + b"x" * 200  # in their envelope
+SIZE = 300  # events that a topic with a history remembers
 NODES = (1, 2, 4, 8, 16)
 
 
@@ -52,7 +54,7 @@ class Cluster:
         """A node that holds these topics; its subscribed connection."""
         words = [word for topic in topics for word in (topic, 1)]
         publisher = await self.link()
-        await publisher.ask("EVAL", self.scripts.lease, 0, f"n{number}", *words)
+        await publisher.ask("EVAL", self.scripts.lease, 0, f"n{number}", 1, *words)
         publisher.abort("done")
         subscriber = await self.link()
         subscriber.listen(self._count)
@@ -65,13 +67,21 @@ class Cluster:
 
     async def publish(self, node: str, topic: str) -> float:
         """Redis' µs for a publish by a node."""
+        return await self._many(self.scripts.publish, topic, node, EVENT, 0)
+
+    async def append(self, node: str, topic: str) -> float:
+        """The same to a topic that remembers SIZE events."""
+        words = (topic, node, HEAD, 0, EVENT[len(HEAD) :], "epoch", SIZE, 300_000, 1 << 30)
+        return await self._many(self.scripts.append, *words)
+
+    async def _many(self, script: str, *words: Any) -> float:
         link = await self.link()
-        sha = (await link.ask("SCRIPT", "LOAD", self.scripts.publish)).decode()
+        sha = (await link.ask("SCRIPT", "LOAD", script)).decode()
         before = await self.spent()
         for _ in range(PUBLISHES // BATCH):
             for _ in range(BATCH - 1):
-                link.send(lambda reply: None, "EVALSHA", sha, 0, topic, node, EVENT, 0)
-            await link.ask("EVALSHA", sha, 0, topic, node, EVENT, 0)
+                link.send(lambda reply: None, "EVALSHA", sha, 0, *words)
+            await link.ask("EVALSHA", sha, 0, *words)
         took = await self.spent() - before
         link.abort("done")
         return took / PUBLISHES * 1e6
@@ -86,6 +96,13 @@ async def main(port: int) -> None:
         for node in nodes:
             node.abort("done")
         await cluster.redis.flushall()
+    node = await cluster.node(0, "t")
+    print(f"to one that remembers {SIZE} events, by a node that holds it")
+    print(f"    1 node subscribed       {await cluster.append('n0', 't'):6.2f}")
+    used = await cluster.redis.memory_usage("load:events:t", samples=0)
+    print(f"  bytes of Redis, an event {used / min(PUBLISHES, SIZE):6.0f}")
+    node.abort("done")
+    await cluster.redis.flushall()
     print("a publish, by a node that does not; one other holds it, the last that is asked")
     for count in NODES:
         for number in range(count):
@@ -110,7 +127,7 @@ async def topics(cluster: Cluster) -> None:
         some = names[at : at + 1_000]
         subscriber.say("SUBSCRIBE", *map(cluster.names.channel, some))
         await link.ask(
-            "EVAL", cluster.scripts.lease, 0, "n0", *(word for it in some for word in (it, 1))
+            "EVAL", cluster.scripts.lease, 0, "n0", 1, *(word for it in some for word in (it, 1))
         )
     print("a topic that a node begins to hold")
     print(f"  µs of Redis              {(await cluster.spent() - before) / PUBLISHES * 1e6:6.2f}")

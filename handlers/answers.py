@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from handlers.keys import HUB
+from handlers.keys import DRAIN
 from hub.broker import Accepted, Census, Done
 from hub.errors import ErrorCode, Refusal
 from hub.inbound import Json
@@ -98,7 +98,7 @@ async def read_body(request: web.Request) -> bytes:
 
 def refuse_while_draining(request: web.Request) -> None:
     """Raise 503 where the shutdown has begun."""
-    if request.app[HUB].draining:
+    if request.app[DRAIN].begun:
         raise web.HTTPServiceUnavailable(
             text="Server is shutting down", headers={hdrs.RETRY_AFTER: _RETRY_AFTER}
         )

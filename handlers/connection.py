@@ -69,6 +69,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._client.resume_writing()
+        self._hub.recovery.resume(self._client)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hub.leave(self._client)

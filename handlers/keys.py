@@ -3,10 +3,12 @@
 from aiohttp import web
 
 from hub.commands import Commands
+from hub.drain import Drain
 from hub.hub import Hub
 from hub.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 HUB = web.AppKey("hub", Hub)
+DRAIN = web.AppKey("drain", Drain)
 COMMANDS = web.AppKey("commands", Commands)
 STARTED = web.AppKey("started", float)  # when the server started, by the loop's clock

@@ -88,6 +88,8 @@ async def _outcome(started: _Started) -> dict[str, Json] | Refusal:
         started.answer["id"] = outcome.first.message_id
         started.answer["receivers"] = outcome.first.receivers
         started.answer["duplicate"] = True
+    if outcome.position is not None:
+        started.answer.update(outcome.position._asdict())
     if outcome.nodes is not None:
         started.answer["nodes"] = outcome.nodes
     if outcome.degraded:

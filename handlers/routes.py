@@ -4,6 +4,7 @@ import aiohttp_cors
 from aiohttp import hdrs, web
 
 from handlers.answers import BATCH, body_limit
+from handlers.history import read_history
 from handlers.keys import SETTINGS
 from handlers.page import page
 from handlers.publish import publish, publish_batch
@@ -20,6 +21,7 @@ ROUTES = (
     web.get("/health", health),
     web.get("/topics", list_topics),
     web.post("/topics", create_topic),
+    web.get(r"/topics/{name:[\s\S]+}/history", read_history),
     web.delete(r"/topics/{name:[\s\S]+}", delete_topic),
 )
 

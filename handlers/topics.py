@@ -33,14 +33,14 @@ async def create_topic(request: web.Request) -> web.Response:
 
 async def delete_topic(request: web.Request) -> web.Response:
     """Delete a topic, whoever made it; its subscribers are told and stay connected."""
-    topic = _topic_in_path(request)
+    topic = topic_in_path(request)
     outcome = await promise(partial(request.app[HUB].broker.delete, topic))
     if isinstance(outcome, Refusal):
         return refuse(outcome)
     return answer({"status": "deleted", "topic": topic})
 
 
-def _topic_in_path(request: web.Request) -> str:
+def topic_in_path(request: web.Request) -> str:
     """The rest of the path, decoded once; aiohttp's own decoding is lossy for encoded slashes."""
     raw = request.rel_url.raw_path.removeprefix("/topics/")
     try:

@@ -1,16 +1,17 @@
 """The seam between nodes: who else must hear of a publish, and which topics there are.
 
 The hub speaks to a `Broker` and hears back through a `Node`; it does not know whether others are
-behind it. This module has the contract of the seam and the broker of a single server.
+behind it. This is the contract alone: hub/local_broker.py is a single server's, hub/redis_broker.py
+that of many.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from hub.errors import ErrorCode, Refusal
-from hub.once import First, Once
+from hub.errors import Refusal
+from hub.history import History, Position
+from hub.once import First
 
 
 class Accepted(NamedTuple):
@@ -19,6 +20,8 @@ class Accepted(NamedTuple):
     nodes: int | None = None  # of a publish: how many got the event; None where there are no others
     degraded: bool = False  # whether the other nodes were out of reach
     first: First | None = None  # of a repeated publish: what was answered when it was carried out
+    position: Position | None = None  # of a publish to a topic with history: its event's
+    recovered: bool | None = None  # of a subscribe that asked to recover: whether it does
 
 
 ACCEPTED = Accepted()
@@ -87,7 +90,7 @@ class Broker(Protocol):
     def subscribe(self, topic: str, done: Done) -> None:
         """The node's first subscriber is coming: make the topic, and deliver from `done` on."""
 
-    def join(self, done: Done) -> None:
+    def join(self, topic: str, done: Done) -> None:
         """One more subscriber is coming to a topic that the node has: whether it may, and how."""
 
     def unsubscribe(self, topic: str) -> None:
@@ -102,88 +105,17 @@ class Broker(Protocol):
     def delete(self, topic: str, done: Done) -> None:
         """Delete a topic and tell every node; refused with TOPIC_NOT_FOUND."""
 
+    def history(self, topic: str) -> History | None:
+        """What a topic remembers, as far as this node knows; None where it has no history."""
+
+    async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
+        """What a topic remembers, whoever is subscribed to it; at least what is after `since`."""
+
     def topics(self) -> Iterable[str]:
         """The topics that exist although this node may have no subscriber in them, as it knows."""
 
+    def sweep(self) -> None:
+        """Let go of what has run out; called now and then."""
+
     async def census(self) -> Census | None:
         """What the other nodes have, at most two seconds ago; None where there are none."""
-
-
-class LocalBroker:
-    """The broker of a single server: everything completes before the call returns.
-
-    State: the topics made by `create`, and those that the node is subscribed to. A topic exists
-    while it is in either.
-    """
-
-    degraded = False
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: seconds, for how long keys of publishes are remembered."""
-        self._once = Once(clock)
-        self._explicit: dict[str, None] = {}  # a dict for its order
-        self._subscribed: set[str] = set()
-        self._node: Node
-
-    def serve(self, node: Node) -> None:
-        self._node = node
-
-    def publish(self, topic: str, event: bytes, done: Done) -> None:
-        if topic in self._subscribed:
-            self._node.deliver(topic, event)
-            done(ACCEPTED)
-        elif topic in self._explicit:
-            done(ACCEPTED)
-        else:
-            done(Refusal(ErrorCode.TOPIC_NOT_FOUND, f"Topic '{topic}' does not exist"))
-
-    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
-        known = self._once.first(topic, key)
-        if known is not None:
-            done(Accepted(first=known))
-            return
-
-        def taken(outcome: Accepted | Refusal) -> None:
-            if isinstance(outcome, Accepted):
-                self._once.remember(topic, key, first)
-            done(outcome)
-
-        self.publish(topic, event, taken)
-
-    def subscribe(self, topic: str, done: Done) -> None:
-        self._subscribed.add(topic)
-        done(ACCEPTED)
-
-    def join(self, done: Done) -> None:
-        done(ACCEPTED)
-
-    def unsubscribe(self, topic: str) -> None:
-        self._subscribed.discard(topic)
-
-    def counted(self, topic: str, subscribers: int) -> None:
-        pass  # nobody else asks
-
-    def create(self, topic: str, done: Done) -> None:
-        if self._exists(topic):
-            done(Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists"))
-        else:
-            self._explicit[topic] = None
-            done(ACCEPTED)
-
-    def delete(self, topic: str, done: Done) -> None:
-        if self._exists(topic):
-            self._explicit.pop(topic, None)
-            self._subscribed.discard(topic)
-            self._node.deleted(topic)
-            done(ACCEPTED)
-        else:
-            done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
-
-    def topics(self) -> Iterable[str]:
-        return self._explicit
-
-    async def census(self) -> None:
-        return None
-
-    def _exists(self, topic: str) -> bool:
-        return topic in self._explicit or topic in self._subscribed

@@ -120,11 +120,11 @@ class Client:
             self._outbox = Outbox(self._bounds)
         return self._outbox.offer(entry, self.transport.get_write_buffer_size())
 
-    def missed(self, topic: "Topic") -> None:
-        """Tell a CONGESTED client, whatever its bounds, that events of a topic were lost."""
+    def missed(self, topic: "Topic", offset: int) -> None:
+        """Tell a CONGESTED client, whatever its bounds, that events up to an offset were lost."""
         if self._outbox is None:
             self._outbox = Outbox(self._bounds)
-        self._outbox.missed(topic)
+        self._outbox.missed(topic, offset)
 
     def unsubscribed(self, topic: "Topic") -> None:
         """Forget a topic; what was dropped of it is told first."""

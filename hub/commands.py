@@ -12,6 +12,7 @@ from typing import Final
 from hub import outbound
 from hub.broker import ACCEPTED, DEGRADED, Accepted
 from hub.client import Client
+from hub.drain import Drain
 from hub.errors import INVALID_UTF8, ErrorCode, Refusal
 from hub.frames import text_frame
 from hub.hub import Hub
@@ -32,8 +33,9 @@ _BINARY: Final = Refusal(
 class Commands:
     """The way in: bytes of a client's message to an effect in the hub, and its answer."""
 
-    def __init__(self, hub: Hub, settings: Settings) -> None:
+    def __init__(self, hub: Hub, drain: Drain, settings: Settings) -> None:
         self._hub = hub
+        self._drain = drain
         self._max_topic_bytes = settings.max_topic_bytes
         self._require_client_id = settings.require_client_id
 
@@ -51,7 +53,7 @@ class Commands:
         self._take(client, _BINARY)
 
     def _take(self, client: Client, command: Command | Refusal) -> None:
-        if self._hub.draining:
+        if self._drain.begun:
             return
         if client.backlog is None and self._may_run(client, command):
             self._run(client, command)
@@ -90,7 +92,7 @@ class Commands:
             client.awaiting += 1
             client.exclusive = True
             done = partial(self._complete, client, command)
-            self._hub.subscribe(client, command.topic, done)
+            self._hub.subscribe(client, command.topic, done, command.since)
         else:
             self._hub.unsubscribe(client, command.topic)
             outcome = DEGRADED if self._hub.broker.degraded else ACCEPTED
@@ -106,9 +108,9 @@ class Commands:
             self._refuse(client, outcome._replace(request_id=command.request_id))
         else:
             self._acknowledge(client, command, outcome)
-        if self._hub.draining:
+        if self._drain.begun:
             if not client.awaiting:
-                self._hub.dismiss(client)
+                self._drain.dismiss(client)
         elif client.backlog is not None or client.held:
             self._advance(client, client.backlog or deque())
 
@@ -128,7 +130,13 @@ class Commands:
     ) -> None:
         ts = self._hub.stamps.ts()
         ack = outbound.encode_ack(
-            command.request_id, command.topic, ts, outcome.degraded, outcome.first is not None
+            command.request_id,
+            command.topic,
+            ts,
+            outcome.degraded,
+            outcome.first is not None,
+            outcome.position,
+            outcome.recovered,
         )
         self._say(client, ack)
 

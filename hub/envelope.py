@@ -4,7 +4,10 @@ import struct
 from collections import deque
 from typing import Final, NamedTuple
 
+from hub.history import Position
+
 EVENT: Final = b"wsE1"
+PLACED: Final = b"wsE2"  # an event of a topic with history: epoch, a space, offset, a space, event
 DELETED: Final = b"wsD1"
 
 # The kind with its version, the sender's run and its count of what it has sent.
@@ -18,7 +21,8 @@ class Envelope(NamedTuple):
     kind: bytes  # EVENT or DELETED
     run: bytes  # 8 bytes that a process chose when it started
     seq: int  # 1, 2, … within the run
-    event: bytes  # as the subscribers get it; empty for DELETED
+    event: bytes  # as the subscribers get it, but for the offset; empty for DELETED
+    position: Position | None = None  # of a PLACED one
 
 
 def unseal(data: bytes) -> Envelope | None:
@@ -27,8 +31,19 @@ def unseal(data: bytes) -> Envelope | None:
         return None
     kind, run, seq = _HEADER.unpack_from(data)
     event = data[_SIZE:]
+    if kind == PLACED:
+        return _unseal_placed(run, seq, event)
     good = _is_object(event) if kind == EVENT else kind == DELETED and not event
     return Envelope(kind, run, seq, event) if good else None
+
+
+def _unseal_placed(run: bytes, seq: int, rest: bytes) -> Envelope | None:
+    epoch, _, rest = rest.partition(b" ")
+    offset, _, event = rest.partition(b" ")
+    if not (epoch.isalnum() and epoch.isascii() and offset.isdigit() and len(offset) < 16):
+        return None
+    position = Position(epoch.decode(), int(offset))
+    return Envelope(PLACED, run, seq, event, position) if _is_object(event) else None
 
 
 def _is_object(event: bytes) -> bool:

@@ -7,7 +7,7 @@ time. None of it counts against a client's bounds.
 
 from typing import Final
 
-from hub.client import Client, State
+from hub.client import State
 from hub.fanout import Fanout
 from hub.notices import Notices
 from hub.topic import Topic
@@ -25,23 +25,20 @@ class Gaps:
 
     def mark(self, topic: Topic) -> None:
         """Events of the topic may have been lost just now."""
-        topic.missed = True
+        topic.missed = topic.top
         self._marked[topic] = None
 
     def tell(self, topic: Topic) -> None:
         """Tell the subscribers of a marked topic, before anything else is said to them."""
-        topic.missed = False
+        offset, topic.missed = topic.missed or 0, None
         self._marked.pop(topic, None)
         self._fanout.settle(topic)
-        frame = self._notices.gap(topic.name)
+        frame = self._notices.gap(topic, 0, offset)
         for client in topic.subscribers:
-            self._tell(client, topic, frame)
-
-    def _tell(self, client: Client, topic: Topic, frame: bytes) -> None:
-        if client.state is State.CONGESTED:
-            client.missed(topic)
-        else:
-            self._fanout.send(client, frame)
+            if client.state is State.CONGESTED:
+                client.missed(topic, offset)
+            else:
+                self._fanout.send(client, frame)
 
     def sweep(self) -> None:
         """Tell some of those that have waited longest."""

@@ -5,7 +5,6 @@ the loop's `call_soon` are handed in. One client's commands are put in order bef
 (hub/commands.py), and what is said leaves through the fan-out (hub/fanout.py).
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -15,11 +14,12 @@ from hub.client import Client, Ending, Transport
 from hub.errors import Close, Refusal
 from hub.fanout import Fanout
 from hub.gaps import Gaps
-from hub.inbound import Json
+from hub.inbound import Json, Since
 from hub.notices import Notices
 from hub.once import First
 from hub.outbound import encode_event
 from hub.outbox import Bounds
+from hub.recovery import Recovery
 from hub.settings import Settings
 from hub.stamps import Stamps
 from hub.topic import Topic
@@ -39,16 +39,16 @@ class Hub:
         self.fanout = Fanout(call_soon, self._overrun, self.leave)  # the way out, for answers too
         self.broker = broker  # the other nodes, and the register of topics
         self.clients: dict[Client, None] = {}  # a dict for its order, and to visit them in turn
-        self.draining = False  # whether the shutdown has begun
-        self._drained: Callable[[], None] | None = None  # called when the last client has left
+        self.emptied: Callable[[], None] = lambda: None  # called when the last client has left
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
-        self._notices = Notices(stamps)
-        self.gaps = Gaps(self.fanout, self._notices)  # who is to be told of lost events
+        self.notices = Notices(stamps)
+        self.gaps = Gaps(self.fanout, self.notices)  # who is to be told of lost events
+        self.recovery = Recovery(self.fanout, self.notices, call_soon, settings.recovery_limit)
         self._bounds = Bounds(
             settings.max_queue_size,
             settings.max_queue_bytes,
             settings.backpressure == "drop_oldest",
-            self._notices.gap,
+            self.notices.gap,
         )
         broker.serve(self)
 
@@ -65,104 +65,102 @@ class Hub:
         client.lost()
         self._part(client)
         self.clients.pop(client, None)
-        if self._drained is not None and not self.clients:
-            self._drained()
+        if not self.clients:
+            self.emptied()
 
     def fail(self, client: Client, close: Close) -> None:
         """End a connection that has broken the protocol; what was said to it still arrives."""
-        self._close(client, frames.close_frame(close.code, close.reason), Ending.HALF_CLOSE)
+        self.close(client, frames.close_frame(close.code, close.reason), Ending.HALF_CLOSE)
 
     def closed(self, client: Client, reply: bytes) -> None:
         """A client ended its side: say `reply` to it, unless it is answering our own Close."""
         if client.open:
-            self._close(client, reply, Ending.HANG_UP)
+            self.close(client, reply, Ending.HANG_UP)
         else:
             client.hang_up()
 
-    def drain(self, drained: Callable[[], None]) -> None:
-        """Begin the shutdown: every client is told, gets what is queued for it, then Close 1001.
-
-        No command is heard any more; a client whose publish the broker has yet to complete is told
-        when it has. `drained` is called once no client is left.
-        """
-        self.draining = True
-        self._drained = drained
-        for client in list(self.clients):
-            client.drop_backlog()
-            if not client.awaiting:
-                self.dismiss(client)
-        if not self.clients:
-            drained()
-
-    def dismiss(self, client: Client) -> None:
-        """Tell one client of the shutdown, as the last it hears; who closes has an end already."""
-        if not client.open:
-            return
-        client.deadline = math.inf  # the shutdown has its own bound
-        self._close(client, self._notices.shutdown(), Ending.AWAIT)
-
     # Membership.
 
-    def subscribe(self, client: Client, name: str, done: Done) -> None:
-        """Make a client a subscriber of a topic; the first one makes the topic."""
+    def subscribe(self, client: Client, name: str, done: Done, since: Since | None = None) -> None:
+        """Make a client a subscriber of a topic; the first one makes the topic.
+
+        `since`: what it has already, or wants of what was; it follows the answer.
+        """
         topic = self._topics.get(name)
         if topic is None:
             topic = self._topics[name] = Topic(name)
-            topic.waiting = [(client, done)]
+            topic.waiting = [(client, since, done)]
             self.broker.subscribe(name, partial(self._confirmed, topic))
         elif topic.waiting is not None:
-            topic.waiting.append((client, done))
+            topic.waiting.append((client, since, done))
         else:
-            self.broker.join(partial(self._rejoined, topic, client, done))
+            self.broker.join(name, partial(self._rejoined, topic, client, since, done))
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """Make it one no more; harmless where it was none."""
         topic = self._topics.get(name)
-        if topic is not None and client in topic.subscribers:
+        if topic is not None and topic in client.topics:
             self._settle(topic)
             self._remove(topic, client)
 
     def _confirmed(self, topic: Topic, outcome: Accepted | Refusal) -> None:
         """The broker has answered a topic's first subscribe."""
-        for client, done in topic.waiting or ():  # it grows where an answer sets off a command
-            self._admit(topic, client, done, outcome)
+        # It grows where an answer sets off a command.
+        for client, since, done in topic.waiting or ():
+            self._admit(topic, client, since, done, outcome)
         topic.waiting = None
         if isinstance(outcome, Refusal):
             del self._topics[topic.name]
-        elif not topic.subscribers:
+        elif not topic.members:
             self._retire(topic)
 
     def _rejoined(
-        self, topic: Topic, client: Client, done: Done, outcome: Accepted | Refusal
+        self,
+        topic: Topic,
+        client: Client,
+        since: Since | None,
+        done: Done,
+        outcome: Accepted | Refusal,
     ) -> None:
         """The broker has answered a subscribe to a topic that was there, and may be gone."""
         if self._topics.get(topic.name) is topic:
-            self._admit(topic, client, done, outcome)
+            self._admit(topic, client, since, done, outcome)
         else:
-            self.subscribe(client, topic.name, done)
+            self.subscribe(client, topic.name, done, since)
 
-    def _admit(self, topic: Topic, client: Client, done: Done, outcome: Accepted | Refusal) -> None:
+    def _admit(
+        self,
+        topic: Topic,
+        client: Client,
+        since: Since | None,
+        done: Done,
+        outcome: Accepted | Refusal,
+    ) -> None:
         """What was said before is not for the newcomer; all that comes after its ack is."""
         if isinstance(outcome, Refusal):
             done(outcome)
         elif client.open:
             self._settle(topic)
-            topic.subscribers[client] = None
+            topic.history = self.broker.history(topic.name)
+            outcome = self.recovery.answer(topic, client, since, outcome)
+            if client not in topic.behind:
+                topic.subscribers[client] = None
             client.topics.add(topic)
-            self.broker.counted(topic.name, len(topic.subscribers))
+            self.broker.counted(topic.name, topic.members)
             done(outcome)
 
     def _settle(self, topic: Topic) -> None:
         """Say what is to be said to the subscribers, before who they are changes."""
-        if topic.missed:
+        if topic.missed is not None:
             self.gaps.tell(topic)
         self.fanout.settle(topic)
 
     def _remove(self, topic: Topic, client: Client) -> None:
         topic.subscribers.pop(client, None)
+        self.recovery.drop(topic, client)
         client.unsubscribed(topic)
-        if topic.subscribers:
-            self.broker.counted(topic.name, len(topic.subscribers))
+        if topic.members:
+            self.broker.counted(topic.name, topic.members)
         elif topic.waiting is None:
             self._retire(topic)
 
@@ -195,7 +193,7 @@ class Hub:
         """An event arrives from the broker: frame it once, for all subscribers."""
         here = self._topics.get(topic)
         if here is not None:
-            if here.missed:
+            if here.missed is not None:
                 self.gaps.tell(here)
             self.fanout.broadcast(here, frames.text_frame(event))
 
@@ -206,37 +204,37 @@ class Hub:
             return
         del self._topics[topic]
         self._settle(gone)
-        frame = self._notices.deleted(topic)
-        for client in tuple(gone.subscribers):
+        frame = self.notices.deleted(topic)
+        for client in (*gone.subscribers, *gone.behind):
             self._remove(gone, client)
             self.fanout.send(client, frame)
 
     def missed(self, topic: str) -> None:
         """The broker says that events of a topic may have been lost."""
         here = self._topics.get(topic)
-        if here is not None and here.subscribers:
-            self.gaps.mark(here)
+        if here is not None:
+            self.recovery.restart(here)
+            if here.subscribers:
+                self.gaps.mark(here)
 
     # Figures.
 
     def subscribers(self, topic: str) -> int:
         """How many clients of this node are subscribed to a topic."""
         here = self._topics.get(topic)
-        return 0 if here is None else len(here.subscribers)
+        return 0 if here is None else here.members
 
     def topics(self) -> dict[str, int]:
         """Every topic that this node knows, with its subscribers here."""
         counts = dict.fromkeys(self.broker.topics(), 0)
         counts.update(
-            (topic.name, len(topic.subscribers))
-            for topic in self._topics.values()
-            if topic.waiting is None
+            (topic.name, topic.members) for topic in self._topics.values() if topic.waiting is None
         )
         return counts
 
     # What the fan-out and the outboxes ask for.
 
-    def _close(self, client: Client, last: bytes, ending: Ending) -> None:
+    def close(self, client: Client, last: bytes, ending: Ending) -> None:
         """End an open client after all that it has been sent, in the order of things."""
         for topic in tuple(client.topics):
             self._settle(topic)
@@ -246,5 +244,5 @@ class Hub:
 
     def _overrun(self, client: Client) -> None:
         """More waits for a client than its bounds allow, and BACKPRESSURE says: disconnect."""
-        client.cut_short(self._notices.too_slow())
+        client.cut_short(self.notices.too_slow())
         self._part(client)

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from hub.errors import ErrorCode, Refusal
+from hub.history import Position
 
 MAX_NESTING: Final = 250  # levels of a payload; orjson writes 254, an event adds two
 MAX_CLIENT_ID_BYTES: Final = 255
@@ -21,12 +22,16 @@ _CONTAINERS: Final = (dict, list)
 _SHALLOW: Final = 2 * MAX_NESTING  # bytes: a shorter text has too few brackets to be too deep
 
 
+Since = Position | int  # what a subscriber has, or how many of the newest events it wants
+
+
 class Subscribe(NamedTuple):
     """A wish to receive a topic's events."""
 
     request_id: str
     topic: str
     client_id: str | None  # None where the message leaves it out
+    since: Since | None = None  # what it has of those that were, or wants
 
 
 class Unsubscribe(NamedTuple):
@@ -123,7 +128,31 @@ def _decode_membership(
         wrong = wrong_client_id(client_id)
         if wrong:
             return Refusal(ErrorCode.INVALID_CLIENT_ID, wrong, request_id)
-    return (Subscribe if kind == "subscribe" else Unsubscribe)(request_id, topic, client_id)
+    if kind == "unsubscribe":
+        return Unsubscribe(request_id, topic, client_id)
+    if "recover" not in message and "last_n" not in message:
+        return Subscribe(request_id, topic, client_id)
+    since = _decode_since(message)
+    if isinstance(since, str):
+        return Refusal(ErrorCode.INVALID_MESSAGE, since, request_id)
+    return Subscribe(request_id, topic, client_id, since)
+
+
+def _decode_since(message: dict[str, Json]) -> Since | str:
+    """What a subscriber has or wants of what was, or what is wrong with it."""
+    if "recover" not in message:
+        count = message["last_n"]
+        if type(count) is not int or count < 0:
+            return "last_n must be a whole number, 0 or more"
+        return int(count)
+    if "last_n" in message:
+        return "Give recover, or last_n, and not both"
+    position = message["recover"]
+    if type(position) is dict:
+        epoch, offset = position.get("epoch"), position.get("offset")
+        if type(epoch) is str and type(offset) is int and offset >= 0:
+            return Position(epoch, offset)
+    return 'recover must be an object such as {"epoch": "4f1c", "offset": 17}'
 
 
 def decode_topic(

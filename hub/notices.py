@@ -11,6 +11,7 @@ from hub.frames import close_frame, text_frame
 from hub.inbound import Json
 from hub.outbound import encode_error, encode_info
 from hub.stamps import Stamps
+from hub.topic import Topic
 
 _TOO_SLOW: Final = Refusal(
     ErrorCode.SLOW_CONSUMER, "Client consuming messages too slowly, disconnecting"
@@ -24,12 +25,17 @@ class Notices:
     def __init__(self, stamps: Stamps) -> None:
         self._stamps = stamps
 
-    def gap(self, topic: str, dropped: int = 0) -> bytes:
-        """Events of a topic were lost: so many, or (0) nobody knows how many, if any."""
+    def gap(self, topic: Topic, dropped: int, offset: int) -> bytes:
+        """Events of a topic were lost: so many, or (0) nobody knows how many, if any.
+
+        `offset`: behind which nothing is missing, in a topic with history.
+        """
         payload: dict[str, Json] = {"reason": "GAP"}
         if dropped:
             payload["dropped"] = dropped
-        return self._info(topic, "info", payload)
+        if topic.history is not None:
+            payload |= {"epoch": topic.history.epoch, "offset": offset}
+        return self._info(topic.name, "info", payload)
 
     def deleted(self, topic: str) -> bytes:
         """A topic was deleted, and with it the subscription."""

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from hub.history import Position
 from hub.inbound import Json
 
 REMEMBERED: Final = 300.0  # seconds
@@ -18,6 +19,7 @@ class First(NamedTuple):
 
     message_id: Json
     receivers: int  # subscribers on the node that took it
+    position: Position | None = None  # of its event, in a topic with history
 
 
 class Once:

@@ -3,9 +3,12 @@
 Pure functions: the time and the ids come in as arguments.
 """
 
+from collections.abc import Sequence
+
 import orjson
 
 from hub.errors import Refusal
+from hub.history import Position
 from hub.inbound import Json
 
 
@@ -22,16 +25,34 @@ def encode_event(topic: str, message_id: Json, payload: Json, ts: str) -> bytes:
 
 
 def encode_ack(
-    request_id: str, topic: str, ts: str, degraded: bool = False, duplicate: bool = False
+    request_id: str,
+    topic: str,
+    ts: str,
+    degraded: bool = False,
+    duplicate: bool = False,
+    position: Position | None = None,
+    recovered: bool | None = None,
 ) -> bytes:
     """The answer to a command that was carried out.
 
-    `degraded`: on this node alone; `duplicate`: when it was first sent.
+    `degraded`: on this node alone; `duplicate`: when it was first sent; `position`: where the topic
+    is, or the event; `recovered`: whether what was missed follows.
     """
-    if degraded or duplicate:
-        ack: dict[str, Json] = {"type": "ack", "request_id": request_id, "topic": topic}
-        ack |= {"status": "ok", "degraded": degraded, "duplicate": duplicate, "ts": ts}
-        return orjson.dumps({key: value for key, value in ack.items() if value})
+    if degraded or duplicate or position is not None or recovered is not None:
+        ack: dict[str, Json] = {"type": "ack"}
+        if request_id:
+            ack["request_id"] = request_id
+        ack |= {"topic": topic, "status": "ok"}
+        if degraded:
+            ack["degraded"] = True
+        if duplicate:
+            ack["duplicate"] = True
+        if position is not None:
+            ack |= position._asdict()
+        if recovered is not None:
+            ack["recovered"] = recovered
+        ack["ts"] = ts
+        return orjson.dumps(ack)
     if request_id:
         return orjson.dumps(
             {"type": "ack", "request_id": request_id, "topic": topic, "status": "ok", "ts": ts}
@@ -64,6 +85,12 @@ def encode_info(topic: str | None, message_id: str, payload: Json, ts: str) -> b
     info["message"] = {"id": message_id, "payload": payload}
     info["ts"] = ts
     return orjson.dumps(info)
+
+
+def encode_history(topic: str, position: Position, events: Sequence[bytes]) -> bytes:
+    """The body of an answer with events that are encoded already."""
+    head = orjson.dumps({"topic": topic, **position._asdict()})
+    return b'%b,"events":[%b]}' % (head[:-1], b",".join(events))
 
 
 def encode_answer(fields: dict[str, Json]) -> bytes:

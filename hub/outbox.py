@@ -16,8 +16,10 @@ from hub.topic import Topic
 # says what has happened to it in this place.
 Entry = tuple[bytes, Topic | None]
 
+# Marks begin below every frame's first byte (RFC 6455 section 5.2: FIN is set).
+_FRAMES: Final = b"\x80"
 _LEFT: Final = b""  # the client left the topic: what was dropped of it is told here at the latest
-_MISSED: Final = b"?"  # events may have been lost before they got as far as this
+_MISSED: Final = b"?%d"  # events up to an offset may have been lost before they got as far as this
 
 _CHUNK: Final = 65_536  # bytes handed to the transport at once: what is there can't be dropped
 
@@ -29,7 +31,8 @@ class Bounds:
     messages: int  # that may wait in the outbox
     size: int  # bytes of them, the transport's buffer included
     drop_oldest: bool  # what overflow costs: the oldest event, or (False) the connection
-    gap: Callable[[str, int], bytes]  # makes the frame that tells of n lost events, 0: of some
+    # Makes the frame that tells of n lost events (0: of some) up to an offset.
+    gap: Callable[[Topic, int, int], bytes]
 
 
 class Outbox:
@@ -42,7 +45,8 @@ class Outbox:
         self._entries: deque[Entry] = deque()
         self._size = 0  # bytes of `_entries`
         self._marks = 0  # how many of them are marks; these are no messages
-        self._dropped: dict[Topic, int] = {}  # events gone, to be told before the topic's next
+        # Events gone, to be told before the topic's next: how many, and the newest one's offset.
+        self._dropped: dict[Topic, tuple[int, int]] = {}
 
     def __bool__(self) -> bool:
         """Whether anything is to be said: a frame, or that events were dropped."""
@@ -72,10 +76,11 @@ class Outbox:
 
     def _drop_oldest_event(self) -> bool:
         for place, (frame, topic) in enumerate(self._entries):
-            if topic is not None and len(frame) > 1:  # no mark
+            if topic is not None and frame > _FRAMES:  # no mark
                 del self._entries[place]
                 self._size -= len(frame)
-                self._dropped[topic] = self._dropped.get(topic, 0) + 1
+                count = self._dropped.get(topic, (0, 0))[0] + 1
+                self._dropped[topic] = (count, _offset(frame) if topic.history is not None else 0)
                 return True
         return False
 
@@ -92,9 +97,9 @@ class Outbox:
             self._size -= len(frame)
             if topic in self._dropped:
                 parts.append(self._tell(topic))
-            if topic is not None and len(frame) <= 1:
+            if topic is not None and frame < _FRAMES:
                 self._marks -= 1
-                frame = self._bounds.gap(topic.name, 0) if frame else b""
+                frame = self._bounds.gap(topic, 0, int(frame[1:])) if frame else b""
             parts.append(frame)
             size += len(frame)
         if not self._entries:
@@ -106,9 +111,9 @@ class Outbox:
         if topic in self._dropped or any(of is topic for _, of in self._entries):
             self._mark(_LEFT, topic)
 
-    def missed(self, topic: Topic) -> None:
+    def missed(self, topic: Topic, offset: int) -> None:
         """Events of the topic never got as far as this: that is told here, whatever the bounds."""
-        self._mark(_MISSED, topic)
+        self._mark(_MISSED % offset, topic)
 
     def _mark(self, mark: bytes, topic: Topic) -> None:
         self._entries.append((mark, topic))
@@ -116,4 +121,9 @@ class Outbox:
         self._marks += 1
 
     def _tell(self, topic: Topic) -> bytes:
-        return self._bounds.gap(topic.name, self._dropped.pop(topic))
+        return self._bounds.gap(topic, *self._dropped.pop(topic))
+
+
+def _offset(frame: bytes) -> int:
+    """The offset that an event's frame ends with (hub/history.py)."""
+    return int(frame[frame.rindex(b":") + 1 : -1])

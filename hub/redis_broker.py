@@ -5,25 +5,26 @@ Redis and back to every node that is subscribed, the publisher's own included; s
 Connections, and when they are given up, are hub/redis_listener.py's.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from hub.broker import ACCEPTED, DEGRADED, Accepted, Census, Done, Node
-from hub.envelope import EVENT, Sender, unseal
+from hub.envelope import Sender
 from hub.errors import Refusal
+from hub.history import History, Position
 from hub.once import First
 from hub.redis_census import Figures
 from hub.redis_channels import Channels
+from hub.redis_inbox import Inbox
 from hub.redis_publisher import AWAY, Publisher
 from hub.redis_register import Register
 from hub.redis_scripts import Names
 from hub.redis_session import Session
-
-log = logging.getLogger(__name__)
+from hub.redis_subscriptions import Subscriptions
+from hub.redis_tails import Tails
 
 GRACE: Final = 5.0  # seconds after a connect in which other nodes may not have their leases yet
 
@@ -39,30 +40,43 @@ class Bus(Enum):
 class RedisBroker:
     """A `Broker` over Redis. `strict` refuses in an outage what the other mode serves locally."""
 
-    def __init__(self, names: Names, run: bytes, *, strict: bool, grace: float = GRACE) -> None:
+    def __init__(
+        self,
+        names: Names,
+        run: bytes,
+        tails: Tails,
+        *,
+        strict: bool,
+        grace: float = GRACE,
+    ) -> None:
         """`run`: 8 bytes that no other process has. `grace`: seconds."""
         self.node_id = run.hex()
         self.bus = Bus.JOINING
         self.names = names
         self.strict = strict
-        self.poisoned = 0  # messages on our channels that were none
-        self.channels = Channels(names, self.node_id, lambda: self._publisher.grant_grace())
+        self.channels = Channels(names, self.node_id, self._forgotten)
+        self._tails = tails
+        self._subscriptions = Subscriptions(self.channels, tails, self.subscribe)
         self._sender = Sender(run)
         self._publisher = Publisher(
-            self.node_id, self._sender, self.channels, strict=strict, grace=grace
+            self.node_id, self._sender, self.channels, tails, strict=strict, grace=grace
         )
+        self.inbox = Inbox(names, self._sender, self.channels, self._subscriptions, self._deleted)
         self._register = Register(self.node_id, self._sender, self.channels, self._deleted)
         self._figures = Figures(names, self.node_id)
         self._node: Node
         self._session: Session
         self._waiting: deque[Callable[[], None]] = deque()
 
-    @property
-    def _standing(self) -> Accepted | Refusal:
+    def _standing(self, topic: str) -> Accepted | Refusal:
         """What a command comes to that needs no Redis."""
         if self.bus is not Bus.OUT:
             return ACCEPTED
-        return AWAY if self.strict else DEGRADED
+        return AWAY if self._is_strict(topic) else DEGRADED
+
+    def _is_strict(self, topic: str) -> bool:
+        """A topic with history always is: without Redis there is no offset to give."""
+        return self.strict or self._tails.rule(topic) is not None
 
     @property
     def degraded(self) -> bool:
@@ -71,9 +85,11 @@ class RedisBroker:
     def serve(self, node: Node) -> None:
         self._node = node
         self._publisher.serve(node)
+        self._tails.serve(node)
+        self.inbox.serve(node)
 
-    def join(self, done: Done) -> None:
-        self._in_turn(lambda: done(self._standing))
+    def join(self, topic: str, done: Done) -> None:
+        self._in_turn(lambda: done(self._standing(topic)))
 
     # Commands. Those that wait are carried out in order, and none overtakes them.
 
@@ -94,14 +110,14 @@ class RedisBroker:
 
     def _subscribe(self, topic: str, done: Done) -> None:
         if self.channels.attached:
-            self.channels.want(topic, done)
+            self._subscriptions.want(topic, done)
             return
-        if not self.strict:
+        if not self._is_strict(topic):
             self.channels.hold(topic)
-        done(self._standing)
+        done(self._standing(topic))
 
     def unsubscribe(self, topic: str) -> None:
-        self.channels.drop(topic)
+        self._subscriptions.drop(topic)
 
     def counted(self, topic: str, subscribers: int) -> None:
         self.channels.count(topic, subscribers)
@@ -126,49 +142,39 @@ class RedisBroker:
         else:
             done(AWAY)
 
-    # What Redis says.
-
-    def heard(self, push: list[Any]) -> None:
-        """A push on the subscribed connection, of a topic."""
-        if push[0] == b"message":
-            _, channel, data = push
-            topic = self.names.topic(channel)
-            envelope = unseal(data)
-            if envelope is None or topic is None or self._sender.is_forged(envelope):
-                self.poison(channel, data)
-            elif not self._sender.is_news(envelope):
-                return
-            else:
-                if topic in self.channels.unsure:
-                    del self.channels.unsure[topic]
-                    self._node.missed(topic)
-                if envelope.kind == EVENT:
-                    self._node.deliver(topic, envelope.event)
-                else:
-                    self._deleted(topic)
-        elif push[0] == b"subscribe":
-            self.channels.confirmed(push[1])
-
     def _deleted(self, topic: str) -> None:
-        if self.channels.deleted(topic):
+        if self._subscriptions.deleted(topic):
             self._node.deleted(topic)
         self._register.returned(topic)
 
-    def poison(self, channel: bytes, data: bytes) -> None:
-        """Something came on a channel of ours that nobody of ours has said."""
-        self.poisoned += 1
-        if self.poisoned == 1:
-            text = "dropped a message on Redis' channel %r that is none of ours (told once): %.60r"
-            log.warning(text, channel, data)
-
     # Figures.
+
+    def history(self, topic: str) -> History | None:
+        return self._tails.history(topic)
+
+    async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
+        held = self._tails.history(topic)
+        if held is not None:
+            return held
+        if self.bus is not Bus.UP:
+            return AWAY
+        return await self._tails.fetch(self._session, topic, since, self.node_id) or AWAY
 
     def topics(self) -> Iterable[str]:
         return ()  # only Redis knows
 
+    def sweep(self) -> None:
+        if self.bus is Bus.UP:
+            self._tails.sweep(self._session)
+
+    def _forgotten(self) -> None:
+        """Redis has lost the register."""
+        self._publisher.grant_grace()
+        self._tails.renew()
+
     async def census(self) -> Census:
         if self.bus is Bus.UP:
-            return await self._figures.take(self._session, self.poisoned)
+            return await self._figures.take(self._session, self.inbox.poisoned)
         return Census(self.node_id, degraded=True)
 
     # What the listener says.
@@ -176,7 +182,7 @@ class RedisBroker:
     def attach(self, session: Session) -> None:
         """Redis is connected: tell it what is wanted. Commands wait on."""
         self._session = session
-        self.channels.attach(session)
+        self._subscriptions.attach(session)
 
     def detach(self) -> None:
         """Redis is lost: commands wait until it is back or the outage is declared."""

@@ -59,8 +59,9 @@ class Figures:
                 nodes += 1
                 clients += counts[""]
         total.pop("", None)
-        made = [topic.decode() for topic in explicit]
-        return Census(self._node, nodes, clients, total, made)
+        there = dict.fromkeys(topic.decode() for topic in explicit)
+        there.update(dict.fromkeys(await _living(session, names.lives)))
+        return Census(self._node, nodes, clients, total, [*there])
 
 
 async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str, int]:
@@ -75,6 +76,16 @@ async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str
             counts[topic] = count
         if cursor == b"0":
             return counts
+
+
+async def _living(session: Session, key: str) -> list[str]:
+    """The topics whose history lives on, with subscribers or without."""
+    found: list[str] = []
+    while True:
+        page = await _ask(session, "ZRANGE", key, len(found), len(found) + PAGE - 1)
+        found += [topic.decode() for topic in page]
+        if len(page) < PAGE:
+            return found
 
 
 async def _ask(session: Session, *words: Any) -> Any:

@@ -160,15 +160,14 @@ class Channels:
         self._lease.update(dict.fromkeys(self._held))
         self.flush()
 
-    def confirmed(self, channel: bytes) -> None:
-        """Redis has confirmed a subscription."""
+    def confirmed(self, channel: bytes) -> str | None:
+        """Redis has confirmed a subscription; the topic, if the node had it before."""
         topic = self._names.topic(channel)
         if topic is None:
-            return  # the node's own
-        if topic in self._held:
-            self.unsure[topic] = None
+            return None  # the node's own channel
         if topic in self._held or topic in self._coming:
             self._write(topic)
+        return topic if topic in self._held else None
 
     def flush(self) -> None:
         """Tell the connection what changed, or the first part of it."""

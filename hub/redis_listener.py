@@ -194,14 +194,14 @@ class Listener:
             self._subscribed = True
             self._news.set()
         elif push[1] != self._channel:
-            self._broker.heard(push)
+            self._broker.inbox.heard(push)
         elif push[0] == b"message":
             self._beat_returned(push[2])
 
     def _beat_returned(self, data: bytes) -> None:
         number = int(data) if data.isdigit() and len(data) < _DIGITS else 0
         if not 0 < number <= self._sent:
-            self._broker.poison(self._channel, data)
+            self._broker.inbox.poison(self._channel, data)
             return
         self._returned = max(self._returned, number)
         self._news.set()

@@ -11,11 +11,13 @@ from typing import Any, Final
 import orjson
 
 from hub.broker import DEGRADED, Accepted, Done, Node
-from hub.envelope import EVENT, Sender
+from hub.envelope import EVENT, PLACED, Sender
 from hub.errors import ErrorCode, Refusal
+from hub.history import Position, Rule
 from hub.once import First, Once
 from hub.redis_channels import Channels
 from hub.redis_session import Session
+from hub.redis_tails import Tails
 
 # Bytes of an encoded event. Redis cuts a subscriber for whom 8 MB have waited for a minute, or
 # 32 MB at once (client-output-buffer-limit pubsub): every node would lose its subscriptions.
@@ -33,12 +35,20 @@ class Publisher:
     """Sends what is published, or serves it without Redis, each in its turn."""
 
     def __init__(
-        self, node_id: str, sender: Sender, channels: Channels, *, strict: bool, grace: float
+        self,
+        node_id: str,
+        sender: Sender,
+        channels: Channels,
+        tails: Tails,
+        *,
+        strict: bool,
+        grace: float,
     ) -> None:
         """`grace`: seconds after a connect in which other nodes may not have their leases yet."""
         self._node_id = node_id
         self._sender = sender
         self._channels = channels
+        self._tails = tails
         self._strict = strict
         self._grace = grace
         self._node: Node
@@ -79,6 +89,8 @@ class Publisher:
         session = self._session
         if len(event) > MAX_EVENT:
             done(_TOO_LARGE)
+        elif (rule := self._tails.rule(topic)) is not None:
+            self._append(topic, event, rule, done, *once)
         elif session is not None:
             seq, envelope = self._sender.seal(EVENT, event)
             session.publisher.send(
@@ -98,28 +110,52 @@ class Publisher:
             self._node.deliver(topic, event)
             done(DEGRADED)
 
+    def _append(self, topic: str, event: bytes, rule: Rule, done: Done, *once: str | bytes) -> None:
+        """The same for a topic with history, which has no offset to give without Redis."""
+        session = self._session
+        if session is None:
+            done(AWAY)
+            return
+        _, head = self._sender.seal(PLACED)
+        session.publisher.send(
+            partial(self._appended, session, topic, done),
+            "EVALSHA",
+            session.shas.append,
+            0,
+            topic,
+            self._node_id,
+            head,
+            self.force,
+            event,
+            self._tails.new_epoch(),
+            rule.size,
+            int(rule.ttl * 1_000),
+            rule.max_bytes,
+            *once,
+        )
+
     def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
         """Send it unless a publish to the topic had this key: Redis knows, or this node does."""
         known = self._served.first(topic, key)
         if known is None and self._session is None:
             known = self._taken.first(topic, key)
         if known is not None:
-            done(Accepted(first=known))
+            done(Accepted(first=known, position=known.position))
             return
 
         def taken(outcome: Accepted | Refusal) -> None:
             if isinstance(outcome, Accepted) and outcome.first is None:
-                (self._served if outcome.degraded else self._taken).remember(topic, key, first)
+                known = first._replace(position=outcome.position)
+                (self._served if outcome.degraded else self._taken).remember(topic, key, known)
             done(outcome)
 
-        self.publish(topic, event, taken, key, orjson.dumps([*first]))
+        self.publish(topic, event, taken, key, orjson.dumps([first.message_id, first.receivers]))
 
     def _published(
         self, session: Session, topic: str, event: bytes, seq: int, done: Done, reply: Any
     ) -> None:
         if type(reply) is bytes:
-            nodes, _, first = reply.partition(b" ")
-            done(Accepted(nodes=int(nodes), first=First(*orjson.loads(first))))
+            done(_repeated(reply))
         elif type(reply) is not int:
             session.check(reply)
             if not self._strict:
@@ -134,7 +170,28 @@ class Publisher:
                 self._sender.owe(seq, topic, event)
             done(Accepted(nodes=reply))
 
+    def _appended(self, session: Session, topic: str, done: Done, reply: Any) -> None:
+        if type(reply) is list:
+            nodes, epoch, offset = reply
+            done(Accepted(nodes=nodes, position=Position(epoch.decode(), offset)))
+        elif type(reply) is bytes:
+            done(_repeated(reply))
+        elif type(reply) is int:
+            done(Refusal(ErrorCode.TOPIC_NOT_FOUND, f"Topic '{topic}' does not exist"))
+        else:
+            session.check(reply)
+            done(_UNSURE)
+
     def _serve(self, topic: str, event: bytes, seq: int) -> None:
         """Deliver an own event that does not come back any more, unless it has."""
         if self._sender.serve(seq):
             self._node.deliver(topic, event)
+
+
+def _repeated(answer: bytes) -> Accepted:
+    """What Redis remembers of a publish that had the same key."""
+    nodes, epoch, offset, first = answer.split(b" ", 3)
+    position = Position(epoch.decode(), int(offset)) if epoch != b"-" else None
+    message_id, receivers = orjson.loads(first)
+    remembered = First(message_id, receivers, position)
+    return Accepted(nodes=int(nodes), first=remembered, position=position)

@@ -9,14 +9,16 @@
     keys:NODE         list: the newest of those that a node has made, at most LIMIT
     node:NODE         channel: the node's own beats, which prove that it hears what is published
 
-A topic exists while it is explicit or a node has a lease on it. Redis Cluster is not supported:
-the scripts build the names of keys from their arguments.
+A topic exists while it is explicit, a node has a lease on it, or its history lives on
+(hub/redis_streams.py). Redis Cluster is not supported: the scripts build the names of keys from
+their arguments.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from hub.once import LIMIT, REMEMBERED
+from hub.redis_streams import APPEND, LIFE, LIVE, READ, SWEEP
 
 LEASE: Final = 14  # seconds: with a beat of 1 s, what a dead node held is gone after at most 15
 
@@ -27,7 +29,7 @@ local function exists(topic, me)
   for _, node in ipairs(redis.call('ZRANGE', P .. 'nodes', 0, -1)) do
     if redis.call('HEXISTS', P .. 'leases:' .. node, topic) == 1 then return true end
   end
-  return false
+  return lives(topic)
 end
 """
 
@@ -43,21 +45,28 @@ local function heard(topic)
 end
 """
 
-# ARGV: topic, node, envelope, 1 where others may not have joined yet. How many nodes got it, or -1.
-# With a key and what is to be remembered for it: what was remembered, where the key is known.
-_PUBLISH: Final = """
-local topic, me = ARGV[1], ARGV[2]
-local once = ARGV[5] and P .. 'once:' .. #topic .. ':' .. topic .. ARGV[5]
-local first = once and redis.call('GET', once)
-if first then return first end
-if not exists(topic, me) and not in_doubt(me, ARGV[4]) then return -1 end
-local nodes = redis.call('PUBLISH', P .. 'topic:' .. topic, ARGV[3])
-if once then
-  redis.call('SET', once, nodes .. ' ' .. ARGV[6], 'EX', REMEMBERED)
+_ONCE: Final = """
+local function once_key(topic, key)
+  return key and P .. 'once:' .. #topic .. ':' .. topic .. key
+end
+local function remember(once, me, answer)
+  redis.call('SET', once, answer, 'EX', REMEMBERED)
   local known = P .. 'keys:' .. me
   if redis.call('RPUSH', known, once) > LIMIT then redis.call('DEL', redis.call('LPOP', known)) end
   redis.call('EXPIRE', known, REMEMBERED)
 end
+"""
+
+# ARGV: topic, node, envelope, 1 where others may not have joined yet. How many nodes got it, or -1.
+# With a key and what is to be remembered for it: what was remembered, where the key is known.
+_PUBLISH: Final = """
+local topic, me = ARGV[1], ARGV[2]
+local once = once_key(topic, ARGV[5])
+local first = once and redis.call('GET', once)
+if first then return first end
+if not exists(topic, me) and not in_doubt(me, ARGV[4]) then return -1 end
+local nodes = redis.call('PUBLISH', P .. 'topic:' .. topic, ARGV[3])
+if once then remember(once, me, nodes .. ' - 0 ' .. ARGV[6]) end
 return nodes
 """
 
@@ -76,6 +85,7 @@ if not exists(topic, me) then
   if not heard(topic) then return -1 end
 end
 redis.call('SREM', P .. 'explicit', topic)
+forget(topic)
 for _, node in ipairs(redis.call('ZRANGE', P .. 'nodes', 0, -1)) do
   redis.call('HDEL', P .. 'leases:' .. node, topic)
 end
@@ -110,6 +120,7 @@ if kept == 1 then
   end
   hold(ARGV[1])
 end
+sweep(ARGV[1])
 redis.call('PUBLISH', P .. 'node:' .. ARGV[1], ARGV[2])
 return kept
 """
@@ -134,6 +145,9 @@ class Scripts:
     delete: str
     lease: str
     beat: str
+    append: str
+    read: str
+    live: str
 
 
 class Names:
@@ -145,16 +159,21 @@ class Names:
         self._topic = f"{self._prefix}topic:".encode()
         self.explicit = f"{self._prefix}explicit"
         self.nodes = f"{self._prefix}nodes"
+        self.lives = f"{self._prefix}lives"
 
     def scripts(self) -> Scripts:
         head = f"local P, LEASE = '{self._prefix}', {LEASE}\n"
         head += f"local REMEMBERED, LIMIT = {REMEMBERED:.0f}, {LIMIT}\n"
+        register = head + LIFE + _EXISTS
         return Scripts(
-            publish=head + _EXISTS + _IN_DOUBT + _PUBLISH,
-            create=head + _EXISTS + _IN_DOUBT + _CREATE,
-            delete=head + _EXISTS + _IN_DOUBT + _DELETE,
+            publish=register + _IN_DOUBT + _ONCE + _PUBLISH,
+            create=register + _IN_DOUBT + _CREATE,
+            delete=register + _IN_DOUBT + _DELETE,
             lease=head + _HOLD + _LEASE,
-            beat=head + _HOLD + _BEAT,
+            beat=register + SWEEP + _HOLD + _BEAT,
+            append=register + _IN_DOUBT + _ONCE + APPEND,
+            read=register + READ,
+            live=head + LIFE + LIVE,
         )
 
     def channel(self, topic: str) -> bytes:

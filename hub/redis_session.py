@@ -6,6 +6,7 @@ State: the two connections and why they ended. What is said on them is the broke
 import asyncio
 import ssl
 from collections.abc import Callable
+from dataclasses import astuple, fields
 from typing import Any, Final
 
 import hiredis
@@ -28,7 +29,7 @@ class Session:
         self.on_lost: Callable[[], None] = lambda: None  # called at once, before `lost` is seen
         self.publisher = Link(self._end)
         self.subscriber = Link(self._end)
-        self.shas = Scripts("", "", "", "", "")
+        self.shas = Scripts(*[""] * len(fields(Scripts)))
         self.master: tuple[str, int] = ("", 0)
         self.run = b""  # which process Redis is
         self.publisher_id = 0  # the publisher's, as Redis counts its connections
@@ -92,9 +93,10 @@ async def open_session(
             session.run = runs[0]
             session.publisher_id = await session.publisher.ask("CLIENT", "ID")
             await _cut(before, session)
-            texts = (scripts.publish, scripts.create, scripts.delete, scripts.lease, scripts.beat)
             load = session.publisher.ask
-            session.shas = Scripts(*[(await load("SCRIPT", "LOAD", it)).decode() for it in texts])
+            session.shas = Scripts(
+                *[(await load("SCRIPT", "LOAD", it)).decode() for it in astuple(scripts)]
+            )
     except BaseException:
         session.abort("not connected")
         raise

@@ -4,16 +4,35 @@ Pure functions, with the limits as arguments. What breaks the rules becomes a `R
 request of many parts each part has its own, and the others are carried out.
 """
 
-from collections.abc import Iterable
-from typing import Final
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 import orjson
 
 from hub.errors import ErrorCode, Refusal
+from hub.history import Position
 from hub.inbound import MAX_NESTING, Json, Publish, decode_topic, too_deep, wrong_key
 
 MAX_ITEMS: Final = 1_000  # of a batch, or topics of one publish
 MAX_BATCH_BYTES: Final = 4_194_304  # of a batch's body
+
+DEFAULT_PAGE: Final = 100  # events of an answer, where nobody says how many
+MAX_WAIT: Final = 60  # seconds
+
+# What a query may say, each of it perhaps nothing, and how that is told.
+_ASKED: Final = {
+    "since_offset": r"[0-9]{0,15}",
+    "limit": r"[0-9]{0,9}",
+    "reverse": r"(true|false|1|0)?",
+    "wait": r"([0-9]{1,5}(\.[0-9]{1,3})?)?",
+}
+_ALLOWED: Final = {
+    "since_offset": "a whole number, 0 or more",
+    "limit": f"a whole number from 0 to {MAX_ITEMS}",
+    "reverse": "true or false",
+    "wait": f"seconds, at most {MAX_WAIT}",
+}
 
 Parts = list[Publish | Refusal]
 
@@ -77,6 +96,36 @@ def decode_create(body: bytes, max_topic_bytes: int) -> str | Refusal:
     if isinstance(fields, Refusal):
         return fields
     return decode_topic(fields.get("name"), "create", max_topic_bytes, field="name")
+
+
+class Asked(NamedTuple):
+    """A question for what a topic remembers."""
+
+    since: Position | None  # None: from the beginning, or (reverse) from the end
+    limit: int  # events
+    reverse: bool  # the newest first
+    wait: float  # seconds for the next event, where there is none
+
+
+def decode_asked(query: Mapping[str, str]) -> Asked | Refusal:
+    """The query of `GET /topics/{name}/history`."""
+    for key, allowed in _ASKED.items():
+        if not re.fullmatch(allowed, query.get(key, "")):
+            return Refusal(ErrorCode.INVALID_MESSAGE, f"{key} must be {_ALLOWED[key]}")
+    epoch, offset = query.get("since_epoch", ""), query.get("since_offset", "")
+    if bool(epoch) != bool(offset):
+        text = "since_epoch and since_offset go together"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    limit = int(query.get("limit") or DEFAULT_PAGE)
+    wait = float(query.get("wait") or 0)
+    if limit > MAX_ITEMS or wait > MAX_WAIT:
+        key = "limit" if limit > MAX_ITEMS else "wait"
+        return Refusal(ErrorCode.INVALID_MESSAGE, f"{key} must be {_ALLOWED[key]}")
+    reverse = query.get("reverse") in ("true", "1")
+    if reverse and wait:
+        text = "wait and reverse do not go together: what comes has no newest first"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    return Asked(Position(epoch, int(offset)) if epoch else None, limit, reverse, wait)
 
 
 def _part(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish | Refusal:

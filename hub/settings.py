@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from hub.errors import SettingError
+from hub.history import MAX_SIZE, Rule
 from hub.redis_address import FORMS as REDIS_FORMS
 from hub.redis_address import RedisAddress, parse_redis_address
 
 _ORIGIN: Final = re.compile(r"https?://[^/\s,?#@*]+", re.IGNORECASE)
+_RULE: Final = re.compile(
+    r"(?P<prefix>[^,=]+)=(?P<size>[0-9]{1,6})(:(?P<ttl>[0-9]{1,6}(\.[0-9]{1,3})?))?"
+)
 _TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _FAIL_MODES: Final = ("local", "strict")
@@ -32,11 +36,22 @@ class Settings:
     max_queue_size: int = 256  # messages that may wait for one client
     max_queue_bytes: int = 1_048_576  # the same in bytes, the transport's buffer included
     backpressure: str = "disconnect"  # or "drop_oldest"
+    history_size: int = 0  # events that a topic remembers
+    history_ttl: float = 300.0  # of an event there
+    history_bytes: int = 1_048_576  # of a topic's
+    history_rules: Mapping[str, Rule] = field(default_factory=dict)  # others, by a topic's prefix
+    recovery_limit: int = 300  # events that one subscriber may recover
     ping_interval: float = 54.0  # of silence, then a ping
     idle_timeout: float = 60.0  # of silence, then the client is dead
     write_timeout: float = 10.0  # without the socket taking a byte, then the client is dead
     shutdown_timeout: float = 30.0  # for clients to leave, then they are cut
     log_level: str = "info"
+
+    def rules(self) -> dict[str, Rule]:
+        """How much of which topics is remembered, by their prefix; empty where nothing is."""
+        every = Rule(self.history_size, self.history_ttl, self.history_bytes)
+        rules = {"": every, **self.history_rules}
+        return rules if any(rule.size for rule in rules.values()) else {}
 
     def allows_origin(self, origin: str | None) -> bool:
         """Whether an upgrade from this `Origin` may pass; without one (no browser) it may."""
@@ -70,6 +85,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "MAX_QUEUE_BYTES", default.max_queue_bytes, 1_024, 1_073_741_824
         ),
         backpressure=env.choice("BACKPRESSURE", default.backpressure, _STRATEGIES),
+        **_history(env, default),
         ping_interval=env.seconds("PING_INTERVAL", default.ping_interval),
         idle_timeout=env.seconds("IDLE_TIMEOUT", default.idle_timeout),
         write_timeout=env.seconds("WRITE_TIMEOUT", default.write_timeout),
@@ -78,6 +94,19 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     )
     _check_together(settings)
     return settings
+
+
+def _history(env: "_Environment", default: Settings) -> dict[str, Any]:
+    """What topics remember."""
+    ttl = env.seconds("HISTORY_TTL", default.history_ttl)
+    max_bytes = env.integer("HISTORY_BYTES", default.history_bytes, 1_024, 1_073_741_824)
+    return {
+        "history_size": env.integer("HISTORY_SIZE", default.history_size, 0, MAX_SIZE),
+        "history_ttl": ttl,
+        "history_bytes": max_bytes,
+        "history_rules": env.rules("HISTORY_RULES", ttl, max_bytes),
+        "recovery_limit": env.integer("RECOVERY_LIMIT", default.recovery_limit, 1, MAX_SIZE),
+    }
 
 
 def _check_together(settings: Settings) -> None:
@@ -128,6 +157,21 @@ class _Environment:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
             raise SettingError(key, text, "up to 64 letters, digits and any of . _ - are allowed")
         return text
+
+    def rules(self, key: str, ttl: float, max_bytes: int) -> dict[str, Rule]:
+        rules: dict[str, Rule] = {}
+        text = self.text(key, "")
+        for part in text.split(",") if text else ():
+            found = _RULE.fullmatch(part.strip())
+            if found is None or int(found["size"]) > MAX_SIZE or float(found["ttl"] or ttl) <= 0:
+                raise SettingError(
+                    key,
+                    part,
+                    "a comma-separated list of PREFIX=SIZE or PREFIX=SIZE:SECONDS is allowed, such"
+                    " as chat/=1000:3600,metrics/=0",
+                )
+            rules[found["prefix"]] = Rule(int(found["size"]), float(found["ttl"] or ttl), max_bytes)
+        return rules
 
     def redis(self, key: str) -> RedisAddress | None:
         text = self.text(key, "")

@@ -41,7 +41,7 @@ async def test_the_race_of_frames_prints_the_rows_of_the_table() -> None:
     assert sizes == [row.replace(",", "") for row in rows]
 
 
-@pytest.mark.parametrize(("command", "figures"), [(READERS, 5), (LOAD, 14)])
+@pytest.mark.parametrize(("command", "figures"), [(READERS, 5), (LOAD, 16)])
 async def test_what_redis_costs_is_printed(command: str, figures: int) -> None:
     lines = await printed_by(command, 100)
     assert len([line for line in lines if re.search(r"\d+\.\d\d?\b|\d$", line)]) == figures

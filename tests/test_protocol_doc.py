@@ -15,6 +15,7 @@ from aiohttp import ClientSession
 
 from hub import inbound, outbound
 from hub.errors import CLOSES, ErrorCode, Refusal
+from hub.history import History, Position, Rule
 from hub.settings import Settings
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, mask
 from tests.support.markdown import table
@@ -112,10 +113,16 @@ def test_an_example_of_the_server_is_what_it_sends(example: dict[str, Any]) -> N
     request_id, topic, ts = (example.get(key, "") for key in ("request_id", "topic", "ts"))
     message = example.get("message", {})
     if example["type"] == "ack":
-        extras = {key: True for key in ("degraded", "duplicate") if key in example}
+        flags = ("degraded", "duplicate", "recovered")
+        extras = {key: example[key] for key in flags if key in example}
+        if "epoch" in example:
+            extras["position"] = Position(example["epoch"], example["offset"])
         sent = outbound.encode_ack(request_id, topic, ts, **extras)
     elif example["type"] == "event":
         sent = outbound.encode_event(topic, message["id"], message["payload"], ts)
+        if "offset" in example:
+            history = History("", Rule(1, 1.0, 1_000), example["offset"] - 1)
+            sent = history.append(sent, 0.0)
     elif example["type"] == "error":
         error = example["error"]
         refusal = Refusal(ErrorCode(error["code"]), error["message"], request_id)
@@ -381,6 +388,21 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
         post("/topics", '{"name":"news"}'),
         post("/topics", '{"name":"made"}'),
     ],
+    ("GET /topics/{name}/history", 200): [
+        ("GET", "/topics/made/history", {}),
+        ("GET", "/topics/made/history?limit=1&reverse=true&wait=0", {}),
+    ],
+    ("GET /topics/{name}/history", 400): [
+        ("GET", "/topics/made/history?limit=1001", {}),
+        ("GET", "/topics/made/history?since_offset=1", {}),
+    ],
+    ("GET /topics/{name}/history", 404): [
+        ("GET", "/topics/nowhere/history", {}),
+        ("GET", "/topics/news/history", {}),
+    ],
+    ("GET /topics/{name}/history", 410): [
+        ("GET", "/topics/made/history?since_epoch=other&since_offset=0", {}),
+    ],
     ("DELETE /topics/{name}", 200): [("DELETE", "/topics/made", {})],
     ("DELETE /topics/{name}", 400): [("DELETE", "/topics/%ff", {})],
     ("DELETE /topics/{name}", 404): [("DELETE", "/topics/nowhere", {})],
@@ -421,7 +443,10 @@ def test_every_row_of_rest_is_tried() -> None:
 @pytest_asyncio.fixture
 async def populated() -> AsyncIterator[Running]:
     """A server that is not for outsiders, with a subscriber of "news" and the topic "made"."""
-    settings = Settings(allowed_origins=frozenset({"https://app.example"}))
+    settings = Settings(
+        allowed_origins=frozenset({"https://app.example"}),
+        history_rules={"made": Rule(10, 60.0, 10_000)},
+    )
     async with (
         running(settings) as server,
         raw_client(server.port) as subscriber,
@@ -446,14 +471,15 @@ async def test_a_call_has_the_status_and_answer_of_the_table(
 ) -> None:
     method, path, more = request_
     if status == 503:
-        populated.hub.drain(lambda: None)
+        populated.drain.begin(lambda: None)
     async with (
         ClientSession(populated.url) as session,
         session.request(method, path, **more) as response,
     ):
         assert response.status == status
         if status >= 400:
-            assert list(await response.json()) == ["error"]
+            extras = ["epoch", "offset"] if status == 410 else []
+            assert list(await response.json()) == ["error", *extras]
         elif answer.startswith("`{"):
             example = json.loads(answer[1 : answer.index("}`") + 1])
             body = await response.json()

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from handlers.answers import promise
-from hub.broker import LocalBroker
+from hub.local_broker import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
 from tests.support.raw import RawClient, raw_client, until
@@ -147,7 +147,7 @@ async def test_a_draining_server_answers_503_and_closes(
     server: Running, session: aiohttp.ClientSession
 ) -> None:
     async with raw_client(server.port):
-        server.hub.drain(lambda: None)
+        server.drain.begin(lambda: None)
         for path in ("/stats", "/ws", "/nowhere"):
             async with session.get(server.url + path, headers=ORIGIN) as answer:
                 assert answer.status == 503
@@ -268,7 +268,7 @@ async def test_a_body_that_ends_while_the_server_drains_is_not_carried_out(serve
         assert server.runner.server is not None
         connections = server.runner.server
         await until(lambda: connections.requests_count == 2)
-        server.hub.drain(lambda: None)
+        server.drain.begin(lambda: None)
         await client.send(b'":"t"}')
         assert await answer_to(client) == (503, {"error": "Server is shutting down"})
         assert server.hub.topics() == {}

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from hub.broker import ACCEPTED, Broker, LocalBroker
+from hub.broker import ACCEPTED, Broker
 from hub.errors import ErrorCode
+from hub.local_broker import LocalBroker
 
 
 class RecordingNode:

@@ -85,7 +85,7 @@ def test_who_is_dismissed_is_told_first() -> None:
     node = Node()
     client = node.subscribed("t")
     node.hub.missed("t")
-    node.hub.drain(lambda: None)
+    node.drain.begin(lambda: None)
     told = payloads(client.hear())
     assert told[0] == GAP
     assert told[1].startswith("Server is shutting down")

@@ -33,7 +33,7 @@ class ScriptedLink:
 class ScriptedSession:
     """Two such links."""
 
-    shas = Scripts("publish", "create", "delete", "lease", "beat")
+    shas = Scripts("publish", "create", "delete", "lease", "beat", "append", "read", "live")
 
     def __init__(self) -> None:
         self.publisher, self.subscriber = ScriptedLink(), ScriptedLink()
@@ -65,9 +65,10 @@ class Bench:
         self.channels.want(topic, self.outcomes.append)
         self.channels.flush()
 
-    def confirm(self, topic: str) -> None:
-        self.channels.confirmed(NAMES.channel(topic))
+    def confirm(self, topic: str) -> str | None:
+        held_before = self.channels.confirmed(NAMES.channel(topic))
         self.channels.flush()
+        return held_before
 
 
 async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease() -> None:
@@ -80,7 +81,6 @@ async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease(
     assert bench.outcomes == []
     bench.session.publisher.answer()
     assert bench.outcomes == [Accepted()]
-    assert bench.channels.unsure == {}
 
 
 async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> None:
@@ -145,9 +145,8 @@ async def test_a_new_connection_is_told_everything_and_what_was_held_was_missed(
     bench.channels.detach()
     session = bench.attach()
     assert session.subscriber.said == [("SUBSCRIBE", b"p:topic:held", b"p:topic:coming")]
-    bench.confirm("held")
-    bench.confirm("coming")
-    assert list(bench.channels.unsure) == ["held"]
+    assert bench.confirm("held") == "held"
+    assert bench.confirm("coming") is None
     assert [words[5:] for words in session.publisher.said] == [("held", 7), ("coming", 0)]
     session.publisher.answer()
     assert len(bench.outcomes) == 1

@@ -3,13 +3,13 @@
 import pytest
 
 from hub.errors import SettingError
+from hub.history import Rule
 from hub.redis_address import RedisAddress
 from hub.settings import Settings, read_settings
 
 GOOD = {
     "HOST": "::1",
     "PORT": "0",
-    "REDIS_ADDR": "redis:6379",
     "REDIS_PREFIX": "chat_1",
     "REDIS_FAIL_MODE": "strict",
     "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000",
@@ -19,6 +19,11 @@ GOOD = {
     "MAX_QUEUE_SIZE": "1",
     "MAX_QUEUE_BYTES": "1024",
     "BACKPRESSURE": "DROP_OLDEST",
+    "HISTORY_SIZE": "0",
+    "HISTORY_TTL": "60",
+    "HISTORY_BYTES": "2048",
+    "HISTORY_RULES": "chat/=1000:3600.5, off/=0,news=5",
+    "RECOVERY_LIMIT": "10",
     "PING_INTERVAL": "0.5",
     "IDLE_TIMEOUT": "1",
     "WRITE_TIMEOUT": "2.25",
@@ -31,7 +36,6 @@ def test_every_setting_can_be_set() -> None:
     assert read_settings(GOOD) == Settings(
         host="::1",
         port=0,
-        redis_addr=RedisAddress((("redis", 6379),)),
         redis_prefix="chat_1",
         redis_fail_mode="strict",
         allowed_origins=frozenset({"https://app.example.com", "http://localhost:3000"}),
@@ -41,6 +45,15 @@ def test_every_setting_can_be_set() -> None:
         max_queue_size=1,
         max_queue_bytes=1_024,
         backpressure="drop_oldest",
+        history_size=0,
+        history_ttl=60.0,
+        history_bytes=2_048,
+        history_rules={
+            "chat/": Rule(1_000, 3_600.5, 2_048),
+            "off/": Rule(0, 60.0, 2_048),
+            "news": Rule(5, 60.0, 2_048),
+        },
+        recovery_limit=10,
         ping_interval=0.5,
         idle_timeout=1.0,
         write_timeout=2.25,
@@ -70,6 +83,13 @@ def test_absent_and_empty_keep_the_defaults() -> None:
         ("MAX_QUEUE_SIZE", "0", "a whole number from 1 to"),
         ("MAX_QUEUE_BYTES", "1e6", "a whole number from 1024 to"),
         ("MAX_MESSAGE_BYTES", "127", "a whole number from 128 to"),
+        ("HISTORY_SIZE", "100001", "a whole number from 0 to 100000"),
+        ("HISTORY_TTL", "0", "seconds, more than 0"),
+        ("HISTORY_RULES", "chat/", "PREFIX=SIZE or PREFIX=SIZE:SECONDS"),
+        ("HISTORY_RULES", "=5", "PREFIX=SIZE or PREFIX=SIZE:SECONDS"),
+        ("HISTORY_RULES", "a=100001", "PREFIX=SIZE or PREFIX=SIZE:SECONDS"),
+        ("HISTORY_RULES", "a=1:0", "PREFIX=SIZE or PREFIX=SIZE:SECONDS"),
+        ("RECOVERY_LIMIT", "0", "a whole number from 1"),
         ("PING_INTERVAL", "0", "seconds, more than 0"),
         ("WRITE_TIMEOUT", "nan", "seconds, more than 0"),
         ("SHUTDOWN_TIMEOUT", "inf", "seconds, more than 0"),
@@ -93,6 +113,11 @@ def test_a_bad_value_is_one_line_that_names_key_value_and_what_is_allowed(
     assert text.startswith(f"{key}={value.strip(',')!r} is not valid: ")
     assert allowed in text
     assert "\n" not in text
+
+
+def test_redis_can_be_set() -> None:
+    address = {"REDIS_ADDR": "redis:6379"}
+    assert read_settings(address).redis_addr == RedisAddress((("redis", 6379),))
 
 
 def test_origins_are_compared_whole_and_without_case() -> None:

@@ -307,7 +307,7 @@ def test_a_stalled_client_does_not_hold_up_the_shutdown() -> None:
     node = Node()
     stalled = node.subscribed("t", room=10)
     publish(node, "t", 0)
-    node.hub.drain(lambda: None)
+    node.drain.begin(lambda: None)
     node.visit_all(0.0)
     node.visit_all(9.0)
     assert stalled.transport.ended == ""
@@ -319,7 +319,7 @@ def test_a_client_that_closes_early_in_the_shutdown_still_gets_its_queue() -> No
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1)
-    node.hub.drain(lambda: None)
+    node.drain.begin(lambda: None)
     node.hub.closed(slow.client, b"")
     assert slow.transport.ended == ""
     assert read_all(slow)[:2] == [0, 1]
@@ -331,7 +331,7 @@ def test_the_shutdown_lets_a_congested_client_have_its_queue_first() -> None:
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1)
     node.publish("t", 2)
-    node.hub.drain(lambda: None)
+    node.drain.begin(lambda: None)
     slow.say({"type": "ping"})
     text = "Server is shutting down. Please disconnect gracefully."
     assert read_all(slow) == [0, 1, 2, text, ("close", 1001, "going_away")]
@@ -346,7 +346,7 @@ def test_a_client_whose_last_events_overrun_its_bounds_hears_that_instead() -> N
     publish(node, "t", 0)
     for number in range(1, 4):
         node.publish("t", number)  # in the batch, to be settled before the Close
-    node.hub.drain(lambda: None)
+    node.drain.begin(lambda: None)
     assert read_all(slow) == [0, *SLOW]
 
 
@@ -354,7 +354,7 @@ def test_a_congested_client_for_which_nothing_waits_hears_of_the_shutdown_too() 
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0)
-    node.hub.drain(lambda: None)
+    node.drain.begin(lambda: None)
     assert read_all(slow)[0] == 0
     assert slow.client.state.value == "closing"
 

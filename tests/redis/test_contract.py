@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from hub.broker import Accepted, LocalBroker
+from hub.broker import Accepted
 from hub.errors import ErrorCode
+from hub.local_broker import LocalBroker
 from hub.once import First
 from tests.support.bus import RecordingNode, bus_node, refused
 

@@ -156,7 +156,7 @@ async def test_an_outage_in_strict_mode(own_redis: RedisServer) -> None:
         assert "may have been carried out" in text(created)
         assert "may have been carried out" in text(deleted)
         assert "try again" in text(await node.publish("t"))
-        assert "try again" in text(await node.ask(node.broker.join))
+        assert "try again" in text(await node.ask(node.broker.join, "t"))
         own_redis.thaw()
         await up(node)
         assert isinstance(await node.subscribe("u"), Accepted)

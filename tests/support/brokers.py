@@ -3,8 +3,10 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from hub.broker import ACCEPTED, Accepted, Done, LocalBroker, Node
+from hub.broker import ACCEPTED, Accepted, Done, Node
 from hub.errors import ErrorCode, Refusal
+from hub.history import NOT_REMEMBERED, History
+from hub.local_broker import LocalBroker
 from hub.once import First
 
 
@@ -55,7 +57,7 @@ class DeferredBroker:
         else:
             done(self.refusal)
 
-    def join(self, done: Done) -> None:
+    def join(self, topic: str, done: Done) -> None:
         if self.undecided:
             self._calls.append(lambda: done(self.refusal or ACCEPTED))
         else:
@@ -68,6 +70,12 @@ class DeferredBroker:
     def counted(self, topic: str, subscribers: int) -> None:
         pass
 
+    async def remembered(self, topic: str) -> History | Refusal:
+        return NOT_REMEMBERED
+
+    def sweep(self) -> None:
+        pass
+
     async def census(self) -> None:
         return None
 
@@ -76,6 +84,9 @@ class DeferredBroker:
 
     def delete(self, topic: str, done: Done) -> None:
         self._calls.append(lambda: self._local.delete(topic, done))
+
+    def history(self, topic: str) -> None:
+        return None
 
     def topics(self) -> Iterable[str]:
         return self._local.topics()

@@ -1,18 +1,23 @@
 """Brokers over a real Redis without the rest of a server: what each hands to its node is kept."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from secrets import token_bytes
+from functools import partial
+from secrets import token_bytes, token_hex
+from types import MappingProxyType
 from typing import Any
 
 from hub.broker import Accepted, Broker, Done
 from hub.errors import ErrorCode, Refusal
+from hub.history import Rule
 from hub.once import First
 from hub.redis_address import parse_redis_address
 from hub.redis_broker import RedisBroker
 from hub.redis_listener import Listener
 from hub.redis_scripts import Names
+from hub.redis_tails import Tails
+from hub.settings import Settings
 from tests.support.node import Node
 
 PATIENCE = 20  # seconds for anything that must happen
@@ -100,10 +105,12 @@ class BusNode(RecordingNode):
         beat: float,
         patience: float,
         grace: float,
+        rules: Mapping[str, Rule],
     ) -> None:
         where = parse_redis_address(address)
         names = Names(prefix, where.db)
-        self.bus = RedisBroker(names, token_bytes(8), strict=strict, grace=grace)
+        tails = Tails(rules, partial(token_hex, 8), asyncio.get_running_loop().time)
+        self.bus = RedisBroker(names, token_bytes(8), tails, strict=strict, grace=grace)
         super().__init__(self.bus)
         self.listener = Listener(self.bus, where, self.clients, beat=beat, patience=patience)
 
@@ -117,9 +124,12 @@ async def bus_node(
     beat: float = 1.0,
     patience: float = 0.1,
     grace: float = 0.0,
+    rules: Mapping[str, Rule] = MappingProxyType({}),
 ) -> AsyncIterator[BusNode]:
     """A node that has joined, or found that it can't; unknown topics are refused at once."""
-    node = BusNode(address, prefix, strict=strict, beat=beat, patience=patience, grace=grace)
+    node = BusNode(
+        address, prefix, strict=strict, beat=beat, patience=patience, grace=grace, rules=rules
+    )
     async with listening(node.listener):
         yield node
 
@@ -140,16 +150,31 @@ async def listening(listener: Listener) -> AsyncIterator[None]:
 class HubNode(Node):
     """A whole node without sockets, over Redis."""
 
-    def __init__(self, address: str, prefix: str) -> None:
+    def __init__(
+        self,
+        address: str,
+        prefix: str,
+        rules: Mapping[str, Rule],
+        beat: float,
+        settings: Settings | None,
+    ) -> None:
         where = parse_redis_address(address)
-        broker = RedisBroker(Names(prefix, where.db), token_bytes(8), strict=False)
-        super().__init__(broker=broker)
-        self.listener = Listener(broker, where, self.hub.clients)
+        tails = Tails(rules, partial(token_hex, 8), asyncio.get_running_loop().time)
+        broker = RedisBroker(Names(prefix, where.db), token_bytes(8), tails, strict=False)
+        super().__init__(settings, broker)
+        self.bus = broker
+        self.listener = Listener(broker, where, self.hub.clients, beat=beat)
 
 
 @asynccontextmanager
-async def hub_node(address: str, prefix: str) -> AsyncIterator[HubNode]:
+async def hub_node(
+    address: str,
+    prefix: str,
+    rules: Mapping[str, Rule] = MappingProxyType({}),
+    beat: float = 1.0,
+    settings: Settings | None = None,
+) -> AsyncIterator[HubNode]:
     """A node that has joined."""
-    node = HubNode(address, prefix)
+    node = HubNode(address, prefix, rules, beat, settings)
     async with listening(node.listener):
         yield node

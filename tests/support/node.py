@@ -5,11 +5,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from hub.broker import Broker, LocalBroker
+from hub.broker import Broker
 from hub.client import Client
 from hub.commands import Commands
+from hub.drain import Drain
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
+from hub.local_broker import LocalBroker
 from hub.settings import Settings
 from hub.stamps import Stamps
 from tests.support.frames import CLOSE, TEXT, take_frames
@@ -115,7 +117,8 @@ class Node:
         self._soon: deque[Callable[[], None]] = deque()
         stamps = Stamps(lambda: self.wall_ns, "test")
         self.hub = Hub(self.settings, self.broker, stamps, self._soon.append)
-        self.commands = Commands(self.hub, self.settings)
+        self.drain = Drain(self.hub)
+        self.commands = Commands(self.hub, self.drain, self.settings)
         self.keepalive = Keepalive(self.settings, self.hub.clients, self.hub.fanout.send)
 
     def connect(self, name: str = "", room: int | None = None) -> Peer:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 import server as product
-from handlers.keys import HUB
+from handlers.keys import DRAIN, HUB
+from hub.drain import Drain
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
 from hub.settings import Settings
@@ -19,6 +20,7 @@ class Running:
 
     runner: web.AppRunner
     hub: Hub
+    drain: Drain
     keepalive: Keepalive
     port: int
 
@@ -45,7 +47,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     try:
         hub = app[HUB]
         keepalive = Keepalive(settings, hub.clients, hub.fanout.send)
-        yield Running(runner, hub, keepalive, runner.addresses[0][1])
+        yield Running(runner, hub, app[DRAIN], keepalive, runner.addresses[0][1])
     finally:
         for client in list(app[HUB].clients):
             client.abort()

@@ -1,0 +1,125 @@
+"""What a history costs: this server with one beside itself without, and what a recovery costs.
+
+    .venv/bin/python bench/history.py
+
+Fan-out is measured as `make bench` does it, in rounds, A B A B. A recovery is a subscribe on an
+open connection that is answered, and followed by 100 events of a topic's history; its price is the
+server's processor time, and stands beside that of sending 100 events live to one of 1,000
+subscribers.
+"""
+
+import argparse
+import json
+import socket
+import statistics
+import time
+from dataclasses import replace
+from typing import Any
+
+import report
+from measure import measure_all
+from run import prepare, titles
+from scenarios import SCENARIOS
+from servers import SERVER_CORE, ours, running
+
+ROUNDS = 5
+RECOVERIES = 2_000  # of a round
+EVENTS = 100  # of a recovery
+PAYLOAD = "x" * 128  # as in fan-out
+SIZE = "300"  # events that a topic remembers
+SECONDS = 3.0  # of a measurement of fan-out
+FANOUT = ("fanout", "fanout-16", "topics-20", "echo")
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that a process has used: its CPU clock, as clock_getcpuclockid(3) has it."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+class Connection:
+    """A WebSocket client on a plain socket, which sends short texts and counts long ones."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.sendall(
+            b"GET /ws?client_id=bench HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        self._data = b""
+        while b"\r\n\r\n" not in self._data:
+            self._data += self._socket.recv(65_536)
+        self._data = self._data.partition(b"\r\n\r\n")[2]
+
+    def say(self, **message: Any) -> None:
+        text = json.dumps(message).encode()
+        head = bytes([0x81, 0x80 | 126]) + len(text).to_bytes(2, "big")
+        self._socket.sendall(head + bytes(4) + text)  # a key of zeros leaves the text as it is
+
+    def hear(self) -> bytes:
+        """The next message; all that the server says here is shorter than 64 KB."""
+        while True:
+            if len(self._data) > 4:
+                size, start = self._data[1], 2
+                if size == 126:
+                    size, start = int.from_bytes(self._data[2:4], "big"), 4
+                if len(self._data) >= start + size:
+                    message = self._data[start : start + size]
+                    self._data = self._data[start + size :]
+                    return message
+            self._data += self._socket.recv(1 << 20)
+
+
+def recovery_price() -> float:
+    """µs of the server's processor time for one recovery of EVENTS events."""
+    server = ours()
+    server = replace(server, environ={**server.environ, "HISTORY_SIZE": SIZE})
+    with running(server, SERVER_CORE) as (port, pid):
+        holder, client = Connection(port), Connection(port)
+        holder.say(type="subscribe", topic="t")
+        ack = json.loads(holder.hear())
+        for _ in range(EVENTS):
+            client.say(type="publish", topic="t", payload=PAYLOAD)
+            client.hear()
+        position = {"epoch": ack["epoch"], "offset": 0}
+        for turn in range(2):  # the first one warms up
+            before = processor_time(pid)
+            for _ in range(RECOVERIES if turn else RECOVERIES // 10):
+                client.say(type="subscribe", topic="t", recover=position)
+                heard = [client.hear() for _ in range(EVENTS + 1)]
+                client.say(type="unsubscribe", topic="t")
+                client.hear()
+            spent = processor_time(pid) - before
+        last = json.loads(heard[-1])
+        assert last["offset"] == EVENTS, last
+        return spent / RECOVERIES * 1e6
+
+
+def main() -> None:
+    prepare()
+    plain = ours(title="without a history")
+    server = replace(plain, name="history", title=f"HISTORY_SIZE={SIZE}")
+    server = replace(server, environ={**server.environ, "HISTORY_SIZE": SIZE})
+    scenarios = [
+        replace(it, rounds=ROUNDS, arguments=f"{it.arguments} --seconds {SECONDS}")
+        for it in SCENARIOS
+        if it.key in FANOUT
+    ]
+    rows = measure_all([plain, server], scenarios)
+    result = {"rows": rows, "titles": titles([plain, server])}
+    print(report.table(result, scenarios))
+    live = [EVENTS * row["server_us"] for row in rows if row["server"] == "history"][:ROUNDS]
+    prices = [recovery_price() for _ in range(ROUNDS)]
+    print(f"recovery of {EVENTS} events: {report.ranged(prices)} µs CPU")
+    print(f"sending them live to one of 1,000: {report.ranged(live)} µs CPU")
+    print(f"ratio of the medians: {statistics.median(prices) / statistics.median(live):.2f}")
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--rounds", type=int, default=ROUNDS)
+    arguments.add_argument("--recoveries", type=int, default=RECOVERIES, help="of a round")
+    arguments.add_argument("--seconds", type=float, default=SECONDS, help="of a measurement")
+    asked = arguments.parse_args()
+    ROUNDS, RECOVERIES, SECONDS = asked.rounds, asked.recoveries, asked.seconds
+    main()

@@ -1,0 +1,150 @@
+"""What a topic remembers: its newest events, each with its place in the topic's one order.
+
+State: one stream of events. Time comes in as an argument. A stream is one `epoch`; within it every
+event has the next `offset`, from 1, so that whoever knows both knows what it has missed.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from hub.errors import ErrorCode, Refusal
+
+MAX_SIZE: Final = 100_000  # events that a rule may keep
+NOT_REMEMBERED: Final = Refusal(
+    ErrorCode.TOPIC_NOT_FOUND, "The topic does not exist, or has no history"
+)
+
+
+class Position(NamedTuple):
+    """A place in a topic's order: all that was said up to it is known."""
+
+    epoch: str  # of the stream
+    offset: int  # of the last event that is known; 0 before the first
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How much of a topic is remembered."""
+
+    size: int  # events
+    ttl: float  # seconds, of an event, and of an automatic topic that nobody is subscribed to
+    max_bytes: int  # of encoded events
+
+
+def find_rule(rules: Mapping[str, Rule], topic: str) -> Rule | None:
+    """The rule of the longest prefix that fits; None where nothing is remembered."""
+    fitting = [prefix for prefix in rules if topic.startswith(prefix)]
+    rule = rules[max(fitting, key=len)] if fitting else None
+    return rule if rule is not None and rule.size else None
+
+
+def bare(event: bytes) -> bytes:
+    """An event as it was before it got its offset."""
+    return event[: event.rindex(b',"offset":')] + b"}"
+
+
+class History:
+    """One stream: the events at `first`, `first` + 1, … `top`, as the subscribers get them."""
+
+    __slots__ = ("_bytes", "_events", "_start", "_times", "epoch", "rule", "top", "waiting")
+
+    def __init__(self, epoch: str, rule: Rule, top: int = 0) -> None:
+        self.epoch = epoch
+        self.rule = rule
+        self.top = top  # the offset of the newest event
+        self.waiting: dict[Callable[[], None], None] = {}  # called when there is news
+        # Lists, for slices and for the search by time; what is forgotten leaves them in bulk.
+        self._events: list[bytes] = []
+        self._times: list[float] = []  # when each was said
+        self._start = 0  # how many at the beginning are forgotten
+        self._bytes = 0  # of those that are not
+
+    @property
+    def position(self) -> Position:
+        """Where the stream is."""
+        return Position(self.epoch, self.top)
+
+    @property
+    def first(self) -> int:
+        """The offset of the oldest event that is remembered; `top` + 1 where none is."""
+        return self.top + 1 - (len(self._events) - self._start)
+
+    def append(self, event: bytes, now: float) -> bytes:
+        """Give an encoded event the next offset and remember it; as the subscribers get it."""
+        self.top += 1
+        event = b'%b,"offset":%d}' % (event[:-1], self.top)
+        self._events.append(event)
+        self._times.append(now)
+        self._bytes += len(event)
+        rule = self.rule
+        over = len(self._events) - self._start - rule.size
+        while over > 0 or self._bytes > rule.max_bytes:
+            self._forget(1)
+            over -= 1
+        if self.waiting:
+            self.wake()
+        return event
+
+    def restart(self, epoch: str, top: int) -> None:
+        """Another stream has taken this one's place: all is forgotten, and `top` is said."""
+        self._forget(len(self._events) - self._start)
+        self.epoch = epoch
+        self.top = top
+        self.wake()
+
+    def wake(self) -> None:
+        """Call those who wait for the next event, or for the stream's end."""
+        for wake in list(self.waiting):
+            wake()
+
+    def expire(self, now: float) -> None:
+        """Forget what is too old."""
+        kept = bisect_right(self._times, now - self.rule.ttl, self._start)
+        self._forget(kept - self._start)
+
+    def _forget(self, count: int) -> None:
+        for place in range(self._start, self._start + count):
+            self._bytes -= len(self._events[place])
+            self._events[place] = b""
+        self._start += count
+        if self._start > len(self._events) // 2:
+            del self._events[: self._start], self._times[: self._start]
+            self._start = 0
+
+    def recovers(self, since: Position, limit: int) -> bool:
+        """Whether every event after a position is here, and they are no more than `limit`."""
+        return self.reaches(since) and self.top - since.offset <= limit
+
+    def reaches(self, since: Position) -> bool:
+        """Whether every event after a position is here."""
+        return since.epoch == self.epoch and self.first - 1 <= since.offset <= self.top
+
+    def page(self, offset: int | None, limit: int, reverse: bool) -> list[bytes]:
+        """Up to `limit` events after `offset`, in order; reversed: those before it, newest first.
+
+        Without an offset: from the oldest on, or reversed from the newest back.
+        """
+        kept = self._events[self._start :]
+        if reverse:
+            end = len(kept) if offset is None else max(0, offset - self.first)
+            return kept[max(0, end - limit) : end][::-1]
+        start = 0 if offset is None else offset - self.first + 1
+        return kept[start : start + limit]
+
+    def after(self, offset: int, size: int) -> list[bytes]:
+        """Events from `offset` + 1 on: as many as have `size` bytes, and at least one if there is.
+
+        The caller has seen that they are remembered: `offset` is `first` - 1 or more.
+        """
+        start = self._start + offset - self.first + 1
+        end, taken = start, 0
+        while end < len(self._events) and taken < size:
+            taken += len(self._events[end])
+            end += 1
+        return self._events[start:end]
+
+    def newest(self, count: int) -> int:
+        """The offset behind which there are so many events, or all that there are."""
+        return max(self.first - 1, self.top - count)

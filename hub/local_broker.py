@@ -1,0 +1,142 @@
+"""The broker of a single server: everything completes before the call returns.
+
+State: which topics there are, and what those with a history remember.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heappop, heappush
+
+from hub.broker import ACCEPTED, Accepted, Done, Node
+from hub.errors import ErrorCode, Refusal
+from hub.history import NOT_REMEMBERED, History, Position, Rule, find_rule
+from hub.once import First, Once
+
+
+class LocalBroker:
+    """A topic exists while it was made on purpose, the node is subscribed, or it is remembered."""
+
+    degraded = False
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        rules: Mapping[str, Rule] | None = None,
+        new_epoch: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`clock`: seconds of any clock that only goes forward. `rules`: by prefix of topics."""
+        self._clock = clock
+        self._rules = rules or {}
+        self._new_epoch = new_epoch
+        self._once = Once(clock)
+        self._explicit: dict[str, None] = {}  # a dict for its order
+        self._subscribed: set[str] = set()
+        self._histories: dict[str, History] = {}  # of the topics that have one
+        # Automatic topics that nobody is subscribed to any more, and when their history ends.
+        self._left: dict[str, float] = {}
+        self._ends: list[tuple[float, str]] = []  # a heap; what `_left` does not say is void
+        self._node: Node
+
+    def serve(self, node: Node) -> None:
+        self._node = node
+
+    def publish(self, topic: str, event: bytes, done: Done) -> None:
+        subscribed = topic in self._subscribed
+        if not subscribed and not self._exists(topic):
+            done(Refusal(ErrorCode.TOPIC_NOT_FOUND, f"Topic '{topic}' does not exist"))
+            return
+        history = self._histories.get(topic)
+        outcome = ACCEPTED
+        if history is not None:
+            event = history.append(event, self._clock())
+            outcome = Accepted(position=history.position)
+        if subscribed:
+            self._node.deliver(topic, event)
+        done(outcome)
+
+    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+        known = self._once.first(topic, key)
+        if known is not None:
+            done(Accepted(first=known, position=known.position))
+            return
+
+        def taken(outcome: Accepted | Refusal) -> None:
+            if isinstance(outcome, Accepted):
+                self._once.remember(topic, key, first._replace(position=outcome.position))
+            done(outcome)
+
+        self.publish(topic, event, taken)
+
+    def subscribe(self, topic: str, done: Done) -> None:
+        self._subscribed.add(topic)
+        self._left.pop(topic, None)
+        self._remember(topic)
+        done(ACCEPTED)
+
+    def join(self, topic: str, done: Done) -> None:
+        done(ACCEPTED)
+
+    def unsubscribe(self, topic: str) -> None:
+        self._subscribed.discard(topic)
+        history = self._histories.get(topic)
+        if history is not None and topic not in self._explicit:
+            end = self._left[topic] = self._clock() + history.rule.ttl
+            heappush(self._ends, (end, topic))
+
+    def counted(self, topic: str, subscribers: int) -> None:
+        pass  # nobody else asks
+
+    def create(self, topic: str, done: Done) -> None:
+        if self._exists(topic):
+            done(Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists"))
+        else:
+            self._explicit[topic] = None
+            self._remember(topic)
+            done(ACCEPTED)
+
+    def delete(self, topic: str, done: Done) -> None:
+        if self._exists(topic):
+            self._explicit.pop(topic, None)
+            self._subscribed.discard(topic)
+            self._left.pop(topic, None)
+            if history := self._histories.pop(topic, None):
+                history.wake()
+            self._node.deleted(topic)
+            done(ACCEPTED)
+        else:
+            done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
+
+    def topics(self) -> Iterable[str]:
+        self.sweep()
+        return [*self._explicit, *self._left]
+
+    def history(self, topic: str) -> History | None:
+        history = self._histories.get(topic) if self._exists(topic) else None
+        if history is not None:
+            history.expire(self._clock())
+        return history
+
+    async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
+        history = self.history(topic)
+        return NOT_REMEMBERED if history is None else history
+
+    async def census(self) -> None:
+        return None
+
+    def sweep(self) -> None:
+        now = self._clock()
+        while self._ends and self._ends[0][0] <= now:
+            end, topic = heappop(self._ends)
+            if self._left.get(topic) == end:
+                del self._left[topic]
+                self._histories.pop(topic).wake()
+
+    def _exists(self, topic: str) -> bool:
+        if self._left:
+            self.sweep()
+        return topic in self._explicit or topic in self._subscribed or topic in self._left
+
+    def _remember(self, topic: str) -> None:
+        """Begin the topic's history, where it is to have one."""
+        if topic not in self._histories and (rule := find_rule(self._rules, topic)) is not None:
+            self._histories[topic] = History(self._new_epoch(), rule)

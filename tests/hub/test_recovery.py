@@ -1,0 +1,310 @@
+"""Nothing lost on reconnect: who comes back gets what it has missed, or is told that it doesn't."""
+
+from typing import Any
+
+import pytest
+
+from hub.history import Rule
+from hub.local_broker import LocalBroker
+from hub.recovery import CHUNK
+from hub.settings import Settings
+from tests.support.node import Node, Peer
+
+
+class Remembering:
+    """A node whose topics have a history, and its clock."""
+
+    def __init__(self, size: int = 10, ttl: float = 60.0, **settings: Any) -> None:
+        self.now = 0.0
+        epochs = iter("abcdefgh")
+        rules = {"": Rule(size, ttl, 1_000_000), "off/": Rule(0, 1.0, 1)}
+        broker = LocalBroker(lambda: self.now, rules, lambda: next(epochs))
+        self.node = Node(Settings(recovery_limit=8, **settings), broker)
+
+    def come_back(self, room: int | None = None, topic: str = "t", **wish: Any) -> Peer:
+        peer = self.node.connect("me", room)
+        peer.say({"type": "subscribe", "topic": topic, **wish})
+        return peer
+
+    def publish(self, *payloads: Any, topic: str = "t") -> None:
+        for payload in payloads:
+            self.node.publish(topic, payload)
+
+
+def brief(heard: list[Any]) -> list[Any]:
+    """Of an event its offset and payload, of the rest what it says."""
+    told: list[Any] = []
+    for it in heard:
+        if it["type"] == "event":
+            told.append((it["offset"], it["message"]["payload"]))
+        elif it["type"] == "ack":
+            told.append({key: it[key] for key in ("epoch", "offset", "recovered") if key in it})
+        else:
+            told.append(it["message"]["payload"] if it["type"] == "info" else it["error"]["code"])
+    return told
+
+
+def since(offset: int, epoch: str = "a") -> dict[str, Any]:
+    return {"recover": {"epoch": epoch, "offset": offset}}
+
+
+def test_what_was_missed_follows_the_answer_and_then_what_comes() -> None:
+    it = Remembering()
+    it.come_back()
+    it.publish("one", "two", "three")
+    peer = it.come_back(**since(1))
+    it.publish("four")
+    assert brief(peer.hear()) == [
+        {"epoch": "a", "offset": 3, "recovered": True},
+        (2, "two"),
+        (3, "three"),
+        (4, "four"),
+    ]
+    it.publish("five")
+    assert brief(peer.hear()) == [(5, "five")]
+
+
+def test_who_catches_up_already_gets_nothing_twice() -> None:
+    it = Remembering()
+    it.come_back()
+    it.publish("one")
+    peer = it.come_back(**since(0))
+    peer.say({"type": "subscribe", "topic": "t", **since(0)})
+    assert brief(peer.hear()) == [
+        {"epoch": "a", "offset": 1, "recovered": True},
+        {"epoch": "a", "offset": 1, "recovered": False},
+        (1, "one"),
+    ]
+
+
+def test_a_publisher_and_a_subscriber_learn_the_position() -> None:
+    it = Remembering()
+    peer = it.come_back()
+    peer.say({"type": "publish", "topic": "t", "payload": "x"})
+    assert brief(peer.hear()) in (
+        [{"epoch": "a", "offset": 0}, (1, "x"), {"epoch": "a", "offset": 1}],
+        [{"epoch": "a", "offset": 0}, {"epoch": "a", "offset": 1}, (1, "x")],
+    )
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [since(4), since(3, "z"), since(0, ""), {"topic": "off/t", **since(0)}],
+    ids=["ahead", "other epoch", "no epoch", "no history"],
+)
+def test_what_cannot_be_given_is_given_not_at_all(wish: dict[str, Any]) -> None:
+    it = Remembering()
+    it.come_back(topic=wish.get("topic", "t"))
+    it.publish(1, 2, 3)
+    heard = brief(it.come_back(**wish).hear())
+    assert len(heard) == 1
+    assert heard[0]["recovered"] is False
+
+
+def test_over_the_limit_forgotten_and_expired_are_given_not_at_all() -> None:
+    it = Remembering(size=10, ttl=5.0)
+    it.come_back()
+    it.publish(*range(12))
+    assert brief(it.come_back(**since(1)).hear())[0]["recovered"] is False  # trimmed
+    assert brief(it.come_back(**since(3)).hear())[0]["recovered"] is False  # 9 are over the limit
+    assert len(brief(it.come_back(**since(4)).hear())) == 9
+    it.now = 5.0
+    assert brief(it.come_back(**since(11)).hear())[0]["recovered"] is False
+    assert brief(it.come_back(**since(12)).hear())[0]["recovered"] is True
+
+
+def test_the_newest_can_be_asked_for() -> None:
+    it = Remembering()
+    it.come_back()
+    it.publish(*range(10))
+    assert brief(it.come_back(last_n=2).hear()) == [{"epoch": "a", "offset": 10}, (9, 8), (10, 9)]
+    assert len(it.come_back(last_n=100).hear()) == 1 + 8
+    assert len(it.come_back(last_n=0).hear()) == 1
+
+
+def test_who_is_subscribed_already_gets_nothing_twice() -> None:
+    it = Remembering()
+    peer = it.come_back()
+    it.publish(1)
+    peer.say({"type": "subscribe", "topic": "t", **since(0)})
+    peer.say({"type": "subscribe", "topic": "t", "last_n": 5})
+    assert brief(peer.hear()) == [
+        {"epoch": "a", "offset": 0},
+        (1, 1),
+        {"epoch": "a", "offset": 1, "recovered": False},
+        {"epoch": "a", "offset": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"recover": None},
+        {"recover": {"epoch": "a"}},
+        {"recover": {"epoch": 1, "offset": 1}},
+        {"recover": {"epoch": "a", "offset": True}},
+        {"recover": {"epoch": "a", "offset": -1}},
+        {"recover": {"epoch": "a", "offset": 1.0}},
+        {"last_n": "1"},
+        {"last_n": -1},
+        {"last_n": True},
+        {"last_n": 1, "recover": {"epoch": "a", "offset": 1}},
+    ],
+)
+def test_a_malformed_wish_is_refused(wish: dict[str, Any]) -> None:
+    it = Remembering()
+    peer = it.come_back(**wish)
+    assert brief(peer.hear()) == ["INVALID_MESSAGE"]
+    assert it.node.hub.topics() == {}
+
+
+def test_an_automatic_topic_lives_on_for_its_time() -> None:
+    it = Remembering(ttl=5.0)
+    peer = it.come_back()
+    it.publish("one")
+    it.node.hub.leave(peer.client)
+    it.now = 4.0
+    it.publish("two")
+    assert it.node.hub.topics() == {"t": 0}
+    back = it.come_back(**since(0))
+    assert brief(back.hear())[1:] == [(1, "one"), (2, "two")]
+    it.node.hub.leave(back.client)
+    it.now = 8.9
+    assert it.node.hub.topics() == {"t": 0}
+    it.now = 9.0  # publishes do not make it any longer
+    assert it.node.hub.topics() == {}
+    assert it.node.publish("t", "x").code == "TOPIC_NOT_FOUND"
+    heard = brief(it.come_back(**since(2)).hear())
+    assert heard == [{"epoch": "b", "offset": 0, "recovered": False}]
+
+
+def test_a_deletion_ends_the_history_and_whoever_catches_up() -> None:
+    it = Remembering()
+    it.come_back()
+    it.publish(1, 2)
+    behind = it.come_back(**since(0))
+    it.node.broker.delete("t", lambda _: None)
+    assert brief(behind.hear()) == [
+        {"epoch": "a", "offset": 2, "recovered": True},
+        "Topic has been deleted",
+    ]
+    assert brief(it.come_back(**since(2)).hear())[0]["epoch"] == "b"
+
+
+def test_who_leaves_while_it_catches_up_hears_no_more() -> None:
+    it = Remembering()
+    it.come_back()
+    it.publish(1)
+    peer = it.come_back(**since(0))
+    peer.say({"type": "unsubscribe", "topic": "t"})
+    it.publish(2)
+    heard = peer.hear()
+    assert [message["type"] for message in heard] == ["ack", "ack"]
+    assert it.node.hub.topics() == {"t": 1}
+
+
+def test_a_slow_client_reads_at_its_pace_and_its_outbox_stays_empty() -> None:
+    it = Remembering(max_queue_size=1, max_queue_bytes=1_024)
+    it.come_back()
+    size = CHUNK // 2
+    it.publish(*(f"{number}{'x' * size}" for number in range(6)))
+    peer = it.come_back(room=100, **since(0))
+    it.node.tick()
+    live = 6
+    heard: list[Any] = []
+    while len(heard) < 10:
+        if live < 9:
+            it.publish(live)  # it comes while the client catches up, and counts for no bound
+            live += 1
+        assert peer.client.open
+        held = len(peer.transport.held)
+        assert held <= 2 * CHUNK + 1_000
+        peer.transport.drain(held // 2 + 1)
+        it.node.hub.recovery.resume(peer.client)  # what the connection does when it drains
+        heard += peer.hear()
+    assert [told[0] for told in brief(heard)[1:]] == list(range(1, 10))
+    peer.transport.drain()
+    it.publish("live")
+    assert brief(peer.hear()) == [(10, "live")]
+
+
+def test_a_client_that_is_too_slow_for_the_history_is_told() -> None:
+    it = Remembering(size=3)
+    it.come_back()
+    it.publish("1" + "x" * CHUNK, "2", "3")
+    peer = it.come_back(room=1_000, **since(0))
+    it.node.tick()
+    it.publish("4", "5", "6")
+    peer.transport.drain()
+    it.node.hub.recovery.resume(peer.client)
+    heard = brief(peer.hear())
+    assert [told if isinstance(told, dict) else told[0] for told in heard[1:]] == [
+        1,
+        {"reason": "GAP", "epoch": "a", "offset": 3},
+        4,
+        5,
+        6,
+    ]
+
+
+def test_a_client_that_catches_up_in_many_topics_gets_all_of_each() -> None:
+    it = Remembering()
+    topics = [f"t{number}" for number in range(5)]
+    for topic in topics:
+        it.come_back(topic=topic)
+        for number in range(6):
+            it.publish(f"{number}{'x' * 9_000}", topic=topic)
+    peer = it.node.connect("me")
+    for number, topic in enumerate(topics):
+        wish = {"epoch": "abcde"[number], "offset": 0}
+        peer.say({"type": "subscribe", "topic": topic, "recover": wish})
+    events = [message for message in peer.hear() if message["type"] == "event"]
+    for topic in topics:
+        offsets = [message["offset"] for message in events if message["topic"] == topic]
+        assert offsets == [1, 2, 3, 4, 5, 6]
+
+
+def test_without_a_history_not_one_byte_changes() -> None:
+    it = Remembering()
+    peer = it.come_back(topic="off/t", request_id="r")
+    it.publish("x", topic="off/t")
+    ack, event = peer.hear()
+    assert list(ack) == ["type", "request_id", "topic", "status", "ts"]
+    assert list(event) == ["type", "topic", "message", "ts"]
+
+
+def test_what_was_dropped_is_told_with_its_place() -> None:
+    it = Remembering(max_queue_size=2, backpressure="drop_oldest")
+    slow = it.node.subscribed("t", room=0)
+    it.publish(*range(1))
+    it.node.tick()
+    for number in range(1, 6):
+        it.publish(number)
+        it.node.tick()
+    slow.transport.drain()
+    assert brief(slow.hear()) == [
+        (1, 0),
+        {"reason": "GAP", "dropped": 3, "epoch": "a", "offset": 4},
+        (5, 4),
+        (6, 5),
+    ]
+
+
+def test_who_is_behind_in_a_stream_that_is_no_more_is_told() -> None:
+    """As over Redis, where another stream may take its place (hub/redis_tails.py)."""
+    it = Remembering()
+    it.come_back()
+    it.publish("1" + "x" * CHUNK, "2")
+    peer = it.come_back(room=1_000, **since(0))
+    it.node.tick()
+    history = it.node.broker.history("t")
+    assert history is not None
+    history.restart("z", 0)
+    it.node.hub.missed("t")
+    it.publish("new")
+    peer.transport.drain()
+    it.node.hub.recovery.resume(peer.client)
+    heard = brief(peer.hear())
+    assert heard[2:] == [{"reason": "GAP", "epoch": "z", "offset": 0}, (1, "new")]
+    it.publish("newer")
+    assert brief(peer.hear()) == [(2, "newer")]

@@ -1,0 +1,337 @@
+"""Topics that remember, over Redis: one order with offsets for all nodes, and no hole in it."""
+
+import asyncio
+import itertools
+import json
+from contextlib import AsyncExitStack
+
+import orjson
+import pytest
+
+from hub.broker import Accepted
+from hub.errors import ErrorCode, Refusal
+from hub.history import History, Position, Rule
+from hub.once import First
+from hub.redis_broker import Bus
+from tests.support.bus import BusNode, bus_node
+from tests.support.eventually import eventually
+from tests.support.redis import RedisServer, redis_server
+
+RULES = {
+    "": Rule(5, 60.0, 1_000_000),
+    "long/": Rule(100, 60.0, 1_000_000),
+    "off/": Rule(0, 1.0, 1),
+}
+QUICK = 0.1  # seconds between beats
+
+
+def event(number: int) -> bytes:
+    return b'{"n":%d}' % number
+
+
+def refused(outcome: Accepted | Refusal) -> ErrorCode:
+    assert isinstance(outcome, Refusal), outcome
+    return outcome.code
+
+
+def place(outcome: Accepted | Refusal) -> Position:
+    assert isinstance(outcome, Accepted), outcome
+    assert outcome.position is not None
+    return outcome.position
+
+
+def said(node: BusNode) -> list[tuple[int, int]]:
+    """What a node heard: the number of each event, and its offset."""
+    heard = [orjson.loads(it) for what, _, it in node.heard if what == "event"]
+    return [(it["n"], it["offset"]) for it in heard]
+
+
+async def nodes(stack: AsyncExitStack, address: str, prefix: str, count: int = 2) -> list[BusNode]:
+    return [
+        await stack.enter_async_context(
+            bus_node(address, prefix, rules=RULES, beat=QUICK, patience=10.0)
+        )
+        for _ in range(count)
+    ]
+
+
+def top(node: BusNode, topic: str = "t") -> Position:
+    history = node.broker.history(topic)
+    assert history is not None
+    return history.position
+
+
+async def test_all_nodes_see_one_order_with_offsets(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        both = await nodes(stack, address, prefix)
+        for node in both:
+            assert await node.subscribe("t") == Accepted()
+        places = [place(await both[n % 2].publish("t", event(n))) for n in range(20)]
+        assert {it.epoch for it in places} == {top(both[0]).epoch}
+        assert [it.offset for it in places] == list(range(1, 21))
+        for node in both:
+            await eventually(lambda node=node: len(node.heard) == 20)  # type: ignore[misc]
+            assert said(node) == [(n, n + 1) for n in range(20)]
+            assert top(node) == places[-1]
+        await both[0].subscribe("off/t")
+        await both[0].publish("off/t", event(0))
+        assert both[0].broker.history("off/t") is None
+
+
+async def test_who_comes_later_has_what_the_stream_has(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, address, prefix)
+        await one.subscribe("t")
+        for number in range(7):
+            await one.publish("t", event(number))
+        await two.subscribe("t")
+        history = two.broker.history("t")
+        assert history is not None
+        assert history.position == top(one) == Position(history.epoch, 7)
+        assert [orjson.loads(it)["n"] for it in history.page(None, 10, False)] == [2, 3, 4, 5, 6]
+        assert two.heard == [] or said(two) == []
+
+
+async def test_what_was_said_while_the_subscription_was_lost_is_repaired(
+    address: str, prefix: str
+) -> None:
+    with redis_server() as server, server.client() as client:
+        async with AsyncExitStack() as stack:
+            here = f"127.0.0.1:{server.port}"
+            one, two = await nodes(stack, here, prefix)
+            for node in (one, two):
+                await node.subscribe("long/t")
+            numbers = itertools.count()
+            for _ in range(10):
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                for _ in range(4):
+                    await one.publish("long/t", event(next(numbers)))
+            for node in (one, two):
+                await eventually(lambda node=node: len(said(node)) == 40)  # type: ignore[misc]
+                assert said(node) == [(n, n + 1) for n in range(40)]
+                assert not [it for it in node.heard if it[0] == "missed"]
+
+
+async def test_a_silent_topic_is_repaired_too_and_what_cannot_be_is_told(
+    address: str, prefix: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, address, prefix)
+        for node in (one, two):
+            await node.subscribe("t")
+        for count, lost in ((3, 0), (12, 7)):
+            before = top(two).offset
+            two.heard.clear()
+            two.listener._session.subscriber.abort("cut by the test")
+            for number in range(count):
+                await one.publish("t", event(number))
+            await eventually(lambda before=before, count=count: top(two).offset == before + count)  # type: ignore[misc]
+            expected = [(n, before + n + 1) for n in range(lost, count)]
+            if said(two) != expected:  # it was back sooner than all were said
+                assert said(two)[-1] == expected[-1]
+            offsets = [offset for _, offset in said(two)]
+            assert offsets == list(range(offsets[0], before + count + 1))
+            told = [it for it in two.heard if it[0] == "missed"]
+            assert len(told) == (1 if offsets[0] > before + 1 else 0)
+
+
+async def test_flushall_begins_a_new_epoch_and_that_is_told(prefix: str) -> None:
+    with redis_server() as server, server.client() as client:
+        async with bus_node(f"127.0.0.1:{server.port}", prefix, rules=RULES, beat=QUICK) as node:
+            await node.subscribe("t")
+            for number in range(3):
+                await node.publish("t", event(number))
+            before = top(node)
+            await node.hear(3)
+            client.flushall()
+            now = place(await node.publish("t", event(3)))
+            assert now == Position(now.epoch, 1)
+            assert now.epoch != before.epoch
+            await node.until(lambda: len(node.heard) == 2)
+            assert node.heard[0] == ("missed", "t", b"")
+            assert said(node) == [(3, 1)]
+            assert top(node) == now
+
+
+async def test_without_redis_there_is_no_offset_to_give() -> None:
+    with redis_server() as server:
+        async with bus_node(f"127.0.0.1:{server.port}", "p", rules=RULES, beat=QUICK) as node:
+            await node.subscribe("t")
+            await node.subscribe("off/t")
+            first = place(await node.publish("t", event(0)))
+            server.shut_down()
+            await eventually(lambda: node.bus.bus is Bus.OUT)
+            assert refused(await node.publish("t")) == ErrorCode.UNAVAILABLE
+            assert refused(await node.subscribe("u")) == ErrorCode.UNAVAILABLE
+            assert refused(await node.ask(node.broker.join, "t")) == ErrorCode.UNAVAILABLE
+            assert await node.publish("off/t") == Accepted(degraded=True)
+            found = await node.broker.remembered("u", None)
+            assert isinstance(found, Refusal)
+            assert found.code == ErrorCode.UNAVAILABLE
+            assert top(node) == first
+            server.start()
+            await eventually(lambda: node.bus.bus is Bus.UP)
+            await eventually(lambda: top(node).epoch != first.epoch)
+            assert ("missed", "t", b"") in node.heard
+            assert place(await node.publish("t", event(1))).offset == 1
+
+
+async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: str) -> None:
+    address = f"127.0.0.1:{shared_redis.port}"
+    rules = {"": Rule(5, 1.0, 10_000)}
+    async with (
+        bus_node(address, prefix, rules=rules, beat=QUICK) as one,
+        bus_node(address, prefix, rules=rules, beat=QUICK) as two,
+    ):
+        await one.subscribe("t")
+        first = place(await one.publish("t", event(0)))
+        one.broker.unsubscribe("t")
+        assert place(await two.publish("t", event(1))) == Position(first.epoch, 2)
+        assert "t" in (await two.bus.census()).explicit
+        found = await two.broker.remembered("t", None)
+        assert isinstance(found, History)
+        assert [orjson.loads(it)["n"] for it in found.page(None, 9, False)] == [0, 1]
+        await two.subscribe("t")
+        assert top(two) == Position(first.epoch, 2)
+        for _ in range(3):  # a subscriber keeps it alive beyond its time
+            await asyncio.sleep(0.5)
+            two.broker.sweep()
+        assert place(await one.publish("t", event(2))) == Position(first.epoch, 3)
+        two.broker.unsubscribe("t")
+        with shared_redis.client() as client:
+            await eventually(lambda: not client.exists(f"{prefix}:history:t"))
+            assert client.keys(f"{prefix}:events:*") == []
+            assert client.zcard(f"{prefix}:lives") == 0
+        assert refused(await one.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
+        missing = await one.broker.remembered("t", None)
+        assert isinstance(missing, Refusal)
+        assert missing.code == ErrorCode.TOPIC_NOT_FOUND
+        await one.subscribe("t")
+        assert top(one).epoch != first.epoch
+
+
+async def test_a_repetition_gets_the_first_position(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, address, prefix)
+        await one.subscribe("t")
+        outcome = await one.publish_once("t", event(0), "k", First("m1", 1))
+        first = place(outcome)
+        again = await two.publish_once("t", event(1), "k", First("m2", 0))
+        assert again == Accepted(nodes=1, first=First("m1", 1, first), position=first)
+        assert place(await one.publish("t", event(2))).offset == 2
+        await eventually(lambda: said(one) == [(0, 1), (2, 2)])
+
+
+async def test_a_deletion_ends_the_history(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, address, prefix)
+        await one.subscribe("t")
+        first = place(await one.publish("t", event(0)))
+        assert await two.delete("t") == Accepted()
+        await one.until(lambda: ("deleted", "t", b"") in one.heard)
+        assert one.broker.history("t") is None
+        await one.subscribe("t")
+        assert top(one).offset == 0
+        assert top(one).epoch != first.epoch
+
+
+async def test_subscribes_amid_deletions_are_all_answered(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, address, prefix)
+        for turn in range(100):
+            calls = [one.subscribe("t"), two.delete("t"), one.publish("t", event(turn))]
+            outcomes = await asyncio.gather(*calls)
+            assert outcomes[0] == Accepted()
+            if turn % 3 == 0:
+                one.broker.unsubscribe("t")
+        one.heard.clear()
+        await one.subscribe("t")
+        here = place(await one.publish("t", event(1_000)))
+        await eventually(lambda: said(one)[-1:] == [(1_000, here.offset)])
+        assert top(one) == here
+
+
+async def test_many_bytes_push_the_oldest_out(shared_redis: RedisServer, prefix: str) -> None:
+    address = f"127.0.0.1:{shared_redis.port}"
+    async with bus_node(address, prefix, rules={"": Rule(100, 60.0, 1_000)}) as node:
+        await node.subscribe("t")
+        for number in range(10):
+            await node.publish("t", b'{"n":%d,"x":"%b"}' % (number, b"x" * 300))
+        with shared_redis.client() as client:
+            kept = client.xrange(f"{prefix}:events:t")
+            assert [json.loads(it["e"])["n"] for _, it in kept] == [7, 8, 9]
+        await node.publish("t", b'{"x":"%b"}' % (b"x" * 1_000))  # more than there may be, alone
+        with shared_redis.client() as client:
+            assert client.xlen(f"{prefix}:events:t") == 0
+        assert place(await node.publish("t", event(11))).offset == 12
+
+
+@pytest.mark.parametrize("said_since", [False, True])
+async def test_a_redis_that_went_back_begins_a_new_epoch(
+    shared_redis: RedisServer, prefix: str, said_since: bool
+) -> None:
+    """Restarted without its newest writes, or a replica in its place: no offset is given twice."""
+    async with AsyncExitStack() as stack:
+        both = await nodes(stack, f"127.0.0.1:{shared_redis.port}", prefix)
+        for node in both:
+            await node.subscribe("t")
+        for number in range(3):
+            await both[0].publish("t", event(number))
+        await eventually(lambda: top(both[0]) == top(both[1]))
+        before = top(both[0])
+        with shared_redis.client() as client:
+            client.delete(f"{prefix}:events:t")
+            if said_since:
+                client.xadd(f"{prefix}:events:t", {"e": '{"n":9}', "t": 9**15}, "3-0")
+            else:
+                client.hset(f"{prefix}:history:t", "top", 2)
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await eventually(lambda: all(top(node).epoch != before.epoch for node in both))
+        await eventually(lambda: all(("missed", "t", b"") in node.heard for node in both))
+        assert place(await both[0].publish("t", event(7))).offset == 1
+
+
+async def test_an_idle_topic_is_looked_at_too(shared_redis: RedisServer, prefix: str) -> None:
+    rules = {"": Rule(5, 0.3, 10_000)}
+    async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix, rules=rules) as node:
+        await node.subscribe("t")
+        before = top(node)
+        with shared_redis.client() as client:
+            client.delete(f"{prefix}:history:t")
+        while not node.heard:
+            node.broker.sweep()
+            await asyncio.sleep(0.01)
+        assert node.heard == [("missed", "t", b"")]
+        assert top(node) == Position(top(node).epoch, 0)
+        assert top(node).epoch != before.epoch
+
+
+async def test_an_event_that_never_came_is_read_before_the_next(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix, rules=RULES) as node:
+        await node.subscribe("t")
+        await node.publish("t", event(0))
+        with shared_redis.client() as client:
+            client.hincrby(f"{prefix}:history:t", "top", 1)
+            client.xadd(f"{prefix}:events:t", {"e": '{"n":1}', "t": 9**15}, "2-0")
+        calls = [node.publish("t", event(number)) for number in (2, 3, 4)]
+        await asyncio.gather(*calls)
+        await node.until(lambda: len(node.heard) == 5)
+        assert said(node) == [(n, n + 1) for n in range(5)]
+
+
+async def test_a_node_without_the_rule_hands_on_what_it_hears(address: str, prefix: str) -> None:
+    async with (
+        bus_node(address, prefix, rules=RULES) as one,
+        bus_node(address, prefix) as two,
+    ):
+        for node in (one, two):
+            await node.subscribe("t")
+        await one.publish("t", event(0))
+        await two.publish("t", event(1))
+        assert await two.hear(2) == [("event", "t", event(0)), ("event", "t", event(1))]
+        assert await one.hear(2) == [
+            ("event", "t", b'{"n":0,"offset":1}'),
+            ("event", "t", event(1)),
+        ]

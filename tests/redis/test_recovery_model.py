@@ -1,0 +1,265 @@
+"""Random lives of clients that recover, on two nodes, while Redis is hurt in every way it knows."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from hub.broker import Accepted
+from hub.errors import ErrorCode, Refusal
+from hub.history import Rule
+from hub.redis_broker import Bus
+from hub.settings import Settings
+from tests.support.bus import PATIENCE, HubNode, hub_node
+from tests.support.reader import Reader, Truth
+from tests.support.redis import RedisServer, redis_server
+
+CLIENTS = st.integers(0, 2)
+NODES = st.integers(0, 1)
+ROOMS = st.sampled_from([None, None, 150, 600])  # bytes that reach a client before it reads
+TOPICS = st.sampled_from(["a", "b"])
+HARMS = {
+    "cut the way out": "CLIENT KILL TYPE normal SKIPME yes",
+    "cut the way back": "CLIENT KILL TYPE pubsub",
+    "cut it once more": "CLIENT KILL TYPE pubsub",
+    "trim": "XTRIM p:events:{} MAXLEN = 1",
+    "expire": "DEL p:events:{}",
+    "lose an epoch": "DEL p:history:{}",
+    "lose all": "FLUSHALL",
+}
+RULES = {"": Rule(12, 60.0, 10_000)}
+LIMITS = Settings(recovery_limit=8, max_queue_size=2, backpressure="drop_oldest")
+
+
+def _in_loop(act: Callable[..., None]) -> Callable[..., None]:
+    """What clients do is heard by the loop."""
+
+    @functools.wraps(act)
+    def acted(self: "Lives", **drawn: Any) -> None:
+        async def acting() -> None:
+            act(self, **drawn)
+
+        self.run(acting())
+
+    return acted
+
+
+class Lives(RuleBasedStateMachine):
+    """Topics that remember 12 events, and clients that come, go and are slow, on either node."""
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__()
+        self.server = server
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+        with server.client() as client:
+            client.flushall()
+        self.nodes: list[HubNode] = [self.run(self._start()) for _ in range(2)]
+        self.truth = Truth()
+        self.readers = [Reader(self.truth) for _ in range(3)]
+        self.at = [0, 0, 0]  # which node each is on
+        self.numbers = 0
+        self.pending = 0  # publishes that are not answered
+        self.last: Accepted | Refusal  # what the last one came to
+        self.reading = False  # whether the slow ones read, too
+
+    async def _start(self) -> HubNode:
+        address = f"127.0.0.1:{self.server.port}"
+        return await self.stack.enter_async_context(hub_node(address, "p", RULES, 0.05, LIMITS))
+
+    def run(self, what: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(what)
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "pending"):
+                self.calm()
+        finally:
+            self.run(self.stack.aclose())
+            self.loop.close()
+
+    # What clients do.
+
+    @rule(who=CLIENTS, where=NODES, room=ROOMS)
+    @_in_loop
+    def recover(self, who: int, where: int, room: int | None) -> None:
+        self._come_back(who, where, room, recover=True)
+
+    @rule(
+        who=CLIENTS,
+        where=NODES,
+        room=ROOMS,
+        recover=st.booleans(),
+    )
+    @_in_loop
+    def come_back(self, who: int, where: int, room: int | None, recover: bool) -> None:
+        self._come_back(who, where, room, recover=recover)
+
+    @rule(who=CLIENTS)
+    @_in_loop
+    def go(self, who: int) -> None:
+        self._go(who)
+
+    def _go(self, who: int) -> None:
+        """Lose the connection with all that is on its way."""
+        reader = self.readers[who]
+        if reader.peer is not None:
+            self.nodes[self.at[who]].hub.leave(reader.peer.client)
+            reader.peer = None
+
+    def _come_back(self, who: int, where: int, room: int | None, *, recover: bool) -> None:
+        """Subscribe anew, here or there."""
+        reader = self.readers[who]
+        self._go(who)
+        self.at[who] = where
+        reader.connect(self.nodes[where].connect("me", room))
+        for topic in ("a", "b"):
+            reader.subscribe(topic, recover)
+
+    @rule(who=CLIENTS, topic=TOPICS, recover=st.booleans())
+    @_in_loop
+    def subscribe(self, who: int, topic: str, recover: bool) -> None:
+        if self.readers[who].open:
+            self.readers[who].subscribe(topic, recover)
+
+    @rule(who=CLIENTS, topic=TOPICS)
+    def unsubscribe(self, who: int, topic: str) -> None:
+        self.calm()
+        self._leave(who=who, topic=topic)
+        self.calm()
+
+    @_in_loop
+    def _leave(self, who: int, topic: str) -> None:
+        reader = self.readers[who]
+        if reader.peer is not None and reader.open:
+            reader.peer.say({"type": "unsubscribe", "request_id": "un", "topic": topic})
+            reader.subscribed.discard(topic)
+
+    @rule(where=NODES, topic=TOPICS, count=st.integers(1, 5))
+    @_in_loop
+    def publish(self, where: int, topic: str, count: int) -> None:
+        for _ in range(count):
+            self._publish(where, topic)
+
+    def _publish(self, where: int, topic: str) -> None:
+        self.numbers += 1
+        self.pending += 1
+        number = self.numbers
+        self.nodes[where].hub.publish(topic, None, number, self._published(number))
+
+    def _published(self, number: int) -> Callable[[Accepted | Refusal], None]:
+        def published(outcome: Accepted | Refusal) -> None:
+            self.pending -= 1
+            self.last = outcome
+            if isinstance(outcome, Accepted):
+                assert outcome.position is not None
+                self.truth.said(*outcome.position, number)
+
+        return published
+
+    @rule(who=CLIENTS, room=st.sampled_from([50, 200, 1_000]))
+    @_in_loop
+    def read_some(self, who: int, room: int) -> None:
+        peer = self.readers[who].peer
+        if peer is not None and peer.transport.room is not None:
+            peer.transport.drain(room)
+            self._pump()
+
+    # What befalls the topics and Redis.
+
+    @rule(where=NODES, topic=TOPICS, what=st.sampled_from(["create", "delete"]))
+    @_in_loop
+    def change(self, where: int, topic: str, what: str) -> None:
+        getattr(self.nodes[where].broker, what)(topic, lambda _: None)
+
+    @rule(topic=TOPICS, what=st.sampled_from([*HARMS]))
+    def hurt(self, topic: str, what: str) -> None:
+        with self.server.client() as client:
+            client.execute_command(*HARMS[what].format(topic).split())
+
+    @precondition(lambda self: self.numbers % 4 == 3)  # it takes a while
+    @rule()
+    def restart(self) -> None:
+        self.server.kill()
+        self.turn()
+        self.server.start()
+
+    # Time.
+
+    @rule()
+    def turn(self) -> None:
+        """Some turns of the loop, no more."""
+
+        async def some() -> None:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            self._pump()
+
+        self.run(some())
+
+    @rule()
+    @_in_loop
+    def sweep(self) -> None:
+        for node in self.nodes:
+            node.hub.gaps.sweep()
+            node.broker.sweep()
+
+    @rule()
+    def calm(self) -> None:
+        """All that is under way arrives: then nobody is behind, and nobody does not know it."""
+        self.reading = True
+        self.run(self._calm())
+        self.reading = False
+
+    async def _calm(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            for topic in ("a", "b"):
+                while not await self._said_last(topic):
+                    pass
+                while not self._heard(topic):  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
+
+    async def _said_last(self, topic: str) -> bool:
+        """Say one thing more in a topic; whether Redis has taken or refused it."""
+        while not self._settled():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+        self._publish(0, topic)
+        while not self._settled():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+        last = self.last
+        return isinstance(last, Accepted) or last.code == ErrorCode.TOPIC_NOT_FOUND
+
+    def _settled(self) -> bool:
+        self._pump()
+        up = all(node.bus.bus is Bus.UP for node in self.nodes)
+        return up and not self.pending and not any(it.asked for it in self.readers if it.open)
+
+    def _heard(self, topic: str) -> bool:
+        """Whether every subscriber has all that was said in a topic."""
+        self._pump()
+        there = {it.positions[topic] for it in self.readers if it.open and topic in it.subscribed}
+        if isinstance(self.last, Refusal):
+            return not there
+        return there <= {self.last.position}
+
+    def _pump(self) -> None:
+        """What has arrived is read, by those who read."""
+        for reader, where in zip(self.readers, self.at, strict=True):
+            node = self.nodes[where]
+            node.tick()
+            if reader.peer is not None and reader.open:
+                if self.reading:
+                    reader.peer.transport.drain()
+                node.hub.recovery.resume(reader.peer.client)
+                reader.listen()
+
+
+def test_what_each_has_is_whole_and_without_repetition_or_it_was_told() -> None:
+    limits = settings(max_examples=30, stateful_step_count=30, deadline=None)
+    with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        run_state_machine_as_test(lambda: Lives(server), settings=limits)
