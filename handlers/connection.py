@@ -1,10 +1,10 @@
-"""One WebSocket connection after the upgrade: bytes in to messages, flow control to the client."""
+"""One connection that is ours: flow control to its client, and of a WebSocket bytes to messages."""
 
 import asyncio
 import logging
 from typing import cast
 
-from hub.client import Client
+from hub.client import Client, Transport
 from hub.commands import Commands
 from hub.errors import INTERNAL_ERROR
 from hub.frames import BINARY, CLOSE, PING, TEXT, FrameReader, close_reply, pong_frame
@@ -13,25 +13,56 @@ from hub.hub import Hub
 log = logging.getLogger(__name__)
 
 
-class Connection(asyncio.Protocol):
-    """What the event loop calls. It takes frames apart and leaves every decision to the hub."""
+class Link(asyncio.Protocol):
+    """What the event loop calls for any client: every decision is left to the hub."""
 
-    __slots__ = ("_client", "_commands", "_hub", "_name", "_reader")
+    __slots__ = ("_client", "_hub")
 
     _client: Client  # from connection_made on
 
-    def __init__(self, hub: Hub, commands: Commands, reader: FrameReader, name: str) -> None:
-        """`name` is the client id given for the connection, or empty."""
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._commands = commands
-        self._reader = reader
-        self._name = name
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
         # At (0, 0) the transport says at once when the kernel does not take all, and when it has.
         transport.set_write_buffer_limits(high=0, low=0)
-        self._client = self._hub.join(transport, self._name)
+        self._client = self._join(transport)
+
+    def _join(self, transport: Transport) -> Client:
+        """Take the connection in."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool:
+        # A client that only shut its sending side may still read what is queued for it.
+        self._hub.closed(self._client, b"")
+        return True  # the hub closes the transport
+
+    def pause_writing(self) -> None:
+        self._client.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._client.resume_writing()
+        self._hub.recovery.resume(self._client)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hub.leave(self._client)
+
+
+class Connection(Link):
+    """A WebSocket's: it takes frames apart."""
+
+    __slots__ = ("_commands", "_name", "_reader")
+
+    def __init__(self, hub: Hub, commands: Commands, reader: FrameReader, name: str) -> None:
+        """`name` is the client id given for the connection, or empty."""
+        super().__init__(hub)
+        self._commands = commands
+        self._reader = reader
+        self._name = name
+
+    def _join(self, transport: Transport) -> Client:
+        return self._hub.join(transport, self._name)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -58,18 +89,3 @@ class Connection(asyncio.Protocol):
                 self._commands.handle_binary(client)
         if self._reader.broken is not None and client.open:
             self._hub.fail(client, self._reader.broken)
-
-    def eof_received(self) -> bool:
-        # A client that only shut its sending side may still read what is queued for it.
-        self._hub.closed(self._client, b"")
-        return True  # the hub closes the transport
-
-    def pause_writing(self) -> None:
-        self._client.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._client.resume_writing()
-        self._hub.recovery.resume(self._client)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._hub.leave(self._client)

@@ -4,6 +4,7 @@ import aiohttp_cors
 from aiohttp import hdrs, web
 
 from handlers.answers import BATCH, body_limit
+from handlers.events import events
 from handlers.history import read_history
 from handlers.keys import SETTINGS
 from handlers.page import page
@@ -15,6 +16,7 @@ from handlers.websocket import upgrade
 ROUTES = (
     web.get("/", page),
     web.get("/ws", upgrade, allow_head=False),
+    web.get("/events", events, allow_head=False),
     web.post("/publish", publish),
     web.post(BATCH, publish_batch),
     web.get("/stats", stats),

@@ -1,4 +1,4 @@
-"""Taking a connection from aiohttp after the upgrade: all that is private of aiohttp is in here.
+"""Taking a connection from aiohttp for good: all that is private of aiohttp is in here.
 
 Why: a connection that stays aiohttp's keeps two tasks and a parser while it is silent; one that is
 ours keeps none. Tried with aiohttp 3.14.5, which requirements.lock pins;
@@ -17,13 +17,13 @@ __all__ = ["take_over", "unmask"]
 
 
 def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol) -> NoReturn:
-    """Answer an upgrade request with `response` and make `protocol` the connection's owner.
+    """Begin to answer a request with `response` and make `protocol` the connection's owner.
 
     `protocol.connection_made` is called, then `data_received` with what has arrived behind the
     request, if anything. Nothing is called where the client has left meanwhile.
 
     Raises:
-        CancelledError: always; it ends aiohttp's task for the request without an answer.
+        CancelledError: always; it ends aiohttp's task for the request without another answer.
     """
     transport = request.transport
     if transport is None:

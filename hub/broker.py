@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from hub.errors import Refusal
-from hub.history import History, Position
+from hub.history import NOWHERE, History, Position
 from hub.once import First
 
 
@@ -22,6 +22,7 @@ class Accepted(NamedTuple):
     first: First | None = None  # of a repeated publish: what was answered when it was carried out
     position: Position | None = None  # of a publish to a topic with history: its event's
     recovered: bool | None = None  # of a subscribe that asked to recover: whether it does
+    start: Position = NOWHERE  # of a subscribe: what the events that come are behind
 
 
 ACCEPTED = Accepted()

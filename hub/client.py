@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hub.outbox import Bounds, Entry, Outbox
+from hub.wire import Ending, Wire
 
 if TYPE_CHECKING:
     from hub.errors import Refusal
@@ -35,14 +36,6 @@ class State(Enum):
     CONGESTED = "congested"  # the transport holds bytes: what comes waits in the outbox
     CLOSING = "closing"  # its last frame is queued or sent: nothing more is said or heard
     GONE = "gone"  # the connection is lost
-
-
-class Ending(Enum):
-    """What follows the last frame, once the transport has it."""
-
-    AWAIT = "await"  # the client's own Close
-    HALF_CLOSE = "half_close"  # an end of stream, for a client whose frames make no sense any more
-    HANG_UP = "hang_up"  # the end of the connection
 
 
 FLOWING: Final = State.FLOWING  # a name of its own: it is looked up once a delivery
@@ -72,17 +65,19 @@ class Client:
         "took",
         "topics",
         "transport",
+        "wire",
     )
 
-    def __init__(self, transport: Transport, name: str, bounds: Bounds) -> None:
+    def __init__(self, transport: Transport, name: str, bounds: Bounds, wire: Wire) -> None:
         self.transport = transport
+        self.wire = wire  # how things are said on it
         self.name = name  # given once for the connection; empty where it was not
         self.topics: set[Topic] = set()
         self.state = FLOWING
         self._bounds = bounds
         self._paused = False  # whether the transport holds bytes
         self._outbox: Outbox | None = None  # None while nothing waits
-        self._ending = Ending.AWAIT  # of a CLOSING client
+        self._ending = wire.ending  # of a CLOSING client
         # Frames of this tick, while FLOWING; the fan-out joins them into one write. None where
         # there are none: an empty list is one more cache line to look at for every delivery.
         self.pending: list[bytes] | None = None
@@ -116,15 +111,16 @@ class Client:
 
     def offer(self, entry: Entry) -> bool:
         """Queue a frame for a CONGESTED client; False where its bounds are overrun."""
-        if self._outbox is None:
-            self._outbox = Outbox(self._bounds)
-        return self._outbox.offer(entry, self.transport.get_write_buffer_size())
+        return self._waiting().offer(entry, self.transport.get_write_buffer_size())
 
-    def missed(self, topic: "Topic", offset: int) -> None:
-        """Tell a CONGESTED client, whatever its bounds, that events up to an offset were lost."""
+    def tell(self, topic: "Topic", said: bytes) -> None:
+        """Queue for a CONGESTED client, whatever its bounds, what of a topic is no event."""
+        self._waiting().tell(topic, said)
+
+    def _waiting(self) -> Outbox:
         if self._outbox is None:
-            self._outbox = Outbox(self._bounds)
-        self._outbox.missed(topic, offset)
+            self._outbox = Outbox(self._bounds, self.wire)
+        return self._outbox
 
     def unsubscribed(self, topic: "Topic") -> None:
         """Forget a topic; what was dropped of it is told first."""
@@ -165,9 +161,7 @@ class Client:
         self.drop_backlog()
         self._ending = ending
         if self._paused:
-            if self._outbox is None:
-                self._outbox = Outbox(self._bounds)
-            self._outbox.append(last)
+            self._waiting().append(last)
         else:
             pending, self.pending = self.pending or [], None
             self.transport.write(b"".join([*pending, last]))

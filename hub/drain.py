@@ -6,7 +6,8 @@ State: whether it has begun.
 import math
 from collections.abc import Callable
 
-from hub.client import Client, Ending
+from hub.client import Client
+from hub.errors import GOING_AWAY
 from hub.hub import Hub
 
 
@@ -38,4 +39,6 @@ class Drain:
         """Tell one client, as the last it hears; who closes has an end already."""
         if client.open:
             client.deadline = math.inf  # the shutdown has its own bound
-            self._hub.close(client, self._hub.notices.shutdown(), Ending.AWAIT)
+            wire = client.wire
+            last = wire.last(self._hub.notices.shutdown(), GOING_AWAY)
+            self._hub.close(client, last, wire.ending)

@@ -7,7 +7,9 @@ subscriber and tick one write.
 
 from collections.abc import Callable
 
+from hub import sse
 from hub.client import FLOWING, Client, State
+from hub.frames import text_payload
 from hub.outbox import Entry
 from hub.topic import Topic
 
@@ -47,8 +49,15 @@ class Fanout:
             else:
                 self._defer(client, frame)
                 self._schedule()
-        elif client.state is State.CONGESTED and not client.offer((frame, None)):
+        elif client.state is State.CONGESTED and not client.offer((frame, None, "")):
             self._overrun(client)
+
+    def tell(self, client: Client, topic: Topic, said: bytes) -> None:
+        """Say what of a topic is no event, whatever the bounds; a stream's id may move by it."""
+        if client.state is FLOWING:
+            self.send(client, client.wire.place(topic.name, said))
+        elif client.state is State.CONGESTED:
+            client.tell(topic, said)
 
     def settle(self, topic: Topic) -> None:
         """Hand a topic's batch to its subscribers' queues, before who they are changes."""
@@ -95,9 +104,31 @@ class Fanout:
             elif client.state is State.CONGESTED:
                 congested.append(client)
         if congested:
-            self._queue(congested, [(frame, topic) for frame in frames])
+            self._queue(congested, [(frame, topic, topic.epoch) for frame in frames])
+        if topic.streams:
+            self._hand_to_streams(topic, frames)
         for client in lost:
             self._lost(client)
+
+    def _hand_to_streams(self, topic: Topic, frames: list[bytes]) -> None:
+        """Give the batch, written anew, to those who get it as Server-Sent Events."""
+        events = [sse.event(text_payload(frame), topic.epoch) for frame in frames]
+        data = b"".join(events)
+        congested: list[Client] = []
+        for client in topic.streams:
+            if client.state is FLOWING:
+                place = client.wire.place
+                said = data
+                if not client.wire.shares:
+                    said = b"".join([place(topic.name, event) for event in events])
+                if client.pending is not None:
+                    client.pending.append(said)
+                else:
+                    self._defer(client, said)
+            elif client.state is State.CONGESTED:
+                congested.append(client)
+        if congested:
+            self._queue(congested, [(event, topic, topic.epoch) for event in events])
 
     def _defer(self, client: Client, data: bytes) -> None:
         """Keep a client's first frames of the tick for its end."""

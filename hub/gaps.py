@@ -7,8 +7,8 @@ time. None of it counts against a client's bounds.
 
 from typing import Final
 
-from hub.client import State
 from hub.fanout import Fanout
+from hub.history import NOWHERE
 from hub.notices import Notices
 from hub.topic import Topic
 
@@ -25,25 +25,25 @@ class Gaps:
 
     def mark(self, topic: Topic) -> None:
         """Events of the topic may have been lost just now."""
-        topic.missed = topic.top
+        topic.missed = topic.position
         self._marked[topic] = None
 
     def tell(self, topic: Topic) -> None:
         """Tell the subscribers of a marked topic, before anything else is said to them."""
-        offset, topic.missed = topic.missed or 0, None
+        position, topic.missed = topic.missed or NOWHERE, None
         self._marked.pop(topic, None)
         self._fanout.settle(topic)
-        frame = self._notices.gap(topic, 0, offset)
-        for client in topic.subscribers:
-            if client.state is State.CONGESTED:
-                client.missed(topic, offset)
-            else:
-                self._fanout.send(client, frame)
+        message = self._notices.gap(topic.name, 0, position)
+        for clients in (topic.subscribers, topic.streams):
+            said = b""  # the same for all of a wire
+            for client in clients:
+                said = said or client.wire.say(message, position)
+                self._fanout.tell(client, topic, said)
 
     def sweep(self) -> None:
         """Tell some of those that have waited longest."""
         told = 0
         while self._marked and told < PACE:
             topic = next(iter(self._marked))
-            told += 1 + len(topic.subscribers)
+            told += 1 + len(topic.subscribers) + len(topic.streams)
             self.tell(topic)

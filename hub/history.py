@@ -24,6 +24,9 @@ class Position(NamedTuple):
     offset: int  # of the last event that is known; 0 before the first
 
 
+NOWHERE: Final = Position("", 0)  # where a topic without history is
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How much of a topic is remembered."""
@@ -38,6 +41,12 @@ def find_rule(rules: Mapping[str, Rule], topic: str) -> Rule | None:
     fitting = [prefix for prefix in rules if topic.startswith(prefix)]
     rule = rules[max(fitting, key=len)] if fitting else None
     return rule if rule is not None and rule.size else None
+
+
+def offset_of(event: bytes) -> int:
+    """What an encoded event of such a topic ends with; 0 where it has no offset."""
+    end = event[event.rindex(b":") + 1 :].rstrip(b"}\n")
+    return int(end) if end.isdigit() else 0
 
 
 def bare(event: bytes) -> bytes:

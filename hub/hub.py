@@ -10,8 +10,8 @@ from functools import partial
 
 from hub import frames
 from hub.broker import Accepted, Broker, Done
-from hub.client import Client, Ending, Transport
-from hub.errors import Close, Refusal
+from hub.client import Client, Transport
+from hub.errors import SLOW_CONSUMER, Close, Refusal
 from hub.fanout import Fanout
 from hub.gaps import Gaps
 from hub.inbound import Json, Since
@@ -22,7 +22,8 @@ from hub.outbox import Bounds
 from hub.recovery import Recovery
 from hub.settings import Settings
 from hub.stamps import Stamps
-from hub.topic import Topic
+from hub.topic import Topic, Wish
+from hub.wire import WEBSOCKET, Ending, Wire
 
 
 class Hub:
@@ -54,9 +55,9 @@ class Hub:
 
     # Clients come and go.
 
-    def join(self, transport: Transport, name: str) -> Client:
+    def join(self, transport: Transport, name: str = "", wire: Wire = WEBSOCKET) -> Client:
         """Take in a new connection; `name` is the client id given for it, or empty."""
-        client = Client(transport, name, self._bounds)
+        client = Client(transport, name, self._bounds, wire)
         self.clients[client] = None
         return client
 
@@ -86,15 +87,16 @@ class Hub:
 
         `since`: what it has already, or wants of what was; it follows the answer.
         """
+        wish = Wish(client, since, done)
         topic = self._topics.get(name)
         if topic is None:
             topic = self._topics[name] = Topic(name)
-            topic.waiting = [(client, since, done)]
+            topic.waiting = [wish]
             self.broker.subscribe(name, partial(self._confirmed, topic))
         elif topic.waiting is not None:
-            topic.waiting.append((client, since, done))
+            topic.waiting.append(wish)
         else:
-            self.broker.join(name, partial(self._rejoined, topic, client, since, done))
+            self.broker.join(name, partial(self._rejoined, topic, wish))
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """Make it one no more; harmless where it was none."""
@@ -106,48 +108,35 @@ class Hub:
     def _confirmed(self, topic: Topic, outcome: Accepted | Refusal) -> None:
         """The broker has answered a topic's first subscribe."""
         # It grows where an answer sets off a command.
-        for client, since, done in topic.waiting or ():
-            self._admit(topic, client, since, done, outcome)
+        for wish in topic.waiting or ():
+            self._admit(topic, wish, outcome)
         topic.waiting = None
         if isinstance(outcome, Refusal):
             del self._topics[topic.name]
         elif not topic.members:
             self._retire(topic)
 
-    def _rejoined(
-        self,
-        topic: Topic,
-        client: Client,
-        since: Since | None,
-        done: Done,
-        outcome: Accepted | Refusal,
-    ) -> None:
+    def _rejoined(self, topic: Topic, wish: Wish, outcome: Accepted | Refusal) -> None:
         """The broker has answered a subscribe to a topic that was there, and may be gone."""
         if self._topics.get(topic.name) is topic:
-            self._admit(topic, client, since, done, outcome)
+            self._admit(topic, wish, outcome)
         else:
-            self.subscribe(client, topic.name, done, since)
+            self.subscribe(wish.client, topic.name, wish.done, wish.since)
 
-    def _admit(
-        self,
-        topic: Topic,
-        client: Client,
-        since: Since | None,
-        done: Done,
-        outcome: Accepted | Refusal,
-    ) -> None:
+    def _admit(self, topic: Topic, wish: Wish, outcome: Accepted | Refusal) -> None:
         """What was said before is not for the newcomer; all that comes after its ack is."""
+        client = wish.client
         if isinstance(outcome, Refusal):
-            done(outcome)
+            wish.done(outcome)
         elif client.open:
             self._settle(topic)
-            topic.history = self.broker.history(topic.name)
-            outcome = self.recovery.answer(topic, client, since, outcome)
+            topic.remember(self.broker.history(topic.name))
+            outcome = self.recovery.answer(topic, client, wish.since, outcome)
             if client not in topic.behind:
-                topic.subscribers[client] = None
+                topic.add(client)
             client.topics.add(topic)
             self.broker.counted(topic.name, topic.members)
-            done(outcome)
+            wish.done(outcome)
 
     def _settle(self, topic: Topic) -> None:
         """Say what is to be said to the subscribers, before who they are changes."""
@@ -156,7 +145,7 @@ class Hub:
         self.fanout.settle(topic)
 
     def _remove(self, topic: Topic, client: Client) -> None:
-        topic.subscribers.pop(client, None)
+        topic.discard(client)
         self.recovery.drop(topic, client)
         client.unsubscribed(topic)
         if topic.members:
@@ -204,17 +193,20 @@ class Hub:
             return
         del self._topics[topic]
         self._settle(gone)
-        frame = self.notices.deleted(topic)
-        for client in (*gone.subscribers, *gone.behind):
+        message = self.notices.deleted(topic)
+        for client in (*gone.subscribers, *gone.streams, *gone.behind):
             self._remove(gone, client)
-            self.fanout.send(client, frame)
+            self.fanout.send(client, client.wire.say(message))
+            if client.wire.streams and not client.topics and not client.awaiting:
+                self.close(client, b"", client.wire.ending)  # it can subscribe to nothing else
 
     def missed(self, topic: str) -> None:
         """The broker says that events of a topic may have been lost."""
         here = self._topics.get(topic)
         if here is not None:
-            self.recovery.restart(here)
-            if here.subscribers:
+            self.fanout.settle(here)  # what is in its batch may be of another epoch
+            here.remember(here.history)
+            if here.subscribers or here.streams:
                 self.gaps.mark(here)
 
     # Figures.
@@ -244,5 +236,5 @@ class Hub:
 
     def _overrun(self, client: Client) -> None:
         """More waits for a client than its bounds allow, and BACKPRESSURE says: disconnect."""
-        client.cut_short(self.notices.too_slow())
+        client.cut_short(client.wire.last(self.notices.too_slow(), SLOW_CONSUMER))
         self._part(client)

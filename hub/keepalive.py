@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from hub.client import FLOWING, Client, State
-from hub.frames import PING_FRAME
 from hub.settings import Settings
 
 SLICES: Final = 8  # a second's work in parts, so that no tick is long
@@ -49,8 +48,11 @@ class Keepalive:
             client.idle_since = now
         elif not client.pinged:  # nobody is given up without having been asked
             if now - client.idle_since >= self._ping_interval:
-                client.pinged = True
-                self._send(client, PING_FRAME)
+                if client.wire.answers:
+                    client.pinged = True
+                else:
+                    client.idle_since = now
+                self._send(client, client.wire.ping)
         elif now - client.idle_since >= self._idle_timeout:
             client.abort()
 

@@ -9,17 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from hub.history import NOWHERE, Position, offset_of
 from hub.topic import Topic
+from hub.wire import Wire
 
-# An event's frame with its topic, or any other frame with None. Events of one topic and tick share
-# these pairs among all clients that wait for them. A topic with one of the marks below for a frame
-# says what has happened to it in this place.
-Entry = tuple[bytes, Topic | None]
+# An event as bytes, its topic and epoch; or anything else with None and nothing. Events of one
+# topic and tick share these among all clients of a wire that wait for them. A topic with one of the
+# marks below for bytes says what has happened to it in this place.
+Entry = tuple[bytes, Topic | None, str]
 
-# Marks begin below every frame's first byte (RFC 6455 section 5.2: FIN is set).
-_FRAMES: Final = b"\x80"
+# Marks begin below every event's first byte: RFC 6455 section 5.2 sets FIN, and a stream's is a
+# letter.
+_EVENTS: Final = b"@"
 _LEFT: Final = b""  # the client left the topic: what was dropped of it is told here at the latest
-_MISSED: Final = b"?%d"  # events up to an offset may have been lost before they got as far as this
+_SAID: Final = b"!"  # what comes behind it is said here, whatever the bounds
+_DROPPED: Final = b"?%d:%d"  # so many events were dropped here, the last one with this offset
 
 _CHUNK: Final = 65_536  # bytes handed to the transport at once: what is there can't be dropped
 
@@ -31,22 +35,24 @@ class Bounds:
     messages: int  # that may wait in the outbox
     size: int  # bytes of them, the transport's buffer included
     drop_oldest: bool  # what overflow costs: the oldest event, or (False) the connection
-    # Makes the frame that tells of n lost events (0: of some) up to an offset.
-    gap: Callable[[Topic, int, int], bytes]
+    # Makes the message that tells of n lost events of a topic up to a position.
+    gap: Callable[[str, int, Position], bytes]
 
 
 class Outbox:
     """A bounded queue between the tick and a transport that takes no more."""
 
-    __slots__ = ("_bounds", "_dropped", "_entries", "_marks", "_size")
+    __slots__ = ("_bounds", "_dropped", "_entries", "_marks", "_size", "_wire")
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, wire: Wire) -> None:
         self._bounds = bounds
+        self._wire = wire
         self._entries: deque[Entry] = deque()
-        self._size = 0  # bytes of `_entries`
+        self._size = 0  # bytes of those that are no marks
         self._marks = 0  # how many of them are marks; these are no messages
-        # Events gone, to be told before the topic's next: how many, and the newest one's offset.
-        self._dropped: dict[Topic, tuple[int, int]] = {}
+        # Events gone from behind no mark of their topic, to be told before whatever of it is next:
+        # how many, and the newest one's position.
+        self._dropped: dict[Topic, tuple[int, Position]] = {}
 
     def __bool__(self) -> bool:
         """Whether anything is to be said: a frame, or that events were dropped."""
@@ -71,17 +77,30 @@ class Outbox:
 
     def append(self, frame: bytes) -> None:
         """Take a frame whatever the bounds: the last words before a Close."""
-        self._entries.append((frame, None))
+        self._entries.append((frame, None, ""))
         self._size += len(frame)
 
     def _drop_oldest_event(self) -> bool:
-        for place, (frame, topic) in enumerate(self._entries):
-            if topic is not None and frame > _FRAMES:  # no mark
+        marks: dict[Topic, int] = {}  # the last one of each topic, ahead of the event
+        for place, (data, topic, epoch) in enumerate(self._entries):
+            if topic is None:
+                continue
+            if data < _EVENTS:
+                marks[topic] = place
+                continue
+            self._size -= len(data)
+            offset = offset_of(data) if epoch else 0
+            if topic not in marks:
                 del self._entries[place]
-                self._size -= len(frame)
-                count = self._dropped.get(topic, (0, 0))[0] + 1
-                self._dropped[topic] = (count, _offset(frame) if topic.history is not None else 0)
-                return True
+                count, _ = self._dropped.get(topic, (0, None))
+                self._dropped[topic] = (count + 1, _position(epoch, offset))
+            elif count := _dropped_here(self._entries[marks[topic]][0]):
+                del self._entries[place]
+                self._entries[marks[topic]] = (_DROPPED % (count + 1, offset), topic, epoch)
+            else:  # it is told behind that mark
+                self._entries[place] = (_DROPPED % (1, offset), topic, epoch)
+                self._marks += 1
+            return True
         return False
 
     def take(self) -> bytes:
@@ -93,37 +112,49 @@ class Outbox:
         parts: list[bytes] = []
         size = 0
         while self._entries and size < _CHUNK:
-            frame, topic = self._entries.popleft()
-            self._size -= len(frame)
+            data, topic, epoch = self._entries.popleft()
             if topic in self._dropped:
                 parts.append(self._tell(topic))
-            if topic is not None and frame < _FRAMES:
+            if topic is None:
+                self._size -= len(data)
+            elif data > _EVENTS:
+                self._size -= len(data)
+                data = self._wire.place(topic.name, data)
+            else:
                 self._marks -= 1
-                frame = self._bounds.gap(topic, 0, int(frame[1:])) if frame else b""
-            parts.append(frame)
-            size += len(frame)
+                if count := _dropped_here(data):
+                    self._dropped[topic] = (count, _position(epoch, offset_of(data)))
+                    continue
+                data = self._wire.place(topic.name, data[1:])
+            parts.append(data)
+            size += len(data)
         if not self._entries:
             parts += [self._tell(topic) for topic in list(self._dropped)]
         return b"".join(parts)
 
     def leave(self, topic: Topic) -> None:
         """The client leaves a topic here: what is dropped of it, before and after, is told here."""
-        if topic in self._dropped or any(of is topic for _, of in self._entries):
+        if topic in self._dropped or any(of is topic for _, of, _ in self._entries):
             self._mark(_LEFT, topic)
 
-    def missed(self, topic: Topic, offset: int) -> None:
-        """Events of the topic never got as far as this: that is told here, whatever the bounds."""
-        self._mark(_MISSED % offset, topic)
+    def tell(self, topic: Topic, said: bytes) -> None:
+        """Say something of a topic here that is no event, whatever the bounds."""
+        self._mark(_SAID + said, topic)
 
     def _mark(self, mark: bytes, topic: Topic) -> None:
-        self._entries.append((mark, topic))
-        self._size += len(mark)
+        self._entries.append((mark, topic, ""))
         self._marks += 1
 
     def _tell(self, topic: Topic) -> bytes:
-        return self._bounds.gap(topic, *self._dropped.pop(topic))
+        count, position = self._dropped.pop(topic)
+        message = self._bounds.gap(topic.name, count, position)
+        return self._wire.place(topic.name, self._wire.say(message, position))
 
 
-def _offset(frame: bytes) -> int:
-    """The offset that an event's frame ends with (hub/history.py)."""
-    return int(frame[frame.rindex(b":") + 1 : -1])
+def _dropped_here(mark: bytes) -> int:
+    """How many events a mark says were dropped; 0 where it says something else."""
+    return int(mark[1 : mark.index(b":")]) if mark.startswith(b"?") else 0
+
+
+def _position(epoch: str, offset: int) -> Position:
+    return Position(epoch, offset) if offset else NOWHERE

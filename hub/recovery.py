@@ -11,14 +11,12 @@ from typing import Final
 from hub.broker import Accepted
 from hub.client import FLOWING, Client
 from hub.fanout import Fanout
-from hub.frames import text_frame
 from hub.history import Position
 from hub.inbound import Since
 from hub.notices import Notices
 from hub.topic import Topic
 
 CHUNK: Final = 65_536  # bytes of events that a client reads in one tick
-_NOWHERE: Final = -1  # the offset of whoever was in a stream that is no more
 
 
 class Recovery:
@@ -44,33 +42,31 @@ class Recovery:
         self, topic: Topic, client: Client, since: Since | None, outcome: Accepted
     ) -> Accepted:
         """What a subscribe is answered: where the topic is, and whether what was missed follows."""
-        begun = since is not None and self._begin(topic, client, since)
+        start = self._begin(topic, client, since) if since is not None else None
         if topic.history is not None:
-            outcome = outcome._replace(position=topic.history.position)
-        return outcome._replace(recovered=begun) if isinstance(since, Position) else outcome
+            here = topic.history.position
+            outcome = outcome._replace(position=here, start=start or here)
+        if isinstance(since, Position):
+            outcome = outcome._replace(recovered=start is not None)
+        return outcome
 
-    def _begin(self, topic: Topic, client: Client, since: Since) -> bool:
-        """Put a client behind the top, where what it asks for is there; whether it is.
+    def _begin(self, topic: Topic, client: Client, since: Since) -> Position | None:
+        """Put a client behind the top, where what it asks for is there; what it is behind.
 
         Nothing is said before this tick's end, so that the answer comes first.
         """
         history = topic.history
-        if history is None or client in topic.subscribers or client in topic.behind:
-            return False
+        if history is None or topic in client.topics:
+            return None
         if isinstance(since, int):
             since = Position(history.epoch, history.newest(min(since, self._limit)))
         elif not history.recovers(since, self._limit):
-            return False
+            return None
         if since.offset < history.top:
-            topic.behind[client] = since.offset
+            topic.behind[client] = since
             self._behind.setdefault(client, {})[topic] = None
             self.resume(client)
-        return True
-
-    def restart(self, topic: Topic) -> None:
-        """The topic's history has begun anew: who is behind in it is told, and goes on there."""
-        for client in topic.behind:
-            topic.behind[client] = _NOWHERE
+        return since
 
     def drop(self, topic: Topic, client: Client) -> None:
         """A client leaves a topic in which it may be behind."""
@@ -108,19 +104,20 @@ class Recovery:
         """Say the next events of a topic; how many bytes they are."""
         history = topic.history
         assert history is not None
-        offset = topic.behind[client]
-        if offset < history.first - 1:  # the history is shorter than this client is slow
-            offset = history.first - 1
-            self._fanout.send(client, self._notices.gap(topic, 0, offset))
-        events = history.after(offset, room)
-        data = b"".join(map(text_frame, events))
+        wire, here = client.wire, topic.behind[client]
+        if here.epoch != history.epoch or here.offset < history.first - 1:
+            # The history is another, or shorter than this client is slow.
+            here = Position(history.epoch, history.first - 1)
+            gap = self._notices.gap(topic.name, 0, here)
+            self._fanout.tell(client, topic, wire.say(gap, here))
+        events = history.after(here.offset, room)
+        data = wire.replay(topic.name, events, here)
         if data:
             self._fanout.send(client, data)
-        offset += len(events)
-        topic.behind[client] = offset
-        if offset == history.top:
+        here = topic.behind[client] = here._replace(offset=here.offset + len(events))
+        if here.offset == history.top:
             # What others are still to be told in this tick, it has read.
             self._fanout.settle(topic)
             self.drop(topic, client)
-            topic.subscribers[client] = None
+            topic.add(client)
         return len(data)

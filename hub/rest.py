@@ -1,24 +1,27 @@
-"""What REST requests say: bodies decoded and validated, by the same rules as messages.
+"""What HTTP requests say: bodies and queries, validated by the same rules as messages.
 
 Pure functions, with the limits as arguments. What breaks the rules becomes a `Refusal` value; in a
 request of many parts each part has its own, and the others are carried out.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import orjson
 
 from hub.errors import ErrorCode, Refusal
-from hub.history import Position
-from hub.inbound import MAX_NESTING, Json, Publish, decode_topic, too_deep, wrong_key
+from hub.history import NOWHERE, Position
+from hub.inbound import MAX_NESTING, Json, Publish, Since, decode_topic, too_deep, wrong_key
+from hub.sse import parse_id
 
 MAX_ITEMS: Final = 1_000  # of a batch, or topics of one publish
 MAX_BATCH_BYTES: Final = 4_194_304  # of a batch's body
 
 DEFAULT_PAGE: Final = 100  # events of an answer, where nobody says how many
 MAX_WAIT: Final = 60  # seconds
+
+MAX_STREAM_TOPICS: Final = 16  # an id says the position in each: 34 bytes a topic and event
 
 # What a query may say, each of it perhaps nothing, and how that is told.
 _ASKED: Final = {
@@ -126,6 +129,46 @@ def decode_asked(query: Mapping[str, str]) -> Asked | Refusal:
         text = "wait and reverse do not go together: what comes has no newest first"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
     return Asked(Position(epoch, int(offset)) if epoch else None, limit, reverse, wait)
+
+
+class Followed(NamedTuple):
+    """What a stream of events is to give."""
+
+    topics: Sequence[str]
+    places: Sequence[Position]  # where its client was in each, by its last id; NOWHERE: unsaid
+    last_n: int | None  # the newest events that it wants where that is unsaid
+
+    def since(self, number: int) -> Since | None:
+        """What the client has, or wants, of a topic."""
+        place = self.places[number]
+        return self.last_n if place == NOWHERE else place
+
+
+def decode_followed(
+    query: Sequence[tuple[str, str]], last_event_id: str, max_topic_bytes: int
+) -> Followed | Refusal:
+    """The query of `GET /events`, and the id of its header, which wins over the query's."""
+    topics: list[str] = []
+    for name in [value for key, value in query if key == "topic"] or [""]:
+        topic = decode_topic(name, "subscribe", max_topic_bytes)
+        if isinstance(topic, Refusal):
+            return topic
+        if topic in topics:
+            return Refusal(ErrorCode.INVALID_TOPIC, f"Topic '{topic}' is given twice")
+        topics.append(topic)
+    if len(topics) > MAX_STREAM_TOPICS:
+        text = f"A stream has at most {MAX_STREAM_TOPICS} topics"
+        return Refusal(ErrorCode.INVALID_TOPIC, text)
+    fields = dict(query)
+    last_n = fields.get("last_n", "")
+    if not re.fullmatch("[0-9]{0,9}", last_n):
+        return Refusal(ErrorCode.INVALID_MESSAGE, "last_n must be a whole number, 0 or more")
+    last_id = last_event_id or fields.get("last_event_id", "")
+    places = parse_id(last_id, len(topics)) if last_id else [NOWHERE] * len(topics)
+    if places is None:
+        text = "Last-Event-ID must be EPOCH:OFFSET, or -, for each topic in order, with commas"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    return Followed(topics, places, int(last_n) if last_n else None)
 
 
 def _part(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish | Refusal:

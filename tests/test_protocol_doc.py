@@ -16,9 +16,13 @@ from aiohttp import ClientSession
 from hub import inbound, outbound
 from hub.errors import CLOSES, ErrorCode, Refusal
 from hub.history import History, Position, Rule
+from hub.local_broker import LocalBroker
+from hub.rest import MAX_STREAM_TOPICS
 from hub.settings import Settings
+from hub.stream import RETRY, preamble
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, mask
 from tests.support.markdown import table
+from tests.support.node import Node
 from tests.support.process import ROOT
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
@@ -64,6 +68,9 @@ def test_figures_of_settings_are_their_defaults() -> None:
 
 
 def test_figures_of_constants_are_right() -> None:
+    assert f"Up to {MAX_STREAM_TOPICS} topics" in DOCUMENT
+    assert "of 1 to 5 seconds" in DOCUMENT
+    assert RETRY == (1_000, 5_000)
     levels = re.findall(r"(\d+) levels", DOCUMENT)
     assert levels
     assert {int(level) for level in levels} == {inbound.MAX_NESTING}
@@ -76,6 +83,7 @@ EXAMPLES = [
     json.loads(example)
     for example in re.findall(r"(?ms)^ *```json\n(.*?)^ *```$", DOCUMENT)  # one object each
 ]
+STREAMS = re.findall(r"(?ms)^```text\n(.*?)^```$", DOCUMENT)
 CLIENT_TYPES = {
     "subscribe": inbound.Subscribe,
     "unsubscribe": inbound.Unsubscribe,
@@ -99,7 +107,27 @@ def test_there_is_an_example_of_every_message() -> None:
         "pong",
         "info",
     }
-    assert len(EXAMPLES) == DOCUMENT.count("```") / 2, "a block is no example"
+    assert len(EXAMPLES) + len(STREAMS) == DOCUMENT.count("```") / 2, "a block is no example"
+
+
+def test_the_example_of_a_stream_is_what_is_sent() -> None:
+    epoch = "9f86d081884c7d65"
+    broker = LocalBroker(lambda: 0.0, {"": Rule(10, 60.0, 10_000)}, lambda: epoch)
+    node = Node(broker=broker)
+    node.subscribed("news")
+    for _ in range(19):
+        node.hub.publish("news", "m1", "hello", lambda _: None)
+    node.tick()
+    stream = node.stream("news", last_id=f"{epoch}:18")
+    node.tick()
+    sent = (preamble() + stream.transport.written).decode()
+    (shown,) = STREAMS
+    assert masked(sent) == masked(shown) + "\n"
+
+
+def masked(stream: str) -> str:
+    """Without what differs from run to run."""
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:]{8}Z|(?<=retry: )\d{4}", "", stream)
 
 
 @pytest.mark.parametrize("example", FROM_CLIENTS, ids=name)
@@ -415,6 +443,15 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ],
     ("GET /ws", 403): [upgrade(**OUTSIDER)],
     ("GET /ws", 426): [("GET", "/ws", {}), upgrade(Sec_WebSocket_Version="12")],
+    ("GET /events", 200): [("GET", "/events?topic=news&topic=alerts", {})],
+    ("GET /events", 400): [
+        ("GET", "/events", {}),
+        ("GET", "/events?topic=", {}),
+        ("GET", "/events?topic=news&topic=news", {}),
+        ("GET", "/events?topic=" + "&topic=".join(map(str, range(MAX_STREAM_TOPICS + 1))), {}),
+        ("GET", "/events?topic=news&last_n=some", {}),
+        ("GET", "/events?topic=news", {"headers": {"Last-Event-ID": "a:1,b:2"}}),
+    ],
     ("any", 404): [("GET", "/nowhere", {}), ("DELETE", "/topics/", {})],
     ("any", 405): [("PUT", "/topics", {}), ("POST", "/ws", {})],
     ("any", 413): [post("/publish", b" " * (LIMIT + 1)), post("/topics", b" " * (LIMIT + 1))],

@@ -43,6 +43,7 @@ SHOWN_AT = "localhost:8080"  # where the README's server is; the test's own is p
 NOT_RUN = {
     "make run": "serves until it is stopped: the tour's server takes its place",
     "make test": "is what runs this test",
+    "curl -N 'localhost:8080/events?topic=news'": "tests/handlers/test_events.py runs and stops it",
     "docker compose up": "needs an engine: tests/test_setup.py checks the image and compose",
 }
 

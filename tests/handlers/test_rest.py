@@ -70,6 +70,7 @@ CALLS = [
     ("DELETE", "/topics/t"),
     ("POST", "/publish"),
     ("GET", "/ws"),
+    ("GET", "/events"),
     ("GET", "/nowhere"),
     ("PATCH", "/stats"),
 ]

@@ -144,7 +144,7 @@ def test_a_gap_that_waits_counts_for_nothing_and_is_never_dropped() -> None:
     node.publish("t", 2)
     node.tick()
     client.transport.drain()
-    assert payloads(client.hear()) == [0, {"reason": "GAP", "dropped": 1}, *[GAP] * 20, 2]
+    assert payloads(client.hear()) == [0, *[GAP] * 20, {"reason": "GAP", "dropped": 1}, 2]
 
 
 def test_a_gap_and_dropped_events_are_told_in_their_places() -> None:

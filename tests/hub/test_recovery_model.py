@@ -8,10 +8,11 @@ from hub.history import Rule
 from hub.local_broker import LocalBroker
 from hub.settings import Settings
 from tests.support.node import Node
-from tests.support.reader import Reader, Truth
+from tests.support.reader import Reader, StreamReader, Truth
 
 CLIENTS = st.integers(0, 2)
 TOPICS = st.sampled_from(["a", "b"])
+STREAMS = st.integers(0, 1)
 
 
 class Lives(RuleBasedStateMachine):
@@ -28,6 +29,7 @@ class Lives(RuleBasedStateMachine):
         limits = Settings(recovery_limit=3, max_queue_size=2, backpressure="drop_oldest")
         self.node = Node(limits, self.broker)
         self.readers = [Reader(self.truth) for _ in range(3)]
+        self.streams = [StreamReader(self.truth) for _ in range(2)]
 
     def _new_epoch(self) -> str:
         self.epochs += 1
@@ -51,6 +53,39 @@ class Lives(RuleBasedStateMachine):
     def subscribe(self, who: int, topic: str, recover: bool) -> None:
         if self.readers[who].open:
             self.readers[who].subscribe(topic, recover)
+
+    @rule(
+        who=STREAMS,
+        topics=st.sampled_from([("a", "b"), ("a", "b"), ("b",)]),
+        room=st.sampled_from([None, None, 150, 600]),
+        cut=st.integers(0, 6),
+    )
+    def follow(self, who: int, topics: tuple[str, ...], room: int | None, cut: int) -> None:
+        """Lose the stream behind any of the messages on its way, and come back."""
+        reader = self.streams[who]
+        if reader.peer is not None:
+            reader.listen(cut)
+            self.node.hub.leave(reader.peer.client)
+        last_id = reader.last_id if topics == reader.topics else ""
+        reader.begin(self.node.stream(*topics, last_id=last_id, room=room), topics)
+
+    @rule(who=STREAMS, room=st.sampled_from([50, 200, 1_000]))
+    def read_some_of_a_stream(self, who: int, room: int) -> None:
+        peer = self.streams[who].peer
+        if peer is not None and peer.transport.room is not None:
+            peer.drain(room)
+
+    @rule(who=STREAMS)
+    def read_all_of_a_stream(self, who: int) -> None:
+        reader = self.streams[who]
+        if reader.peer is None:
+            return
+        self.node.tick()
+        reader.peer.drain()
+        reader.listen()
+        if reader.peer.client.open:
+            for topic in reader.peer.client.topics:
+                assert reader.place(topic.name) == topic.position
 
     @rule(who=CLIENTS, topic=TOPICS)
     def unsubscribe(self, who: int, topic: str) -> None:
@@ -114,7 +149,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def counts_are_of_members(self) -> None:
         for count in self.node.hub.topics().values():
-            assert 0 <= count <= len(self.readers)
+            assert 0 <= count <= len(self.readers) + len(self.streams)
 
 
 Lives.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

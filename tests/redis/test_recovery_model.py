@@ -16,7 +16,7 @@ from hub.history import Rule
 from hub.redis_broker import Bus
 from hub.settings import Settings
 from tests.support.bus import PATIENCE, HubNode, hub_node
-from tests.support.reader import Reader, Truth
+from tests.support.reader import Reader, StreamReader, Truth
 from tests.support.redis import RedisServer, redis_server
 
 CLIENTS = st.integers(0, 2)
@@ -63,6 +63,8 @@ class Lives(RuleBasedStateMachine):
         self.truth = Truth()
         self.readers = [Reader(self.truth) for _ in range(3)]
         self.at = [0, 0, 0]  # which node each is on
+        self.stream = StreamReader(self.truth)
+        self.stream_at = 0
         self.numbers = 0
         self.pending = 0  # publishes that are not answered
         self.last: Accepted | Refusal  # what the last one came to
@@ -120,6 +122,18 @@ class Lives(RuleBasedStateMachine):
         reader.connect(self.nodes[where].connect("me", room))
         for topic in ("a", "b"):
             reader.subscribe(topic, recover)
+
+    @rule(where=NODES, room=ROOMS, cut=st.integers(0, 6))
+    @_in_loop
+    def follow(self, where: int, room: int | None, cut: int) -> None:
+        """Lose the stream behind any of the messages on its way, and come back, here or there."""
+        reader = self.stream
+        if reader.peer is not None:
+            reader.listen(cut)
+            self.nodes[self.stream_at].hub.leave(reader.peer.client)
+        self.stream_at = where
+        made = self.nodes[where].stream("a", "b", last_id=reader.last_id, room=room)
+        reader.begin(made, ("a", "b"))
 
     @rule(who=CLIENTS, topic=TOPICS, recover=st.booleans())
     @_in_loop
@@ -237,12 +251,19 @@ class Lives(RuleBasedStateMachine):
     def _settled(self) -> bool:
         self._pump()
         up = all(node.bus.bus is Bus.UP for node in self.nodes)
-        return up and not self.pending and not any(it.asked for it in self.readers if it.open)
+        asked = sum(it.asked for it in self.readers if it.open)
+        if self.stream.peer is not None:
+            asked += self.stream.peer.client.awaiting
+        return up and not self.pending and not asked
 
     def _heard(self, topic: str) -> bool:
         """Whether every subscriber has all that was said in a topic."""
         self._pump()
         there = {it.positions[topic] for it in self.readers if it.open and topic in it.subscribed}
+        stream = self.stream
+        if stream.peer is not None and stream.peer.client.open:
+            topics = {it.name for it in stream.peer.client.topics}
+            there |= {stream.place(topic)} if topic in topics else set()
         if isinstance(self.last, Refusal):
             return not there
         return there <= {self.last.position}
@@ -257,6 +278,9 @@ class Lives(RuleBasedStateMachine):
                     reader.peer.transport.drain()
                 node.hub.recovery.resume(reader.peer.client)
                 reader.listen()
+        if self.stream.peer is not None and self.reading:
+            self.stream.peer.drain()
+            self.stream.listen()
 
 
 def test_what_each_has_is_whole_and_without_repetition_or_it_was_told() -> None:

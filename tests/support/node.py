@@ -12,9 +12,12 @@ from hub.drain import Drain
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
 from hub.local_broker import LocalBroker
+from hub.rest import Followed, decode_followed
 from hub.settings import Settings
 from hub.stamps import Stamps
+from hub.stream import Stream
 from tests.support.frames import CLOSE, TEXT, take_frames
+from tests.support.sse import Listener, Said
 
 
 class RecordingTransport:
@@ -107,6 +110,29 @@ class Peer:
         return heard
 
 
+class StreamPeer:
+    """The far end of one stream of a `Node`."""
+
+    def __init__(self, node: "Node", followed: Followed, last_id: str, room: int | None) -> None:
+        self.transport = RecordingTransport(room)
+        self.client = Stream(node.hub, node.drain, followed).open(self.transport)
+        self.transport.client = self.client
+        self.given = last_id
+        self.listener = Listener(last_id)
+        self._node = node
+
+    def drain(self, room: int | None = None) -> None:
+        """Take `room` bytes more, or all there are, and see what comes of it."""
+        self.transport.drain(room)
+        self._node.hub.recovery.resume(self.client)  # as the connection does
+        self._node.tick()
+
+    def hear(self, count: int | None = None) -> list[Said]:
+        """End the tick; the messages that have arrived since the last look, or some of them."""
+        self._node.tick()
+        return self.listener.take(self.transport.written, count)
+
+
 class Node:
     """One server's domain, driven by hand."""
 
@@ -133,6 +159,15 @@ class Node:
         assert [answer["type"] for answer in peer.hear()] == ["ack"] * len(topics)
         peer.transport.room = room
         return peer
+
+    def stream(
+        self, *topics: str, last_id: str = "", last_n: str = "", room: int | None = None
+    ) -> StreamPeer:
+        """A new stream of events; `room` bytes go through until its transport drains."""
+        query = [*(("topic", topic) for topic in topics), ("last_n", last_n)]
+        followed = decode_followed(query, last_id, self.settings.max_topic_bytes)
+        assert isinstance(followed, Followed), followed
+        return StreamPeer(self, followed, last_id, room)
 
     def tick(self) -> None:
         """The loop's turn ends: what was scheduled for it runs."""

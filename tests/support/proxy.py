@@ -52,10 +52,14 @@ class Proxy:
         finally:
             sink.close()
 
+    def cut(self) -> None:
+        """End the connections there are."""
+        for task in self._tasks:
+            task.cancel()
+
     async def close(self) -> None:
         tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
+        self.cut()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

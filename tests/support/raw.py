@@ -57,15 +57,20 @@ class RawClient:
 
     async def read_head(self) -> bytes:
         """An HTTP response's head; what comes behind it stays for later."""
+        return await self.read_until(b"\r\n\r\n")
+
+    async def read_until(self, mark: bytes) -> bytes:
+        """What comes before a mark, or before the end; what comes behind it stays for later."""
         async with asyncio.timeout(10):
-            while b"\r\n\r\n" not in self._stream:
+            while (end := self._stream.find(mark)) < 0:
                 data = await self._loop.sock_recv(self.sock, 65_536)
                 if not data:
+                    end = len(self._stream)
                     break
                 self._stream += data
-        head, _, rest = bytes(self._stream).partition(b"\r\n\r\n")
-        self._stream = bytearray(rest)
-        return head
+        before = bytes(self._stream[:end])
+        del self._stream[: end + len(mark)]
+        return before
 
     async def read_exactly(self, size: int) -> bytes:
         """The next bytes, as they are."""

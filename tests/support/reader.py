@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.support.node import Peer
+from tests.support.node import Peer, StreamPeer
 
 
 class Truth:
@@ -85,3 +85,57 @@ class Reader:
             assert self.positions[topic][1] <= here[1]
         else:
             self.positions[topic] = here
+
+
+class StreamReader:
+    """A client of a stream as one writes it: it keeps the last id, and checks what comes."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.peer: StreamPeer | None = None
+        self.topics: tuple[str, ...] = ()
+        self.last_id = ""
+        self._truth = truth
+        self._acked: set[str] = set()
+
+    def begin(self, peer: StreamPeer, topics: tuple[str, ...]) -> None:
+        """Go on with a stream to which the last id was given, or begin anew where it was not."""
+        self.peer, self.topics, self.last_id = peer, topics, peer.listener.last_id
+        self._acked.clear()
+
+    def listen(self, count: int | None = None) -> None:
+        """Take in all that has come, or so many messages of it."""
+        assert self.peer is not None
+        for said in self.peer.hear(count):
+            before, self.last_id = self.last_id, said.id
+            topic, message = said.message.get("topic"), said.message
+            if topic is None:
+                continue  # it is the last one
+            here, there = self.place(topic), self._place(before, topic)
+            if message["type"] == "ack":
+                assert topic not in self._acked
+                self._acked.add(topic)
+                given = self._place(self.peer.given, topic)
+                assert message.get("recovered") in ((True, False) if given else (None,))
+                assert here == (given if message.get("recovered") else position(message))
+            elif message["type"] == "event":
+                assert there is not None
+                assert here == (there[0], there[1] + 1)
+                self._truth.said(*here, message["message"]["payload"])
+            elif "reason" in message["message"]["payload"]:
+                told = message["message"]["payload"]
+                assert there is not None
+                assert here == position(told)
+                assert told.get("dropped", 0) in (0, told["offset"] - there[1])
+
+    def place(self, topic: str) -> tuple[str, int] | None:
+        """Where it is in a topic."""
+        return self._place(self.last_id, topic)
+
+    def _place(self, last_id: str, topic: str) -> tuple[str, int] | None:
+        part = dict(zip(self.topics, last_id.split(","), strict=False)).get(topic, "")
+        epoch, _, offset = part.partition(":")
+        return (epoch, int(offset)) if offset else None
+
+
+def position(message: Any) -> tuple[str, int]:
+    return message["epoch"], message["offset"]

@@ -1,0 +1,64 @@
+"""`GET /events`: topics as Server-Sent Events, for whoever has no WebSocket."""
+
+from email.utils import formatdate
+from typing import Final, NoReturn
+from urllib.parse import parse_qsl
+
+from aiohttp import hdrs, web
+
+from handlers.connection import Link
+from handlers.keys import DRAIN, HUB, SETTINGS
+from handlers.takeover import take_over
+from hub.client import Client, Transport
+from hub.errors import Refusal
+from hub.rest import decode_followed
+from hub.stream import Stream, preamble
+
+_HEADERS: Final = {
+    hdrs.CONTENT_TYPE: "text/event-stream",
+    hdrs.CACHE_CONTROL: "no-store",
+    "X-Accel-Buffering": "no",  # nginx would keep events back until it has more of them
+    hdrs.CONNECTION: "close",  # the body ends with it
+}
+
+
+class _Listener(Link):
+    """A stream's connection. What comes behind the request says nothing, and is not kept."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream.hub)
+        self._stream = stream
+
+    def _join(self, transport: Transport) -> Client:
+        return self._stream.open(transport)
+
+
+async def events(request: web.Request) -> NoReturn:
+    """Make the request's connection a stream of the hub."""
+    app = request.app
+    last_event_id = request.headers.get("Last-Event-ID", "")
+    followed = decode_followed(_query(request), last_event_id, app[SETTINGS].max_topic_bytes)
+    if isinstance(followed, Refusal):
+        raise web.HTTPBadRequest(text=followed.text)
+    head = await _head(request)
+    stream = Stream(app[HUB], app[DRAIN], followed)
+    take_over(request, head + preamble(), _Listener(stream))
+
+
+def _query(request: web.Request) -> list[tuple[str, str]]:
+    """The query's fields in order; aiohttp's own decoding lets through what is no UTF-8."""
+    query = request.rel_url.raw_query_string
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise web.HTTPBadRequest(text="The query is not UTF-8") from None
+
+
+async def _head(request: web.Request) -> bytes:
+    """The response's head, with the headers for other origins that every answer has."""
+    response = web.Response(headers={hdrs.DATE: formatdate(usegmt=True), **_HEADERS})
+    await request.app.on_response_prepare.send(request, response)
+    lines = [f"{name}: {value}" for name, value in response.headers.items()]
+    return "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode("utf-8", "surrogateescape")

@@ -1,0 +1,72 @@
+"""Server-Sent Events from several servers: one id is good on all of them, and an outage is told."""
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+from aiohttp import ClientResponse, ClientSession
+
+from hub.redis_address import parse_redis_address
+from hub.settings import Settings
+from tests.support.redis import free_port
+from tests.support.server import running
+from tests.support.sse import Listener, Said
+
+
+async def hear(answer: ClientResponse, listener: Listener, count: int) -> list[Said]:
+    """The next messages of a stream; fewer where it ends."""
+    stream, heard = bytearray(), list[Said]()
+    async for line in answer.content:
+        stream += line
+        heard += listener.take(stream)
+        if len(heard) == count:
+            break
+    return heard
+
+
+async def test_a_stream_goes_on_at_another_server(address: str, prefix: str) -> None:
+    settings = Settings(
+        redis_addr=parse_redis_address(address), redis_prefix=prefix, history_size=5
+    )
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(running(settings)) for _ in range(2)]
+        here, there = [
+            await stack.enter_async_context(ClientSession(server.url)) for server in servers
+        ]
+
+        async def publish(topic: str, payload: Any) -> None:
+            async with there.post("/publish", json={"topic": topic, "payload": payload}) as answer:
+                assert answer.status == 200
+
+        path = "/events?topic=t&topic=u"
+        async with here.get(path) as answer:
+            listener = Listener()
+            acks = await hear(answer, listener, 2)
+            assert [it.message["type"] for it in acks] == ["ack", "ack"]
+            await publish("t", 1)
+            (event,) = await hear(answer, listener, 1)
+            assert event.message["message"]["payload"] == 1
+        for payload in (2, 3):
+            await publish("t", payload)
+        await publish("u", 4)
+        async with there.get(path, headers={"Last-Event-ID": listener.last_id}) as answer:
+            heard = await hear(answer, listener, 5)
+        acks = [it for it in heard if it.message["type"] == "ack"]
+        assert [it.message["recovered"] for it in acks] == [True, True]
+        events = [it.message["message"]["payload"] for it in heard if "message" in it.message]
+        assert sorted(events) == [2, 3, 4]
+        assert events.index(2) < events.index(3)
+
+
+async def test_a_topic_that_cannot_be_followed_ends_its_stream_and_not_by_status() -> None:
+    """`EventSource` comes back then; after a 503 it would not."""
+    nobody = parse_redis_address(f"127.0.0.1:{free_port()}")
+    settings = Settings(redis_addr=nobody, redis_fail_mode="strict")
+    async with (
+        running(settings) as server,
+        ClientSession(server.url) as session,
+        session.get("/events?topic=t&topic=u") as answer,
+    ):
+        assert answer.status == 200
+        (said,) = await hear(answer, Listener(), 9)
+        assert said.message["error"]["code"] == "UNAVAILABLE"
+        assert server.hub.topics() == {}
