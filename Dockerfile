@@ -9,6 +9,7 @@ WORKDIR /app
 COPY server.py ./
 COPY hub hub/
 COPY handlers handlers/
+COPY clients/js/client.js clients/js/
 # Bytecode is made here because appuser may not write; the hash keeps it valid whatever the mtimes.
 RUN python -m compileall -q --invalidation-mode unchecked-hash . && chmod -R a+rX .
 

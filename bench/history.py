@@ -101,14 +101,18 @@ def main() -> None:
     server = replace(plain, name="history", title=f"HISTORY_SIZE={SIZE}")
     server = replace(server, environ={**server.environ, "HISTORY_SIZE": SIZE})
     scenarios = [
-        replace(it, rounds=ROUNDS, arguments=f"{it.arguments} --seconds {SECONDS}")
+        replace(
+            it,
+            rounds=ROUNDS,
+            arguments=f"{it.arguments} --seconds {SECONDS} --warm-up {min(0.5, SECONDS)}",
+        )
         for it in SCENARIOS
         if it.key in FANOUT
     ]
     rows = measure_all([plain, server], scenarios)
     result = {"rows": rows, "titles": titles([plain, server])}
     print(report.table(result, scenarios))
-    live = [EVENTS * row["server_us"] for row in rows if row["server"] == "history"][:ROUNDS]
+    live = [EVENTS * it for it in report.values(result, FANOUT[0], "history", "server_us")]
     prices = [recovery_price() for _ in range(ROUNDS)]
     print(f"recovery of {EVENTS} events: {report.ranged(prices)} µs CPU")
     print(f"sending them live to one of 1,000: {report.ranged(live)} µs CPU")

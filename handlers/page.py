@@ -1,23 +1,43 @@
-"""`GET /`: one page for people, a static file."""
+"""`GET /` and `GET /client.js`: a page for people and the client that it uses, static files."""
 
+import base64
+import hashlib
+import re
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-_PAGE: Final = Path(__file__).with_name("index.html").read_bytes()
+_HERE: Final = Path(__file__).parent
+_PAGE: Final = (_HERE / "index.html").read_bytes()
+_CLIENT: Final = (_HERE.parent / "clients/js/client.js").read_bytes()
 
-_HEADERS: Final = {
-    "Cache-Control": "no-cache",
+
+def _hashes(page: bytes) -> str:
+    """The scripts inside the page, as its policy names them (CSP level 3, section 2.3.1)."""
+    scripts = re.findall(rb"(?s)<script[^>]*>(.+?)</script>", page)
+    digests = (base64.b64encode(hashlib.sha256(script).digest()) for script in scripts)
+    return " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
+
+
+_HEADERS: Final = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+_POLICY: Final = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'self' {_hashes(_PAGE)};"
         " connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none';"
         " frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
 }
 
 
 async def page(_request: web.Request) -> web.Response:
     """The page to connect, subscribe, publish and watch."""
-    return web.Response(body=_PAGE, content_type="text/html", charset="utf-8", headers=_HEADERS)
+    headers = _HEADERS | _POLICY
+    return web.Response(body=_PAGE, content_type="text/html", charset="utf-8", headers=headers)
+
+
+async def client_module(_request: web.Request) -> web.Response:
+    """The client for browsers, as a module that pages of other origins may import too."""
+    return web.Response(
+        body=_CLIENT, content_type="text/javascript", charset="utf-8", headers=_HEADERS
+    )

@@ -7,7 +7,7 @@ from handlers.answers import BATCH, body_limit
 from handlers.events import events
 from handlers.history import read_history
 from handlers.keys import SETTINGS
-from handlers.page import page
+from handlers.page import client_module, page
 from handlers.publish import publish, publish_batch
 from handlers.stats import health, stats
 from handlers.topics import create_topic, delete_topic, list_topics
@@ -15,6 +15,7 @@ from handlers.websocket import upgrade
 
 ROUTES = (
     web.get("/", page),
+    web.get("/client.js", client_module),
     web.get("/ws", upgrade, allow_head=False),
     web.get("/events", events, allow_head=False),
     web.post("/publish", publish),

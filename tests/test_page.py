@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,31 +26,17 @@ from playwright.sync_api import (
     Page,
     WebSocketRoute,
     expect,
-    sync_playwright,
 )
 
+from tests.support.browser import CHROMIUM, PATIENCE, chromium
+
 ROOT = Path(__file__).parent.parent
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-# No sandbox, since CI runs as root; the rest keeps the browser from calling home.
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Chromium itself logs these while the server goes or is gone; no script can keep it from that.
 OFFLINE = re.compile(
     r"Failed to load resource: (net::ERR_|.* status of 503)|WebSocket connection to .* failed: "
+    # What the client says loudly, since somebody may be there who reads it.
+    r"|The server says: |Not connecting again: |\w+: lost: "
 )
-# Milliseconds that anything may take on a busy machine; only a failure takes them.
-PATIENCE = 15_000
-
 expect.set_options(timeout=PATIENCE)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
@@ -73,12 +58,12 @@ class Server:
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[Server]:
+def serving(port: int = 0, **settings: str) -> Iterator[Server]:
     """A server on `port` (0: any free one) that has said where it listens."""
     process = subprocess.Popen(
         [sys.executable, "server.py"],
         cwd=ROOT,
-        env=os.environ | {"HOST": "127.0.0.1", "PORT": str(port)},
+        env=os.environ | {"HOST": "127.0.0.1", "PORT": str(port), **settings},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -104,10 +89,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as running:
+        yield running
 
 
 @contextmanager
@@ -356,6 +339,40 @@ def test_comes_back_by_itself(page: Page, how: signal.Signals) -> None:
         expect(rows(page).locator("pre")).to_have_text('"again"')
 
 
+@pytest.mark.parametrize("remembered", [True, False], ids=["remembered", "forgotten"])
+def test_what_was_missed_is_shown_or_told(page: Page, remembered: bool) -> None:
+    with serving(HISTORY_SIZE="5") as server:
+        page.goto(server.url)
+        subscribe(page, "missed")
+        page.get_by_role("button", name="Disconnect").click()
+        expect(state(page)).to_have_text("Disconnected")
+        count = 5 if remembered else 6
+        for n in range(count):
+            publish_elsewhere(page, server, "missed", n)
+        page.get_by_role("button", name="Connect").click()
+
+        if remembered:
+            expect(rows(page, "note")).to_contain_text("Recovered: nothing was lost")
+            expect(rows(page).locator("pre")).to_have_text(["4", "3", "2", "1", "0"])
+        else:
+            expect(rows(page, "lost")).to_contain_text("which the server has forgotten")
+            expect(rows(page)).to_have_count(0)
+
+
+def test_a_publish_outlives_the_connection(page: Page) -> None:
+    with serving() as first:
+        page.goto(first.url)
+        subscribe(page, "patient")
+        first.end(signal.SIGKILL)
+        expect(state(page)).to_contain_text("Reconnecting")
+        publish(page, "patient", '"late"')
+        expect(panel(page, "Publish")).to_contain_text("once the connection is back")
+
+    with serving(first.port):
+        expect(panel(page, "Publish")).to_contain_text("Published to patient, acknowledged in")
+        expect(rows(page).locator("pre")).to_have_text('"late"')
+
+
 def test_a_disconnect_by_hand_lasts(staged: Page, server: Server) -> None:
     opened: list[object] = []
     staged.on("websocket", lambda socket: opened.append(socket))
@@ -377,6 +394,18 @@ def double(staged: Page, server: Server, answer: Callable[[WebSocketRoute], None
     staged.route_web_socket(re.compile("/ws"), answer)
     staged.goto(server.url)
     staged.get_by_role("button", name="Connect").click()
+
+
+def acking(socket: WebSocketRoute) -> None:
+    """From here on, the double acks what is asked of it."""
+
+    def ack(text: str | bytes) -> None:
+        said = json.loads(text)
+        if "request_id" in said:
+            answer = {"type": "ack", "request_id": said["request_id"], "topic": said["topic"]}
+            socket.send(json.dumps(answer))
+
+    socket.on_message(ack)
 
 
 def test_a_refusal_by_policy_is_taken_for_an_answer(staged: Page, server: Server) -> None:
@@ -415,6 +444,8 @@ def test_a_flood_is_bounded_and_can_be_paused(staged: Page, server: Server) -> N
 
     double(staged, server, lambda socket: opened.append(socket))
     expect(state(staged)).to_contain_text("Connected")
+    acking(opened[0])
+    subscribe(staged, "t")
     send(0, 300)
     expect(panel(staged, "Events")).to_contain_text("300 received")
     expect(rows(staged)).to_have_count(200)
@@ -431,12 +462,16 @@ def test_a_flood_is_bounded_and_can_be_paused(staged: Page, server: Server) -> N
     expect(rows(staged)).to_have_count(0)
 
 
-def test_a_gap_is_told(staged: Page, server: Server) -> None:
+def test_a_gap_is_told_in_its_place(staged: Page, server: Server) -> None:
+    opened: list[WebSocketRoute] = []
+    double(staged, server, lambda socket: opened.append(socket))
+    expect(state(staged)).to_contain_text("Connected")
+    acking(opened[0])
+    subscribe(staged, "t")
     gap = {"id": "info_1", "payload": {"reason": "GAP", "dropped": 17}}
-    said = json.dumps({"type": "info", "topic": "t", "message": gap})
-    double(staged, server, lambda socket: socket.send(said))
+    opened[0].send(json.dumps({"type": "info", "topic": "t", "message": gap}))
 
-    expect(rows(staged, "info")).to_contain_text("17 events were dropped")
+    expect(rows(staged, "lost")).to_contain_text("Missing here: 17 events")
 
 
 def test_fits_a_phone_and_a_desk(page: Page, server: Server) -> None:

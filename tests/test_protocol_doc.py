@@ -436,6 +436,7 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("DELETE /topics/{name}", 404): [("DELETE", "/topics/nowhere", {})],
     ("GET /health", 200): [("GET", "/health", {})],
     ("GET /", 200): [("GET", "/", {})],
+    ("GET /client.js", 200): [("GET", "/client.js", {})],
     ("GET /ws", 101): [upgrade()],
     ("GET /ws", 400): [
         upgrade(Sec_WebSocket_Key="short"),

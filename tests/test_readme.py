@@ -36,6 +36,7 @@ DOCUMENTS = (
     "docs/scaling.md",
     "bench/README.md",
 )
+CLIENTS = "clients/README.md"  # whose blocks tests/clients/test_readme.py runs
 PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md")  # documents whose commands are make's
 SHOWN_AT = "localhost:8080"  # where the README's server is; the test's own is put in its place
 
@@ -51,6 +52,7 @@ RUN_ELSEWHERE = {
     ".venv/bin/python bench/frame_reader.py": "tests/test_design_doc.py runs it",
     ".venv/bin/python bench/redis_reader.py": "tests/test_design_doc.py runs it",
     ".venv/bin/python bench/redis_load.py": "tests/test_design_doc.py runs it",
+    ".venv/bin/python bench/history.py": "tests/test_design_doc.py runs it",
     "python server.py": "is what the tour starts",
 }
 
@@ -207,7 +209,7 @@ def inline_commands(document: str) -> Iterator[str]:
             yield command
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, CLIENTS])
 def test_commands_in_running_text_are_checked_too(document: str) -> None:
     for command in inline_commands(document):
         assert command in NOT_RUN | RUN_ELSEWHERE or has_target(command), command
@@ -327,7 +329,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, CLIENTS])
 def test_links_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\(([^)]+)\)", prose(text)):

@@ -288,6 +288,7 @@ def test_the_build_copies_what_the_tree_has_and_nothing_else() -> None:
         "server.py",
         "hub",
         "handlers",
+        "clients/js/client.js",
     ]
     assert all(copy.startswith("--from=builder ") for copy in FINAL.all("COPY"))
     for source, _ in COPIED:
@@ -297,7 +298,17 @@ def test_the_build_copies_what_the_tree_has_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [".venv", ".git", "tests", "docs", ".ci/run", ".env", "hub/__pycache__/a.pyc"]
+    "path",
+    [
+        ".venv",
+        ".git",
+        "tests",
+        "docs",
+        ".ci/run",
+        ".env",
+        "hub/__pycache__/a.pyc",
+        "clients/python",
+    ],
 )
 def test_the_build_sees_nothing_else(path: str) -> None:
     assert ignored(path)
@@ -416,8 +427,9 @@ def image() -> Iterator[Image]:
             if (ROOT / source).is_dir():
                 no_bytecode = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(ROOT / source, app / target, ignore=no_bytecode)
-            elif target == "./":
-                shutil.copy(ROOT / source, app)
+            elif source != "requirements.lock":
+                (app / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, app / target)
         # The rights that the image gives, whatever the umask was where this clone was made.
         subprocess.run(["chmod", "-R", "a+rX", app, top / "venv"], check=True, timeout=PATIENCE)
         environ = dict(entry.split("=", 1) for entry in FINAL.one("ENV").split())

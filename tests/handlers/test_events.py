@@ -16,12 +16,12 @@ from playwright.async_api import async_playwright
 
 from hub.history import Rule
 from hub.settings import Settings
+from tests.support.browser import CHROMIUM, FLAGS
 from tests.support.process import ROOT
 from tests.support.proxy import proxy
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 from tests.support.sse import Listener, Said
-from tests.test_page import CHROMIUM, FLAGS
 
 ORIGIN = {"Origin": "https://app.example.com"}
 REMEMBERING = Settings(history_rules={"h": Rule(100, 60.0, 10_000_000)})

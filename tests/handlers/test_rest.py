@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from handlers.answers import promise
 from hub.local_broker import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
+from tests.support.process import ROOT
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 
@@ -63,6 +65,7 @@ async def test_rest(server: Running, vector: dict[str, Any]) -> None:
 
 CALLS = [
     ("GET", "/"),
+    ("GET", "/client.js"),
     ("GET", "/stats"),
     ("GET", "/health"),
     ("GET", "/topics"),
@@ -88,7 +91,7 @@ async def test_every_answer_has_cors_headers(
             assert list(await answer.json()) == ["error"]
 
 
-@pytest.mark.parametrize(("method", "path"), CALLS[:7])
+@pytest.mark.parametrize(("method", "path"), CALLS[:8])
 async def test_every_route_answers_the_preflight(
     server: Running, session: aiohttp.ClientSession, method: str, path: str
 ) -> None:
@@ -140,8 +143,22 @@ async def test_the_page_is_served_with_a_policy_of_its_own(
     async with session.get(server.url) as answer:
         assert answer.status == 200
         assert answer.content_type == "text/html"
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        # Its own script by what is in it, the client as a file; tests/test_page.py runs both.
+        assert re.search(r"script-src 'self' 'sha256-[\w+/]{43}=';", policy)
         assert (await answer.text()).lstrip().lower().startswith("<!doctype html>")
+
+
+async def test_the_client_is_a_module_that_is_asked_for_anew(
+    server: Running, session: aiohttp.ClientSession
+) -> None:
+    async with session.get(server.url + "/client.js") as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        assert answer.headers["Cache-Control"] == "no-cache"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert await answer.read() == (ROOT / "clients/js/client.js").read_bytes()
 
 
 async def test_a_draining_server_answers_503_and_closes(

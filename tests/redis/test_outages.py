@@ -49,7 +49,7 @@ def text(outcome: Accepted | Refusal) -> str:
 async def test_a_lost_subscription_is_told_and_nothing_of_its_own_is_lost(
     own_redis: RedisServer,
 ) -> None:
-    async with bus_node(f"127.0.0.1:{own_redis.port}", "p") as node:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=10.0) as node:
         await node.subscribe("t")
         await node.subscribe("quiet")
         with own_redis.client() as client:

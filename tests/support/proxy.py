@@ -1,4 +1,4 @@
-"""A TCP proxy that a test can silence, or that delivers late what it was sent."""
+"""A TCP proxy that a test can silence, cut or shut, or that delivers late what it was sent."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,12 +10,21 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.target = target  # where new connections lead
         self.silent = False
-        self._target = target
+        self.mute = False  # nothing comes back, but what is sent arrives
+        self.shut = False  # new connections are cut at once
+        self.delay = 0.0  # seconds that whatever passes takes
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()  # of the connections there are
         self._open = asyncio.Event()  # cleared, the ways there are keep what comes
         self._open.set()
         self._held = self._open  # that of the connections that were held last
+
+    def cut(self) -> None:
+        """End every connection there is; what is on its way is lost."""
+        for end in list(self._ends):
+            end.transport.abort()
 
     def hold(self) -> None:
         """Keep what comes, and the ends, of the connections there are; new ones pass."""
@@ -23,43 +32,59 @@ class Proxy:
         self._held.clear()
         self._open.set()
 
+    def resume(self) -> None:
+        """Pass on what was kept."""
+        self._held.set()
+
     async def release(self) -> None:
         """Pass on what was kept, and wait until those connections are over."""
-        self._held.set()
+        self.resume()
         old = [task for task in self._tasks if task.get_name() == str(id(self._held))]
         await asyncio.wait(old, timeout=10)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection("127.0.0.1", self._target)
-        for source, sink in ((reader, there[1]), (there[0], writer)):
-            passing = self._pass_on(source, sink, self._open)
+        try:
+            if self.shut:
+                raise ConnectionError
+            there = await asyncio.open_connection("127.0.0.1", self.target)
+        except ConnectionError:
+            writer.transport.abort()
+            return
+        for source, sink, back in ((reader, there[1], False), (there[0], writer, True)):
+            passing = self._pass_on(source, sink, self._open, back)
             task = asyncio.create_task(passing, name=str(id(self._open)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _pass_on(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        gate: asyncio.Event,
+        back: bool,
     ) -> None:
+        self._ends.add(sink)
         try:
             while data := await source.read(65_536):
                 await gate.wait()
-                if not self.silent:
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                if sink.transport.is_closing():
+                    break
+                if not (self.silent or (back and self.mute)):
                     sink.write(data)
                     await sink.drain()
             await gate.wait()
         except ConnectionError:
             pass  # the other way sees its end too
         finally:
+            self._ends.discard(sink)
             sink.close()
-
-    def cut(self) -> None:
-        """End the connections there are."""
-        for task in self._tasks:
-            task.cancel()
 
     async def close(self) -> None:
         tasks = list(self._tasks)
-        self.cut()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -1,0 +1,532 @@
+/**
+ * A client of the broadcast server, one module without dependencies. What it loses, it says.
+ *
+ *     import { connect } from "http://localhost:8080/client.js";
+ *     const client = connect();
+ *     const news = client.subscribe("news", (item) => console.log(item));
+ *     await client.publish("news", { hello: "world" });
+ *
+ * It connects again whenever the connection is lost, subscribes anew, and recovers what it has missed
+ * where the topic has a history. Where something may be missing, an item of the kind "lost" comes in its
+ * place of the order. A publish is settled by the server's answer, also across a reconnect; its key
+ * makes it happen once.
+ *
+ * @typedef {{epoch: string, offset: number}} Position  a place in a topic's order: all up to it is known
+ * @typedef {{kind: "event", topic: string, id: *, payload: *, ts: string, offset?: number}} Event
+ * @typedef {{kind: "lost", topic: string, why: string, count?: number}} Lost  load your state anew
+ * @typedef {{kind: "deleted", topic: string}} Deleted  the topic was deleted: the last item
+ * @typedef {Event | Lost | Deleted} Item
+ * @typedef {{type: string, topic?: string, epoch?: string, offset?: number, recovered?: boolean,
+ *   duplicate?: boolean}} Message  what the server says, such as an ack
+ * @typedef {"connecting" | "open" | "waiting" | "closed"} State
+ * @typedef {{why?: string, attempt?: number, ms?: number, error?: ?RefusedError}} Detail
+ *   of "waiting": why, and the next attempt is in so many ms; of "closed": why, if not by you
+ * @typedef {object} Options
+ * @property {string} [clientId]
+ * @property {(state: State, detail: Detail) => void} [onState]
+ * @property {(message: Message) => void} [onMessage]  all that the server says, to watch it
+ * @property {(text: string) => *} [parse]  in place of JSON.parse
+ * @typedef {object} Wish
+ * @property {number} [lastN]  begin with so many of the newest events
+ * @property {Position} [recover]  or begin behind this position
+ * @property {(ack: Message) => void} [onAck]  for the first time, and on each new connection
+ * @property {(error: RefusedError) => void} [onRefused]
+ */
+
+const BUFFER = 1_000; // items that wait for an iterator; then the oldest go
+const PENDING = 1_000; // publishes that may wait for their answers
+const REPEATABLE = 240_000; // ms for which one is sent again: the server knows keys for 300 s
+const ANSWER_WITHIN = 10_000; // ms without a word, after a connect or a ping, then it is dead
+const PING_EVERY = 25_000; // ms: browsers show no WebSocket pings
+const FIRST = 500; // ms, at most, before the first attempt to connect again; then twice …
+const LONGEST = 20_000; // … as many, up to this
+const STEADY = 10_000; // ms that a connection must have lasted for that to begin anew
+
+const TOO_BIG = 1009; // the Close code for a message over MAX_MESSAGE_BYTES
+const FOR_GOOD = new Set([1002, 1007, 1008]); // Close codes after which nobody should come back
+const CLOSES = {
+  1001: "the server went away",
+  1006: "the connection was lost",
+  1008: "refused by the server",
+  1009: "a message was too big",
+  1011: "internal error of the server",
+  1013: "too slow, or the server is overloaded",
+};
+
+/**
+ * Something was not carried out, or the server does not want this client at all. `code` is the
+ * server's, or CLOSED (you closed the client), REFUSED (for good), BUSY (too many publishes wait),
+ * TOO_BIG, or UNKNOWN (nobody can say whether it was carried out).
+ */
+export class RefusedError extends Error {
+  /** @param {string} code @param {string} text */
+  constructor(code, text) {
+    super(`${code}: ${text}`);
+    this.name = "RefusedError";
+    this.code = code;
+    this.text = text;
+  }
+}
+
+/** The items of one topic in their order, made by `Client.subscribe`: an async iterator without a callback. */
+export class Subscription {
+  /**
+   * Behind the item that you got last: keep it, to recover on another page. Null where the topic has
+   * no history, is not subscribed yet, or nothing of lastN has come.
+   * @type {?Position}
+   */
+  position;
+  /** @type {Promise<void>}  settled once the server has acked it, or will not */
+  ready;
+  live = false; // whether the connection that there is has acked it
+  over = false;
+  refusals = 0; // for passing reasons, since the last ack
+  #heard; // a position: what comes behind it has come, or is to come
+  #newest; // events before that which are wanted too; 0 once one has come
+  #begun; // whether anything is to come
+  #items = []; // that wait for the iterator, each with the position behind it
+  #overrun = 0; // items that went because too many waited
+  #waiting = []; // who waits for an item
+  #error = null; // why it is over, where it was refused
+  #settle;
+  #deliver;
+  #wish;
+  #leave;
+
+  /** @param {string} topic @param {?(item: Item) => void} deliver @param {Wish} wish @param {Function} leave */
+  constructor(topic, deliver, wish, leave) {
+    this.topic = topic;
+    this.position = this.#heard = wish.recover ?? null;
+    this.#newest = wish.lastN ?? 0;
+    this.#begun = this.#heard !== null;
+    this.#deliver = deliver;
+    this.#wish = wish;
+    this.#leave = leave;
+    this.ready = new Promise((resolve, reject) => {
+      this.#settle = () => (this.#error ? reject(this.#error) : resolve());
+    });
+    this.ready.catch(() => {}); // it is told elsewhere too
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  /** @returns {Promise<IteratorResult<Item>>}  rejected where the server refuses the subscription, or the client */
+  async next() {
+    while (!this.#overrun && !this.#items.length) {
+      if (this.#error) throw this.#error;
+      if (this.over) return { done: true, value: undefined };
+      await new Promise((resolve) => this.#waiting.push(resolve));
+    }
+    if (this.#overrun) {
+      const count = this.#overrun;
+      this.#overrun = 0;
+      const why = `${count} items, since more than ${BUFFER} waited here`;
+      return { done: false, value: { kind: "lost", topic: this.topic, why, count } };
+    }
+    const [value, position] = this.#items.shift();
+    this.position = position;
+    return { done: false, value };
+  }
+
+  /** What `for await` calls when it is left. */
+  async return() {
+    this.close();
+    return { done: true, value: undefined };
+  }
+
+  /** Unsubscribe; nothing more comes. */
+  close() {
+    this.#items = [];
+    this.#overrun = 0;
+    this.#leave(this);
+  }
+
+  // The client's side.
+
+  /** What its subscribe says. */
+  wish() {
+    const wish = { type: "subscribe", topic: this.topic };
+    if (this.#newest) wish.last_n = this.#newest;
+    else if (this.#heard) wish.recover = this.#heard;
+    return wish;
+  }
+
+  /** The server has subscribed it, for the first time or on a new connection. */
+  acked(ack) {
+    // Where the newest are asked for twice, since nothing of them had come, what is to come is what was
+    // to come then: the first event tells whether there is a hole.
+    const again = this.#newest && this.#heard && this.#heard.epoch === ack.epoch;
+    if (!ack.recovered && !again) {
+      const known = "epoch" in ack;
+      this.#heard = known ? { epoch: ack.epoch, offset: ack.offset } : null;
+      if (!known) this.#newest = 0;
+      const why = known ? "which the server has forgotten" : "for want of a history";
+      if (this.#begun) this.#lose(`what was published meanwhile, ${why}`);
+      if (!this.#items.length && !this.#newest) this.position = this.#heard;
+    }
+    this.live = this.#begun = true;
+    this.refusals = 0;
+    this.#settle();
+    if (this.#wish.onAck) attempt(this.#wish.onAck, ack);
+  }
+
+  /** An event or an info of the topic, on the connection that has acked it. */
+  take({ type, message: { id, payload }, ts, offset }) {
+    const { topic } = this;
+    if (type === "event") {
+      if (offset === undefined) this.#put({ kind: "event", topic, id, payload, ts });
+      else if (this.#isNew(offset)) this.#put({ kind: "event", topic, id, payload, ts, offset });
+    } else if (payload?.reason === "GAP") {
+      const { epoch, offset, dropped: count } = payload;
+      if (epoch) {
+        // Within an epoch the count never goes back; but what is to come of the newest begins there.
+        const same = epoch === this.#heard?.epoch && !this.#newest;
+        this.#heard = { epoch, offset: same ? Math.max(this.#heard.offset, offset) : offset };
+        this.#newest = 0;
+      }
+      this.#lose(`${count ?? "some"} events, on their way here`, count);
+    } else if (payload === "Topic has been deleted") {
+      this.#put({ kind: "deleted", topic });
+      this.end();
+    }
+  }
+
+  /** Nothing more comes; with `error`, its subscriber is told. @param {?RefusedError} error */
+  end(error = null) {
+    this.live = false;
+    this.over = true;
+    this.#error = error;
+    this.#wake();
+    this.#settle();
+    if (error && this.#wish.onRefused) attempt(this.#wish.onRefused, error);
+    else if (error && this.#deliver) console.error(`${this.topic}: ${error.message}`);
+  }
+
+  /** Whether an event has not come before; a hole before it is told. */
+  #isNew(offset) {
+    if (!this.#heard) return true;
+    const missing = offset - this.#heard.offset - 1;
+    if (missing < 0 && !this.#newest) return false;
+    if (missing > 0) this.#lose(`${missing} events, which the server did not send`, missing);
+    this.#newest = 0;
+    this.#heard = { epoch: this.#heard.epoch, offset };
+    return true;
+  }
+
+  #lose(why, count) {
+    console.warn(`${this.topic}: lost: ${why}`);
+    this.#put({ kind: "lost", topic: this.topic, why, ...(count && { count }) });
+  }
+
+  #put(item) {
+    if (this.over) return; // its callback has closed it just now
+    if (this.#deliver) {
+      this.position = this.#heard;
+      attempt(this.#deliver, item);
+      return;
+    }
+    if (this.#items.length >= BUFFER) {
+      if (!this.#overrun) console.warn(`${this.topic}: lost: items, since more than ${BUFFER} wait`);
+      this.#items.shift();
+      this.#overrun += 1;
+    }
+    this.#items.push([item, this.#heard]);
+    this.#wake();
+  }
+
+  #wake() {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+}
+
+/** One connection that is made again and again; made by `connect`. */
+export class Client {
+  /** @type {?number}  ms that the newest ping took to be answered */
+  latency = null;
+  #url;
+  #options;
+  #socket = null; // the newest; null while none is wanted
+  #open = false;
+  #opened = 0; // when it opened
+  #error = null; // why it is over
+  #attempt = 0; // to connect again, since a connection was steady
+  #requests = 0;
+  #pinged = 0; // when the newest ping was sent
+  #pinger; // timers: the next ping, no answer, the next attempt
+  #alarm;
+  #retry;
+  #subscriptions = new Map(); // by topic
+  #asked = new Map(); // on this connection, by request_id: subscriptions
+  #publishes = new Map(); // those that are not answered, by request_id, in the order of their sending
+  #online = () => (this.#open ? this.#ping() : this.retry());
+
+  /** @param {string | URL} url @param {Options} options */
+  constructor(url, options) {
+    this.#url = new URL(url);
+    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#url.searchParams.set("client_id", options.clientId || `js-${random(4)}`);
+    this.#options = options;
+    this.#connect();
+    globalThis.addEventListener?.("online", this.#online);
+  }
+
+  /**
+   * Subscribe to a topic; once for each.
+   * @param {string} topic
+   * @param {?(item: Item) => void} deliver  called with each item; without one, iterate
+   * @param {Wish} wish
+   * @returns {Subscription}
+   */
+  subscribe(topic, deliver = null, wish = {}) {
+    if (this.#error) throw this.#error;
+    if (this.#subscriptions.has(topic)) throw new Error(`${topic} is subscribed to already`);
+    if (wish.lastN && wish.recover) throw new Error("give lastN, or recover, and not both");
+    const made = new Subscription(topic, deliver, wish, (it) => this.#leave(it));
+    this.#subscriptions.set(topic, made);
+    this.#ask(made);
+    return made;
+  }
+
+  /**
+   * Publish; settled by the server's answer.
+   * @param {string} topic
+   * @param {*} payload  any JSON
+   * @param {{key?: string}} options  `key`: of your own, to repeat a publish whose answer you do not know
+   * @returns {Promise<Message>}  the ack; rejected with a RefusedError, of which UNKNOWN and CLOSED say that
+   *   it may have been carried out
+   */
+  publish(topic, payload, { key = random(16) } = {}) {
+    return new Promise((resolve, reject) => {
+      if (this.#error) throw this.#error;
+      if (this.#publishes.size >= PENDING) throw new RefusedError("BUSY", `${PENDING} publishes wait for their answers`);
+      const request_id = `p${++this.#requests}`;
+      const text = JSON.stringify({ type: "publish", request_id, topic, payload, idempotency_key: key });
+      this.#publishes.set(request_id, { text, resolve, reject, sent: null });
+      this.#sendPublish(request_id);
+    });
+  }
+
+  /** Connect now, where it waits to. */
+  retry() {
+    if (!this.#socket && !this.#error) this.#connect();
+  }
+
+  /** Leave for good. What is not answered is rejected. */
+  close() {
+    this.#end(new RefusedError("CLOSED", "the client was closed"));
+  }
+
+  // The connection. What an older socket still says is not listened to.
+
+  #connect() {
+    clearTimeout(this.#retry);
+    const socket = (this.#socket = new WebSocket(this.#url));
+    this.#expect();
+    socket.onopen = () => socket === this.#socket && this.#welcome();
+    socket.onmessage = ({ data }) => socket === this.#socket && this.#hear(data);
+    socket.onclose = ({ code, reason }) => socket === this.#socket && this.#lost(code, reason);
+    this.#tell("connecting");
+  }
+
+  #welcome() {
+    this.#open = true;
+    this.#opened = performance.now();
+    for (const subscription of this.#subscriptions.values()) this.#ask(subscription);
+    for (const requestId of [...this.#publishes.keys()]) this.#sendPublish(requestId);
+    this.#pinger = setInterval(() => this.#ping(), PING_EVERY);
+    this.#ping();
+    this.#tell("open");
+  }
+
+  #ping() {
+    this.#pinged = performance.now();
+    this.#expect();
+    this.#send({ type: "ping" });
+  }
+
+  /** A connection that is silent from here on is dead. */
+  #expect() {
+    clearTimeout(this.#alarm);
+    this.#alarm = setTimeout(() => this.#lost(1006, ""), ANSWER_WITHIN);
+  }
+
+  #letGo() {
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+    clearTimeout(this.#alarm);
+    clearTimeout(this.#retry);
+    clearInterval(this.#pinger);
+    this.#open = false;
+    this.#asked.clear();
+    for (const subscription of this.#subscriptions.values()) subscription.live = false;
+  }
+
+  #lost(code, word) {
+    if (this.#open && performance.now() - this.#opened >= STEADY) this.#attempt = 0;
+    this.#letGo();
+    const why = `${CLOSES[code] ?? "closed"} (${code}${word && ` ${word}`})`;
+    if (FOR_GOOD.has(code) || (code === TOO_BIG && !this.#giveUpLargest())) {
+      this.#end(new RefusedError("REFUSED", why));
+      return;
+    }
+    const ms = pause(this.#attempt++);
+    this.#retry = setTimeout(() => this.#connect(), ms);
+    this.#tell("waiting", { why, attempt: this.#attempt, ms });
+  }
+
+  #end(error) {
+    if (this.#error) return;
+    this.#error = error;
+    this.#letGo();
+    globalThis.removeEventListener?.("online", this.#online);
+    const byUser = error.code === "CLOSED";
+    if (!byUser) console.error(`Not connecting again: ${error.message}`);
+    for (const requestId of [...this.#publishes.keys()]) this.#settle(requestId, error);
+    for (const subscription of [...this.#subscriptions.values()]) this.#forget(subscription, byUser ? null : error);
+    this.#tell("closed", { error: byUser ? null : error });
+  }
+
+  #tell(state, detail = {}) {
+    if (this.#options.onState) attempt(this.#options.onState, state, detail);
+  }
+
+  // What is said.
+
+  #send(message) {
+    if (this.#open) this.#socket.send(JSON.stringify(message));
+  }
+
+  #ask(subscription) {
+    if (!this.#open) return;
+    const request_id = `s${++this.#requests}`;
+    this.#asked.set(request_id, subscription);
+    this.#send({ ...subscription.wish(), request_id });
+  }
+
+  #sendPublish(requestId) {
+    const publish = this.#publishes.get(requestId);
+    const now = Date.now(); // which goes on while the machine sleeps
+    if (publish.sent !== null && now - publish.sent > REPEATABLE) {
+      const text = `it was sent over ${REPEATABLE / 1000} s ago, and may have been carried out`;
+      this.#settle(requestId, new RefusedError("UNKNOWN", text));
+    } else if (this.#open) {
+      publish.sent ??= now;
+      this.#socket.send(publish.text);
+    }
+  }
+
+  #leave(subscription) {
+    if (subscription.over) return;
+    this.#send({ type: "unsubscribe", topic: subscription.topic });
+    this.#forget(subscription);
+  }
+
+  #forget(subscription, error = null) {
+    this.#subscriptions.delete(subscription.topic);
+    subscription.end(error);
+  }
+
+  // What is heard.
+
+  #hear(data) {
+    clearTimeout(this.#alarm);
+    try {
+      const message = (this.#options.parse ?? JSON.parse)(data);
+      this.#take(message);
+      if (this.#options.onMessage) attempt(this.#options.onMessage, message);
+    } catch (fault) {
+      console.error(fault);
+      this.#end(new RefusedError("REFUSED", `this is no broadcast server: ${fault}`));
+    }
+  }
+
+  #take(message) {
+    const subscription = this.#subscriptions.get(message.topic);
+    if (this.#publishes.has(message.request_id)) {
+      this.#settle(message.request_id, message.type === "ack" ? message : refusal(message));
+    } else if (this.#asked.has(message.request_id)) {
+      const asked = this.#asked.get(message.request_id);
+      this.#asked.delete(message.request_id);
+      this.#answered(asked, message);
+    } else if (message.type === "event" || (message.type === "info" && "topic" in message)) {
+      // Before the ack of this subscription, it is for one of the same topic that was closed.
+      if (!subscription?.live) return;
+      subscription.take(message);
+      if (subscription.over && this.#subscriptions.get(message.topic) === subscription) {
+        this.#subscriptions.delete(message.topic);
+      }
+    } else if (message.type === "pong") {
+      this.latency = performance.now() - this.#pinged;
+    } else if ((message.type === "error" || message.type === "info") && !message.request_id) {
+      console.warn("The server says:", message.error?.message ?? message.message.payload);
+    }
+  }
+
+  /** The answer to a subscribe. */
+  #answered(subscription, message) {
+    if (subscription.over) return;
+    if (message.type === "ack") {
+      subscription.acked(message);
+    } else if (message.error.code === "UNAVAILABLE") { // that passes
+      const socket = this.#socket;
+      const again = () => socket === this.#socket && !subscription.over && this.#ask(subscription);
+      setTimeout(again, pause(subscription.refusals++));
+    } else {
+      this.#forget(subscription, refusal(message));
+    }
+  }
+
+  #settle(requestId, answer) {
+    const { resolve, reject } = this.#publishes.get(requestId);
+    this.#publishes.delete(requestId);
+    if (answer instanceof RefusedError) reject(answer);
+    else resolve(answer);
+  }
+
+  /** The server refused a message for its size: if one was too big, the largest was. Whether there was one. */
+  #giveUpLargest() {
+    const size = ([, { text }]) => new TextEncoder().encode(text).length;
+    const [largest] = [...this.#publishes].sort((a, b) => size(b) - size(a));
+    if (!largest) return false;
+    const text = `a message of ${size(largest)} bytes is more than the server takes`;
+    this.#settle(largest[0], new RefusedError("TOO_BIG", text));
+    return true;
+  }
+}
+
+/** Full jitter: any part of a span that doubles, so that not all come back at once. */
+function pause(attempt) {
+  return Math.random() * Math.min(LONGEST, FIRST * 2 ** attempt);
+}
+
+/** Calls what is not ours: its fault must not become one of the client. */
+function attempt(callback, ...args) {
+  try {
+    callback(...args);
+  } catch (fault) {
+    console.error(fault);
+  }
+}
+
+/** Random bytes in hexadecimal; crypto.randomUUID is only there with HTTPS. */
+function random(bytes) {
+  const hex = (byte) => byte.toString(16).padStart(2, "0");
+  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), hex).join("");
+}
+
+function refusal({ error }) {
+  return new RefusedError(error.code, error.message);
+}
+
+/**
+ * A client of the server at `url`, until it is closed.
+ * @param {string | URL} [url]  ws://host:8080/ws; without it, the server that this module came from
+ * @param {Options} [options]
+ * @returns {Client}
+ */
+export function connect(url = new URL("ws", import.meta.url), options = {}) {
+  return new Client(url, options);
+}

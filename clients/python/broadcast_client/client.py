@@ -1,0 +1,273 @@
+"""What a program asks of the server, and what comes of it, whatever becomes of the connection.
+
+State: the subscriptions that are wanted, and the publishes that are not answered. Each connection
+is told all of them when it opens, so nothing is forgotten with one that is lost.
+"""
+
+import asyncio
+import inspect
+import itertools
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from broadcast_client.connection import Connection, encode, pause
+from broadcast_client.items import Item, Position, RefusedError
+from broadcast_client.subscription import Subscription
+
+log = logging.getLogger(__name__)
+
+PENDING: Final = 1_000  # publishes that may wait for their answers
+REPEATABLE: Final = 240.0  # seconds for which one is sent again: the server knows keys for 300
+
+Ack = dict[str, Any]
+
+
+class _Publish:
+    """One that is not answered yet."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.sent: float | None = None  # when it may first have reached the server
+        # A refusal is a value until it is raised: nobody may be there to take an exception.
+        self.answer: asyncio.Future[Ack | RefusedError] = asyncio.get_running_loop().create_future()
+
+
+class Client:
+    """Subscribes and publishes; made by `connect`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._numbers = itertools.count(1)  # of requests
+        self._publishes: dict[str, _Publish] = {}  # by request_id, in the order of their sending
+        self._subscriptions: dict[str, Subscription] = {}  # by topic
+        self._asked: dict[str, Subscription] = {}  # on this connection, by request_id
+        self._refusals: dict[Subscription, int] = {}  # those that are to be asked again, how often
+        self._callbacks: set[asyncio.Task[None]] = set()
+        self._error: RefusedError | None = None  # why it is over
+        self._over = asyncio.Event()
+
+    def subscribe(
+        self,
+        topic: str,
+        callback: Callable[[Item], object] | None = None,
+        *,
+        last_n: int = 0,
+        recover: Position | None = None,
+    ) -> Subscription:
+        """Subscribe to a topic; once for each.
+
+        `callback`: called with each item, and awaited where it can be; without one, iterate.
+        `last_n`: begin with so many of the newest events. `recover`: begin behind this position.
+
+        Raises:
+            RefusedError: the client is over.
+            ValueError: it is subscribed already, or both last_n and recover are given.
+        """
+        if self._error is not None:
+            raise self._error.anew()
+        if topic in self._subscriptions:
+            raise ValueError(f"{topic!r} is subscribed to already")
+        if last_n and recover is not None:
+            raise ValueError("give last_n, or recover, and not both")
+        made = self._subscriptions[topic] = Subscription(topic, last_n, recover, self._leave)
+        if callback is not None:
+            task = asyncio.create_task(_call(callback, made))
+            self._callbacks.add(task)
+            task.add_done_callback(self._callbacks.discard)
+        self._ask(made)
+        return made
+
+    async def publish(self, topic: str, payload: Any, *, key: str = "") -> Ack:
+        """Publish, and wait for the server's ack, which is returned.
+
+        `key`: of your own, to repeat a publish whose answer you do not know.
+
+        Raises:
+            RefusedError: it was not carried out, or (UNKNOWN, CLOSED) nobody knows.
+            TypeError, ValueError: the payload is no JSON.
+        """
+        if self._error is not None:
+            raise self._error.anew()
+        if max(len(self._publishes), self._connection.waiting) >= PENDING:
+            raise RefusedError("BUSY", f"{PENDING} publishes wait for their answers")
+        request_id = f"p{next(self._numbers)}"
+        message = {"type": "publish", "request_id": request_id, "topic": topic, "payload": payload}
+        publish = _Publish(encode({**message, "idempotency_key": key or uuid.uuid4().hex}))
+        self._publishes[request_id] = publish
+        self._send(request_id)
+        try:
+            answer = await publish.answer
+        finally:
+            self._publishes.pop(request_id, None)
+        if isinstance(answer, RefusedError):
+            raise answer.anew()
+        return answer
+
+    async def ended(self) -> None:
+        """Wait until it is over.
+
+        Raises:
+            RefusedError: the server does not want this client.
+        """
+        await self._over.wait()
+        if self._error is not None and self._error.code != "CLOSED":
+            raise self._error.anew()
+
+    def _leave(self, subscription: Subscription) -> None:
+        if not subscription.over:
+            self._connection.say({"type": "unsubscribe", "topic": subscription.topic})
+            self._forget(subscription)
+
+    def _forget(self, subscription: Subscription, error: RefusedError | None = None) -> None:
+        del self._subscriptions[subscription.topic]
+        self._refusals.pop(subscription, None)
+        subscription.end(error)
+
+    def _ask(self, subscription: Subscription) -> None:
+        if self._connection.open:
+            request_id = f"s{next(self._numbers)}"
+            self._asked[request_id] = subscription
+            self._connection.say({**subscription.wish(), "request_id": request_id})
+
+    def _send(self, request_id: str) -> None:
+        publish = self._publishes[request_id]
+        now = time.time()  # which goes on while the machine sleeps
+        if publish.sent is not None and now - publish.sent > REPEATABLE:
+            text = f"it was sent over {REPEATABLE:g} s ago, and may have been carried out"
+            self._settle(request_id, RefusedError("UNKNOWN", text))
+        elif self._connection.open:
+            publish.sent = publish.sent or now
+            self._connection.say(publish.data)
+
+    def _settle(self, request_id: str, answer: Ack | RefusedError) -> None:
+        publish = self._publishes.pop(request_id)
+        if not publish.answer.done():  # whoever waited may have been cancelled in this tick
+            publish.answer.set_result(answer)
+
+    # The connection's side.
+
+    async def run(self) -> None:
+        """Be connected until cancelled or refused for good, which is told to all who wait."""
+        error = RefusedError("CLOSED", "the client was closed")
+        try:
+            await self._connection.run(self)
+        except RefusedError as refused:
+            log.error("not connecting again: %s", refused)
+            error = refused
+        except Exception as fault:  # the task's edge: whoever waits must learn of it
+            log.exception("a fault of this client, or of what it talks to")
+            error = RefusedError("REFUSED", repr(fault))
+        finally:
+            self._end(error)
+
+    def opened(self) -> None:
+        for subscription in self._subscriptions.values():
+            self._ask(subscription)
+        for request_id in list(self._publishes):
+            self._send(request_id)
+
+    def cut(self) -> None:
+        self._asked.clear()
+        for subscription in self._subscriptions.values():
+            subscription.live = False
+
+    def take(self, message: dict[str, Any]) -> None:
+        request_id = message.get("request_id", "")
+        subscription = self._subscriptions.get(message.get("topic", ""))
+        if request_id in self._publishes:
+            is_ack = message["type"] == "ack"
+            self._settle(request_id, message if is_ack else _refusal(message))
+        elif request_id in self._asked:
+            self._answered(self._asked.pop(request_id), message)
+        elif message["type"] in ("event", "info") and "topic" in message:
+            # Before the ack of this subscription, it is for one of the same topic that was closed.
+            if subscription is not None and subscription.live:
+                subscription.take(message)
+                if subscription.over:
+                    self._forget(subscription)
+        elif message["type"] in ("error", "info") and not request_id:
+            log.warning("the server says: %s", message.get("error") or message["message"])
+
+    def too_big(self) -> bool:
+        if not self._publishes:
+            return False
+        # If one was too big, the largest was.
+        largest = max(self._publishes, key=lambda request_id: len(self._publishes[request_id].data))
+        size = len(self._publishes[largest].data)
+        text = f"a message of {size} bytes is more than the server takes"
+        self._settle(largest, RefusedError("TOO_BIG", text))
+        return True
+
+    def _answered(self, subscription: Subscription, message: dict[str, Any]) -> None:
+        """The answer to a subscribe."""
+        if subscription.over:
+            return
+        if message["type"] == "ack":
+            self._refusals.pop(subscription, None)
+            subscription.acked(message)
+            return
+        refusal = _refusal(message)
+        if refusal.code == "UNAVAILABLE":  # that passes
+            count = self._refusals.get(subscription, 0)
+            wait = pause(count)
+            log.warning("%s: %s; asking again in %.1f s", subscription.topic, refusal, wait)
+            self._refusals[subscription] = count + 1
+            asyncio.get_running_loop().call_later(wait, self._ask_again, subscription, count + 1)
+        else:
+            self._forget(subscription, refusal)
+
+    def _ask_again(self, subscription: Subscription, count: int) -> None:
+        """After a pause; void where a new connection has asked meanwhile, or it is over."""
+        if self._refusals.get(subscription) == count and subscription not in self._asked.values():
+            self._ask(subscription)
+
+    def _end(self, error: RefusedError) -> None:
+        self._error = error
+        by_user = error.code == "CLOSED"
+        for request_id in list(self._publishes):
+            self._settle(request_id, error)
+        for subscription in list(self._subscriptions.values()):
+            self._forget(subscription, None if by_user else error)
+        self._over.set()
+
+    async def stop_calling(self) -> None:
+        """Cancel the callbacks that are under way."""
+        tasks = list(self._callbacks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def connect(url: str, *, client_id: str = "") -> AsyncIterator[Client]:
+    """A client of the server at `url` (ws://host:8080/ws), as long as the block runs."""
+    client = Client(Connection(url, client_id or f"python-{uuid.uuid4().hex[:8]}"))
+    task = asyncio.create_task(client.run())
+    try:
+        yield client
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await client.stop_calling()
+
+
+async def _call(callback: Callable[[Item], object], subscription: Subscription) -> None:
+    """Call back with each item, until the end."""
+    try:
+        async for item in subscription:
+            try:
+                outcome = callback(item)
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception:  # the callback's own: the next item is none the worse for it
+                log.exception("%s: the callback failed", subscription.topic)
+    except RefusedError as error:
+        log.error("%s: %s", subscription.topic, error)
+
+
+def _refusal(message: dict[str, Any]) -> RefusedError:
+    return RefusedError(message["error"]["code"], message["error"]["message"])

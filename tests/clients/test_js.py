@@ -1,0 +1,696 @@
+"""The JavaScript client in a real browser: against a real server, and word by word.
+
+In the first part a proxy cuts, stalls and delays. In the second a double takes the WebSocket's
+place in the page, and time passes on Playwright's clock.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Error, Page
+
+from hub.history import Rule
+from hub.settings import Settings
+from tests.support.backstage import Backstage
+from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.hurt import hurt
+from tests.support.process import ROOT
+from tests.support.proxy import Proxy, proxy
+from tests.support.server import Running, running
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+LARGE = Settings(history_rules={"": Rule(10_000, 60.0, 10_000_000)}, recovery_limit=10_000)
+SMALL = replace(LARGE, history_rules={"": Rule(5, 60.0, 10_000_000)})
+CUTS = 7  # so long a stream goes on
+SOME = 100  # events of it at a time
+INSECURE = "http://insecure.example/"  # a page without HTTPS, for which not all of crypto is there
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Page:
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    return page
+
+
+@pytest.fixture
+def warnings(tab: Page) -> Iterator[list[str]]:
+    """What the console says."""
+    said: list[str] = []
+
+    def keep(message: Any) -> None:
+        said.append(message.text)
+
+    tab.on("console", keep)
+    yield said
+    tab.remove_listener("console", keep)
+
+
+# --- Against a real server ------------------------------------------------------------------------
+
+
+class Scene:
+    """A server, a proxy before it, and a page of another origin with the client."""
+
+    def __init__(self, backstage: Backstage, page: Page, settings: Settings) -> None:
+        self.backstage = backstage
+        self.server: Running = backstage.enter(running(settings))
+        self.way: Proxy = backstage.enter(proxy(self.server.port))
+        self.page = page
+        page.goto(f"http://127.0.0.1:{self.way.port}/health")  # another port, another origin
+        page.evaluate(
+            """async ([server, way]) => {
+                Math.random = () => 0.02;  // pauses that nobody needs to wait for
+                window.connect = (await import(`${server}/client.js`)).connect;
+                window.open_one = (name) => connect(way, { clientId: name });
+                window.client = open_one("ann");
+                window.other = open_one("bob");
+                window.items = [];
+                window.news = client.subscribe("news", (item) => items.push(item));
+                window.shown = () => items.map(({ kind, payload }) => payload ?? kind);
+                await news.ready;
+            }""",
+            [self.server.url, f"ws://127.0.0.1:{self.way.port}/ws"],
+        )
+
+    def js(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)
+
+    def act(self, act: Any, *arguments: Any) -> None:
+        """Do something to the way, where it lives."""
+
+        async def run() -> None:
+            act(*arguments)
+
+        self.backstage.run(run())
+
+    def until(self, condition: str) -> None:
+        self.page.wait_for_function(condition, polling=20)
+
+    def until_left(self) -> None:
+        """Wait until the server has no subscriber."""
+
+        async def left() -> None:
+            while self.server.hub.topics()["news"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+        self.backstage.run(left())
+
+
+@pytest.fixture
+def backstage() -> Iterator[Backstage]:
+    with Backstage() as running_loop:
+        yield running_loop
+
+
+def test_every_event_comes_once_and_in_order_whatever_happens_to_the_way(
+    backstage: Backstage, tab: Page
+) -> None:
+    it = Scene(backstage, tab, LARGE)
+    wounds: list[str] = []
+    backstage.start(hurt(it.way, 3, wounds, 0.15))
+    it.js(
+        """() => {
+            window.acks = [];
+            window.publish = async (from, to) => {
+                const under_way = new Set();
+                for (let n = from; n < to; n++) {
+                    const publishing = other.publish("news", n).then((ack) => (acks[n] = ack));
+                    under_way.add(publishing);
+                    publishing.finally(() => under_way.delete(publishing));
+                    if (under_way.size >= 20) await Promise.race(under_way);
+                }
+                await Promise.all(under_way);
+            };
+        }"""
+    )
+    count = 0
+    while wounds.count("cut") < CUTS:
+        it.js("([from, to]) => publish(from, to)", [count, count + SOME])
+        count += SOME
+    it.js("other.publish('news', 'end')")
+    it.until("items.at(-1)?.payload === 'end'")
+    assert it.js("shown()") == [*range(count), "end"]
+    # Each was carried out once: its place is its number, whatever was sent twice.
+    assert it.js("acks.map((ack) => ack.offset)") == list(range(1, count + 1))
+
+
+def test_what_a_short_history_can_not_give_back_is_told_and_so_is_a_restart(
+    backstage: Backstage, tab: Page, warnings: list[str]
+) -> None:
+    it = Scene(backstage, tab, SMALL)
+    it.js(
+        "window.direct = connect(`ws://127.0.0.1:${port}/ws`)".replace(
+            "${port}", str(it.server.port)
+        )
+    )
+    first = 0
+    shown: list[Any] = []
+    for away in (3, 6, 5):
+        it.way.shut = True
+        it.act(it.way.cut)
+        it.until_left()
+        numbers = list(range(first, first + away))
+        it.js("(numbers) => Promise.all(numbers.map((n) => direct.publish('news', n)))", numbers)
+        it.way.shut = False
+        it.js("client.retry()")
+        shown += ["lost"] if away > 5 else numbers
+        it.until(f"news.live && shown().length === {len(shown)}")
+        first += away
+    assert it.js("shown()") == shown
+    assert [text for text in warnings if "lost: " in text] == [
+        "news: lost: what was published meanwhile, which the server has forgotten"
+    ]
+
+    before = it.js("news.position")
+    second = backstage.enter(running(SMALL))
+    it.way.target = second.port
+    it.act(it.way.cut)
+    it.until(f"news.live && news.position.epoch !== '{before['epoch']}'")
+    it.js("client.publish('news', 'new')")
+    it.until("shown().at(-1) === 'new'")
+    assert it.js("shown()") == [*shown, "lost", "new"]
+    assert it.js("items.at(-1).offset") == 1
+
+
+def test_a_publish_whose_ack_was_lost_happens_once(backstage: Backstage, tab: Page) -> None:
+    it = Scene(backstage, tab, LARGE)
+    it.js("(url) => { window.direct = connect(url); window.heard = [] }", it.server.ws)
+    it.js("direct.subscribe('news', (item) => heard.push(item.payload)).ready")
+    it.way.mute = True
+    it.js("window.publishing = client.publish('news', 1); 0")
+    it.until("heard.length === 1")
+
+    def cut_before_the_ack_has_passed() -> None:
+        it.way.mute = False
+        it.way.cut()
+
+    it.act(cut_before_the_ack_has_passed)
+    assert it.js("publishing.then((ack) => ack.duplicate)") is True
+    it.js("client.publish('news', 2)")
+    it.until("heard.length === 2 && shown().length === 2")
+    assert it.js("[heard, shown()]") == [[1, 2], [1, 2]]
+
+
+def test_leaving_ends_the_connection(backstage: Backstage, tab: Page) -> None:
+    it = Scene(backstage, tab, LARGE)
+    script = """async () => {
+        const publishing = client.publish("news", 1);
+        client.close(); other.close();
+        return await publishing.catch((error) => error.code);
+    }"""
+    assert it.js(script) == "CLOSED"
+
+    async def left() -> None:
+        while it.server.hub.clients:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    backstage.run(left())
+
+
+# --- Word by word ---------------------------------------------------------------------------------
+
+DOUBLE = """
+window.Double = class Double {
+    static all = [];
+    sent = [];
+    closed = false;
+    constructor(url) { this.url = String(url); Double.all.push(this); }
+    send(text) { this.sent.push(JSON.parse(text)); }
+    close() { this.closed = true; }
+    say(message) { this.onmessage({ data: JSON.stringify({ ts: "T", ...message }) }); }
+};
+window.WebSocket = Double;
+window.listeners = new Set();
+window.addEventListener = (name, listener) => listeners.add(listener);
+window.removeEventListener = (name, listener) => listeners.delete(listener);
+Math.random = () => 0.5;
+window.items = [];
+window.states = [];
+window.outcomes = [];
+window.settle = (promise) => {
+    promise.then((it) => outcomes.push(it), (error) => outcomes.push(error.code));
+};
+window.keep = (item) => items.push(item);
+0
+"""
+
+REFUSED = "{ onRefused: (error) => items.push({ kind: error.code }) }"
+
+
+class Wire:
+    """The client in a page, whose every word a test hears and says."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        page.goto(INSECURE)
+        page.evaluate(DOUBLE)
+        script = (ROOT / "clients/js/client.js").read_text()
+        page.evaluate(
+            """async (script) => {
+                const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+                window.connect = (await import(url)).connect;
+                const onState = (state, { why }) => states.push(why ? `${state}: ${why}` : state);
+                window.client = connect("http://server.example/ws", { clientId: "ann", onState });
+            }""",
+            script,
+        )
+
+    def js(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)
+
+    def open(self) -> None:
+        """The newest connection opens."""
+        self.js("Double.all.at(-1).onopen()")
+
+    def end(self, code: int, word: str = "") -> None:
+        self.js("([code, reason]) => Double.all.at(-1).onclose({ code, reason })", [code, word])
+
+    def reopen(self) -> None:
+        """The pause passes, and the next connection opens."""
+        count = self.connections
+        self.page.clock.run_for(10_000)
+        assert self.connections == count + 1
+        self.open()
+
+    @property
+    def connections(self) -> int:
+        return int(self.js("Double.all.length"))
+
+    def heard(self) -> list[dict[str, Any]]:
+        """What the client has said on the newest connection, but for pings."""
+        said = self.js("Double.all.at(-1).sent.splice(0)")
+        return [message for message in said if message["type"] != "ping"]
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.js("(message) => Double.all.at(-1).say(message)", {"type": kind, **fields})
+
+    def ack(self, command: dict[str, Any], **more: Any) -> None:
+        known = {key: command[key] for key in ("request_id", "topic")}
+        self.say("ack", **known, status="ok", **more)
+
+    def refuse(self, command: dict[str, Any], code: str) -> None:
+        error = {"code": code, "message": "because"}
+        self.say("error", request_id=command["request_id"], error=error)
+
+    def subscribe(self, topic: str = "news", wish: str = "{}", **position: Any) -> None:
+        """Subscribe with a callback, and ack it."""
+        self.js(f"window.{topic} = client.subscribe('{topic}', keep, {wish}); 0")
+        (command,) = self.heard()
+        self.ack(command, **position)
+
+    def event(self, payload: Any, offset: int | None = None, topic: str = "news") -> None:
+        place = {} if offset is None else {"offset": offset}
+        self.say("event", topic=topic, message={"id": "m", "payload": payload}, **place)
+
+    def info(self, payload: Any, topic: str = "news") -> None:
+        self.say("info", topic=topic, message={"id": "info_1", "payload": payload})
+
+    def shown(self) -> list[Any]:
+        """The payloads of the events so far; of other items, their kind."""
+        return list(self.js("items.map((it) => (it.kind === 'event' ? it.payload : it.kind))"))
+
+    def outcomes(self) -> list[Any]:
+        return list(self.js("outcomes.splice(0)"))
+
+
+@pytest.fixture(scope="module")
+def staged(browser: Browser) -> Page:
+    """A tab whose clock stands still until a test turns it."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.route(INSECURE, lambda route: route.fulfill(body="<p>", content_type="text/html"))
+    page.clock.install(time=0)
+    page.clock.pause_at(1_000)
+    return page
+
+
+@pytest.fixture
+def wire(staged: Page) -> Wire:
+    made = Wire(staged)
+    made.open()
+    return made
+
+
+def test_says_what_it_has_when_it_comes_back(wire: Wire) -> None:
+    assert wire.js("Double.all[0].url") == "ws://server.example/ws?client_id=ann"
+    wire.subscribe(epoch="a", offset=5)
+    wire.event("six", 6)
+    assert wire.js("items[0]") == {
+        "kind": "event",
+        "topic": "news",
+        "id": "m",
+        "payload": "six",
+        "ts": "T",
+        "offset": 6,
+    }
+    assert wire.js("news.position") == {"epoch": "a", "offset": 6}
+    wire.end(1001, "going_away")
+    wire.reopen()
+    (command,) = wire.heard()
+    assert command["recover"] == {"epoch": "a", "offset": 6}
+    wire.event("of nobody", 7)
+    wire.ack(command, epoch="a", offset=7, recovered=True)
+    for offset in (6, 7, 7, 8):
+        wire.event(offset, offset)
+    assert wire.shown() == ["six", 7, 8]
+    why = "waiting: the server went away (1001 going_away)"
+    assert wire.js("states") == ["connecting", "open", why, "connecting", "open"]
+
+
+def test_what_is_lost_is_told_in_its_place(wire: Wire) -> None:
+    wire.subscribe(epoch="a", offset=1)
+    wire.event(2, 2)
+    wire.event(4, 4)  # a hole that the server has not told
+    wire.info({"reason": "GAP", "epoch": "b", "offset": 1})
+    wire.event("b2", 2)
+    wire.info({"reason": "GAP", "dropped": 2, "epoch": "b", "offset": 4})
+    wire.event("b3", 3)
+    wire.event("b5", 5)
+    assert wire.js("items.filter((it) => it.kind === 'lost').map((it) => it.count)") == [1, None, 2]
+    wire.info({"reason": "GAP", "epoch": "b", "offset": 2})
+    wire.event("b5", 5)
+    wire.event("b6", 6)
+    assert wire.shown() == [2, "lost", 4, "lost", "b2", "lost", "b5", "lost", "b6"]
+    for ack in ({"epoch": "c", "offset": 9, "recovered": False}, {"recovered": False}, {}):
+        wire.end(1006)
+        wire.reopen()
+        wire.ack(wire.heard()[0], **ack)
+    assert wire.shown()[-3:] == ["lost", "lost", "lost"]
+    assert wire.js("news.position") is None
+    wire.info({"reason": "GAP", "dropped": 3})
+    wire.event("without a place")
+    assert wire.shown()[-2:] == ["lost", "without a place"]
+
+
+def test_last_n_and_positions_of_before(wire: Wire) -> None:
+    wire.js("window.news = client.subscribe('news', keep, { lastN: 10 }); 0")
+    (command,) = wire.heard()
+    assert command["last_n"] == 10
+    wire.ack(command, epoch="a", offset=50)
+    assert wire.js("news.position") is None
+    for top in (55, 70):
+        wire.end(1001)  # before any of the ten has come
+        wire.reopen()
+        (command,) = wire.heard()
+        assert command["last_n"] == 10
+        assert "recover" not in command
+        wire.ack(command, epoch="a", offset=top)
+    for offset in (61, 62, 62):
+        wire.event(offset, offset)
+    wire.end(1001)
+    wire.reopen()
+    (command,) = wire.heard()
+    assert command["recover"] == {"epoch": "a", "offset": 62}
+    wire.ack(command, epoch="a", offset=62, recovered=True)
+    wire.js("client.subscribe('short', keep, { lastN: 10 }); 0")
+    wire.ack(wire.heard()[0], epoch="a", offset=50)
+    wire.event(48, 48, "short")
+    wire.event(49, 49, "short")
+    wire.js("client.subscribe('old', keep, { recover: { epoch: 'a', offset: 3 } }); 0")
+    (command,) = wire.heard()
+    assert command["recover"] == {"epoch": "a", "offset": 3}
+    wire.ack(command, epoch="b", offset=5, recovered=False)
+    assert wire.shown() == ["lost", 61, 62, 48, 49, "lost"]
+    with pytest.raises(Error, match="not both"):
+        wire.js("client.subscribe('both', keep, { lastN: 1, recover: news.position })")
+    with pytest.raises(Error, match="subscribed to already"):
+        wire.js("client.subscribe('news')")
+
+
+def test_the_newest_may_begin_with_a_gap(wire: Wire) -> None:
+    wire.subscribe(wish="{ lastN: 10 }", epoch="a", offset=50)
+    wire.info({"reason": "GAP", "epoch": "a", "offset": 48})
+    assert wire.js("news.position") == {"epoch": "a", "offset": 48}
+    for offset in (48, 49, 50, 51):
+        wire.event(offset, offset)
+    assert wire.shown() == ["lost", 49, 50, 51]
+
+
+def test_the_newest_of_another_epoch_come_behind_the_loss(wire: Wire) -> None:
+    wire.subscribe(wish="{ lastN: 2 }", epoch="a", offset=50)
+    wire.end(1001)
+    wire.reopen()
+    wire.ack(wire.heard()[0], epoch="b", offset=9)
+    wire.event(8, 8)
+    wire.event(9, 9)
+    assert wire.shown() == ["lost", 8, 9]
+    wire.subscribe("plain", "{ lastN: 2 }")  # a topic without a history
+    wire.end(1001)
+    wire.reopen()
+    assert "last_n" not in wire.heard()[1]
+
+
+def test_what_comes_before_the_ack_is_for_who_was_subscribed_before(wire: Wire) -> None:
+    wire.subscribe(epoch="a", offset=1)
+    again = "news.close(); window.news = client.subscribe('news', keep, {}); 0"
+    wire.js(again.replace("{}", "{ recover: news.position }"))
+    wire.event("old", 2)
+    wire.info("Topic has been deleted")
+    wire.js(again.replace("{}", "{ lastN: 1 }"))
+    commands = wire.heard()
+    kinds = ["unsubscribe", "subscribe", "unsubscribe", "subscribe"]
+    assert [command["type"] for command in commands] == kinds
+    wire.ack(commands[1], epoch="a", offset=2, recovered=True)
+    wire.event("not yet", 2)
+    wire.js(again.replace("{}", "{ lastN: 1 }"))
+    wire.refuse(commands[3], "INVALID_TOPIC")  # which is for who has left by now
+    wire.ack(wire.heard()[1], epoch="a", offset=2)
+    wire.event("now", 2)
+    assert wire.shown() == ["now"]
+
+
+def test_a_refusal_that_passes_is_asked_again_and_one_for_good_is_told(wire: Wire) -> None:
+    wire.subscribe(wish=REFUSED, epoch="a", offset=1)
+    wire.end(1001)
+    wire.reopen()
+    for _ in range(2):
+        (command,) = wire.heard()
+        assert command["recover"] == {"epoch": "a", "offset": 1}
+        wire.refuse(command, "UNAVAILABLE")
+        wire.page.clock.run_for(2_000)
+    wire.ack(wire.heard()[0], epoch="a", offset=1, recovered=True)
+    wire.end(1001)
+    wire.reopen()
+    for _ in range(4):
+        wire.refuse(wire.heard()[0], "UNAVAILABLE")
+        wire.page.clock.run_for(5_000)
+    wire.refuse(wire.heard()[0], "UNAVAILABLE")  # 4 s until it would be asked again
+    wire.end(1001)
+    wire.page.clock.run_for(300)
+    wire.open()
+    wire.page.clock.run_for(5_000)
+    (command,) = wire.heard()  # and not another one
+    wire.refuse(command, "INVALID_TOPIC")
+    assert wire.shown() == ["INVALID_TOPIC"]
+    wire.js("settle(client.subscribe('news').ready); 0")
+    wire.refuse(wire.heard()[0], "INVALID_TOPIC")
+    assert wire.outcomes() == ["INVALID_TOPIC"]
+
+
+def test_a_deleted_topic_ends_its_subscription_and_no_other(wire: Wire) -> None:
+    wire.subscribe(epoch="a", offset=1)
+    wire.subscribe("other")
+    wire.info({"something": "new"})
+    wire.info("Topic has been deleted")
+    wire.event("late", 2)
+    wire.event("still", topic="other")
+    assert wire.shown() == ["deleted", "still"]
+    wire.end(1001)
+    wire.reopen()
+    assert [command["topic"] for command in wire.heard()] == ["other"]
+
+
+def test_an_iterator_that_is_too_slow_loses_the_oldest_and_holds_up_nobody(wire: Wire) -> None:
+    wire.js("window.slow = client.subscribe('slow'); settle(client.publish('other', 1)); 0")
+    subscribing, publishing = wire.heard()
+    wire.ack(subscribing, epoch="a", offset=0)
+    flood = """() => {
+        for (let n = 1; n <= 1003; n++) {
+            const message = { id: "m", payload: n };
+            Double.all.at(-1).say({ type: "event", topic: "slow", offset: n, message });
+        }
+    }"""
+    wire.js(flood)
+    wire.ack(publishing)
+    assert [outcome["status"] for outcome in wire.outcomes()] == ["ok"]
+    (lost, position, first, rest) = wire.js(
+        """async () => {
+            const lost = (await slow.next()).value, position = slow.position;
+            const first = (await slow.next()).value;
+            let rest = 0;
+            for await (const item of slow) if (++rest && item.payload === 1003) break;
+            return [lost, position, first, rest];
+        }"""
+    )
+    assert (lost["kind"], lost["count"], position) == ("lost", 3, {"epoch": "a", "offset": 0})
+    assert (first["payload"], rest) == (4, 999)
+    assert [command["type"] for command in wire.heard()] == ["unsubscribe"]  # the loop was left
+    # Leaving does not wait for an item that may never come.
+    wire.js("window.idle = client.subscribe('idle'); settle(idle.next()); settle(idle.return()); 0")
+    assert [outcome["done"] for outcome in wire.outcomes()] == [True, True]
+
+
+def test_a_callback_that_fails_costs_nothing_else(wire: Wire) -> None:
+    wire.js("window.fail = () => { throw 'oops'; }; 0")
+    wire.js("client.subscribe('', keep, { onRefused: fail }); 0")
+    wire.refuse(wire.heard()[0], "INVALID_TOPIC")
+    wire.subscribe("acked", "{ onAck: fail }")
+    wire.js("client.subscribe('news', (it) => { keep(it); if (it.payload === 1) throw 1; }); 0")
+    wire.ack(wire.heard()[0])
+    wire.event(1)
+    wire.event(2)
+    wire.js("client.subscribe('once', (it) => { keep(it); client.close(); }); 0")
+    wire.ack(wire.heard()[0], epoch="a", offset=0)
+    wire.event("hole, and left at once", 3, "once")
+    assert wire.shown() == [1, 2, "lost"]
+
+
+def test_what_is_not_answered_is_sent_again_in_order_with_its_key(wire: Wire) -> None:
+    wire.js("settle(client.publish('news', 1)); 0")
+    wire.js("settle(client.publish('news', 2, { key: 'mine' })); 0")
+    commands = wire.heard()
+    assert commands[1]["idempotency_key"] == "mine"
+    assert len(commands[0]["idempotency_key"]) == 32
+    wire.end(1013, "slow_consumer")
+    wire.js("settle(client.publish('news', 3)); 0")
+    wire.reopen()
+    again = wire.heard()
+    assert again[:2] == commands
+    wire.ack(again[0], duplicate=True)
+    wire.refuse(again[1], "TOPIC_NOT_FOUND")
+    wire.ack(again[2])
+    first, second, third = wire.outcomes()
+    assert (first["duplicate"], second, third["status"]) == (True, "TOPIC_NOT_FOUND", "ok")
+    wire.end(1006)
+    wire.reopen()
+    assert wire.heard() == []
+
+
+def test_bounds_of_publishing(wire: Wire) -> None:
+    wire.js("for (let n = 0; n <= 1000; n++) settle(client.publish('news', 'x'.repeat(n))); 0")
+    assert wire.outcomes() == ["BUSY"]
+    wire.end(1009, "too_big")
+    assert wire.outcomes() == ["TOO_BIG"]
+    wire.reopen()
+    sent = wire.heard()
+    assert [len(command["payload"]) for command in sent] == list(range(999))
+    wire.end(1006)
+    wire.page.clock.run_for(300_000)
+    wire.open()
+    assert wire.outcomes() == ["UNKNOWN"] * 999
+    assert wire.heard() == []
+
+
+@pytest.mark.parametrize("code", [1002, 1007, 1008, 1009])
+def test_a_refusal_for_good_ends_everything_loudly(wire: Wire, code: int) -> None:
+    wire.subscribe(wish=REFUSED)
+    wire.js("window.it = client.subscribe('iterated'); settle(it.next()); settle(it.ready); 0")
+    if code != 1009:  # with a publish under way, it would be that one's
+        wire.js("settle(client.publish('news', 1)); 0")
+    wire.end(code, "word")
+    assert wire.outcomes() == ["REFUSED"] * (2 if code == 1009 else 3)
+    wire.js("settle(client.publish('news', 2)); client.close(); client.retry()")
+    assert wire.outcomes() == ["REFUSED"]
+    with pytest.raises(Error, match="REFUSED"):
+        wire.js("client.subscribe('other')")
+    assert wire.shown() == ["REFUSED"]
+    wire.page.clock.run_for(60_000)
+    assert wire.connections == 1
+    assert wire.js("states.at(-1)") == "closed"
+
+
+def test_silence_is_noticed(wire: Wire) -> None:
+    wire.subscribe()
+    wire.say("pong")
+    wire.page.clock.run_for(24_000)
+    assert wire.connections == 1
+    wire.page.clock.run_for(11_500)  # a ping at 25 s, which nobody answers
+    assert wire.js("Double.all[0].closed")
+    assert wire.connections == 2
+    late = "{ type: 'event', topic: 'news', message: { payload: 'of before' } }"
+    wire.js(f"Double.all[0].say({late})")
+    wire.page.clock.run_for(10_500)  # a connect that hangs
+    assert wire.js("Double.all[1].closed")
+    wire.page.clock.run_for(1_000)
+    wire.open()
+    wire.js("Double.all[1].onopen(); Double.all[1].onclose({ code: 1008, reason: '' })")
+    (command,) = wire.heard()
+    wire.ack(command)
+    wire.event("hello")
+    assert wire.shown() == ["lost", "hello"]
+    wire.page.clock.run_for(5_000)
+    wire.js("[...listeners][0]()")  # the network is another: it is asked at once
+    wire.page.clock.run_for(10_500)
+    assert wire.connections == 4
+
+
+def test_pauses_are_full_jitter_and_end_early_when_asked(wire: Wire) -> None:
+    pauses = []
+    wire.js(
+        """() => {
+            window.waits = [];
+            const original = setTimeout;
+            window.setTimeout = (act, ms) => { waits.push(ms); return original(act, ms); };
+        }"""
+    )
+    for _ in range(8):
+        wire.end(1006)
+        pauses.append(wire.js("waits.at(-1)"))
+        wire.js("client.retry()")
+    assert pauses == [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]
+    wire.open()
+    wire.say("pong")
+    wire.page.clock.run_for(11_000)
+    wire.end(1006)
+    assert wire.js("waits.at(-1)") == 250
+
+
+@pytest.mark.parametrize("state", ["connecting", "open", "waiting"])
+def test_closing_leaves_nothing_behind(wire: Wire, state: str) -> None:
+    wire.js("settle(client.publish('news', 1)); settle(client.subscribe('news').next()); 0")
+    if state != "open":
+        wire.end(1006)
+    if state == "connecting":
+        wire.js("client.retry()")
+    count = wire.connections
+    wire.js("client.close()")
+    first, second = wire.outcomes()
+    assert (first, second["done"]) == ("CLOSED", True)
+    assert wire.js("Double.all.every((it) => it.closed)")
+    wire.js("Double.all.at(-1).sent.length = 0")
+    assert wire.js("listeners.size") == 0
+    wire.page.clock.run_for(120_000)
+    assert wire.connections == count
+    assert wire.heard() == []
+
+
+def test_what_is_no_broadcast_server_is_given_up(wire: Wire) -> None:
+    wire.js("settle(client.publish('news', 1)); Double.all[0].onmessage({ data: 'hello' })")
+    assert wire.outcomes() == ["REFUSED"]
+
+
+def test_numbers_may_be_parsed_by_the_page(wire: Wire) -> None:
+    text = json.dumps({"type": "event", "topic": "news", "message": {"id": 1, "payload": 2}})
+    wire.js(
+        """() => {
+            client.close();
+            const parse = (text) => { window.parsed = text; return JSON.parse(text); };
+            window.client = connect("ws://server.example/ws", { parse });
+        }"""
+    )
+    wire.open()
+    wire.js("(data) => Double.all.at(-1).onmessage({ data })", text)
+    assert wire.js("parsed") == text
+    assert wire.js("Double.all.at(-1).url").startswith("ws://server.example/ws?client_id=js-")

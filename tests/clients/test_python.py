@@ -1,0 +1,245 @@
+"""The Python client against a real server, through a proxy that cuts, stalls and delays."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from broadcast_client import Client, Deleted, Event, Item, Lost, RefusedError, connect, connection
+
+from hub.history import Rule
+from hub.settings import Settings
+from tests.support.eventually import eventually
+from tests.support.hurt import hurt
+from tests.support.proxy import Proxy, proxy
+from tests.support.server import Running, running
+
+PATIENCE = 10  # seconds for anything to come, then it is a failure
+LARGE = Settings(history_rules={"": Rule(10_000, 60.0, 10_000_000)}, recovery_limit=10_000)
+SMALL = Settings(history_rules={"": Rule(5, 60.0, 10_000_000)})
+CUTS = 20  # so long a stream goes on
+SOME = 100  # events of it at a time
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are too short to wait for."""
+    monkeypatch.setattr(connection, "FIRST", 0.01)
+    monkeypatch.setattr(connection, "LONGEST", 0.02)
+    monkeypatch.setattr(connection, "GOODBYE", 0.05)
+
+
+class Scene:
+    """A server, a proxy before it, and clients on either way."""
+
+    def __init__(self, server: Running, way: Proxy) -> None:
+        self.server = server
+        self.way = way
+        self.url = f"ws://127.0.0.1:{way.port}/ws"
+
+
+@asynccontextmanager
+async def scene(settings: Settings = LARGE) -> AsyncIterator[Scene]:
+    async with (
+        asyncio.timeout(3 * PATIENCE),
+        running(settings) as server,
+        proxy(server.port) as way,
+    ):
+        yield Scene(server, way)
+
+
+async def publish_numbers(client: Client, numbers: range) -> list[dict[str, Any]]:
+    """Publish a stream, a few of it under way at a time; the answers."""
+    room = asyncio.Semaphore(20)
+
+    async def publish(number: int) -> dict[str, Any]:
+        try:
+            return await client.publish("news", number)
+        finally:
+            room.release()
+
+    publishing: list[asyncio.Task[dict[str, Any]]] = []
+    for number in numbers:
+        await room.acquire()
+        publishing.append(asyncio.create_task(publish(number)))
+        await asyncio.sleep(0)  # it is sent before the next
+    return await asyncio.gather(*publishing)
+
+
+def came(items: list[Item], payload: object) -> bool:
+    """Whether the newest event has this payload."""
+    return bool(items) and getattr(items[-1], "payload", None) == payload
+
+
+def holes(items: list[Item]) -> int:
+    """How many losses were told; fails on a repetition, a disorder, or a hole that was not told."""
+    last, told, losses = -1, False, 0
+    for item in items:
+        if isinstance(item, Lost):
+            told, losses = True, losses + 1
+        elif isinstance(item, Event):
+            assert item.payload > last, f"{item.payload} after {last}"
+            assert item.payload == last + 1 or told, f"{last + 1} to {item.payload - 1}: untold"
+            last, told = item.payload, False
+    return losses
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_every_event_comes_once_and_in_order_whatever_happens_to_the_way(seed: int) -> None:
+    async with (
+        scene() as it,
+        connect(it.url) as publisher,
+        connect(it.url) as reader,
+    ):
+        items: list[Item] = []
+        news = reader.subscribe("news", items.append)
+        await news.ready()
+        wounds: list[str] = []
+        hurting = asyncio.create_task(hurt(it.way, seed, wounds, 0.03))
+        answers: list[dict[str, Any]] = []
+        while wounds.count("cut") < CUTS:
+            answers += await publish_numbers(publisher, range(len(answers), len(answers) + SOME))
+        hurting.cancel()
+        await asyncio.wait([hurting])
+        await publisher.publish("news", "end")
+        await eventually(partial(came, items, "end"))
+
+        assert [getattr(item, "payload", item) for item in items] == [*range(len(answers)), "end"]
+        # Each was carried out once: its place is its number, whatever was sent twice.
+        assert [answer["offset"] for answer in answers] == list(range(1, len(answers) + 1))
+
+
+async def test_what_a_short_history_can_not_give_back_is_told() -> None:
+    async with (
+        scene(SMALL) as it,
+        connect(it.server.ws) as publisher,
+        connect(it.url) as reader,
+    ):
+        items: list[Item] = []
+        news = reader.subscribe("news", items.append)
+        await news.ready()
+        first = 0
+        for away in (3, 12, 5, 6, 1):  # events that are published while it is cut
+            it.way.shut = True
+            it.way.cut()
+            await eventually(lambda: not it.server.hub.topics()["news"])
+            await publish_numbers(publisher, range(first, first + away))
+            it.way.shut = False
+            await eventually(lambda: it.server.hub.topics()["news"])
+            await publisher.publish("news", first + away)
+            first += away + 1
+            await eventually(partial(came, items, first - 1))
+        assert holes(items) == 2
+        assert len(items) == first - 12 - 6 + 2
+
+
+async def test_a_restart_is_another_epoch_and_is_told() -> None:
+    async with scene() as it, connect(it.url) as client:
+        news = client.subscribe("news")
+        await client.publish("news", 1)
+        assert (await anext(news)).topic == "news"
+        before = news.position
+        async with running(LARGE) as second:
+            it.way.target = second.port
+            it.way.cut()
+            assert isinstance(await anext(news), Lost)
+            await client.publish("news", 2)
+            item = await anext(news)
+            assert isinstance(item, Event)
+            assert (item.payload, item.offset) == (2, 1)
+            assert before is not None
+            assert news.position is not None
+            assert news.position.epoch != before.epoch
+            it.way.cut()
+            it.way.target = it.server.port
+
+
+async def test_a_publish_whose_ack_was_lost_happens_once() -> None:
+    async with (
+        scene() as it,
+        connect(it.url) as publisher,
+        connect(it.server.ws) as reader,
+    ):
+        news = reader.subscribe("news")
+        await news.ready()
+        await publisher.subscribe("other").ready()
+        it.way.mute = True
+        publishing = asyncio.create_task(publisher.publish("news", 1))
+        assert (await anext(news)).payload == 1  # type: ignore[union-attr]
+        it.way.mute = False
+        it.way.cut()
+        answer = await publishing
+        assert (answer["duplicate"], answer["offset"]) == (True, 1)
+        await publisher.publish("news", 2)
+        assert (await anext(news)).payload == 2  # type: ignore[union-attr]
+
+
+async def test_a_silent_connection_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(connection, "CONNECT_WITHIN", 0.2)
+    async with scene() as it, connect(it.url) as client:
+        news = client.subscribe("news")
+        await news.ready()
+        it.way.silent = True
+        await eventually(lambda: len(it.server.hub.clients) == 0)
+        it.way.silent = False
+        await client.publish("news", 1)
+        assert (await anext(news)).payload == 1  # type: ignore[union-attr]
+
+
+async def test_another_process_goes_on_where_one_has_ended() -> None:
+    async with scene() as it:
+        async with connect(it.url) as client:
+            news = client.subscribe("news")
+            for n in range(3):
+                await client.publish("news", n)
+            await anext(news)
+            kept = news.position
+        async with connect(it.url) as client:
+            news = client.subscribe("news", recover=kept)
+            assert [(await anext(news)).payload for _ in range(2)] == [1, 2]  # type: ignore[union-attr]
+        async with connect(it.url) as client:
+            news = client.subscribe("news", last_n=2)
+            assert [(await anext(news)).payload for _ in range(2)] == [1, 2]  # type: ignore[union-attr]
+
+
+async def test_unsubscribing_and_deleting() -> None:
+    async with scene() as it, connect(it.url) as client:
+        news = client.subscribe("news")
+        await news.ready()
+        for n in range(20):  # each subscription gets its own, and all that was missed between
+            await client.publish("news", n)
+            assert (await anext(news)).payload == n  # type: ignore[union-attr]
+            news.close()
+            news = client.subscribe("news", recover=news.position)
+        await news.ready()
+        it.server.hub.broker.delete("news", lambda _: None)
+        assert isinstance(await anext(news), Deleted)
+        with pytest.raises(StopAsyncIteration):
+            await anext(news)
+        with pytest.raises(RefusedError, match="TOPIC_NOT_FOUND"):
+            await client.publish("news", 1)
+
+
+async def test_a_publish_that_is_too_big_fails_alone() -> None:
+    async with scene() as it, connect(it.url) as client:
+        news = client.subscribe("news")
+        publishing = [client.publish("news", payload) for payload in ("a", "x" * 70_000, "b")]
+        outcomes = await asyncio.gather(*publishing, return_exceptions=True)
+        assert [getattr(outcome, "code", "ok") for outcome in outcomes] == ["ok", "TOO_BIG", "ok"]
+        assert [(await anext(news)).payload for _ in range(2)] == ["a", "b"]  # type: ignore[union-attr]
+
+
+async def test_leaving_while_publishing_ends_the_connection() -> None:
+    async with scene() as it:
+        async with connect(it.url) as client:
+            await client.subscribe("news").ready()
+            it.way.hold()
+            publishing = asyncio.create_task(client.publish("news", 1))
+            await asyncio.sleep(0)
+        with pytest.raises(RefusedError, match="CLOSED"):
+            await publishing
+        it.way.resume()
+        await eventually(lambda: not it.server.hub.clients)

@@ -1,0 +1,725 @@
+"""The Python client, word by word: a double of the server says what the real one says rarely."""
+
+import asyncio
+import base64
+import hashlib
+import logging
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from broadcast_client import (
+    Client,
+    Deleted,
+    Event,
+    Item,
+    Lost,
+    Position,
+    RefusedError,
+    Subscription,
+    connect,
+    connection,
+    subscription,
+)
+from broadcast_client import client as client_module
+
+from tests.support.double import PATIENCE, Double, Peer, double
+from tests.support.eventually import eventually
+
+GONE = "Topic has been deleted"
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are too short to wait for."""
+    monkeypatch.setattr(connection, "FIRST", 0.01)
+    monkeypatch.setattr(connection, "LONGEST", 0.02)
+    monkeypatch.setattr(connection, "GOODBYE", 0.05)
+
+
+@asynccontextmanager
+async def meeting() -> AsyncIterator[tuple[Double, Client, Peer]]:
+    """A double, a client of it, and the double's end of its first connection."""
+    async with double() as server, connect(server.url, client_id="ann") as client:
+        yield server, client, await server.peer()
+
+
+async def take(items: Subscription, count: int = 1) -> list[Item]:
+    async with asyncio.timeout(PATIENCE):
+        return [await anext(items) for _ in range(count)]
+
+
+async def payloads(items: Subscription, count: int) -> list[Any]:
+    """The payloads of the next events; of what is lost or deleted, its class."""
+    return [it.payload if isinstance(it, Event) else type(it) for it in await take(items, count)]
+
+
+async def refusal_of(waiting: Any) -> str:
+    with pytest.raises(RefusedError) as caught:
+        async with asyncio.timeout(PATIENCE):
+            await waiting
+    return caught.value.code
+
+
+def last(caplog: pytest.LogCaptureFixture, level: int) -> str:
+    return [record.getMessage() for record in caplog.records if record.levelno == level][-1]
+
+
+# --- Positions ------------------------------------------------------------------------------------
+
+
+async def test_says_what_it_has_when_it_comes_back() -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news")
+        assert "recover" not in await peer.subscribed(epoch="a", offset=5)
+        await news.ready()
+        assert news.position == ("a", 5)
+        await peer.event("news", "six", 6)
+        assert await take(news) == [Event("news", "m", "six", "2026-01-01T00:00:00Z", 6)]
+        assert news.position == ("a", 6)
+        await peer.close(1001, "going_away")
+
+        peer = await server.peer()
+        assert peer.name == "ann"
+        await peer.event("news", "of nobody", 7)
+        command = await peer.subscribed(epoch="a", offset=7, recovered=True)
+        assert command["recover"] == {"epoch": "a", "offset": 6}
+        await peer.event("news", "seven", 7)
+        await peer.event("news", "eight", 8)
+        assert await payloads(news, 2) == ["seven", "eight"]
+
+
+async def test_what_came_before_is_dropped_within_an_epoch_only() -> None:
+    async with meeting() as (_, client, peer):
+        news = client.subscribe("news")
+        await peer.subscribed(epoch="a", offset=1)
+        for offset in (2, 3, 2, 3, 4):
+            await peer.event("news", offset, offset)
+        await peer.info("news", {"reason": "GAP", "epoch": "b", "offset": 1})
+        await peer.event("news", "b2", 2)
+        await peer.info("news", {"reason": "GAP", "dropped": 2, "epoch": "b", "offset": 4})
+        await peer.event("news", "b3", 3)
+        await peer.event("news", "b5", 5)
+        await peer.info("news", {"reason": "GAP", "epoch": "b", "offset": 2})
+        await peer.event("news", "b5", 5)
+        await peer.event("news", "b6", 6)
+        assert await payloads(news, 4) == [2, 3, 4, Lost]
+        assert news.position == ("b", 1)
+        assert await payloads(news, 1) == ["b2"]
+        (lost,) = await take(news)
+        assert isinstance(lost, Lost)
+        assert lost.count == 2
+        assert await payloads(news, 3) == ["b5", Lost, "b6"]
+
+
+async def test_a_hole_that_nobody_told_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with meeting() as (_, client, peer):
+        news = client.subscribe("news")
+        await peer.subscribed(epoch="a", offset=0)
+        await peer.event("news", 1, 1)
+        await peer.event("news", 4, 4)
+        first, lost, third = await take(news, 3)
+        assert isinstance(lost, Lost)
+        assert lost.count == 2
+        assert [getattr(it, "payload", None) for it in (first, third)] == [1, 4]
+        assert last(caplog, logging.WARNING).startswith("news: lost: 2 events")
+
+
+@pytest.mark.parametrize(
+    ("before", "ack"),
+    [
+        ({"epoch": "a", "offset": 3}, {"epoch": "b", "offset": 9, "recovered": False}),
+        ({"epoch": "a", "offset": 3}, {"recovered": False}),
+        ({}, {"epoch": "b", "offset": 9}),
+        ({}, {}),
+    ],
+    ids=["another epoch", "no history any more", "a history now", "never a history"],
+)
+async def test_what_is_not_recovered_is_told(
+    before: dict[str, Any], ack: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news")
+        await peer.subscribed(**before)
+        await news.ready()
+        await peer.close(1001)
+        peer = await server.peer()
+        await peer.subscribed(**ack)
+        await eventually(lambda: news.live)
+        assert news.position == (("a", 3) if before else None), "nobody has taken the loss yet"
+        offset = ack["offset"] + 1 if "offset" in ack else None
+        await peer.event("news", "next", offset)
+        assert await payloads(news, 2) == [Lost, "next"]
+        assert "news: lost: what was published meanwhile" in last(caplog, logging.WARNING)
+        assert news.position == (("b", 10) if "epoch" in ack else None)
+        if offset is None:
+            await peer.info("news", {"reason": "GAP", "dropped": 3})
+            assert await payloads(news, 1) == [Lost]
+
+
+@pytest.mark.parametrize(
+    ("top", "first", "told"),
+    [(53, 44, False), (60, 51, False), (61, 52, True)],
+    ids=["they overlap", "they meet", "a hole between"],
+)
+async def test_last_n_is_asked_for_until_one_has_come(top: int, first: int, told: bool) -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news", last_n=10)
+        command = await peer.subscribed(epoch="a", offset=50)
+        assert command["last_n"] == 10
+        await news.ready()
+        assert news.position is None
+        await peer.close(1001)  # before any of the ten has come
+
+        peer = await server.peer()
+        command = await peer.subscribed(epoch="a", offset=top)
+        assert command["last_n"] == 10
+        assert "recover" not in command
+        await peer.event("news", first, first)
+        await peer.event("news", first + 1, first + 1)
+        await peer.event("news", first + 1, first + 1)
+        expected = [Lost] if told else []
+        assert await payloads(news, len(expected) + 2) == [*expected, first, first + 1]
+        assert news.position == ("a", first + 1)
+        await peer.close(1001)
+        command = await (await server.peer()).subscribed(epoch="a", offset=top, recovered=True)
+        assert command["recover"] == {"epoch": "a", "offset": first + 1}
+
+
+async def test_a_history_shorter_than_last_n_is_no_loss() -> None:
+    async with meeting() as (_, client, peer):
+        news, empty = client.subscribe("news", last_n=10), client.subscribe("empty", last_n=10)
+        await peer.subscribed(epoch="a", offset=50)
+        await peer.subscribed(epoch="a", offset=50)
+        await peer.event("news", 48, 48)
+        await peer.event("news", 50, 50)
+        await peer.event("empty", 51, 51)  # all that came before it has expired
+        assert await payloads(news, 3) == [48, Lost, 50]
+        assert await payloads(empty, 1) == [51]
+
+
+async def test_the_newest_may_begin_with_a_gap() -> None:
+    async with meeting() as (_, client, peer):
+        news = client.subscribe("news", last_n=10)
+        await peer.subscribed(epoch="a", offset=50)
+        await peer.info("news", {"reason": "GAP", "epoch": "a", "offset": 48})
+        for offset in (48, 49, 50, 51):
+            await peer.event("news", offset, offset)
+        assert await payloads(news, 1) == [Lost]
+        assert news.position == ("a", 48)
+        assert await payloads(news, 3) == [49, 50, 51]
+
+
+async def test_the_newest_of_another_epoch_come_behind_the_loss() -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news", last_n=2)
+        await peer.subscribed(epoch="a", offset=50)
+        await news.ready()
+        await peer.close(1001)
+        peer = await server.peer()
+        await peer.subscribed(epoch="b", offset=9)
+        await peer.event("news", 8, 8)
+        await peer.event("news", 9, 9)
+        assert await payloads(news, 3) == [Lost, 8, 9]
+
+
+async def test_last_n_is_not_asked_for_again_where_there_is_no_history() -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news", last_n=10)
+        await peer.subscribed()
+        await news.ready()
+        await peer.close(1001)
+        assert "last_n" not in await (await server.peer()).subscribed()
+        assert await payloads(news, 1) == [Lost]
+
+
+async def test_a_position_of_before_is_recovered_or_told() -> None:
+    async with meeting() as (_, client, peer):
+        kept = client.subscribe("kept", recover=Position("a", 7))
+        lost = client.subscribe("lost", recover=Position("a", 7))
+        command = await peer.subscribed(epoch="a", offset=8, recovered=True)
+        assert command["recover"] == {"epoch": "a", "offset": 7}
+        await peer.event("kept", 8, 8)
+        await peer.subscribed(epoch="b", offset=8, recovered=False)
+        assert await payloads(kept, 1) == [8]
+        assert await payloads(lost, 1) == [Lost]
+        assert lost.position == ("b", 8)
+        with pytest.raises(ValueError, match="not both"):
+            client.subscribe("both", last_n=1, recover=Position("a", 7))
+
+
+async def test_the_position_is_that_of_the_item_taken_not_of_what_waits() -> None:
+    async with meeting() as (_, client, peer):
+        news, other = client.subscribe("news"), client.subscribe("other")
+        await peer.subscribed(epoch="a", offset=0)
+        await peer.subscribed()
+        for offset in (1, 2, 3):
+            await peer.event("news", offset, offset)
+        await peer.event("other", "all have come")
+        assert await payloads(other, 1) == ["all have come"]
+        assert news.position == ("a", 0)
+        await take(news)
+        assert news.position == ("a", 1)
+
+
+# --- Subscribing ----------------------------------------------------------------------------------
+
+
+async def test_events_before_the_ack_are_for_who_was_subscribed_before() -> None:
+    async with meeting() as (_, client, peer):
+        old = client.subscribe("news")
+        await peer.subscribed(epoch="a", offset=1)
+        await old.ready()
+        old.close()
+        new = client.subscribe("news", recover=old.position)
+        with pytest.raises(StopAsyncIteration):
+            await anext(old)
+        await peer.event("news", "old", 2)
+        await peer.info("news", GONE)
+        assert (await peer.hear())["type"] == "unsubscribe"
+        await peer.subscribed(epoch="a", offset=2, recovered=True)
+        await peer.event("news", "again", 2)
+        assert await payloads(new, 1) == ["again"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_an_answer_for_who_has_left_is_not_for_who_comes(refused: bool) -> None:
+    async with meeting() as (_, client, peer):
+        first = client.subscribe("first")
+        await peer.subscribed()
+        await first.ready()  # from here on the client knows that it is connected
+        client.subscribe("news").close()
+        new = client.subscribe("news")
+        commands = [await peer.hear() for _ in range(3)]
+        assert [it["type"] for it in commands] == ["subscribe", "unsubscribe", "subscribe"]
+        if refused:
+            await peer.refuse(commands[0], "INVALID_TOPIC")
+        else:
+            await peer.ack(commands[0], epoch="a", offset=1)
+            await peer.event("news", "not yet", 2)
+        await peer.ack(commands[2], epoch="a", offset=2)
+        await peer.event("news", "now", 3)
+        assert await payloads(new, 1) == ["now"]
+
+
+async def test_a_refusal_that_passes_is_asked_again_and_one_for_good_is_raised() -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news")
+        await peer.subscribed(epoch="a", offset=1)
+        await news.ready()
+        await peer.close(1001)
+        peer = await server.peer()
+        for _ in range(2):
+            command = await peer.hear()
+            assert command["recover"] == {"epoch": "a", "offset": 1}
+            await peer.refuse(command, "UNAVAILABLE")
+        await peer.subscribed(epoch="a", offset=1, recovered=True)
+        await peer.event("news", "back", 2)
+        assert await payloads(news, 1) == ["back"]
+        await peer.close(1001)
+        peer = await server.peer()
+        await peer.refuse(await peer.hear(), "INVALID_TOPIC")
+        assert await refusal_of(anext(news)) == "INVALID_TOPIC"
+        client.subscribe("news")  # it may be tried again
+        assert (await peer.hear())["topic"] == "news"
+
+
+async def test_a_new_connection_takes_the_place_of_asking_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news")
+        monkeypatch.setattr(client_module, "pause", lambda _: 0.05)
+        await peer.refuse(await peer.hear(), "UNAVAILABLE")
+        await peer.close(1001)
+        peer = await server.peer()
+        first = await peer.hear()
+        await asyncio.sleep(0.1)  # the time to ask again has passed by then
+        await peer.ack(first)
+        await news.ready()
+        answer = asyncio.create_task(client.publish("news", 1))
+        assert (await peer.hear())["type"] == "publish"
+        answer.cancel()
+
+
+async def test_a_deleted_topic_ends_its_subscription_and_no_other() -> None:
+    async with meeting() as (server, client, peer):
+        news, other = client.subscribe("news"), client.subscribe("other")
+        await peer.subscribed(epoch="a", offset=1)
+        await peer.subscribed()
+        await peer.info("news", "something new")  # infos may be added
+        await peer.event("news", 2, 2)
+        await peer.info("news", GONE)
+        assert await payloads(news, 2) == [2, Deleted]
+        with pytest.raises(StopAsyncIteration):
+            await anext(news)
+        await peer.close(1001)
+        peer = await server.peer()
+        assert (await peer.subscribed())["topic"] == "other"
+        assert await payloads(other, 1) == [Lost]
+        client.subscribe("news")
+        assert (await peer.subscribed()) == {
+            "type": "subscribe",
+            "topic": "news",
+            "request_id": "s4",
+        }
+        news.close()  # which is over: nobody is unsubscribed
+        client.subscribe("third")
+        assert (await peer.hear())["type"] == "subscribe"
+
+
+async def test_a_topic_is_subscribed_once() -> None:
+    async with meeting() as (_, client, _peer):
+        client.subscribe("news")
+        with pytest.raises(ValueError, match="subscribed to already"):
+            client.subscribe("news")
+
+
+# --- Slow subscribers -----------------------------------------------------------------------------
+
+
+async def test_who_is_too_slow_loses_the_oldest_and_is_told_and_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(subscription, "BUFFER", 3)
+    async with meeting() as (_, client, peer):
+        slow, other = client.subscribe("slow"), client.subscribe("other")
+        await peer.subscribed(epoch="a", offset=0)
+        await peer.subscribed()
+        for offset in range(1, 6):
+            await peer.event("slow", offset, offset)
+        publishing = asyncio.create_task(client.publish("other", 1))
+        await peer.ack(await peer.hear())
+        await peer.event("other", "hello")
+        assert await payloads(other, 1) == ["hello"]
+        assert (await publishing)["status"] == "ok"
+        assert "more than 3" in last(caplog, logging.WARNING)
+
+        (lost,) = await take(slow)
+        assert isinstance(lost, Lost)
+        assert lost.count == 2
+        assert slow.position == ("a", 0), "what went can still be recovered"
+        assert await payloads(slow, 3) == [3, 4, 5]
+
+
+async def test_a_burst_is_no_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription, "BUFFER", 100)
+    async with meeting() as (_, client, peer):
+        heard: list[Item] = []
+        news = client.subscribe("news", heard.append)
+        await peer.subscribed()
+        for n in range(500):  # they come in a few reads
+            await peer.event("news", n)
+        await peer.info("news", GONE)
+        async with asyncio.timeout(PATIENCE):
+            while not (heard and isinstance(heard[-1], Deleted)):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert len(heard) == 501
+        assert news.over
+
+
+async def test_a_callback_may_await_and_fail(caplog: pytest.LogCaptureFixture) -> None:
+    heard: asyncio.Queue[Item] = asyncio.Queue()
+
+    async def awaited(item: Item) -> None:
+        await heard.put(item)
+        if isinstance(item, Event) and item.payload == 1:
+            raise ZeroDivisionError
+
+    async with meeting() as (_, client, peer):
+        client.subscribe("news", awaited)
+        await peer.subscribed()
+        for n in (1, 2):
+            await peer.event("news", n)
+        async with asyncio.timeout(PATIENCE):
+            items = [await heard.get() for _ in range(2)]
+        assert [it.payload for it in items if isinstance(it, Event)] == [1, 2]
+        assert last(caplog, logging.ERROR) == "news: the callback failed"
+        client.subscribe("")
+        client.subscribe("bad", print)
+        for _ in range(2):
+            await peer.refuse(await peer.hear(), "INVALID_TOPIC")
+
+
+# --- Publishing -----------------------------------------------------------------------------------
+
+
+async def test_what_is_not_answered_is_sent_again_in_order_with_its_key() -> None:
+    async with meeting() as (server, client, peer):
+        first = asyncio.create_task(client.publish("news", {"n": 1}))
+        command = await peer.hear()
+        await peer.close(1013, "slow_consumer")
+        peer = await server.peer()
+        assert await peer.hear() == command
+        second = asyncio.create_task(client.publish("news", 2, key="mine"))
+        later = await peer.hear()
+        assert later["idempotency_key"] == "mine"
+        assert later["idempotency_key"] != command["idempotency_key"]
+        await peer.ack(later)
+        await peer.ack(command, duplicate=True, epoch="a", offset=1)
+        assert (await second)["request_id"] == later["request_id"]
+        assert (await first)["duplicate"] is True
+
+
+async def test_a_refusal_is_raised_and_the_key_is_not_sent_again() -> None:
+    async with meeting() as (server, client, peer):
+        publishing = asyncio.create_task(client.publish("nobody", 1))
+        await peer.refuse(await peer.hear(), "TOPIC_NOT_FOUND")
+        assert await refusal_of(publishing) == "TOPIC_NOT_FOUND"
+        cancelled = asyncio.create_task(client.publish("news", 2))
+        await peer.hear()
+        cancelled.cancel()
+        await peer.close(1001)
+        peer = await server.peer()
+        third = asyncio.create_task(client.publish("news", 3))
+        command = await peer.hear()
+        assert command["payload"] == 3
+        await peer.ack(command)
+        await third
+
+
+async def test_what_can_not_be_json_is_told_to_who_said_it() -> None:
+    async with meeting() as (_, client, peer):
+        for wrong in (object(), float("nan"), "\ud800"):
+            with pytest.raises((TypeError, ValueError)):
+                await client.publish("news", wrong)
+        publishing = asyncio.create_task(client.publish("news", "ü"))
+        command = await peer.hear()
+        assert command["payload"] == "ü"
+        await peer.ack(command)
+        await publishing
+
+
+async def test_after_the_time_for_which_keys_are_known_nobody_can_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with meeting() as (server, client, peer):
+        publishing = asyncio.create_task(client.publish("news", 1))
+        await peer.hear()
+        monkeypatch.setattr(client_module, "REPEATABLE", -1.0)
+        await peer.close(1001)
+        assert await refusal_of(publishing) == "UNKNOWN"
+        peer = await server.peer()
+        client.subscribe("news")
+        assert (await peer.hear())["type"] == "subscribe"
+
+
+async def test_publishes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PENDING", 2)
+    async with meeting() as (_, client, peer):
+        waiting = [asyncio.create_task(client.publish("news", n)) for n in range(2)]
+        commands = [await peer.hear() for _ in waiting]
+        assert await refusal_of(client.publish("news", 2)) == "BUSY"
+        for command in commands:
+            await peer.ack(command)
+        await asyncio.gather(*waiting)
+
+
+async def test_of_what_is_too_big_the_largest_is_given_up() -> None:
+    async with meeting() as (server, client, peer):
+        small = asyncio.create_task(client.publish("news", "x"))
+        big = asyncio.create_task(client.publish("news", "x" * 100))
+        for _ in range(2):
+            await peer.hear()
+        await peer.close(1009, "too_big")
+        assert await refusal_of(big) == "TOO_BIG"
+        peer = await server.peer()
+        await peer.ack(await peer.hear())
+        await small
+        await peer.close(1009, "too_big")  # of what nobody publishes
+        assert await refusal_of(client.ended()) == "REFUSED"
+
+
+# --- Refused for good -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [1002, 1007, 1008, 400, 403])
+async def test_a_refusal_for_good_ends_everything_loudly(
+    how: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with meeting() as (server, client, peer):
+        news, never = client.subscribe("news"), client.subscribe("never")
+        await peer.subscribed()
+        await peer.event("news", 1)
+        publishing = asyncio.create_task(client.publish("news", 2))
+        for _ in range(2):
+            await peer.hear()
+        if how > 1000:
+            await peer.close(how, "word")
+        else:
+            server.status = how
+            await peer.close(1001)
+        assert await refusal_of(publishing) == "REFUSED"
+        assert await payloads(news, 1) == [1]
+        waiting = (anext(news), never.ready(), client.ended(), client.publish("news", 3))
+        assert [await refusal_of(it) for it in waiting] == ["REFUSED"] * 4
+        with pytest.raises(RefusedError):
+            client.subscribe("other")
+        assert str(how) in last(caplog, logging.ERROR)
+        assert (server.unseen, server.refused) == (0, 0 if how > 1000 else 1)
+
+
+@pytest.mark.parametrize("how", [1001, 1011, 1013, 429, 503])
+async def test_what_passes_is_waited_for(how: int) -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news")
+        await peer.subscribed()
+        if how > 1000:
+            await peer.close(how)
+        else:
+            server.status = how
+            await peer.close(1001)
+            async with asyncio.timeout(PATIENCE):
+                while server.refused < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            server.status = 101
+        peer = await server.peer()
+        await peer.subscribed()
+        assert await payloads(news, 1) == [Lost]
+
+
+@pytest.mark.parametrize("said", ["no JSON", "[]", '{"request_id": "x"}'])
+async def test_what_is_no_broadcast_server_is_given_up(
+    said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with meeting() as (_, client, peer):
+        await peer._socket.send_str(said)
+        assert await refusal_of(client.ended()) == "REFUSED"
+        assert "a fault of this client" in last(caplog, logging.ERROR)
+
+
+async def test_a_url_that_is_none_is_told() -> None:
+    async with connect("nowhere") as client:
+        assert await refusal_of(client.ended()) == "REFUSED"
+
+
+async def test_what_the_server_says_to_people_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with meeting() as (_, client, peer):
+        await peer.say("error", error={"code": "SLOW_CONSUMER", "message": "too slow"})
+        news = client.subscribe("news")
+        await peer.subscribed()
+        await news.ready()
+        assert "SLOW_CONSUMER" in last(caplog, logging.WARNING)
+
+
+# --- Connections that hang, and the end -----------------------------------------------------------
+
+
+async def test_a_connect_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_WITHIN", 0.05)
+    came: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.put_nowait(reader)
+        await reader.read(-1)  # up to the end, which is the client's
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    async with asyncio.timeout(PATIENCE), server:
+        async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"):
+            for _ in range(2):
+                await came.get()
+        async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"):
+            reader = await came.get()  # left while it hangs
+        while not reader.at_eof():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("state", ["open", "publishing", "waiting", "slow callback"])
+async def test_leaving_leaves_nothing_behind(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with double() as server:
+        before = asyncio.all_tasks()
+        waiting: list[asyncio.Task[Any]] = []
+        async with connect(server.url) as client:
+            peer = await server.peer()
+            iterating = client.subscribe("news")
+            await peer.subscribed()
+            waiting.append(asyncio.create_task(anext(iterating)))  # type: ignore[arg-type]
+            if state == "publishing":
+                waiting.append(asyncio.create_task(client.publish("news", 1)))
+                assert (await peer.hear())["type"] == "publish"
+            elif state == "waiting":
+                monkeypatch.setattr(connection, "FIRST", 1_000_000.0)
+                monkeypatch.setattr(connection, "LONGEST", 1_000_000.0)
+                await peer.close(1001)
+            elif state == "slow callback":
+                called = asyncio.Event()
+
+                async def never(_: Item) -> None:
+                    called.set()
+                    await asyncio.Event().wait()
+
+                client.subscribe("slow", never)
+                await peer.subscribed()
+                await peer.event("slow", 1)
+                await called.wait()
+        if state != "waiting":
+            assert await peer.left()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(outcomes[0], StopAsyncIteration | RuntimeError)
+        assert [it.code for it in outcomes[1:] if isinstance(it, RefusedError)] == (
+            ["CLOSED"] if state == "publishing" else []
+        )
+        await client.ended()
+        assert await refusal_of(client.publish("news", 1)) == "CLOSED"
+        del waiting
+        left = {repr(it) for it in asyncio.all_tasks() - before}
+        assert {it for it in left if "RequestHandler" not in it} == set(), "not the double's"
+
+
+async def test_a_server_that_takes_nothing_does_not_hold_up_the_end() -> None:
+    ends: list[asyncio.Transport] = []
+
+    class Clogged(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            ends.append(cast(asyncio.Transport, transport))
+
+        def data_received(self, data: bytes) -> None:
+            ends[-1].write(upgrade(data))
+            ends[-1].pause_reading()
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    server = await asyncio.get_running_loop().create_server(Clogged, "127.0.0.1", 0)
+    async with asyncio.timeout(PATIENCE), server:
+        async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws") as client:
+            publishing = [
+                asyncio.create_task(client.publish("news", "x" * 100_000)) for _ in range(200)
+            ]
+            while not client._connection.waiting:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # the kernel takes what it takes
+            connected = open_files()
+        while open_files() >= connected:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        ends[-1].abort()
+        assert {await refusal_of(it) for it in publishing} == {"CLOSED"}
+
+
+def upgrade(request: bytes) -> bytes:
+    """The answer to a handshake."""
+    found = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
+    assert found is not None
+    digest = hashlib.sha1(found[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % base64.b64encode(digest)
+    )
+
+
+def test_the_pause_is_any_part_of_a_span_that_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        spans.append((low, high))
+        return low
+
+    monkeypatch.undo()
+    record: Callable[[float, float], float] = uniform
+    monkeypatch.setattr(connection.random, "uniform", record)
+    assert [connection.pause(attempt) for attempt in (0, 1, 2, 100_000)] == [0, 0, 0, 0]
+    assert spans == [(0, 0.5), (0, 1.0), (0, 2.0), (0, 20.0)]

@@ -1,0 +1,135 @@
+"""clients/README.md and the examples, taken at their word: all of it is run."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import broadcast_client
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from hub.errors import ErrorCode
+from hub.settings import Settings
+from tests.support.backstage import Backstage
+from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.markdown import Block, blocks, code, table
+from tests.support.process import ROOT
+from tests.support.server import Running, running
+
+README = (ROOT / "clients/README.md").read_text()
+BLOCKS = blocks(README)
+SHOWN_AT = "localhost:8080"  # where the README's server is; the test's own is put in its place
+CLIENT = (ROOT / "clients/js/client.js").read_text()
+PYTHON = "".join(
+    file.read_text() for file in (ROOT / "clients/python/broadcast_client").glob("*.py")
+)
+# Between the parts of the client; what is for people has a row.
+INTERNAL = {"run", "opened", "cut", "take", "too_big", "stop_calling", "wish", "acked", "end"}
+
+
+def of(tag: str) -> list[Block]:
+    return [block for block in BLOCKS if block.tag == tag]
+
+
+def output(server: Running, *command: str) -> str:
+    """What a command prints; it must succeed."""
+    return subprocess.run(
+        [part.replace(SHOWN_AT, f"127.0.0.1:{server.port}") for part in command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": "clients/python"},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE / 1000,
+        check=True,
+    ).stdout
+
+
+@pytest.fixture
+def here() -> Iterator[Running]:
+    with Backstage() as backstage:
+        yield backstage.enter(running(Settings()))
+
+
+def test_every_block_is_run() -> None:
+    assert [block.tag for block in BLOCKS] == ["python", "text", "sh", "text", "js", "js"]
+
+
+def test_the_python_of_the_readme_prints_what_it_shows(here: Running) -> None:
+    (python,), (shell,) = of("python"), of("sh")
+    command, *arguments = shlex.split("\n".join(shell.lines))
+    assert command == ".venv/bin/python"
+    printed = (
+        output(here, sys.executable, "-c", "\n".join(python.lines)),
+        output(here, sys.executable, *arguments),
+    )
+    shown = tuple("\n".join(block.lines) + "\n" for block in of("text"))
+    assert printed == shown
+
+
+def test_the_tables_have_what_is_public() -> None:
+    called = " ".join(row[0] for row in table(README, "Python"))
+    for name in (*public(broadcast_client.Client), *public(broadcast_client.Subscription)):
+        assert f".{name}" in called or name in INTERNAL, name
+    first, _, _ = README.partition("\n## ")
+    codes = [code(row[0])[0] for row in table(f"\n## First\n{first}", "First")]
+    assert not set(codes) & set(ErrorCode)
+    for word in codes:
+        assert f'RefusedError("{word}"' in CLIENT
+        assert f'RefusedError("{word}"' in PYTHON
+
+
+def public(kind: type) -> list[str]:
+    return [name for name in vars(kind) if name[0] != "_"]
+
+
+# --- In a browser ---------------------------------------------------------------------------------
+
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running_browser:
+        yield running_browser
+
+
+def visit(browser: Browser, here: Running, html: str) -> tuple[Page, list[str]]:
+    """Open a page that another server could have; what its console says."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    said: list[str] = []
+    page.on("console", lambda it: "favicon" in it.location["url"] or said.append(it.text))
+    page.goto(f"{here.url}/health")  # a page of the loopback, whose content is replaced
+    page.set_content(html.replace(SHOWN_AT, f"127.0.0.1:{here.port}"))
+    return page, said
+
+
+@in_browser
+@pytest.mark.parametrize(("place", "shown"), [(0, "{hello: world}"), (1, "event hello")])
+def test_the_javascript_of_the_readme_works(
+    browser: Browser, here: Running, place: int, shown: str
+) -> None:
+    script = "\n".join(of("js")[place].lines)
+    page, said = visit(browser, here, f'<script type="module">{script}</script>')
+    while not said:
+        page.wait_for_timeout(10)
+    assert said == [shown]
+    page.close()
+
+
+@in_browser
+def test_the_example_page_chats_with_another(browser: Browser, here: Running) -> None:
+    html = (ROOT / "clients/js/example.html").read_text()
+    ann, ann_said = visit(browser, here, html)
+    bob, bob_said = visit(browser, here, html)
+    for page in (ann, bob):
+        expect(page.locator("#state")).to_have_text("open")
+    ann.get_by_label("Words").fill("hello <b>")
+    ann.get_by_role("button", name="Say").click()
+    expect(ann.get_by_role("status")).to_have_text("Said.")
+    for page in (ann, bob):
+        expect(page.get_by_role("listitem")).to_have_text(["hello <b>"])
+        page.close()
+    assert ann_said + bob_said == []
