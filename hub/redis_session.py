@@ -52,13 +52,14 @@ class Session:
 
     async def finish(self) -> None:
         """Let what was sent be answered, if Redis still does, and close both connections."""
-        if self.publisher.open:
-            try:
+        try:
+            if self.publisher.open:
                 async with asyncio.timeout(FINISH):
                     await self.publisher.ask("PING")
-            except (TimeoutError, ConnectionError, hiredis.ReplyError):
-                pass  # what is unanswered stays so
-        self.abort(self.why or "left")
+        except (TimeoutError, ConnectionError, hiredis.ReplyError):
+            pass  # what is unanswered stays so
+        finally:  # cancelled, too: a connection that is left open keeps uvloop from closing
+            self.abort(self.why or "left")
 
     def abort(self, why: str) -> None:
         """Cut both connections; whoever waits for an answer learns that none comes."""

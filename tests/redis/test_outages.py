@@ -395,3 +395,18 @@ async def test_nothing_is_left_behind(own_redis: RedisServer) -> None:
         await eventually(lambda: client.info("clients")["connected_clients"] == connections)
         assert client.keys("p:*") == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_who_leaves_while_a_session_ends_leaves_no_connection(
+    own_redis: RedisServer,
+) -> None:
+    with own_redis.client() as client:
+        connections = client.info("clients")["connected_clients"]
+        async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+            own_redis.freeze()  # what was sent is not answered: the session waits for that
+            session = node.listener._session
+            assert session is not None
+            session.subscriber.abort("cut by the test")
+            await asyncio.sleep(0.02)
+        own_redis.thaw()
+        await eventually(lambda: client.info("clients")["connected_clients"] == connections)
