@@ -85,7 +85,8 @@ class History:
         self.top += 1
         event = b'%b,"offset":%d}' % (event[:-1], self.top)
         self._events.append(event)
-        self._times.append(now)
+        # What another node has taken may come with a time of its own: none is before the last.
+        self._times.append(max(now, self._times[-1]) if self._times else now)
         self._bytes += len(event)
         rule = self.rule
         over = len(self._events) - self._start - rule.size
@@ -135,12 +136,12 @@ class History:
 
         Without an offset: from the oldest on, or reversed from the newest back.
         """
-        kept = self._events[self._start :]
         if reverse:
-            end = len(kept) if offset is None else max(0, offset - self.first)
-            return kept[max(0, end - limit) : end][::-1]
-        start = 0 if offset is None else offset - self.first + 1
-        return kept[start : start + limit]
+            count = self.top + 1 - self.first if offset is None else max(0, offset - self.first)
+            end = self._start + count
+            return self._events[max(self._start, end - limit) : end][::-1]
+        start = self._start + (0 if offset is None else offset - self.first + 1)
+        return self._events[start : start + limit]
 
     def after(self, offset: int, size: int) -> list[bytes]:
         """Events from `offset` + 1 on: as many as have `size` bytes, and at least one if there is.

@@ -183,22 +183,32 @@ def wrong_client_id(client_id: Json) -> str:
 
 def wrong_key(key: Json) -> str:
     """What is wrong with an idempotency key, or nothing."""
-    if type(key) is not str or not 0 < len(key.encode()) <= MAX_KEY_BYTES:
+    # A header's bytes that are no UTF-8 have become surrogates, which have no encoding.
+    encoded = key.encode(errors="ignore") if type(key) is str else b""
+    if not 0 < len(encoded) <= MAX_KEY_BYTES or encoded.decode() != key:
         return f"idempotency_key must be a string of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
     return ""
 
 
 def too_deep(value: Json, source: Raw) -> bool:
     """Whether `value`, read from `source`, is nested over MAX_NESTING levels."""
+    return may_be_deep(source) and is_deep(value)
+
+
+def may_be_deep(source: Raw) -> bool:
+    """Whether a text has brackets enough for anything in it to be too deep; nearly never."""
     if len(source) <= _SHALLOW:
         return False
-    if source.count(b"[") + source.count(b"{") <= MAX_NESTING:
-        return False  # nearly always: there are not enough of them
+    return source.count(b"[") + source.count(b"{") > MAX_NESTING
+
+
+def is_deep(value: Json, levels: int = MAX_NESTING) -> bool:
+    """Whether a value has more levels of arrays and objects."""
     depth = 0
     level = [value] if type(value) in _CONTAINERS else []
     while level:
         depth += 1
-        if depth > MAX_NESTING:
+        if depth > levels:
             return True
         level = [
             child

@@ -12,7 +12,17 @@ import orjson
 
 from hub.errors import ErrorCode, Refusal
 from hub.history import NOWHERE, Position
-from hub.inbound import MAX_NESTING, Json, Publish, Since, decode_topic, too_deep, wrong_key
+from hub.inbound import (
+    MAX_NESTING,
+    Json,
+    Publish,
+    Since,
+    decode_topic,
+    is_deep,
+    may_be_deep,
+    too_deep,
+    wrong_key,
+)
 from hub.sse import parse_id
 
 MAX_ITEMS: Final = 1_000  # of a batch, or topics of one publish
@@ -36,6 +46,11 @@ _ALLOWED: Final = {
     "reverse": "true or false",
     "wait": f"seconds, at most {MAX_WAIT}",
 }
+
+_TOO_DEEP: Final = Refusal(
+    ErrorCode.INVALID_MESSAGE,
+    f"payload is nested too deeply: at most {MAX_NESTING} levels are allowed",
+)
 
 Parts = list[Publish | Refusal]
 
@@ -76,21 +91,24 @@ def decode_batch(body: bytes, max_topic_bytes: int, max_message_bytes: int) -> P
         text = f"items must be a list of 1 to {MAX_ITEMS} publishes"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
     small = len(body) <= max_message_bytes  # then every item is
-    return list(_items(items, body, max_topic_bytes, None if small else max_message_bytes))
+    limit = None if small else max_message_bytes
+    return list(_items(items, may_be_deep(body), max_topic_bytes, limit))
 
 
 def _items(
-    items: list[Json], body: bytes, max_topic_bytes: int, limit: int | None
+    items: list[Json], suspect: bool, max_topic_bytes: int, limit: int | None
 ) -> Iterable[Publish | Refusal]:
     for item in items:
         if type(item) is not dict:
             text = 'An item must be an object such as {"topic": "news", "payload": "hello"}'
             yield Refusal(ErrorCode.INVALID_MESSAGE, text)
+        elif suspect and is_deep(item, MAX_NESTING + 1):  # with the item's own level
+            yield _TOO_DEEP
         elif limit is not None and len(orjson.dumps(item)) > limit:
             text = f"An item is too large: at most {limit} bytes are allowed"
             yield Refusal(ErrorCode.INVALID_MESSAGE, text)
         else:
-            yield _part(item, body, max_topic_bytes)
+            yield _part(item, b"", max_topic_bytes)
 
 
 def decode_create(body: bytes, max_topic_bytes: int) -> str | Refusal:
@@ -172,6 +190,7 @@ def decode_followed(
 
 
 def _part(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish | Refusal:
+    """`body`: what the depth is looked up in; empty where that is known."""
     topic = decode_topic(fields.get("topic"), "publish", max_topic_bytes)
     if isinstance(topic, Refusal):
         return topic
@@ -188,8 +207,7 @@ def _payload(fields: dict[str, Json], body: bytes) -> tuple[Json] | Refusal:
         text = "payload is required for publish (null is allowed)"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
     if too_deep(fields[key], body):
-        text = f"payload is nested too deeply: at most {MAX_NESTING} levels are allowed"
-        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+        return _TOO_DEEP
     wrong = wrong_key(fields["idempotency_key"]) if "idempotency_key" in fields else ""
     return Refusal(ErrorCode.INVALID_MESSAGE, wrong) if wrong else (fields[key],)
 

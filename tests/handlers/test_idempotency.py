@@ -1,5 +1,6 @@
 """A repetition with the same key is answered as the first was, and delivers nothing."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -87,3 +88,15 @@ async def test_every_part_of_a_request_has_its_key(server: Running) -> None:
         assert [it.get("duplicate", False) for it in body["results"]] == [True, False, False]
         heard = [(await client.hear())["message"]["payload"] for _ in range(4)]
         assert sorted(heard) == [1, 1, 3, 4]
+
+
+async def test_a_header_that_is_no_utf8_is_refused(server: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        b"POST /publish HTTP/1.1\r\nHost: here\r\nIdempotency-Key: \xff\xfe\r\n"
+        b'Content-Length: 25\r\nConnection: close\r\n\r\n{"topic":"t","payload":1}'
+    )
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"idempotency_key must be a string of 1 to 255 bytes of UTF-8" in answer

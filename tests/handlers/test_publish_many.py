@@ -1,11 +1,14 @@
 """One request that publishes much: each part has its own answer, in order."""
 
+import json
 from io import BytesIO
 from typing import Any
 
+import pytest
 from aiohttp import ClientSession
 
-from hub.rest import MAX_BATCH_BYTES
+from hub.inbound import may_be_deep
+from hub.rest import MAX_BATCH_BYTES, decode_batch
 from hub.settings import Settings
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
@@ -94,3 +97,36 @@ async def test_4_mib_are_enough(server: Running) -> None:
         async with session.post("/publish/batch", data=BytesIO(data + b" ")) as answer:
             assert answer.status == 413
             assert "4194304" in (await answer.json())["error"]
+
+
+def test_a_large_body_is_searched_once_however_many_items_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counting its brackets for each of 1,000 items stopped the server for seconds."""
+    searched: list[int] = []
+
+    def search(source: bytes) -> bool:
+        searched.append(len(source))
+        return may_be_deep(source)
+
+    monkeypatch.setattr("hub.rest.may_be_deep", search)
+    monkeypatch.setattr("hub.inbound.may_be_deep", search)
+    items = [{"topic": "t", "payload": "[" * 4_000} for _ in range(1_000)]
+    body = json.dumps({"items": items}).encode()
+    parts = decode_batch(body, 255, 65_536)
+    assert isinstance(parts, list)
+    assert len(parts) == 1_000
+    assert sum(searched) == len(body)
+
+
+async def test_an_item_that_is_too_deep_fails_alone_in_a_large_body(server: Running) -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    async with raw_client(server.port) as client:
+        await client.subscribe("t")
+        large = {"topic": "t", "payload": "x" * 50_000}
+        items = [large, {"topic": "t", "payload": deep}, {**large, "else": deep}, large]
+        status, body = await call(server, "/publish/batch", {"items": items})
+        assert status == 200
+        assert ["error" in it for it in body["results"]] == [False, True, True, False]
