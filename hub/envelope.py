@@ -24,6 +24,11 @@ class Envelope(NamedTuple):
     event: bytes  # as the subscribers get it, but for the offset; empty for DELETED
     position: Position | None = None  # of a PLACED one
 
+    @property
+    def ident(self) -> bytes:
+        """Who has said it: the run and the number, as they are in the header."""
+        return _HEADER.pack(self.kind, self.run, self.seq)[4:]
+
 
 def unseal(data: bytes) -> Envelope | None:
     """An envelope taken apart; None where the bytes are none of ours."""

@@ -49,11 +49,6 @@ def offset_of(event: bytes) -> int:
     return int(end) if end.isdigit() else 0
 
 
-def bare(event: bytes) -> bytes:
-    """An event as it was before it got its offset."""
-    return event[: event.rindex(b',"offset":')] + b"}"
-
-
 class History:
     """One stream: the events at `first`, `first` + 1, … `top`, as the subscribers get them."""
 

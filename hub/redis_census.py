@@ -80,9 +80,12 @@ async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str
 
 async def _living(session: Session, key: str) -> list[str]:
     """The topics whose history lives on, with subscribers or without."""
+    seconds, micros = map(int, await _ask(session, "TIME"))
+    now = seconds * 1_000 + micros // 1_000
     found: list[str] = []
     while True:
-        page = await _ask(session, "ZRANGE", key, len(found), len(found) + PAGE - 1)
+        part = ("LIMIT", len(found), PAGE)
+        page = await _ask(session, "ZRANGEBYSCORE", key, f"({now}", "+inf", *part)
         found += [topic.decode() for topic in page]
         if len(page) < PAGE:
             return found

@@ -52,7 +52,7 @@ class Inbox:
                 self.poison(channel, data)
             elif envelope.position is not None and self._subscriptions.places(topic):
                 # Its offset says whether it is news.
-                self._subscriptions.heard(topic, envelope.position, envelope.event)
+                self._subscriptions.heard(topic, envelope)
             elif self._sender.is_news(envelope):
                 self._take(topic, envelope)
 

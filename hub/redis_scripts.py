@@ -6,7 +6,8 @@
     nodes             sorted set: the nodes, by the time at which their leases expire
     topic:TOPIC       channel: the topic's events, in its one order
     once:TOPIC KEY    string: what a publish with an idempotency key was answered, for REMEMBERED s
-    keys:NODE         list: the newest of those that a node has made, at most LIMIT
+    keys:NODE         list: the newest of those that a node has made, each behind the time (ms) at
+                      which it was, at most LIMIT
     node:NODE         channel: the node's own beats, which prove that it hears what is published
 
 A topic exists while it is explicit, a node has a lease on it, or its history lives on
@@ -51,8 +52,12 @@ local function once_key(topic, key)
 end
 local function remember(once, me, answer)
   redis.call('SET', once, answer, 'EX', REMEMBERED)
-  local known = P .. 'keys:' .. me
-  if redis.call('RPUSH', known, once) > LIMIT then redis.call('DEL', redis.call('LPOP', known)) end
+  local known, now = P .. 'keys:' .. me, now_ms()
+  if redis.call('RPUSH', known, now .. ' ' .. once) > LIMIT then
+    local said, oldest = string.match(redis.call('LPOP', known), '^(%d+) (.*)$')
+    -- One that has run out may have been used anew since.
+    if now - said < REMEMBERED * 1000 then redis.call('DEL', oldest) end
+  end
   redis.call('EXPIRE', known, REMEMBERED)
 end
 """
@@ -163,7 +168,7 @@ class Names:
 
     def scripts(self) -> Scripts:
         head = f"local P, LEASE = '{self._prefix}', {LEASE}\n"
-        head += f"local REMEMBERED, LIMIT = {REMEMBERED:.0f}, {LIMIT}\n"
+        head += f"local REMEMBERED, LIMIT, HOUR = {REMEMBERED:.0f}, {LIMIT}, 3600000\n"
         register = head + LIFE + _EXISTS
         return Scripts(
             publish=register + _IN_DOUBT + _ONCE + _PUBLISH,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from hub.broker import ACCEPTED, Accepted, Done
+from hub.envelope import Envelope
 from hub.errors import Refusal
-from hub.history import Position
 from hub.redis_channels import Channels
 from hub.redis_session import Session
 from hub.redis_tails import Tails
@@ -78,9 +78,9 @@ class Subscriptions:
         """Whether the topic's events are put in order by their offsets."""
         return self._tails.rule(topic) is not None
 
-    def heard(self, topic: str, position: Position, event: bytes) -> None:
+    def heard(self, topic: str, envelope: Envelope) -> None:
         """An event of such a topic has come."""
-        self._tails.heard(self._session, topic, position, event)
+        self._tails.heard(self._session, topic, envelope)
 
     def confirmed(self, channel: bytes) -> None:
         """Redis has confirmed a subscription."""

@@ -6,7 +6,6 @@ the stream, and what cannot be read any more is told. So clients are answered fr
 many.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -14,8 +13,9 @@ from typing import Any, Final
 import hiredis
 
 from hub.broker import Node
+from hub.envelope import Envelope
 from hub.errors import Refusal
-from hub.history import NOT_REMEMBERED, History, Position, Rule, bare, find_rule
+from hub.history import NOT_REMEMBERED, NOWHERE, History, Position, Rule, find_rule
 from hub.redis_session import Session
 from hub.shares import chunks, take
 
@@ -25,12 +25,13 @@ CHECKED: Final = 30.0  # seconds between two looks whether an idle topic is wher
 class _Tail:
     """One topic's."""
 
-    __slots__ = ("history", "waiting")
+    __slots__ = ("history", "last", "waiting")
 
     def __init__(self, history: History) -> None:
         self.history = history
+        self.last = b""  # who said its newest event (hub/envelope.py); empty where that is unknown
         # What has come since a reading began; None where none is under way.
-        self.waiting: list[tuple[Position, bytes]] | None = None
+        self.waiting: list[Envelope] | None = None
 
 
 class Tails:
@@ -64,7 +65,7 @@ class Tails:
     def history(self, topic: str) -> History | None:
         """What is remembered of a topic that the node is subscribed to."""
         tail = self._tails.get(topic)
-        if tail is None:
+        if tail is None or not tail.history.epoch:  # it is being opened
             return None
         tail.history.expire(self._clock())
         return tail.history
@@ -87,10 +88,8 @@ class Tails:
     def _repair(self, session: Session, topic: str, tail: _Tail) -> None:
         """Go on behind what is known, if the stream still says the same there."""
         if tail.waiting is None:
-            history = tail.history
-            newest = history.after(history.top - 1, 1) if history.first <= history.top else []
-            digest = hashlib.sha1(bare(newest[0])).hexdigest() if newest else ""
-            self._read(session, topic, tail, _ignore, history.top, history.epoch, digest)
+            here = tail.history.position
+            self._read(session, topic, tail, _ignore, here.offset, here.epoch, tail.last)
 
     def live(self, session: Session, topics: Iterable[str]) -> None:
         """Tell Redis that these live on for their time from now on; see where they are."""
@@ -143,10 +142,11 @@ class Tails:
             return None
         if reply is None:
             return NOT_REMEMBERED
-        epoch, _, first, events = reply
+        epoch, _, first, events, ages, _ = reply
         history = History(epoch.decode(), rule, first - 1)
-        for event in events:
-            history.append(event, self._clock())
+        now = self._clock()
+        for event, age in zip(events, ages, strict=True):
+            history.append(event, now - age / 1_000)
         return history
 
     def drop(self, topic: str) -> None:
@@ -155,17 +155,18 @@ class Tails:
         if tail is not None:
             tail.history.wake()
 
-    def heard(self, session: Session, topic: str, position: Position, event: bytes) -> None:
-        """An event has come."""
+    def heard(self, session: Session, topic: str, envelope: Envelope) -> None:
+        """An event that has a position has come."""
         tail = self._tails.get(topic)
         if tail is None:
             return
         history = tail.history
-        epoch, offset = position
+        epoch, offset = envelope.position or NOWHERE
         if tail.waiting is not None:
-            tail.waiting.append((position, event))
+            tail.waiting.append(envelope)
         elif epoch == history.epoch and offset == history.top + 1:
-            self._node.deliver(topic, history.append(event, self._clock()))
+            tail.last = envelope.ident
+            self._node.deliver(topic, history.append(envelope.event, self._clock()))
         elif epoch != history.epoch or offset > history.top:
             self._repair(session, topic, tail)
 
@@ -176,7 +177,7 @@ class Tails:
         tail: _Tail,
         read: Callable[[bool], None],
         since: int,
-        *known: str,
+        *known: str | bytes,
     ) -> None:
         tail.waiting = []
         words = (*self._reading(topic, tail.history.rule, since), *known)
@@ -195,30 +196,30 @@ class Tails:
         if not session.check(reply):
             read(False)  # the next session reads again
             return
-        epoch, top, first, events = reply
-        self._take(topic, tail.history, epoch.decode(), top, first, events)
+        self._take(topic, tail, reply)
         read(True)
-        for place, (position, event) in enumerate(waiting):
+        for place, envelope in enumerate(waiting):
             if tail.waiting is not None:  # a hole even now: it is being read again
                 tail.waiting += waiting[place:]
                 return
-            self.heard(session, topic, position, event)
+            self.heard(session, topic, envelope)
 
-    def _take(
-        self, topic: str, history: History, epoch: str, top: int, first: int, events: list[bytes]
-    ) -> None:
+    def _take(self, topic: str, tail: _Tail, reply: Any) -> None:
         """Go on with what was read, or begin anew where it does not join what there is."""
+        epoch, top, first, events, ages, last = reply
+        epoch, history, now = epoch.decode(), tail.history, self._clock()
         known = history.epoch != ""  # else it is being opened: nobody is to hear what was
         joins = history.epoch == epoch and first <= history.top + 1 <= top + 1
         if not joins:
             history.restart(epoch, first - 1)
             if known:
                 self._node.missed(topic)
-        for offset, event in enumerate(events, first):
+        for offset, (event, age) in enumerate(zip(events, ages, strict=True), first):
             if offset == history.top + 1:
-                said = history.append(event, self._clock())
+                said = history.append(event, now - age / 1_000)
                 if known:
                     self._node.deliver(topic, said)
+        tail.last = last if history.top == top else b""
 
 
 def _ignore(_: bool) -> None:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import orjson
 import pytest
+import redis
 
 from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
@@ -257,18 +258,18 @@ async def test_many_bytes_push_the_oldest_out(shared_redis: RedisServer, prefix:
         await node.subscribe("t")
         for number in range(10):
             await node.publish("t", b'{"n":%d,"x":"%b"}' % (number, b"x" * 300))
-        with shared_redis.client() as client:
+        with redis.Redis("127.0.0.1", shared_redis.port) as client:
             kept = client.xrange(f"{prefix}:events:t")
-            assert [json.loads(it["e"])["n"] for _, it in kept] == [7, 8, 9]
+            assert [json.loads(it[b"e"])["n"] for _, it in kept] == [7, 8, 9]
         await node.publish("t", b'{"x":"%b"}' % (b"x" * 1_000))  # more than there may be, alone
         with shared_redis.client() as client:
             assert client.xlen(f"{prefix}:events:t") == 0
         assert place(await node.publish("t", event(11))).offset == 12
 
 
-@pytest.mark.parametrize("said_since", [False, True])
+@pytest.mark.parametrize("said_since", [0, 1, 5])
 async def test_a_redis_that_went_back_begins_a_new_epoch(
-    shared_redis: RedisServer, prefix: str, said_since: bool
+    shared_redis: RedisServer, prefix: str, said_since: int
 ) -> None:
     """Restarted without its newest writes, or a replica in its place: no offset is given twice."""
     async with AsyncExitStack() as stack:
@@ -280,11 +281,13 @@ async def test_a_redis_that_went_back_begins_a_new_epoch(
         await eventually(lambda: top(both[0]) == top(both[1]))
         before = top(both[0])
         with shared_redis.client() as client:
+            # It comes back with two of the three, and another node says so many more: they push out
+            # the event that this one knows.
             client.delete(f"{prefix}:events:t")
-            if said_since:
-                client.xadd(f"{prefix}:events:t", {"e": '{"n":9}', "t": 9**15}, "3-0")
-            else:
-                client.hset(f"{prefix}:history:t", "top", 2)
+            client.hset(f"{prefix}:history:t", mapping={"top": 2 + said_since, "last": "another"})
+            for offset in range(3, 3 + said_since)[-4:]:
+                entry = {"e": '{"n":9}', "t": 9**15, "b": 0, "p": "another"}
+                client.xadd(f"{prefix}:events:t", entry, f"{offset}-0")
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         await eventually(lambda: all(top(node).epoch != before.epoch for node in both))
         await eventually(lambda: all(("missed", "t", b"") in node.heard for node in both))
@@ -335,3 +338,76 @@ async def test_a_node_without_the_rule_hands_on_what_it_hears(address: str, pref
             ("event", "t", b'{"n":0,"offset":1}'),
             ("event", "t", event(1)),
         ]
+
+
+async def test_an_event_is_as_old_on_every_node(address: str, prefix: str) -> None:
+    rules = {"": Rule(5, 0.5, 10_000)}
+    async with (
+        bus_node(address, prefix, rules=rules) as one,
+        bus_node(address, prefix, rules=rules) as two,
+        bus_node(address, prefix, rules=rules) as three,
+    ):
+        await one.subscribe("t")
+        first = place(await one.publish("t", event(0)))
+        await asyncio.sleep(0.3)
+        await two.subscribe("t")
+        history = two.broker.history("t")
+        assert history is not None
+        assert history.reaches(Position(first.epoch, 0))
+        await asyncio.sleep(0.3)
+        await three.subscribe("t")
+        for node in (one, two, three):
+            history = node.broker.history("t")
+            assert history is not None
+            assert (history.top, history.reaches(Position(first.epoch, 0))) == (1, False)
+
+
+async def test_a_history_is_not_asked_before_it_is_read(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, address, prefix)
+        await one.subscribe("t")
+        here = place(await one.publish("t", event(0)))
+        opening = asyncio.create_task(two.subscribe("t"))
+        while not opening.done():
+            found = await two.broker.remembered("t", None)
+            assert isinstance(found, History)
+            assert found.position == here
+
+
+async def test_who_leaves_puts_the_end_off_for_the_whole_time(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    address = f"127.0.0.1:{shared_redis.port}"
+    async with bus_node(address, prefix, rules={"": Rule(5, 100.0, 10_000)}) as node:
+        await node.subscribe("t")
+        with shared_redis.client() as client:
+            client.zadd(f"{prefix}:lives", {"t": 1})
+            node.broker.unsubscribe("t")
+            now = client.time()[0] * 1_000
+            await eventually(lambda: client.zscore(f"{prefix}:lives", "t") >= now + 99_000)
+            assert 100_000 < client.pttl(f"{prefix}:history:t") < 3_800_000
+            client.zadd(f"{prefix}:lives", {"t": 1, "u": 1})
+            assert list((await node.bus.census()).explicit) == []
+
+
+async def test_what_was_made_on_purpose_remembers_for_ever(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    address = f"127.0.0.1:{shared_redis.port}"
+    async with bus_node(address, prefix, rules=RULES, beat=QUICK) as node:
+        await node.create("t")
+        first = place(await node.publish("t", event(0)))
+        with shared_redis.client() as client:
+            client.zadd(f"{prefix}:lives", {"t": 1})
+            await eventually(lambda: client.ttl(f"{prefix}:history:t") == -1)
+        assert place(await node.publish("t", event(1))) == Position(first.epoch, 2)
+
+
+async def test_any_offset_may_be_asked_for(address: str, prefix: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, address, prefix)
+        await one.subscribe("t")
+        here = place(await one.publish("t", event(0)))
+        found = await two.broker.remembered("t", Position(here.epoch, 999_999_999_999_999))
+        assert isinstance(found, History)
+        assert found.position == here

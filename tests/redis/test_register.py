@@ -218,3 +218,27 @@ async def test_a_key_that_waits_twice_is_served_once() -> None:
             one, two = await asyncio.gather(*calls)
             assert (one, two) == (Accepted(degraded=True), Accepted(first=first))
             assert node.heard == [("event", TOPIC, b'{"n":0}')]
+
+
+async def test_a_key_that_has_run_out_and_is_used_anew_is_no_old_one(
+    shared_redis: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest go beyond so many; a key that stands there twice must not go with its first."""
+    monkeypatch.setattr("hub.redis_scripts.LIMIT", 3)
+    async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix) as node:
+        await node.subscribe("t")
+
+        async def is_new(key: str) -> bool:
+            outcome = await node.publish_once("t", b"{}", key, First("m", 1))
+            return isinstance(outcome, Accepted) and outcome.first is None
+
+        with shared_redis.client() as client:
+            assert await is_new("a")
+            client.delete(*client.keys(f"{prefix}:once:*"))
+            (entry,) = client.lrange(f"{prefix}:keys:{node.bus.node_id}", 0, -1)
+            client.lset(f"{prefix}:keys:{node.bus.node_id}", 0, f"1 {entry.split()[1]}")
+        assert [await is_new(key) for key in "abc"] == [True] * 3
+        assert [await is_new(key) for key in "abc"] == [False] * 3
+        assert await is_new("d")
+        assert [await is_new(key) for key in "bcd"] == [False] * 3
+        assert await is_new("a")  # the oldest has gone
