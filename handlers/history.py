@@ -17,6 +17,7 @@ from hub.outbound import encode_history
 from hub.rest import decode_asked
 
 _LOOK: Final = 0.5  # seconds between two looks at a topic that only other nodes are subscribed to
+_THERE: Final = 5.0  # seconds between two looks whether the client still waits
 
 
 async def read_history(request: web.Request) -> web.Response:
@@ -55,11 +56,12 @@ async def _after(
         and history.position == since
         and clock() < end
         and not drain.begun
+        and request.transport is not None  # else nobody is there any more
     ):
         held = broker.history(topic)
         left = end - clock()
         waiting = [drain.waiting] if held is None else [drain.waiting, held.waiting]
-        await _wakened(waiting, left if held is not None else min(left, _LOOK))
+        await _wakened(waiting, min(left, _LOOK if held is None else _THERE))
         history = await broker.remembered(topic, since)
     return history
 

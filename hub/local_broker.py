@@ -3,6 +3,7 @@
 State: which topics there are, and what those with a history remember.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
@@ -34,7 +35,9 @@ class LocalBroker:
         self._histories: dict[str, History] = {}  # of the topics that have one
         # Automatic topics that nobody is subscribed to any more, and when their history ends.
         self._left: dict[str, float] = {}
-        self._ends: list[tuple[float, str]] = []  # a heap; what `_left` does not say is void
+        # A heap of when to look at a topic, which is in it once, however often it was left.
+        self._ends: list[tuple[float, str]] = []
+        self._looked_at: set[str] = set()  # those in it
         self._node: Node
 
     def serve(self, node: Node) -> None:
@@ -80,8 +83,8 @@ class LocalBroker:
         self._subscribed.discard(topic)
         history = self._histories.get(topic)
         if history is not None and topic not in self._explicit:
-            end = self._left[topic] = self._clock() + history.rule.ttl
-            heappush(self._ends, (end, topic))
+            self._left[topic] = self._clock() + history.rule.ttl
+            self._look(topic)
 
     def counted(self, topic: str, subscribers: int) -> None:
         pass  # nobody else asks
@@ -126,10 +129,19 @@ class LocalBroker:
     def sweep(self) -> None:
         now = self._clock()
         while self._ends and self._ends[0][0] <= now:
-            end, topic = heappop(self._ends)
-            if self._left.get(topic) == end:
+            _, topic = heappop(self._ends)
+            self._looked_at.discard(topic)
+            if self._left.get(topic, math.inf) <= now:
                 del self._left[topic]
                 self._histories.pop(topic).wake()
+            elif topic in self._left:
+                self._look(topic)
+
+    def _look(self, topic: str) -> None:
+        """Look at a topic that was left when its time is over."""
+        if topic not in self._looked_at:
+            self._looked_at.add(topic)
+            heappush(self._ends, (self._left[topic], topic))
 
     def _exists(self, topic: str) -> bool:
         if self._left:

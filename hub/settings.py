@@ -11,6 +11,7 @@ from hub.redis_address import FORMS as REDIS_FORMS
 from hub.redis_address import RedisAddress, parse_redis_address
 
 _ORIGIN: Final = re.compile(r"https?://[^/\s,?#@*]+", re.IGNORECASE)
+MAX_SECONDS: Final = 86_400  # of any time
 _RULE: Final = re.compile(
     r"(?P<prefix>[^,=]+)=(?P<size>[0-9]{1,6})(:(?P<ttl>[0-9]{1,6}(\.[0-9]{1,3})?))?"
 )
@@ -136,8 +137,12 @@ class _Environment:
 
     def seconds(self, key: str, default: float) -> float:
         text = self.text(key, str(default))
-        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or not 0 < float(text) <= 86_400:
-            raise SettingError(key, text, "seconds, more than 0 and at most 86400, are allowed")
+        if (
+            not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text)
+            or not 0 < float(text) <= MAX_SECONDS
+        ):
+            allowed = f"seconds, more than 0 and at most {MAX_SECONDS}, are allowed"
+            raise SettingError(key, text, allowed)
         return float(text)
 
     def truth(self, key: str, default: bool) -> bool:
@@ -163,13 +168,19 @@ class _Environment:
         text = self.text(key, "")
         for part in text.split(",") if text else ():
             found = _RULE.fullmatch(part.strip())
-            if found is None or int(found["size"]) > MAX_SIZE or float(found["ttl"] or ttl) <= 0:
+            if (
+                found is None
+                or int(found["size"]) > MAX_SIZE
+                or not 0 < float(found["ttl"] or ttl) <= MAX_SECONDS
+            ):
                 raise SettingError(
                     key,
-                    part,
+                    part or text,
                     "a comma-separated list of PREFIX=SIZE or PREFIX=SIZE:SECONDS is allowed, such"
                     " as chat/=1000:3600,metrics/=0",
                 )
+            if found["prefix"] in rules:
+                raise SettingError(key, text, "one rule for each prefix is allowed")
             rules[found["prefix"]] = Rule(int(found["size"]), float(found["ttl"] or ttl), max_bytes)
         return rules
 

@@ -161,3 +161,18 @@ async def test_waiting_ends_with_the_event_the_time_the_topic_or_the_server() ->
         it.server.drain.begin(lambda: None)
         assert (await last)[0] == 503
         assert it.server.drain.waiting == {}
+
+
+async def test_a_poll_whose_client_has_left_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.history._THERE", 0.05)
+    async with caller() as it:
+        await it.make("t")
+        broker, drain = it.server.hub.broker, it.server.drain
+        waiting = asyncio.create_task(it.history("t", wait=30))
+        while not drain.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        while drain.waiting:
+            await it.publish("off", 1)  # nothing that wakes it: it looks by itself
+        assert not getattr(broker.history("t"), "waiting", ())

@@ -6,6 +6,7 @@ import pytest
 
 from hub.broker import ACCEPTED, Broker
 from hub.errors import ErrorCode
+from hub.history import Rule
 from hub.local_broker import LocalBroker
 
 
@@ -81,3 +82,21 @@ def test_an_automatic_topic_cannot_be_created_but_deleted(
     assert outcome(broker.subscribe, "t") == "accepted"
     assert outcome(broker.publish, "t", b"1") == "accepted"
     assert node.heard == ["t", ("t", b"1")]
+
+
+def test_a_topic_that_is_left_again_and_again_ends_once_and_in_its_time() -> None:
+    now = 0.0
+    broker = LocalBroker(lambda: now, {"": Rule(5, 10.0, 1_000)}, lambda: "e")
+    broker.serve(RecordingNode())
+    for now in (0.0, 1.0, 2.0, 9.0):  # noqa: B007
+        outcome(broker.subscribe, "t")
+        broker.unsubscribe("t")
+    now = 18.9
+    assert list(broker.topics()) == ["t"]
+    now = 19.0
+    assert list(broker.topics()) == []
+    outcome(broker.subscribe, "t")
+    broker.unsubscribe("t")
+    assert list(broker.topics()) == ["t"]
+    now = 29.0
+    assert list(broker.topics()) == []

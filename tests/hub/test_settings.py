@@ -89,6 +89,8 @@ def test_absent_and_empty_keep_the_defaults() -> None:
         ("HISTORY_RULES", "=5", "PREFIX=SIZE or PREFIX=SIZE:SECONDS"),
         ("HISTORY_RULES", "a=100001", "PREFIX=SIZE or PREFIX=SIZE:SECONDS"),
         ("HISTORY_RULES", "a=1:0", "PREFIX=SIZE or PREFIX=SIZE:SECONDS"),
+        ("HISTORY_RULES", "a=1:86401", "PREFIX=SIZE or PREFIX=SIZE:SECONDS"),
+        ("HISTORY_RULES", "a=5,a=7", "one rule for each prefix"),
         ("RECOVERY_LIMIT", "0", "a whole number from 1"),
         ("PING_INTERVAL", "0", "seconds, more than 0"),
         ("WRITE_TIMEOUT", "nan", "seconds, more than 0"),
