@@ -1,6 +1,5 @@
 """Server-Sent Events from several servers: one id is good on all of them, and an outage is told."""
 
-from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import ClientResponse, ClientSession
@@ -8,7 +7,7 @@ from aiohttp import ClientResponse, ClientSession
 from hub.redis_address import parse_redis_address
 from hub.settings import Settings
 from tests.support.redis import free_port
-from tests.support.server import running
+from tests.support.server import running, two_that_remember
 from tests.support.sse import Listener, Said
 
 
@@ -24,14 +23,7 @@ async def hear(answer: ClientResponse, listener: Listener, count: int) -> list[S
 
 
 async def test_a_stream_goes_on_at_another_server(address: str, prefix: str) -> None:
-    settings = Settings(
-        redis_addr=parse_redis_address(address), redis_prefix=prefix, history_size=5
-    )
-    async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(running(settings)) for _ in range(2)]
-        here, there = [
-            await stack.enter_async_context(ClientSession(server.url)) for server in servers
-        ]
+    async with two_that_remember(address, prefix) as (here, there):
 
         async def publish(topic: str, payload: Any) -> None:
             async with there.post("/publish", json={"topic": topic, "payload": payload}) as answer:

@@ -1,26 +1,16 @@
 """The history of a topic by REST and WebSocket, on a server that is not subscribed to it."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import ClientSession
 
-from hub.redis_address import parse_redis_address
-from hub.settings import Settings
-from tests.support.server import running
+from tests.support.server import two_that_remember
 
 
 async def test_a_history_is_the_same_on_every_server(address: str, prefix: str) -> None:
-    settings = Settings(
-        redis_addr=parse_redis_address(address), redis_prefix=prefix, history_size=5
-    )
-    async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(running(settings)) for _ in range(2)]
-        here, there = [
-            await stack.enter_async_context(ClientSession(server.url)) for server in servers
-        ]
-        holder = await stack.enter_async_context(here.ws_connect("/ws?client_id=holder"))
+    async with two_that_remember(address, prefix) as (here, there):
+        holder = await here.ws_connect("/ws?client_id=holder")
         await holder.send_json({"type": "subscribe", "topic": "a/b"})
         epoch = (await holder.receive_json())["epoch"]
         for number in range(7):
@@ -56,14 +46,7 @@ async def test_a_history_is_the_same_on_every_server(address: str, prefix: str) 
 async def test_what_was_heard_on_one_server_is_recovered_on_another(
     address: str, prefix: str
 ) -> None:
-    settings = Settings(
-        redis_addr=parse_redis_address(address), redis_prefix=prefix, history_size=5
-    )
-    async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(running(settings)) for _ in range(2)]
-        here, there = [
-            await stack.enter_async_context(ClientSession(server.url)) for server in servers
-        ]
+    async with two_that_remember(address, prefix) as (here, there):
         async with here.ws_connect("/ws?client_id=me") as socket:
             await socket.send_json({"type": "subscribe", "topic": "t"})
             ack = await socket.receive_json()
@@ -72,7 +55,7 @@ async def test_what_was_heard_on_one_server_is_recovered_on_another(
         for number in (1, 2):
             async with there.post("/publish", json={"topic": "t", "payload": number}) as answer:
                 assert (await answer.json())["offset"] == number + 1
-        socket = await stack.enter_async_context(there.ws_connect("/ws?client_id=me"))
+        socket = await there.ws_connect("/ws?client_id=me")
         position = {"epoch": ack["epoch"], "offset": heard["offset"]}
         await socket.send_json({"type": "subscribe", "topic": "t", "recover": position})
         ack = await socket.receive_json()

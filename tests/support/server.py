@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 import server as product
 from handlers.keys import DRAIN, HUB
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
+from hub.redis_address import parse_redis_address
 from hub.settings import Settings
 
 
@@ -52,3 +53,19 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         for client in list(app[HUB].clients):
             client.abort()
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def two_that_remember(
+    address: str, prefix: str
+) -> AsyncIterator[tuple[ClientSession, ClientSession]]:
+    """Two servers on one Redis, whose topics keep 5 events; a way into each."""
+    where = parse_redis_address(address)
+    settings = Settings(redis_addr=where, redis_prefix=prefix, history_size=5)
+    async with (
+        running(settings) as here,
+        running(settings) as there,
+        ClientSession(here.url) as into_here,
+        ClientSession(there.url) as into_there,
+    ):
+        yield into_here, into_there
