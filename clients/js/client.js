@@ -38,6 +38,7 @@ const PENDING = 1_000; // publishes that may wait for their answers
 const REPEATABLE = 240_000; // ms for which one is sent again: the server knows keys for 300 s
 const ANSWER_WITHIN = 10_000; // ms without a word, after a connect or a ping, then it is dead
 const PING_EVERY = 25_000; // ms: browsers show no WebSocket pings
+const NESTING = 250 + 1; // levels that the server takes: those of a payload, in a message
 const FIRST = 500; // ms, at most, before the first attempt to connect again; then twice …
 const LONGEST = 20_000; // … as many, up to this
 const STEADY = 10_000; // ms that a connection must have lasted for that to begin anew
@@ -284,6 +285,7 @@ export class Client {
     if (this.#subscriptions.has(topic)) throw new Error(`${topic} is subscribed to already`);
     if (wish.lastN && wish.recover) throw new Error("give lastN, or recover, and not both");
     const made = new Subscription(topic, deliver, wish, (it) => this.#leave(it));
+    encode(made.wish()); // what can't be said must fail here, and not on each connection
     this.#subscriptions.set(topic, made);
     this.#ask(made);
     return made;
@@ -295,14 +297,14 @@ export class Client {
    * @param {*} payload  any JSON
    * @param {{key?: string}} options  `key`: of your own, to repeat a publish whose answer you do not know
    * @returns {Promise<Message>}  the ack; rejected with a RefusedError, of which UNKNOWN and CLOSED say that
-   *   it may have been carried out
+   *   it may have been carried out; with another error, where it is no JSON that the server can read
    */
   publish(topic, payload, { key = random(16) } = {}) {
     return new Promise((resolve, reject) => {
       if (this.#error) throw this.#error;
       if (this.#publishes.size >= PENDING) throw new RefusedError("BUSY", `${PENDING} publishes wait for their answers`);
       const request_id = `p${++this.#requests}`;
-      const text = JSON.stringify({ type: "publish", request_id, topic, payload, idempotency_key: key });
+      const text = encode({ type: "publish", request_id, topic, payload, idempotency_key: key });
       this.#publishes.set(request_id, { text, resolve, reject, sent: null });
       this.#sendPublish(request_id);
     });
@@ -500,6 +502,19 @@ export class Client {
 /** Full jitter: any part of a span that doubles, so that not all come back at once. */
 function pause(attempt) {
   return Math.random() * Math.min(LONGEST, FIRST * 2 ** attempt);
+}
+
+/** A message as JSON that the server can read; what it can't, it answers to nobody. */
+function encode(message) {
+  const text = JSON.stringify(message);
+  const plain = text.replace(/\\[^u]/g, ""); // without the backslashes and quotes that are text
+  if (plain.includes("\\ud")) throw new TypeError("half of a surrogate pair is no text"); // a whole one is not escaped
+  let depth = 0;
+  for (const bracket of plain.replace(/"[^"]*"/g, "").match(/[[\]{}]/g)) {
+    depth += "[{".includes(bracket) ? 1 : -1;
+    if (depth > NESTING) throw new TypeError("it is nested too deeply");
+  }
+  return text;
 }
 
 /** Calls what is not ours: its fault must not become one of the client. */

@@ -578,6 +578,33 @@ def test_what_is_not_answered_is_sent_again_in_order_with_its_key(wire: Wire) ->
     assert wire.heard() == []
 
 
+def test_what_the_server_can_not_read_is_told_to_who_said_it(wire: Wire) -> None:
+    wire.js(
+        r"""() => {
+            const nested = (levels) => (levels > 1 ? [nested(levels - 1)] : []);
+            let deepest = [];
+            for (let n = 0; n < 100_000; n++) deepest = [deepest];
+            const deep = [nested(251), deepest, { "[": nested(251) }];
+            const wrong = ["\ud800", { "\udfff": 1 }, "\\\ud800", 1n, ...deep];
+            const fine = ["\\ud800", "\ud83d\ude00", '\\"['.repeat(300), "[".repeat(1_000_000)];
+            fine.push(nested(250), Array(300).fill([[]]));
+            const told = (promise) => promise.catch(() => outcomes.push("refused"));
+            for (const payload of [...wrong, ...fine]) told(client.publish("news", payload));
+            for (const topic of ["\ud800", 1n]) told(client.publish(topic, 1));
+            told(client.publish("news", 1, { key: "\ud800" }));
+            window.wrong = wrong.length + 3;
+            const sent = Double.all[0].sent.filter((it) => it.type === "publish");
+            window.same = JSON.stringify(fine) === JSON.stringify(sent.map((it) => it.payload));
+        }"""
+    )
+    assert wire.js("same"), "these have been sent, and only these"
+    assert wire.outcomes() == ["refused"] * wire.js("wrong")
+    for wrong in (r"'\ud800'", "1n", r"'old', keep, { recover: { epoch: '\ud800', offset: 1 } }"):
+        with pytest.raises(Error, match="TypeError"):
+            wire.js(f"client.subscribe({wrong})")
+    assert wire.js("client.subscribe('old'); Double.all[0].sent.at(-1).topic") == "old"
+
+
 def test_bounds_of_publishing(wire: Wire) -> None:
     wire.js("for (let n = 0; n <= 1000; n++) settle(client.publish('news', 'x'.repeat(n))); 0")
     assert wire.outcomes() == ["BUSY"]

@@ -64,6 +64,14 @@ async def refusal_of(waiting: Any) -> str:
     return caught.value.code
 
 
+def nested(levels: int) -> list[Any]:
+    """So many levels of lists."""
+    made: list[Any] = []
+    for _ in range(levels - 1):
+        made = [made]
+    return made
+
+
 def last(caplog: pytest.LogCaptureFixture, level: int) -> str:
     return [record.getMessage() for record in caplog.records if record.levelno == level][-1]
 
@@ -483,14 +491,38 @@ async def test_a_refusal_is_raised_and_the_key_is_not_sent_again() -> None:
 
 async def test_what_can_not_be_json_is_told_to_who_said_it() -> None:
     async with meeting() as (_, client, peer):
-        for wrong in (object(), float("nan"), "\ud800"):
+        too_deep = ([nested(251)], nested(5_000), {"[": nested(251)})
+        wrong = (object(), float("nan"), "\ud800", {"\udfff": 1}, 10**309, [-(10**400)], *too_deep)
+        for payload in wrong:
             with pytest.raises((TypeError, ValueError)):
-                await client.publish("news", wrong)
-        publishing = asyncio.create_task(client.publish("news", "ü"))
-        command = await peer.hear()
-        assert command["payload"] == "ü"
-        await peer.ack(command)
-        await publishing
+                await client.publish("news", payload)
+        with pytest.raises(ValueError, match="surrogates"):
+            await client.publish("\ud800", 1)
+        with pytest.raises(ValueError, match="surrogates"):
+            await client.publish("news", 1, key="\ud800")
+        # None of these has been sent; these are, as they are.
+        for payload in ("ü", "\\ud800", 10**308, "9" * 400, '\\"[' * 300, nested(250), [[]] * 300):
+            publishing = asyncio.create_task(client.publish("news", payload))
+            command = await peer.hear()
+            assert command["payload"] == payload
+            await peer.ack(command)
+            await publishing
+
+
+async def test_a_subscription_that_can_not_be_said_is_none() -> None:
+    async with meeting() as (server, client, peer):
+        topics: tuple[Any, ...] = ("\ud800", b"news", ["news"])
+        for topic in topics:
+            with pytest.raises((TypeError, ValueError)):
+                client.subscribe(topic)
+        for position in (("\ud800", 1), ("a",), 5, (b"a", 1)):
+            with pytest.raises((TypeError, ValueError)):
+                client.subscribe("news", recover=position)  # type: ignore[arg-type]
+        client.subscribe("news", recover=["a", 5])
+        command = await peer.subscribed(epoch="a", offset=5, recovered=True)
+        assert command["recover"] == {"epoch": "a", "offset": 5}
+        await peer.close(1001)
+        assert (await (await server.peer()).hear())["topic"] == "news"
 
 
 async def test_after_the_time_for_which_keys_are_known_nobody_can_say(

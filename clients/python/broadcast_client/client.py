@@ -56,15 +56,17 @@ class Client:
         callback: Callable[[Item], object] | None = None,
         *,
         last_n: int = 0,
-        recover: Position | None = None,
+        recover: tuple[str, int] | list[Any] | None = None,
     ) -> Subscription:
         """Subscribe to a topic; once for each.
 
         `callback`: called with each item, and awaited where it can be; without one, iterate.
-        `last_n`: begin with so many of the newest events. `recover`: begin behind this position.
+        `last_n`: begin with so many of the newest events. `recover`: begin behind this position,
+        which may have become a list on its way through JSON.
 
         Raises:
             RefusedError: the client is over.
+            TypeError, ValueError: it is no JSON that the server can read.
             ValueError: it is subscribed already, or both last_n and recover are given.
         """
         if self._error is not None:
@@ -73,7 +75,10 @@ class Client:
             raise ValueError(f"{topic!r} is subscribed to already")
         if last_n and recover is not None:
             raise ValueError("give last_n, or recover, and not both")
-        made = self._subscriptions[topic] = Subscription(topic, last_n, recover, self._leave)
+        position = None if recover is None else Position._make(recover)
+        made = Subscription(topic, last_n, position, self._leave)
+        encode(made.wish())  # what can't be said must fail here, and not on each connection
+        self._subscriptions[topic] = made
         if callback is not None:
             task = asyncio.create_task(_call(callback, made))
             self._callbacks.add(task)
@@ -88,7 +93,7 @@ class Client:
 
         Raises:
             RefusedError: it was not carried out, or (UNKNOWN, CLOSED) nobody knows.
-            TypeError, ValueError: the payload is no JSON.
+            TypeError, ValueError: it is no JSON that the server can read.
         """
         if self._error is not None:
             raise self._error.anew()

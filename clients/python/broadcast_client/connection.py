@@ -7,7 +7,9 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 import random
+import re
 import socket
 import time
 from collections import deque
@@ -31,6 +33,10 @@ TURN: Final = 64  # messages that are read before others on the loop get their t
 FOR_GOOD: Final = frozenset({1002, 1007, 1008})  # Close codes after which nobody should come back
 TOO_BIG: Final = 1009  # the Close code for a message over MAX_MESSAGE_BYTES
 PASSING: Final = frozenset({408, 425, 429})  # of the HTTP statuses 4xx, those that may pass
+
+NESTING: Final = 250 + 1  # levels that the server takes: those of a payload, in a message
+STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+LONG: Final = re.compile(r"\d{309,}")  # a whole number that may be beyond every double
 
 
 class Speaker(Protocol):
@@ -179,9 +185,24 @@ def pause(attempt: int) -> float:
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """A message as JSON.
+    """A message as JSON that the server can read; what it can't, it answers to nobody.
 
     Raises:
         TypeError, ValueError: it has no such form.
     """
-    return json.dumps(message, ensure_ascii=False, allow_nan=False).encode()
+    try:
+        text = json.dumps(message, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if text.count("[") + text.count("{") > NESTING or LONG.search(text):  # hardly ever
+        _check(STRING.sub("", text))
+    return text.encode()  # where a surrogate without its other half fails
+
+
+def _check(bare: str) -> None:
+    """Whether the server can read JSON, of which the strings were taken."""
+    if any(math.isinf(float(digits)) for digits in LONG.findall(bare)):
+        raise ValueError("a number is too large")
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", bare))
+    if max(itertools.accumulate(steps)) > NESTING:
+        raise ValueError("it is nested too deeply")
