@@ -27,8 +27,8 @@
  * @property {(message: Message) => void} [onMessage]  all that the server says, to watch it
  * @property {(text: string) => *} [parse]  in place of JSON.parse
  * @typedef {object} Wish
- * @property {number} [lastN]  begin with so many of the newest events
- * @property {Position} [recover]  or begin behind this position
+ * @property {?number} [lastN]  begin with so many of the newest events
+ * @property {?Position} [recover]  or begin behind this position
  * @property {(ack: Message) => void} [onAck]  for the first time, and on each new connection
  * @property {(error: RefusedError) => void} [onRefused]
  */
@@ -77,7 +77,7 @@ export class Subscription {
    * @type {?Position}
    */
   position;
-  /** @type {Promise<void>}  settled once the server has acked it, or will not */
+  /** @type {Promise<void>}  settled once the server has acked it, or will not; CLOSED where it was closed before */
   ready;
   live = false; // whether the connection that there is has acked it
   over = false;
@@ -104,11 +104,12 @@ export class Subscription {
     this.#wish = wish;
     this.#leave = leave;
     this.ready = new Promise((resolve, reject) => {
-      this.#settle = () => (this.#error ? reject(this.#error) : resolve());
+      this.#settle = (error) => (error ? reject(error) : resolve());
     });
     this.ready.catch(() => {}); // it is told elsewhere too
   }
 
+  /** @returns {AsyncIterableIterator<Item>} */
   [Symbol.asyncIterator]() {
     return this;
   }
@@ -131,7 +132,7 @@ export class Subscription {
     return { done: false, value };
   }
 
-  /** What `for await` calls when it is left. */
+  /** What `for await` calls when it is left. @returns {Promise<IteratorResult<Item>>} */
   async return() {
     this.close();
     return { done: true, value: undefined };
@@ -162,7 +163,7 @@ export class Subscription {
     if (!ack.recovered && !again) {
       const known = "epoch" in ack;
       this.#heard = known ? { epoch: ack.epoch, offset: ack.offset } : null;
-      if (!known) this.#newest = 0;
+      if (!known || !ack.offset) this.#newest = 0; // none of them is to come
       const why = known ? "which the server has forgotten" : "for want of a history";
       if (this.#begun) this.#lose(`what was published meanwhile, ${why}`);
       if (!this.#items.length && !this.#newest) this.position = this.#heard;
@@ -200,7 +201,7 @@ export class Subscription {
     this.over = true;
     this.#error = error;
     this.#wake();
-    this.#settle();
+    this.#settle(error ?? new RefusedError("CLOSED", "it was closed before the server acked it"));
     if (error && this.#wish.onRefused) attempt(this.#wish.onRefused, error);
     else if (error && this.#deliver) console.error(`${this.topic}: ${error.message}`);
   }
@@ -517,10 +518,10 @@ function encode(message) {
   return text;
 }
 
-/** Calls what is not ours: its fault must not become one of the client. */
+/** Calls what is not ours: its fault must not become one of the client, nor of nobody where it comes later. */
 function attempt(callback, ...args) {
   try {
-    callback(...args);
+    callback(...args)?.then?.(null, (fault) => console.error(fault));
   } catch (fault) {
     console.error(fault);
   }

@@ -429,6 +429,28 @@ def test_last_n_and_positions_of_before(wire: Wire) -> None:
         wire.js("client.subscribe('news')")
 
 
+def test_last_n_of_a_topic_without_events_is_over_with_the_ack(wire: Wire) -> None:
+    wire.subscribe(wish="{ lastN: 2 }", epoch="a", offset=0)
+    assert wire.js("news.position") == {"epoch": "a", "offset": 0}
+    wire.end(1001)
+    wire.reopen()
+    (command,) = wire.heard()
+    assert command["recover"] == {"epoch": "a", "offset": 0}
+    assert "last_n" not in command
+    wire.ack(command, epoch="a", offset=5, recovered=True)
+    wire.event(1, 1)
+    assert wire.shown() == [1]
+
+
+def test_ready_is_not_who_was_closed_before_the_ack(wire: Wire) -> None:
+    wire.subscribe()
+    wire.js("news.close(); settle(news.ready.then(() => 'acked')); 0")
+    wire.js("settle(client.subscribe('closed').ready); settle(client.subscribe('left').ready); 0")
+    wire.js("client.subscribe('none', keep, { lastN: null, recover: null }).close()")
+    wire.js("client.close()")
+    assert wire.outcomes() == ["acked", "CLOSED", "CLOSED"]
+
+
 def test_the_newest_may_begin_with_a_gap(wire: Wire) -> None:
     wire.subscribe(wish="{ lastN: 10 }", epoch="a", offset=50)
     wire.info({"reason": "GAP", "epoch": "a", "offset": 48})
@@ -543,6 +565,7 @@ def test_an_iterator_that_is_too_slow_loses_the_oldest_and_holds_up_nobody(wire:
 
 
 def test_a_callback_that_fails_costs_nothing_else(wire: Wire) -> None:
+    wire.js("window.onunhandledrejection = () => outcomes.push('unhandled'); 0")
     wire.js("window.fail = () => { throw 'oops'; }; 0")
     wire.js("client.subscribe('', keep, { onRefused: fail }); 0")
     wire.refuse(wire.heard()[0], "INVALID_TOPIC")
@@ -551,10 +574,14 @@ def test_a_callback_that_fails_costs_nothing_else(wire: Wire) -> None:
     wire.ack(wire.heard()[0])
     wire.event(1)
     wire.event(2)
+    wire.js("client.subscribe('late', async (it) => { keep(it); throw 'oops'; }); 0")
+    wire.ack(wire.heard()[0])
+    wire.event(3, topic="late")
     wire.js("client.subscribe('once', (it) => { keep(it); client.close(); }); 0")
     wire.ack(wire.heard()[0], epoch="a", offset=0)
     wire.event("hole, and left at once", 3, "once")
-    assert wire.shown() == [1, 2, "lost"]
+    assert wire.shown() == [1, 2, 3, "lost"]
+    assert wire.outcomes() == []
 
 
 def test_what_is_not_answered_is_sent_again_in_order_with_its_key(wire: Wire) -> None:

@@ -234,6 +234,21 @@ async def test_the_newest_of_another_epoch_come_behind_the_loss() -> None:
         assert await payloads(news, 3) == [Lost, 8, 9]
 
 
+async def test_last_n_of_a_topic_without_events_is_over_with_the_ack() -> None:
+    async with meeting() as (server, client, peer):
+        news = client.subscribe("news", last_n=2)
+        await peer.subscribed(epoch="a", offset=0)
+        await news.ready()
+        assert news.position == ("a", 0)
+        await peer.close(1001)
+        peer = await server.peer()
+        command = await peer.subscribed(epoch="a", offset=5, recovered=True)
+        assert command["recover"] == {"epoch": "a", "offset": 0}
+        assert "last_n" not in command
+        await peer.event("news", 1, 1)
+        assert await payloads(news, 1) == [1]
+
+
 async def test_last_n_is_not_asked_for_again_where_there_is_no_history() -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news", last_n=10)
@@ -379,6 +394,19 @@ async def test_a_deleted_topic_ends_its_subscription_and_no_other() -> None:
         assert (await peer.hear())["type"] == "subscribe"
 
 
+async def test_ready_is_not_who_was_closed_before_the_ack() -> None:
+    async with meeting() as (_, client, peer):
+        acked, closed, left = (client.subscribe(it) for it in ("acked", "closed", "left"))
+        await peer.subscribed()
+        await acked.ready()
+        acked.close()
+        await acked.ready()  # it was
+        waiting = asyncio.create_task(closed.ready())
+        closed.close()
+        assert await refusal_of(waiting) == "CLOSED"
+    assert await refusal_of(left.ready()) == "CLOSED"
+
+
 async def test_a_topic_is_subscribed_once() -> None:
     async with meeting() as (_, client, _peer):
         client.subscribe("news")
@@ -429,13 +457,16 @@ async def test_a_burst_is_no_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
         assert news.over
 
 
-async def test_a_callback_may_await_and_fail(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
+async def test_a_callback_may_await_and_fail(
+    failure: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     heard: asyncio.Queue[Item] = asyncio.Queue()
 
     async def awaited(item: Item) -> None:
         await heard.put(item)
         if isinstance(item, Event) and item.payload == 1:
-            raise ZeroDivisionError
+            raise failure  # of something that it has awaited
 
     async with meeting() as (_, client, peer):
         client.subscribe("news", awaited)

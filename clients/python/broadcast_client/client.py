@@ -270,6 +270,11 @@ async def _call(callback: Callable[[Item], object], subscription: Subscription) 
                     await outcome
             except Exception:  # the callback's own: the next item is none the worse for it
                 log.exception("%s: the callback failed", subscription.topic)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():  # it is this one that ends
+                    raise
+                log.exception("%s: the callback failed", subscription.topic)
     except RefusedError as error:
         log.error("%s: %s", subscription.topic, error)
 

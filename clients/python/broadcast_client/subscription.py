@@ -38,6 +38,7 @@ class Subscription:
         self._heard = recover  # what comes behind it has come, or is to come
         self._newest = last_n  # events before that which are wanted too; 0 once one has come
         self._begun = recover is not None  # whether anything is to come
+        self._was_acked = False
         self._items: deque[tuple[Item, Position | None]] = deque()  # each with what is behind it
         self._overrun = 0  # items that went because too many waited
         self._error: RefusedError | None = None  # why it is over, where it was refused
@@ -71,11 +72,13 @@ class Subscription:
         """Wait until the server has acked it.
 
         Raises:
-            RefusedError: it will not.
+            RefusedError: it will not; CLOSED where it, or the client, was closed before.
         """
         await self._settled.wait()
         if self._error is not None:
             raise self._error.anew()
+        if not self._was_acked:
+            raise RefusedError("CLOSED", "it was closed before the server acked it")
 
     def close(self) -> None:
         """Unsubscribe; nothing more comes."""
@@ -99,14 +102,14 @@ class Subscription:
         top = Position(ack["epoch"], ack["offset"]) if "epoch" in ack else None
         if not (ack.get("recovered") or self._asked_again(top)):
             self._heard = top
-            if top is None:
-                self._newest = 0
+            if top is None or not top.offset:
+                self._newest = 0  # none of them is to come
             if self._begun:
                 why = "for want of a history" if top is None else "which the server has forgotten"
                 self._lose(f"what was published meanwhile, {why}")
             if not self._items and not self._newest:
                 self.position = top
-        self.live = self._begun = True
+        self.live = self._begun = self._was_acked = True
         self._settled.set()
 
     def take(self, message: dict[str, Any]) -> None:
