@@ -80,6 +80,7 @@ export class Subscription {
   /** @type {Promise<void>}  settled once the server has acked it, or will not; CLOSED where it was closed before */
   ready;
   live = false; // whether the connection that there is has acked it
+  wasAcked = false; // whether any has
   over = false;
   refusals = 0; // for passing reasons, since the last ack
   #heard; // a position: what comes behind it has come, or is to come
@@ -168,7 +169,7 @@ export class Subscription {
       if (this.#begun) this.#lose(`what was published meanwhile, ${why}`);
       if (!this.#items.length && !this.#newest) this.position = this.#heard;
     }
-    this.live = this.#begun = true;
+    this.live = this.wasAcked = this.#begun = true;
     this.refusals = 0;
     this.#settle();
     if (this.#wish.onAck) attempt(this.#wish.onAck, ack);
@@ -491,11 +492,15 @@ export class Client {
 
   /** The server refused a message for its size: if one was too big, the largest was. Whether there was one. */
   #giveUpLargest() {
-    const size = ([, { text }]) => new TextEncoder().encode(text).length;
-    const [largest] = [...this.#publishes].sort((a, b) => size(b) - size(a));
+    const size = (text) => new TextEncoder().encode(text).length;
+    const asked = [...this.#subscriptions.values()].filter((it) => !it.wasAcked);
+    const [largest] = [
+      ...[...this.#publishes].map(([id, { text }]) => [size(text), (error) => this.#settle(id, error)]),
+      ...asked.map((it) => [size(encode(it.wish())), (error) => this.#forget(it, error)]),
+    ].sort(([a], [b]) => b - a);
     if (!largest) return false;
-    const text = `a message of ${size(largest)} bytes is more than the server takes`;
-    this.#settle(largest[0], new RefusedError("TOO_BIG", text));
+    const [bytes, refuse] = largest;
+    refuse(new RefusedError("TOO_BIG", `a message of ${bytes} bytes is more than the server takes`));
     return true;
   }
 }

@@ -596,6 +596,40 @@ async def test_of_what_is_too_big_the_largest_is_given_up() -> None:
         assert await refusal_of(client.ended()) == "REFUSED"
 
 
+async def test_a_subscribe_may_be_what_is_too_big() -> None:
+    async with meeting() as (server, client, peer):
+        old = client.subscribe("old")
+        await peer.ack(await peer.hear())
+        await old.ready()
+        new = client.subscribe("x" * 1_000)
+        small = asyncio.create_task(client.publish("news", "x"))
+        for _ in range(2):
+            await peer.hear()
+        await peer.close(1009, "too_big")
+        assert await refusal_of(new.ready()) == "TOO_BIG"
+        peer = await server.peer()
+        assert (await peer.hear())["topic"] == "old"
+        await peer.ack(await peer.hear())
+        await small
+
+
+async def test_what_is_to_be_sent_is_bounded_and_many_topics_hinder_no_publish(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with meeting() as (_, client, peer):
+        for number in range(1_001):
+            client.subscribe(f"t{number}")
+        publishing = asyncio.create_task(client.publish("news", 1))
+        commands = [await peer.hear() for _ in range(1_002)]
+        await peer.ack(commands[-1])
+        await publishing
+        monkeypatch.setattr(client_module, "UNSENT", 10)
+        for _ in range(5):  # a subscribe and an unsubscribe each
+            client.subscribe("again").close()
+        with pytest.raises(RefusedError, match="BUSY: 10 messages wait to be sent"):
+            client.subscribe("again")
+
+
 # --- Refused for good -----------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from broadcast_client.subscription import Subscription
 log = logging.getLogger(__name__)
 
 PENDING: Final = 1_000  # publishes that may wait for their answers
+UNSENT: Final = 10_000  # messages that may wait for a connection that does not take them
 REPEATABLE: Final = 240.0  # seconds for which one is sent again: the server knows keys for 300
 
 Ack = dict[str, Any]
@@ -65,7 +66,7 @@ class Client:
         which may have become a list on its way through JSON.
 
         Raises:
-            RefusedError: the client is over.
+            RefusedError: the client is over, or (BUSY) too much waits to be sent.
             TypeError, ValueError: it is no JSON that the server can read.
             ValueError: it is subscribed already, or both last_n and recover are given.
         """
@@ -76,6 +77,7 @@ class Client:
         if last_n and recover is not None:
             raise ValueError("give last_n, or recover, and not both")
         position = None if recover is None else Position._make(recover)
+        self._check_queue()
         made = Subscription(topic, last_n, position, self._leave)
         encode(made.wish())  # what can't be said must fail here, and not on each connection
         self._subscriptions[topic] = made
@@ -97,8 +99,9 @@ class Client:
         """
         if self._error is not None:
             raise self._error.anew()
-        if max(len(self._publishes), self._connection.waiting) >= PENDING:
+        if len(self._publishes) >= PENDING:
             raise RefusedError("BUSY", f"{PENDING} publishes wait for their answers")
+        self._check_queue()
         request_id = f"p{next(self._numbers)}"
         message = {"type": "publish", "request_id": request_id, "topic": topic, "payload": payload}
         publish = _Publish(encode({**message, "idempotency_key": key or uuid.uuid4().hex}))
@@ -121,6 +124,11 @@ class Client:
         await self._over.wait()
         if self._error is not None and self._error.code != "CLOSED":
             raise self._error.anew()
+
+    def _check_queue(self) -> None:
+        """Of what is cancelled and closed at once, too, the queue is bounded."""
+        if self._connection.waiting >= UNSENT:
+            raise RefusedError("BUSY", f"{UNSENT} messages wait to be sent")
 
     def _leave(self, subscription: Subscription) -> None:
         if not subscription.over:
@@ -198,13 +206,19 @@ class Client:
             log.warning("the server says: %s", message.get("error") or message["message"])
 
     def too_big(self) -> bool:
-        if not self._publishes:
+        sizes: dict[str | Subscription, int] = {
+            request_id: len(it.data) for request_id, it in self._publishes.items()
+        }
+        new = (it for it in self._subscriptions.values() if not it.was_acked)
+        sizes |= {it: len(encode(it.wish())) for it in new}
+        if not sizes:
             return False
-        # If one was too big, the largest was.
-        largest = max(self._publishes, key=lambda request_id: len(self._publishes[request_id].data))
-        size = len(self._publishes[largest].data)
-        text = f"a message of {size} bytes is more than the server takes"
-        self._settle(largest, RefusedError("TOO_BIG", text))
+        largest = max(sizes, key=lambda it: sizes[it])  # if one was too big, this was
+        text = f"a message of {sizes[largest]} bytes is more than the server takes"
+        if isinstance(largest, Subscription):
+            self._forget(largest, RefusedError("TOO_BIG", text))
+        else:
+            self._settle(largest, RefusedError("TOO_BIG", text))
         return True
 
     def _answered(self, subscription: Subscription, message: dict[str, Any]) -> None:

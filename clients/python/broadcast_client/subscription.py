@@ -38,7 +38,7 @@ class Subscription:
         self._heard = recover  # what comes behind it has come, or is to come
         self._newest = last_n  # events before that which are wanted too; 0 once one has come
         self._begun = recover is not None  # whether anything is to come
-        self._was_acked = False
+        self.was_acked = False
         self._items: deque[tuple[Item, Position | None]] = deque()  # each with what is behind it
         self._overrun = 0  # items that went because too many waited
         self._error: RefusedError | None = None  # why it is over, where it was refused
@@ -77,7 +77,7 @@ class Subscription:
         await self._settled.wait()
         if self._error is not None:
             raise self._error.anew()
-        if not self._was_acked:
+        if not self.was_acked:
             raise RefusedError("CLOSED", "it was closed before the server acked it")
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Subscription:
                 self._lose(f"what was published meanwhile, {why}")
             if not self._items and not self._newest:
                 self.position = top
-        self.live = self._begun = self._was_acked = True
+        self.live = self._begun = self.was_acked = True
         self._settled.set()
 
     def take(self, message: dict[str, Any]) -> None:
