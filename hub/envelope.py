@@ -18,7 +18,7 @@ _SIZE: Final = _HEADER.size
 class Envelope(NamedTuple):
     """One message of the bus."""
 
-    kind: bytes  # EVENT or DELETED
+    kind: bytes  # EVENT, PLACED or DELETED
     run: bytes  # 8 bytes that a process chose when it started
     seq: int  # 1, 2, … within the run
     event: bytes  # as the subscribers get it, but for the offset; empty for DELETED

@@ -34,7 +34,7 @@ class Subscriptions:
 
     def want(self, topic: str, done: Done) -> None:
         """Subscribe; `done` when every event from then on arrives here."""
-        if self._tails.rule(topic) is not None:
+        if self.places(topic):
             self._channels.want(topic, partial(self._open, topic, done))
         else:
             self._channels.want(topic, done)

@@ -1,9 +1,12 @@
 """Clients that cannot keep up, on a node whose kernel takes as many bytes as the test says."""
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from hub.settings import Settings
-from tests.support.node import Node, Peer
+from tests.support.node import Node, Peer, StreamPeer
 
 SLOW = ["SLOW_CONSUMER", ("close", 1013, "slow_consumer")]
 
@@ -215,9 +218,12 @@ def test_a_slow_consumer_that_answers_its_close_leaves_in_peace() -> None:
     assert slow.transport.ended == "close"
 
 
-def test_a_client_whose_socket_takes_no_byte_is_dead_after_the_write_timeout() -> None:
+@pytest.mark.parametrize("make", [Node.subscribed, Node.stream])
+def test_a_client_whose_socket_takes_no_byte_is_dead_after_the_write_timeout(
+    make: Callable[..., Peer | StreamPeer],
+) -> None:
     node = Node()
-    stalled, slow = node.subscribed("t", room=10), node.subscribed("t", room=10)
+    stalled, slow = make(node, "t", room=10), make(node, "t", room=10)
     publish(node, "t", "x" * 1_000)
     for second in range(11):
         slow.transport.drain(room=1)

@@ -643,17 +643,6 @@ def test_a_comment_every_54_seconds_and_no_answer_is_asked_for() -> None:
     assert stream.transport.ended == ""
 
 
-def test_a_stream_whose_socket_takes_no_byte_is_dead_after_the_write_timeout() -> None:
-    node = Node()
-    stalled, slow = node.stream("t", room=10), node.stream("t", room=10)
-    publish(node, "t", "x" * 1_000)
-    for second in range(11):
-        slow.transport.drain(room=1)
-        node.visit_all(float(second))
-        assert stalled.transport.ended == ("abort" if second >= 10 else "")
-    assert slow.transport.ended == ""
-
-
 def test_a_transport_that_is_closed_unseen_costs_its_own_stream_only() -> None:
     def closed(data: bytes) -> None:
         raise RuntimeError("unable to perform operation; the handler is closed")
