@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from hub.errors import SettingError
 from hub.history import MAX_SIZE, Rule
@@ -69,6 +69,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     env = _Environment(environ)
     default = Settings()
+    ttl = env.seconds("HISTORY_TTL", default.history_ttl)
+    max_bytes = env.integer("HISTORY_BYTES", default.history_bytes, 1_024, 1_073_741_824)
     settings = Settings(
         host=env.text("HOST", default.host),
         port=env.integer("PORT", default.port, 0, 65_535),
@@ -86,7 +88,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "MAX_QUEUE_BYTES", default.max_queue_bytes, 1_024, 1_073_741_824
         ),
         backpressure=env.choice("BACKPRESSURE", default.backpressure, _STRATEGIES),
-        **_history(env, default),
+        history_size=env.integer("HISTORY_SIZE", default.history_size, 0, MAX_SIZE),
+        history_ttl=ttl,
+        history_bytes=max_bytes,
+        history_rules=env.rules("HISTORY_RULES", ttl, max_bytes),
+        recovery_limit=env.integer("RECOVERY_LIMIT", default.recovery_limit, 1, MAX_SIZE),
         ping_interval=env.seconds("PING_INTERVAL", default.ping_interval),
         idle_timeout=env.seconds("IDLE_TIMEOUT", default.idle_timeout),
         write_timeout=env.seconds("WRITE_TIMEOUT", default.write_timeout),
@@ -95,19 +101,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     )
     _check_together(settings)
     return settings
-
-
-def _history(env: "_Environment", default: Settings) -> dict[str, Any]:
-    """What topics remember."""
-    ttl = env.seconds("HISTORY_TTL", default.history_ttl)
-    max_bytes = env.integer("HISTORY_BYTES", default.history_bytes, 1_024, 1_073_741_824)
-    return {
-        "history_size": env.integer("HISTORY_SIZE", default.history_size, 0, MAX_SIZE),
-        "history_ttl": ttl,
-        "history_bytes": max_bytes,
-        "history_rules": env.rules("HISTORY_RULES", ttl, max_bytes),
-        "recovery_limit": env.integer("RECOVERY_LIMIT", default.recovery_limit, 1, MAX_SIZE),
-    }
 
 
 def _check_together(settings: Settings) -> None:
