@@ -192,7 +192,7 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> None:
     gc.set_threshold(50_000, 50, 1_000)
     try:
         async with asyncio.TaskGroup() as tasks:
-            keepalive = Keepalive(settings, hub.clients, hub.fanout.send)
+            keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail)
             sweeper = tasks.create_task(sweep(keepalive, hub))
             await stop.wait()
             await let_go(hub, app[DRAIN], settings.shutdown_timeout)

@@ -51,16 +51,15 @@ def degraded(census: Census | None) -> dict[str, Json]:
     return {"degraded": True} if census is not None and census.degraded else {}
 
 
-def promise(start: Callable[[Done], object]) -> asyncio.Future[Accepted | Refusal]:
-    """Make a call that completes through a callback; the future is what it comes to."""
+def awaitable() -> tuple[asyncio.Future[Accepted | Refusal], Done]:
+    """A future, and the callback that completes it, for a call of the hub or its broker."""
     future: asyncio.Future[Accepted | Refusal] = asyncio.get_running_loop().create_future()
 
     def done(outcome: Accepted | Refusal) -> None:
         if not future.done():  # the request may have been cancelled meanwhile
             future.set_result(outcome)
 
-    start(done)
-    return future
+    return future, done
 
 
 def body_limit(request: web.Request) -> int:

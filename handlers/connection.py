@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from typing import cast
 
-from hub.client import Client, Transport
+from hub.client import Client, State, Transport
 from hub.commands import Commands
 from hub.errors import INTERNAL_ERROR
 from hub.frames import BINARY, CLOSE, PING, TEXT, FrameReader, close_reply, pong_frame
@@ -44,15 +45,21 @@ class Link(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._client.resume_writing()
         self._hub.recovery.resume(self._client)
+        if self._client.state is not State.CONGESTED:
+            self._hub.pacing.drained(self._client)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hub.leave(self._client)
 
 
 class Connection(Link):
-    """A WebSocket's: it takes frames apart."""
+    """A WebSocket's: it takes frames apart, a slice of them in each turn of the loop.
 
-    __slots__ = ("_commands", "_name", "_reader")
+    While frames are left of what has arrived, reading is paused. A client whose commands await the
+    broker is held: its frames are read on when it is released.
+    """
+
+    __slots__ = ("_commands", "_name", "_queued", "_reader")
 
     def __init__(self, hub: Hub, commands: Commands, reader: FrameReader, name: str) -> None:
         """`name` is the client id given for the connection, or empty."""
@@ -60,21 +67,49 @@ class Connection(Link):
         self._commands = commands
         self._reader = reader
         self._name = name
+        self._queued = False  # whether the next slice has its place in the queue
 
     def _join(self, transport: Transport) -> Client:
         return self._hub.join(transport, self._name)
 
     def data_received(self, data: bytes) -> None:
+        client, reader = self._client, self._reader
+        self._handle(reader.feed(data))
+        if reader.more and client.unread is None:
+            client.unread = self._read_on
+            client.transport.pause_reading()
+            if not client.held:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._hub.turns.queue(self._slices())
+
+    def _slices(self) -> Iterator[None]:
+        client, reader = self._client, self._reader
+        while not client.held and client.state is not State.GONE:
+            self._handle(reader.read_on())
+            if not reader.more:
+                client.unread = None
+                if not client.held:
+                    client.transport.resume_reading()
+                break
+            yield
+        self._queued = False
+
+    def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
+        client = self._client
         try:
-            self._receive(data)
+            self._obey(client, messages)
         except Exception:  # the loop's edge: a fault of ours costs this connection, and is told
             log.exception("Closing a connection because of a fault in the server")
-            if self._client.open:
-                self._hub.fail(self._client, INTERNAL_ERROR)
+            if client.open:
+                self._hub.fail(client, INTERNAL_ERROR)
+        client.unfinished = self._reader.unfinished
 
-    def _receive(self, data: bytes) -> None:
-        client = self._client
-        for opcode, payload in self._reader.feed(data):
+    def _obey(self, client: Client, messages: list[tuple[int, bytearray]]) -> None:
+        for opcode, payload in messages:
             client.heard = True
             if opcode == CLOSE:
                 self._hub.closed(client, close_reply(payload))

@@ -1,17 +1,17 @@
 """Publishing by whoever can make an HTTP request: to a topic, to many, or a batch of messages."""
 
 import asyncio
-from functools import partial
 from typing import NamedTuple
 
 from aiohttp import web
 
-from handlers.answers import answer, promise, read_body, refuse
+from handlers.answers import answer, awaitable, read_body, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
 from hub.inbound import Json, Publish, wrong_key
+from hub.pacing import LIMIT, PART_BYTES, PART_ITEMS
 from hub.rest import Parts, decode_batch, decode_publish
 
 
@@ -51,14 +51,33 @@ def _keyed(message: Publish | Parts, key: str) -> Publish | Parts:
     return message if message.key else message._replace(key=key)
 
 
-async def _publish_all(hub: Hub, parts: Parts) -> web.Response:
-    """An answer or an error for each part, in order; all are under way together."""
-    started = [part if isinstance(part, Refusal) else _start(hub, part) for part in parts]
+async def _publish_all(hub: Hub, items: Parts) -> web.Response:
+    """An answer or an error for each item, in order; many of them are published as a burst."""
     results: list[dict[str, Json]] = []
-    for part in started:
-        outcome = part if isinstance(part, Refusal) else await _outcome(part)
-        results.append({"error": outcome.text} if isinstance(outcome, Refusal) else outcome)
+    deadline = asyncio.get_running_loop().time() + LIMIT
+    while len(results) < len(items):
+        part = items[len(results) : len(results) + PART_ITEMS]
+        if results or len(part) < len(items):
+            topics = {item.topic for item in part if isinstance(item, Publish)}
+            await hub.pace(topics, deadline)
+        results += await _publish_part(hub, part)
     return answer({"results": results})
+
+
+async def _publish_part(hub: Hub, items: Parts) -> list[dict[str, Json]]:
+    """Publish the first items, up to PART_BYTES; what each of them comes to."""
+    started: list[_Started | Refusal] = []
+    size = 0
+    for item in items:
+        if isinstance(item, Refusal):
+            started.append(item)
+        else:
+            started.append(publishing := _start(hub, item))
+            size += publishing.size
+        if size >= PART_BYTES:
+            break
+    outcomes = [it if isinstance(it, Refusal) else await _outcome(it) for it in started]
+    return [{"error": it.text} if isinstance(it, Refusal) else it for it in outcomes]
 
 
 class _Started(NamedTuple):
@@ -66,6 +85,7 @@ class _Started(NamedTuple):
 
     answer: dict[str, Json]  # if it succeeds
     outcome: asyncio.Future[Accepted | Refusal]
+    size: int  # bytes of its event
 
 
 def _start(hub: Hub, message: Publish) -> _Started:
@@ -76,8 +96,9 @@ def _start(hub: Hub, message: Publish) -> _Started:
         "topic": message.topic,
         "receivers": hub.subscribers(message.topic),
     }
-    publishing = partial(hub.publish, message.topic, message_id, message.payload, key=message.key)
-    return _Started(fields, promise(publishing))
+    published, done = awaitable()
+    size = hub.publish(message.topic, message_id, message.payload, done, key=message.key)
+    return _Started(fields, published, size)
 
 
 async def _outcome(started: _Started) -> dict[str, Json] | Refusal:

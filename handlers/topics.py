@@ -1,12 +1,11 @@
 """`/topics`: list, create and delete them."""
 
-from functools import partial
 from http import HTTPStatus
 from urllib.parse import unquote
 
 from aiohttp import web
 
-from handlers.answers import answer, degraded, promise, read_body, refuse
+from handlers.answers import answer, awaitable, degraded, read_body, refuse
 from handlers.keys import HUB, SETTINGS
 from hub.errors import Refusal
 from hub.rest import decode_create
@@ -25,7 +24,9 @@ async def create_topic(request: web.Request) -> web.Response:
     topic = decode_create(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(topic, Refusal):
         return refuse(topic)
-    outcome = await promise(partial(request.app[HUB].broker.create, topic))
+    created, done = awaitable()
+    request.app[HUB].broker.create(topic, done)
+    outcome = await created
     if isinstance(outcome, Refusal):
         return refuse(outcome)
     return answer({"status": "created", "topic": topic}, HTTPStatus.CREATED)
@@ -34,7 +35,9 @@ async def create_topic(request: web.Request) -> web.Response:
 async def delete_topic(request: web.Request) -> web.Response:
     """Delete a topic, whoever made it; its subscribers are told and stay connected."""
     topic = topic_in_path(request)
-    outcome = await promise(partial(request.app[HUB].broker.delete, topic))
+    deleted, done = awaitable()
+    request.app[HUB].broker.delete(topic, done)
+    outcome = await deleted
     if isinstance(outcome, Refusal):
         return refuse(outcome)
     return answer({"status": "deleted", "topic": topic})

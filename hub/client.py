@@ -5,6 +5,7 @@ else: membership is the hub's, and what is said within a tick is gathered by the
 """
 
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -65,6 +66,10 @@ class Client:
         "took",
         "topics",
         "transport",
+        "unfinished",
+        "unfinished_at",
+        "unfinished_seen",
+        "unread",
         "wire",
     )
 
@@ -88,6 +93,12 @@ class Client:
         self.backlog: deque[Command | Refusal] | None = None  # None where nothing queues behind
 
         self.held = False  # whether reading is paused until some are completed
+        # Reads on in what has arrived and was too much for one turn; None where nothing is left.
+        # Until then reading is paused too.
+        self.unread: Callable[[], None] | None = None
+        self.unfinished = 0  # the number of the message that has begun and not ended; 0 for none
+        self.unfinished_seen = 0  # that number at the last visit of the keepalive
+        self.unfinished_at = 0.0  # the visit that first found it
 
         # Signs of life (hub/keepalive.py); times are the sweeper's.
         self.heard = True  # whether a frame has come since the last visit
@@ -128,6 +139,13 @@ class Client:
         if self._outbox is not None:
             self._outbox.leave(topic)
 
+    def unsubscribed_from_all(self) -> "set[Topic]":
+        """Forget every topic, and return them; what was dropped of them is told first."""
+        topics, self.topics = self.topics, set()
+        if self._outbox is not None:
+            self._outbox.leave_all()
+        return topics
+
     def pause_writing(self) -> None:
         """The transport could not pass on all that it was given."""
         self.took = True
@@ -152,9 +170,22 @@ class Client:
     def drop_backlog(self) -> None:
         """Forget the commands that have not begun; what is heard from here on is the end."""
         self.backlog = None
+        self.release()
+
+    def hold(self) -> None:
+        """Pause reading: enough commands are under way."""
+        if not self.held:
+            self.held = True
+            self.transport.pause_reading()
+
+    def release(self) -> None:
+        """Read again."""
         if self.held:
             self.held = False
-            self.transport.resume_reading()
+            if self.unread is None:
+                self.transport.resume_reading()
+            else:
+                self.unread()
 
     def finish(self, last: bytes, ending: Ending) -> None:
         """Say the last words after all that is queued, then end as told."""

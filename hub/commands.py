@@ -63,11 +63,9 @@ class Commands:
             client.backlog.append(command)
         if (
             client.awaiting  # never on a single server
-            and not client.held
             and client.awaiting + len(client.backlog or ()) >= FEW
         ):
-            client.held = True
-            client.transport.pause_reading()
+            client.hold()
 
     def _may_run(self, client: Client, command: Command | Refusal) -> bool:
         """Whether a command may start beside what the client already has under way."""
@@ -121,9 +119,8 @@ class Commands:
             self._run(client, backlog.popleft())
         if backlog:
             client.backlog = backlog
-        if client.held and not client.awaiting and not backlog:
-            client.held = False
-            client.transport.resume_reading()
+        if not client.awaiting and not backlog:
+            client.release()
 
     def _acknowledge(
         self, client: Client, command: Publish | Subscribe | Unsubscribe, outcome: Accepted

@@ -52,6 +52,8 @@ TOO_BIG: Final = Close(1009, "too_big", "client", reconnect=False)
 INTERNAL_ERROR: Final = Close(1011, "internal_error", "server", reconnect=True)
 # More waits for the client than its bounds allow.
 SLOW_CONSUMER: Final = Close(1013, "slow_consumer", "client", reconnect=True)
+# A message that was not complete MESSAGE_TIMEOUT after its first byte.
+MESSAGE_TIMEOUT: Final = Close(3008, "message_timeout", "client", reconnect=True)
 
 CLOSES: Final = (
     GOING_AWAY,
@@ -60,6 +62,7 @@ CLOSES: Final = (
     TOO_BIG,
     INTERNAL_ERROR,
     SLOW_CONSUMER,
+    MESSAGE_TIMEOUT,
 )
 
 

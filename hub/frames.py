@@ -86,14 +86,29 @@ def _is_utf8(data: bytes | bytearray) -> bool:
     return True
 
 
+# A client that sends more in one go has its connection's turn cut here: hub/turns.py.
+SLICE_FRAMES: Final = 64
+SLICE_BYTES: Final = 262_144
+
+
 class FrameReader:
     """Takes a client's stream apart into whole messages, however it is cut into chunks.
 
-    State: the bytes of an unfinished frame, the fragments of an unfinished message, and what broke
-    the protocol, if anything did. Nothing after a violation is read.
+    State: the bytes of an unfinished frame, the fragments of an unfinished message, the bytes
+    behind a slice, and the violation of the protocol, if there was one. Nothing after it is read.
     """
 
-    __slots__ = ("_buffer", "_fragments", "_limit", "_needed", "_opcode", "_unmask", "broken")
+    __slots__ = (
+        "_buffer",
+        "_fragments",
+        "_limit",
+        "_needed",
+        "_opcode",
+        "_rest",
+        "_serial",
+        "_unmask",
+        "broken",
+    )
 
     def __init__(self, limit: int, unmask: Callable[[bytes, bytearray], None]) -> None:
         """`limit`: bytes of the largest message. `unmask(mask, data)` works in place."""
@@ -103,14 +118,33 @@ class FrameReader:
         self._needed = 0  # bytes of `_buffer` before it is worth another look
         self._fragments: bytearray | None = None  # None outside a fragmented message
         self._opcode = TEXT  # of the fragmented message; meaningless outside one
+        # What a slice has left: the stream twice, as `_read` takes it, and where to go on.
+        self._rest: tuple[bytearray, bytes, int] | None = None
+        self._serial = 1  # of the message that is unfinished, or comes next
         self.broken: Close | None = None  # None while the client keeps to the protocol
+
+    @property
+    def more(self) -> bool:
+        """Whether a slice has left bytes for `read_on`."""
+        return self._rest is not None
+
+    @property
+    def unfinished(self) -> int:
+        """A number of the message that has begun and not ended; 0 where there is none."""
+        return 0 if self._buffer is None and self._fragments is None else self._serial
 
     def feed(self, data: bytes) -> list[tuple[int, bytearray]]:
         """The messages and control frames that `data` completes, as (opcode, unmasked payload).
 
-        Look at `broken` after each call: the messages returned came before the violation.
+        At most SLICE_FRAMES frames and about SLICE_BYTES bytes are read: while there are `more`,
+        call `read_on`. Look at `broken` after each call: the messages returned came before the
+        violation.
         """
-        if self._buffer is not None:
+        if self._rest is not None:
+            _, left, start = self._rest
+            data = left[start:] + data
+            stream = bytearray(data)
+        elif self._buffer is not None:
             self._buffer += data
             if len(self._buffer) < self._needed:
                 return []
@@ -118,9 +152,22 @@ class FrameReader:
             data = bytes(stream)
         else:
             stream = bytearray(data)  # of which a slice may be changed in place
+        return self._read(stream, data, 0)
+
+    def read_on(self) -> list[tuple[int, bytearray]]:
+        """The next slice of what was fed; empty where there is none."""
+        return [] if self._rest is None else self._read(*self._rest)
+
+    def _read(self, stream: bytearray, data: bytes, start: int) -> list[tuple[int, bytearray]]:
+        self._rest = None
         messages: list[tuple[int, bytearray]] = []
-        start = 0
+        end_of_slice = start + SLICE_BYTES
+        frames = 0
         while start < len(data) and self.broken is None:
+            if frames == SLICE_FRAMES or start >= end_of_slice:
+                self._rest = stream, data, start
+                break
+            frames += 1
             body, end = self._header(data, start)
             if self.broken is not None:
                 break
@@ -134,6 +181,8 @@ class FrameReader:
             else:
                 self._piece(data[start], payload, messages)
             start = end
+        if messages and (self._fragments is None or any(opcode < CLOSE for opcode, _ in messages)):
+            self._serial += 1
         return messages
 
     def _header(self, data: bytes, start: int) -> tuple[int, int]:

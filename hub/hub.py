@@ -5,8 +5,9 @@ the loop's `call_soon` are handed in. One client's commands are put in order bef
 (hub/commands.py), and what is said leaves through the fan-out (hub/fanout.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Final
 
 from hub import frames
 from hub.broker import Accepted, Broker, Done
@@ -19,11 +20,16 @@ from hub.notices import Notices
 from hub.once import First
 from hub.outbound import encode_event
 from hub.outbox import Bounds
+from hub.pacing import Pacing
 from hub.recovery import Recovery
 from hub.settings import Settings
 from hub.stamps import Stamps
 from hub.topic import Topic, Wish
+from hub.turns import Turns
 from hub.wire import WEBSOCKET, Ending, Wire
+
+LEFT: Final = 1_000  # topics that a client leaves in one turn of the loop: 5 ms
+TOLD: Final = 1_000  # clients that are told of a deletion in one turn: 20 ms
 
 
 class Hub:
@@ -38,10 +44,13 @@ class Hub:
     ) -> None:
         self.stamps = stamps  # the times and ids of all that this node says
         self.fanout = Fanout(call_soon, self._overrun, self.leave)  # the way out, for answers too
+        self.turns = Turns(call_soon)  # long work, one slice a turn
+        self.pacing = Pacing()  # bursts wait there for the subscribers that read
         self.broker = broker  # the other nodes, and the register of topics
         self.clients: dict[Client, None] = {}  # a dict for its order, and to visit them in turn
         self.emptied: Callable[[], None] = lambda: None  # called when the last client has left
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
+        self._deleted: dict[Topic, None] = {}  # some of whose subscribers are still to be told
         self.notices = Notices(stamps)
         self.gaps = Gaps(self.fanout, self.notices)  # who is to be told of lost events
         self.recovery = Recovery(self.fanout, self.notices, call_soon, settings.recovery_limit)
@@ -64,6 +73,7 @@ class Hub:
     def leave(self, client: Client) -> None:
         """Forget a connection that is lost; harmless where that is done."""
         client.lost()
+        self.pacing.drained(client)
         self._part(client)
         self.clients.pop(client, None)
         if not self.clients:
@@ -87,6 +97,7 @@ class Hub:
 
         `since`: what it has already, or wants of what was; it follows the answer.
         """
+        self._tell_deletion(client, name)
         wish = Wish(client, since, done)
         topic = self._topics.get(name)
         if topic is None:
@@ -100,9 +111,11 @@ class Hub:
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """Make it one no more; harmless where it was none."""
+        self._tell_deletion(client, name)
         topic = self._topics.get(name)
         if topic is not None and topic in client.topics:
             self._settle(topic)
+            client.unsubscribed(topic)
             self._remove(topic, client)
 
     def _confirmed(self, topic: Topic, outcome: Accepted | Refusal) -> None:
@@ -145,30 +158,43 @@ class Hub:
         self.fanout.settle(topic)
 
     def _remove(self, topic: Topic, client: Client) -> None:
+        """Take a client out of a topic; the last one takes the topic with it."""
         topic.discard(client)
         self.recovery.drop(topic, client)
-        client.unsubscribed(topic)
+        if self._topics.get(topic.name) is not topic:
+            return  # it was deleted
         if topic.members:
             self.broker.counted(topic.name, topic.members)
         elif topic.waiting is None:
             self._retire(topic)
 
-    def _part(self, client: Client) -> None:
-        for topic in tuple(client.topics):
-            self._remove(topic, client)
-
     def _retire(self, topic: Topic) -> None:
         """The last subscriber is gone: the topic goes too, unless someone made it on purpose."""
-        if self._topics.get(topic.name) is topic:
-            del self._topics[topic.name]
-            self.broker.unsubscribe(topic.name)
+        del self._topics[topic.name]
+        self.broker.unsubscribe(topic.name)
+
+    def _part(self, client: Client) -> None:
+        """Take a client that is not open any more out of its topics, where it gets nothing now."""
+        topics = client.unsubscribed_from_all()
+        if topics:
+            self.turns.start(self._part_from(client, topics))
+
+    def _part_from(self, client: Client, topics: Iterable[Topic]) -> Iterator[None]:
+        for number, topic in enumerate(topics, 1):
+            self._remove(topic, client)
+            if number % LEFT == 0:
+                yield
 
     # Messages.
 
     def publish(
         self, topic: str, message_id: Json, payload: Json, done: Done, key: str = ""
-    ) -> None:
-        """Publish under a fresh id where there is none; with a `key`, once whoever repeats it."""
+    ) -> int:
+        """Publish under a fresh id where there is none; with a `key`, once whoever repeats it.
+
+        Returns:
+            The size of the encoded event in bytes.
+        """
         if message_id is None or message_id == "":
             message_id = self.stamps.new_id()
         event = encode_event(topic, message_id, payload, self.stamps.ts())
@@ -177,6 +203,15 @@ class Hub:
             self.broker.publish_once(topic, event, done, key, first)
         else:
             self.broker.publish(topic, event, done)
+        return len(event)
+
+    async def pace(self, names: Iterable[str], deadline: float) -> None:
+        """Wait until the subscribers of these topics can take the next part of a burst.
+
+        `deadline`: when to go on in any case, by the loop's clock.
+        """
+        here = [topic for name in names if (topic := self._topics.get(name)) is not None]
+        await self.pacing.drain(here, deadline)
 
     def deliver(self, topic: str, event: bytes) -> None:
         """An event arrives from the broker: frame it once, for all subscribers."""
@@ -193,12 +228,30 @@ class Hub:
             return
         del self._topics[topic]
         self._settle(gone)
-        message = self.notices.deleted(topic)
-        for client in (*gone.subscribers, *gone.streams, *gone.behind):
-            self._remove(gone, client)
-            self.fanout.send(client, client.wire.say(message))
-            if client.wire.streams and not client.topics and not client.awaiting:
-                self.close(client, b"", client.wire.ending)  # it can subscribe to nothing else
+        self._deleted[gone] = None
+        self.turns.start(self._tell_deletions(gone))
+
+    def _tell_deletions(self, gone: Topic) -> Iterator[None]:
+        message = self.notices.deleted(gone.name)
+        for number, client in enumerate((*gone.subscribers, *gone.streams, *gone.behind), 1):
+            if gone in client.topics:  # it may have left, or been told, in an earlier turn
+                self._end_subscription(client, gone, message)
+            if number % TOLD == 0:
+                yield
+        del self._deleted[gone]
+
+    def _tell_deletion(self, client: Client, name: str) -> None:
+        """Tell a client of a deletion before it does something else with the topic's name."""
+        for gone in self._deleted:
+            if gone.name == name and gone in client.topics:
+                self._end_subscription(client, gone, self.notices.deleted(name))
+
+    def _end_subscription(self, client: Client, gone: Topic, message: bytes) -> None:
+        client.unsubscribed(gone)
+        self._remove(gone, client)
+        self.fanout.send(client, client.wire.say(message))
+        if client.wire.streams and not client.topics and not client.awaiting:
+            self.close(client, b"", client.wire.ending)  # it can subscribe to nothing else
 
     def missed(self, topic: str) -> None:
         """The broker says that events of a topic may have been lost."""
@@ -228,7 +281,7 @@ class Hub:
 
     def close(self, client: Client, last: bytes, ending: Ending) -> None:
         """End an open client after all that it has been sent, in the order of things."""
-        for topic in tuple(client.topics):
+        for topic in [it for it in client.topics if it.batch or it.missed is not None]:
             self._settle(topic)
         self._part(client)
         if client.open:  # the settling may have overrun its bounds

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from hub.client import FLOWING, Client, State
+from hub.errors import MESSAGE_TIMEOUT, Close
 from hub.settings import Settings
 
 SLICES: Final = 8  # a second's work in parts, so that no tick is long
@@ -21,13 +22,19 @@ class Keepalive:
         settings: Settings,
         clients: Collection[Client],
         send: Callable[[Client, bytes], None],
+        fail: Callable[[Client, Close], None],
     ) -> None:
-        """`clients` is the hub's own live collection; `send` says a frame to one of them."""
+        """`clients` is the hub's own live collection.
+
+        `send` sends a frame to one of them, `fail` ends a connection that broke a rule.
+        """
         self._ping_interval = settings.ping_interval
         self._idle_timeout = settings.idle_timeout
         self._write_timeout = settings.write_timeout
         self._clients = clients
         self._send = send
+        self._fail = fail
+        self._message_timeout = settings.message_timeout
         self._round: list[Client] = []
         self._turn = 0
 
@@ -42,6 +49,9 @@ class Keepalive:
     def _visit(self, client: Client, now: float) -> None:
         if client.state is not FLOWING and not self._may_speak(client, now):
             return
+        if client.unfinished and self._is_overdue(client, now):
+            self._fail(client, MESSAGE_TIMEOUT)
+            return
         if client.heard:
             client.heard = False
             client.pinged = False
@@ -55,6 +65,13 @@ class Keepalive:
                 self._send(client, client.wire.ping)
         elif now - client.idle_since >= self._idle_timeout:
             client.abort()
+
+    def _is_overdue(self, client: Client, now: float) -> bool:
+        """Whether a message has been arriving for too long; while reading is paused it cannot."""
+        if client.unfinished != client.unfinished_seen or client.held or client.unread is not None:
+            client.unfinished_seen = client.unfinished
+            client.unfinished_at = now
+        return now - client.unfinished_at >= self._message_timeout
 
     def _may_speak(self, client: Client, now: float) -> bool:
         """Whether a client that is not flowing is still one to listen to."""

@@ -137,6 +137,12 @@ class Outbox:
         if topic in self._dropped or any(of is topic for _, of, _ in self._entries):
             self._mark(_LEFT, topic)
 
+    def leave_all(self) -> None:
+        """The client leaves every topic here."""
+        queued = (topic for _, topic, _ in self._entries if topic is not None)
+        for topic in dict.fromkeys([*self._dropped, *queued]):
+            self._mark(_LEFT, topic)
+
     def tell(self, topic: Topic, said: bytes) -> None:
         """Say something of a topic here that is no event, whatever the bounds."""
         self._mark(_SAID + said, topic)

@@ -32,6 +32,7 @@ class Settings:
     redis_fail_mode: str = "local"  # in an outage of Redis, or "strict"
     allowed_origins: frozenset[str] = frozenset({"*"})  # lower case; "*" allows every one
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
+    message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
     require_client_id: bool = True  # on subscribe and unsubscribe
     max_queue_size: int = 256  # messages that may wait for one client
@@ -81,6 +82,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
         ),
+        message_timeout=env.seconds("MESSAGE_TIMEOUT", default.message_timeout),
         max_topic_bytes=env.integer("MAX_TOPIC_BYTES", default.max_topic_bytes, 1, 65_536),
         require_client_id=env.truth("REQUIRE_CLIENT_ID", default.require_client_id),
         max_queue_size=env.integer("MAX_QUEUE_SIZE", default.max_queue_size, 1, 1_000_000),

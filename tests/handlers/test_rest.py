@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from handlers.answers import promise
+from handlers.answers import awaitable
+from hub.broker import ACCEPTED
 from hub.local_broker import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
@@ -193,11 +194,11 @@ async def test_a_fault_of_the_server_is_a_500_and_logged(
 
 
 async def test_a_completion_that_comes_after_its_request_was_cancelled_is_nobody_s() -> None:
-    callbacks: list[Any] = []
+    future, done = awaitable()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
-            await promise(callbacks.append)
-    callbacks[0](())
+            await future
+    done(ACCEPTED)
 
 
 async def half_a_body(port: int, *headers: str) -> RawClient:

@@ -1,14 +1,17 @@
 """A node without sockets: the real hub, with a clock, a tick and transports that a test turns."""
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from handlers.connection import Connection
 from hub.broker import Broker
 from hub.client import Client
 from hub.commands import Commands
 from hub.drain import Drain
+from hub.frames import FrameReader
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
 from hub.local_broker import LocalBroker
@@ -16,7 +19,7 @@ from hub.rest import Followed, decode_followed
 from hub.settings import Settings
 from hub.stamps import Stamps
 from hub.stream import Stream
-from tests.support.frames import CLOSE, TEXT, take_frames
+from tests.support.frames import CLOSE, TEXT, take_frames, unmask
 from tests.support.sse import Listener, Said
 
 
@@ -58,6 +61,9 @@ class RecordingTransport:
 
     def get_write_buffer_size(self) -> int:
         return len(self.held)
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        assert (high, low) == (0, 0)
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -110,6 +116,27 @@ class Peer:
         return heard
 
 
+class Wired:
+    """The far end of one WebSocket connection of a `Node`: it sends bytes, in any pieces."""
+
+    def __init__(self, node: "Node") -> None:
+        self.transport = RecordingTransport()
+        reader = FrameReader(node.settings.max_message_bytes, unmask)
+        self.connection = Connection(node.hub, node.commands, reader, "wired")
+        self.connection.connection_made(cast(asyncio.Transport, self.transport))
+        (*_, self.client) = node.hub.clients
+        self.transport.client = self.client
+
+    def send(self, data: bytes) -> None:
+        """Some bytes arrive with one read."""
+        assert self.transport.reading
+        self.connection.data_received(data)
+
+    def frames(self) -> list[tuple[int, bytes]]:
+        """The frames that have arrived since the last look."""
+        return take_frames(self.transport.written)
+
+
 class StreamPeer:
     """The far end of one stream of a `Node`."""
 
@@ -145,7 +172,13 @@ class Node:
         self.hub = Hub(self.settings, self.broker, stamps, self._soon.append)
         self.drain = Drain(self.hub)
         self.commands = Commands(self.hub, self.drain, self.settings)
-        self.keepalive = Keepalive(self.settings, self.hub.clients, self.hub.fanout.send)
+        self.keepalive = Keepalive(
+            self.settings, self.hub.clients, self.hub.fanout.send, self.hub.fail
+        )
+
+    def connection(self) -> "Wired":
+        """A new client at whose end bytes arrive."""
+        return Wired(self)
 
     def connect(self, name: str = "", room: int | None = None) -> Peer:
         """A new client; `room` bytes go through until its transport drains."""
@@ -172,6 +205,11 @@ class Node:
     def tick(self) -> None:
         """The loop's turn ends: what was scheduled for it runs."""
         while self._soon:
+            self._soon.popleft()()
+
+    def turn(self) -> None:
+        """One turn of the loop: what it schedules runs in the next one."""
+        for _ in range(len(self._soon)):
             self._soon.popleft()()
 
     def visit_all(self, now: float) -> None:

@@ -47,7 +47,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     runner = await product.start(app, product.listen(settings))
     try:
         hub = app[HUB]
-        keepalive = Keepalive(settings, hub.clients, hub.fanout.send)
+        keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail)
         yield Running(runner, hub, app[DRAIN], keepalive, runner.addresses[0][1])
     finally:
         for client in list(app[HUB].clients):

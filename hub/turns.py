@@ -1,0 +1,48 @@
+"""Long work, done one slice in each turn of the loop, so that nobody else waits for all of it.
+
+State: the unfinished work, in the order of its next slices.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+AT_ONCE: Final = 8  # slices in one turn; one of 64 publishes takes about 0.4 ms
+
+_DONE: Final = object()
+
+
+class Turns:
+    """Shares the loop fairly between the work of many clients."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        """`call_soon` calls a function in the loop's next turn."""
+        self._call_soon = call_soon
+        self._waiting: deque[Iterator[object]] = deque()
+        self._scheduled = False
+
+    def start(self, work: Iterator[object]) -> None:
+        """Do the first slice of `work` now, and each of the others in a turn of its own.
+
+        A slice is what an iterator does for one `next`.
+        """
+        if next(work, _DONE) is not _DONE:
+            self.queue(work)
+
+    def queue(self, work: Iterator[object]) -> None:
+        """Do `work` in the turns after this one."""
+        self._waiting.append(work)
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._run)
+
+    def _run(self) -> None:
+        try:
+            for _ in range(min(AT_ONCE, len(self._waiting))):
+                work = self._waiting.popleft()
+                if next(work, _DONE) is not _DONE:
+                    self._waiting.append(work)
+        finally:
+            self._scheduled = bool(self._waiting)
+            if self._scheduled:
+                self._call_soon(self._run)
