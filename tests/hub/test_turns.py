@@ -1,0 +1,139 @@
+"""Long work of the hub is divided over turns of the loop, and nobody can tell from what is said."""
+
+import json
+from typing import Any
+
+from hub.fanout import WRITES
+from hub.hub import LEFT, TOLD
+from tests.support.node import Node, Peer
+
+
+def subscribed_to_many(node: Node, count: int) -> Peer:
+    peer = node.connect("collector")
+    for number in range(count):
+        peer.say({"type": "subscribe", "topic": f"t{number}"})
+    assert len(peer.hear()) == count
+    return peer
+
+
+def test_a_client_leaves_a_thousand_topics_a_turn() -> None:
+    node = Node()
+    peer = subscribed_to_many(node, 3 * LEFT)
+    node.hub.leave(peer.client)
+    left = [len(node.hub.topics())]
+    while left[-1]:
+        node.turn()
+        left.append(len(node.hub.topics()))
+    assert left == [2 * LEFT, LEFT, 0]
+
+
+def test_a_client_that_left_gets_nothing_while_it_is_taken_out_of_its_topics() -> None:
+    node = Node()
+    peer = subscribed_to_many(node, 2 * LEFT)
+    stays = node.subscribed(f"t{2 * LEFT - 1}")
+    node.hub.leave(peer.client)
+    written = peer.transport.writes
+    assert node.publish(f"t{2 * LEFT - 1}", 1) is not None
+    assert [message["type"] for message in stays.hear()] == ["event"]
+    assert peer.transport.writes == written
+    assert node.hub.topics() == {f"t{2 * LEFT - 1}": 1}
+
+
+def test_a_closing_client_is_told_of_dropped_events_before_its_close() -> None:
+    node = Node()
+    peer = subscribed_to_many(node, 3)
+    peer.transport.room = 0
+    for number in range(3):
+        node.publish(f"t{number}", number)
+    node.tick()
+    node.drain.begin(lambda: None)
+    node.tick()
+    peer.transport.drain()
+    kinds = [message["type"] for message in peer.hear()[:-1]]
+    assert kinds == ["event"] * 3 + ["info"]
+
+
+def deleted_with(node: Node, count: int) -> list[Peer]:
+    peers = [node.subscribed("t") for _ in range(count)]
+    outcomes: list[Any] = []
+    node.broker.delete("t", outcomes.append)
+    assert len(outcomes) == 1
+    return peers
+
+
+def is_told(peer: Peer) -> bool:
+    return b"Topic has been deleted" in peer.transport.written
+
+
+def test_a_deletion_is_told_to_a_thousand_clients_a_turn() -> None:
+    node = Node()
+    peers = deleted_with(node, 2 * TOLD + 1)
+    told = []
+    for _ in range(3):
+        node.turn()
+        told.append(sum(map(is_told, peers)))
+    assert told[0] <= 2 * TOLD
+    assert told[-1] == 2 * TOLD + 1
+    assert node.hub.topics() == {}
+
+
+def test_a_client_that_subscribes_meanwhile_hears_of_the_deletion_first() -> None:
+    node = Node()
+    last = deleted_with(node, 2 * TOLD)[-1]
+    assert not is_told(last)
+    last.say({"type": "subscribe", "topic": "t"})
+    node.publish("t", "of the new one")
+    assert [message["type"] for message in last.hear()] == ["info", "ack", "event"]
+    node.tick()
+    node.publish("t", "again")
+    assert [message["type"] for message in last.hear()] == ["event"]
+
+
+def test_a_client_that_unsubscribes_meanwhile_hears_of_the_deletion_first() -> None:
+    node = Node()
+    last = deleted_with(node, 2 * TOLD)[-1]
+    last.say({"type": "unsubscribe", "topic": "t"})
+    assert [message["type"] for message in last.hear()] == ["info", "ack"]
+
+
+def test_a_client_that_leaves_meanwhile_changes_nothing() -> None:
+    node = Node()
+    last = deleted_with(node, 2 * TOLD)[-1]
+    again = node.subscribed("t")
+    node.hub.leave(last.client)
+    node.tick()
+    assert node.hub.topics() == {"t": 1}
+    node.publish("t", 1)
+    assert [message["type"] for message in again.hear()] == ["event"]
+
+
+def test_the_fan_out_writes_the_batches_of_some_topics_a_turn() -> None:
+    node = Node()
+    names = ["a", "b", "c"]
+    peers = [node.subscribed(name) for name in names for _ in range(WRITES)]
+    for peer in peers:
+        peer.transport.writes = 0
+    for name in names:
+        node.publish(name, 1)
+        node.publish(name, 2)
+    turns = []
+    for _ in names:
+        node.turn()
+        turns.append(sum(peer.transport.writes for peer in peers))
+    assert turns == [WRITES, 2 * WRITES, 3 * WRITES]
+
+
+def test_events_keep_their_order_where_a_batch_waits_for_another_turn() -> None:
+    node = Node()
+    for _ in range(WRITES):
+        node.subscribed("crowd")
+    peer = node.subscribed("late")
+    node.publish("crowd", 0)
+    node.publish("late", 1)
+    node.turn()
+    assert peer.transport.written == b""
+    node.publish("late", 2)
+    peer.say({"type": "unsubscribe", "topic": "late"})
+    heard = peer.hear()
+    assert [message["type"] for message in heard] == ["event", "event", "ack"]
+    assert [json.dumps(message["message"]["payload"]) for message in heard[:2]] == ["1", "2"]
