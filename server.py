@@ -27,6 +27,7 @@ from handlers.routes import add_routes
 from hub.commands import Commands
 from hub.drain import Drain
 from hub.errors import SettingError
+from hub.event_log import EventLog, RateLimit
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
 from hub.local_broker import LocalBroker
@@ -65,7 +66,7 @@ def build_app(settings: Settings) -> web.Application:
     stamps = Stamps(time.time_ns, secrets.token_hex(3))
     if settings.redis_addr is None:
         local = LocalBroker(loop.time, settings.rules(), new_epoch)
-        hub = Hub(settings, local, stamps, loop.call_soon)
+        hub = Hub(settings, local, stamps, loop.call_soon, EventLog())
     else:
         broker = RedisBroker(
             Names(settings.redis_prefix, settings.redis_addr.db),
@@ -73,7 +74,7 @@ def build_app(settings: Settings) -> web.Application:
             Tails(settings.rules(), new_epoch, loop.time),
             strict=settings.redis_fail_mode == "strict",
         )
-        hub = Hub(settings, broker, stamps, loop.call_soon)
+        hub = Hub(settings, broker, stamps, loop.call_soon, EventLog())
         listener = Listener(broker, settings.redis_addr, hub.clients)
         app.cleanup_ctx.append(lambda _: listening(listener))
     app[SETTINGS] = settings
@@ -235,6 +236,8 @@ def main() -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RateLimit())
     logging.getLogger("aiohttp.server").addFilter(_ClientsFaults())
     try:
         sockets = listen(settings)

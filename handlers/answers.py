@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = "5"  # seconds: another server, or this one anew, should be there by then
 
+# The paths whose requests become connections of clients.
+CONNECT: Final = "/ws"
+EVENTS: Final = "/events"
 BATCH: Final = "/publish/batch"  # the one path whose bodies may be larger than a message
 
 BODY_TIMEOUT: Final = 30.0  # seconds for a body to arrive
@@ -110,6 +113,10 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         refuse_while_draining(request)
         return await handler(request)
     except web.HTTPException as error:
+        if request.path in (CONNECT, EVENTS):
+            log.info(
+                "refused %s from %s: %d %s", request.path, request.remote, error.status, error.text
+            )
         response = answer({"error": _text(request, error)}, error.status)
         for name in (hdrs.ALLOW, hdrs.UPGRADE, hdrs.SEC_WEBSOCKET_VERSION, hdrs.RETRY_AFTER):
             if name in error.headers:

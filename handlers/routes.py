@@ -3,7 +3,7 @@
 import aiohttp_cors
 from aiohttp import hdrs, web
 
-from handlers.answers import BATCH, body_limit
+from handlers.answers import BATCH, CONNECT, EVENTS, body_limit
 from handlers.events import events
 from handlers.history import read_history
 from handlers.keys import SETTINGS
@@ -16,8 +16,8 @@ from handlers.websocket import upgrade
 ROUTES = (
     web.get("/", page),
     web.get("/client.js", client_module),
-    web.get("/ws", upgrade, allow_head=False),
-    web.get("/events", events, allow_head=False),
+    web.get(CONNECT, upgrade, allow_head=False),
+    web.get(EVENTS, events, allow_head=False),
     web.post("/publish", publish),
     web.post(BATCH, publish_batch),
     web.get("/stats", stats),

@@ -7,7 +7,7 @@ else: membership is the hub's, and what is said within a tick is gathered by the
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hub.outbox import Bounds, Entry, Outbox
 from hub.wire import Ending, Wire
@@ -28,6 +28,7 @@ class Transport(Protocol):
     def get_write_buffer_size(self) -> int: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+    def get_extra_info(self, name: str) -> Any: ...
 
 
 class State(Enum):
@@ -54,11 +55,13 @@ class Client:
         "backlog",
         "buffered",
         "deadline",
+        "end",
         "exclusive",
         "heard",
         "held",
         "idle_since",
         "name",
+        "number",
         "pending",
         "pinged",
         "state",
@@ -73,12 +76,16 @@ class Client:
         "wire",
     )
 
-    def __init__(self, transport: Transport, name: str, bounds: Bounds, wire: Wire) -> None:
+    def __init__(
+        self, number: int, transport: Transport, name: str, bounds: Bounds, wire: Wire
+    ) -> None:
+        self.number = number  # of the connection, counted from the server's start
         self.transport = transport
         self.wire = wire  # how things are said on it
         self.name = name  # given once for the connection; empty where it was not
         self.topics: set[Topic] = set()
         self.state = FLOWING
+        self.end = ""  # why the connection ends (hub/errors.py); empty while nothing has ended it
         self._bounds = bounds
         self._paused = False  # whether the transport holds bytes
         self._outbox: Outbox | None = None  # None while nothing waits
@@ -187,8 +194,9 @@ class Client:
             else:
                 self.unread()
 
-    def finish(self, last: bytes, ending: Ending) -> None:
+    def finish(self, last: bytes, ending: Ending, why: str) -> None:
         """Say the last words after all that is queued, then end as told."""
+        self.end = why
         self.drop_backlog()
         self._ending = ending
         if self._paused:
@@ -200,8 +208,9 @@ class Client:
         if not self._paused:
             self._end()
 
-    def cut_short(self, last: bytes) -> None:
+    def cut_short(self, last: bytes, why: str) -> None:
         """Drop what waits and say the last words after what the transport already holds."""
+        self.end = why
         self.drop_backlog()
         self._outbox = None
         self.state = State.CLOSING
@@ -213,8 +222,12 @@ class Client:
         if not self._outbox:
             self._end()
 
-    def abort(self) -> None:
-        """Cut the connection now; the transport reports the loss in its own time."""
+    def abort(self, why: str = "") -> None:
+        """Cut the connection now; the transport reports the loss in its own time.
+
+        `why` counts where nothing has ended it before.
+        """
+        self.end = self.end or why
         self._let_go(State.CLOSING)
         self.transport.abort()
 

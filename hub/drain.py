@@ -41,4 +41,4 @@ class Drain:
             client.deadline = math.inf  # the shutdown has its own bound
             wire = client.wire
             last = wire.last(self._hub.notices.shutdown(), GOING_AWAY)
-            self._hub.close(client, last, wire.ending)
+            self._hub.close(client, last, wire.ending, GOING_AWAY.reason)

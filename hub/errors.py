@@ -65,6 +65,20 @@ CLOSES: Final = (
     MESSAGE_TIMEOUT,
 )
 
+# Why a connection has ended where the server did not say so by a Close.
+LEFT: Final = "left"  # the client closed it
+LOST: Final = "lost"  # it broke: a reset, or a network that is gone
+IDLE_TIMEOUT: Final = "idle_timeout"  # no sign of life for IDLE_TIMEOUT
+WRITE_TIMEOUT: Final = "write_timeout"  # the client took no byte for WRITE_TIMEOUT
+TOPIC_DELETED: Final = "topic_deleted"  # of a stream: all of its topics are
+REFUSED: Final = "refused"  # of a stream: a subscribe was
+
+# Every reason for the end of a connection, and those that are worth a look.
+REASONS: Final = frozenset(
+    {LEFT, LOST, IDLE_TIMEOUT, WRITE_TIMEOUT, TOPIC_DELETED, REFUSED, *(c.reason for c in CLOSES)}
+)
+FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, GOING_AWAY.reason}
+
 
 class SettingError(ValueError):
     """A setting that stops the start. Its text names the key, the value and what is allowed."""

@@ -12,11 +12,12 @@ from typing import Final
 from hub import frames
 from hub.broker import Accepted, Broker, Done
 from hub.client import Client, Transport
-from hub.errors import SLOW_CONSUMER, Close, Refusal
+from hub.errors import LEFT, LOST, SLOW_CONSUMER, TOPIC_DELETED, Close, Refusal
 from hub.fanout import Fanout
 from hub.gaps import Gaps
 from hub.inbound import Json, Since
 from hub.notices import Notices
+from hub.observer import Observer
 from hub.once import First
 from hub.outbound import encode_event
 from hub.outbox import Bounds
@@ -28,7 +29,7 @@ from hub.topic import Topic, Wish
 from hub.turns import Turns
 from hub.wire import WEBSOCKET, Ending, Wire
 
-LEFT: Final = 1_000  # topics that a client leaves in one turn of the loop: 5 ms
+PARTED: Final = 1_000  # topics that a client leaves in one turn of the loop: 5 ms
 TOLD: Final = 1_000  # clients that are told of a deletion in one turn: 20 ms
 
 
@@ -41,7 +42,9 @@ class Hub:
         broker: Broker,
         stamps: Stamps,
         call_soon: Callable[[Callable[[], None]], object],
+        observer: Observer,
     ) -> None:
+        self.observer = observer
         self.stamps = stamps  # the times and ids of all that this node says
         self.fanout = Fanout(call_soon, self._overrun, self.leave)  # the way out, for answers too
         self.turns = Turns(call_soon)  # long work, one slice a turn
@@ -49,6 +52,7 @@ class Hub:
         self.broker = broker  # the other nodes, and the register of topics
         self.clients: dict[Client, None] = {}  # a dict for its order, and to visit them in turn
         self.emptied: Callable[[], None] = lambda: None  # called when the last client has left
+        self._joined = 0  # how many ever were
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
         self._deleted: dict[Topic, None] = {}  # some of whose subscribers are still to be told
         self.notices = Notices(stamps)
@@ -66,12 +70,16 @@ class Hub:
 
     def join(self, transport: Transport, name: str = "", wire: Wire = WEBSOCKET) -> Client:
         """Take in a new connection; `name` is the client id given for it, or empty."""
-        client = Client(transport, name, self._bounds, wire)
+        self._joined += 1
+        client = Client(self._joined, transport, name, self._bounds, wire)
         self.clients[client] = None
+        self.observer.joined(client)
         return client
 
     def leave(self, client: Client) -> None:
         """Forget a connection that is lost; harmless where that is done."""
+        if client in self.clients:
+            self.observer.left(client, client.end or LOST)
         client.lost()
         self.pacing.drained(client)
         self._part(client)
@@ -81,12 +89,13 @@ class Hub:
 
     def fail(self, client: Client, close: Close) -> None:
         """End a connection that has broken the protocol; what was said to it still arrives."""
-        self.close(client, frames.close_frame(close.code, close.reason), Ending.HALF_CLOSE)
+        last = frames.close_frame(close.code, close.reason)
+        self.close(client, last, Ending.HALF_CLOSE, close.reason)
 
     def closed(self, client: Client, reply: bytes) -> None:
         """A client ended its side: say `reply` to it, unless it is answering our own Close."""
         if client.open:
-            self.close(client, reply, Ending.HANG_UP)
+            self.close(client, reply, Ending.HANG_UP, LEFT)
         else:
             client.hang_up()
 
@@ -117,6 +126,7 @@ class Hub:
             self._settle(topic)
             client.unsubscribed(topic)
             self._remove(topic, client)
+            self.observer.unsubscribed(client, name)
 
     def _confirmed(self, topic: Topic, outcome: Accepted | Refusal) -> None:
         """The broker has answered a topic's first subscribe."""
@@ -150,6 +160,7 @@ class Hub:
             client.topics.add(topic)
             self.broker.counted(topic.name, topic.members)
             wish.done(outcome)
+            self.observer.subscribed(client, topic.name)
 
     def _settle(self, topic: Topic) -> None:
         """Say what is to be said to the subscribers, before who they are changes."""
@@ -182,7 +193,7 @@ class Hub:
     def _part_from(self, client: Client, topics: Iterable[Topic]) -> Iterator[None]:
         for number, topic in enumerate(topics, 1):
             self._remove(topic, client)
-            if number % LEFT == 0:
+            if number % PARTED == 0:
                 yield
 
     # Messages.
@@ -249,9 +260,11 @@ class Hub:
     def _end_subscription(self, client: Client, gone: Topic, message: bytes) -> None:
         client.unsubscribed(gone)
         self._remove(gone, client)
+        self.observer.unsubscribed(client, gone.name)
         self.fanout.send(client, client.wire.say(message))
         if client.wire.streams and not client.topics and not client.awaiting:
-            self.close(client, b"", client.wire.ending)  # it can subscribe to nothing else
+            # It can subscribe to nothing else.
+            self.close(client, b"", client.wire.ending, TOPIC_DELETED)
 
     def missed(self, topic: str) -> None:
         """The broker says that events of a topic may have been lost."""
@@ -279,15 +292,16 @@ class Hub:
 
     # What the fan-out and the outboxes ask for.
 
-    def close(self, client: Client, last: bytes, ending: Ending) -> None:
-        """End an open client after all that it has been sent, in the order of things."""
+    def close(self, client: Client, last: bytes, ending: Ending, why: str) -> None:
+        """End an open client after all that it has been sent; `why` is one of `REASONS`."""
         for topic in [it for it in client.topics if it.batch or it.missed is not None]:
             self._settle(topic)
         self._part(client)
         if client.open:  # the settling may have overrun its bounds
-            client.finish(last, ending)
+            client.finish(last, ending, why)
 
     def _overrun(self, client: Client) -> None:
         """More waits for a client than its bounds allow, and BACKPRESSURE says: disconnect."""
-        client.cut_short(client.wire.last(self.notices.too_slow(), SLOW_CONSUMER))
+        last = client.wire.last(self.notices.too_slow(), SLOW_CONSUMER)
+        client.cut_short(last, SLOW_CONSUMER.reason)
         self._part(client)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from hub.client import FLOWING, Client, State
-from hub.errors import MESSAGE_TIMEOUT, Close
+from hub.errors import IDLE_TIMEOUT, MESSAGE_TIMEOUT, WRITE_TIMEOUT, Close
 from hub.settings import Settings
 
 SLICES: Final = 8  # a second's work in parts, so that no tick is long
@@ -64,7 +64,7 @@ class Keepalive:
                     client.idle_since = now
                 self._send(client, client.wire.ping)
         elif now - client.idle_since >= self._idle_timeout:
-            client.abort()
+            client.abort(IDLE_TIMEOUT)
 
     def _is_overdue(self, client: Client, now: float) -> bool:
         """Whether a message has been arriving for too long; while reading is paused it cannot."""
@@ -78,7 +78,7 @@ class Keepalive:
         if client.state is State.GONE:
             return False
         if self._stalled(client, now):
-            client.abort()
+            client.abort(WRITE_TIMEOUT)
             return False
         if client.state is State.CLOSING:
             self._wait_for_end(client, now)

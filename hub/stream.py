@@ -12,7 +12,7 @@ from typing import Final
 from hub.broker import Accepted
 from hub.client import Client, Transport
 from hub.drain import Drain
-from hub.errors import Refusal
+from hub.errors import REFUSED, Refusal
 from hub.hub import Hub
 from hub.outbound import encode_ack, encode_error
 from hub.rest import Followed
@@ -54,7 +54,7 @@ class Stream:
         ts = self.hub.stamps.ts()
         if isinstance(outcome, Refusal):
             error = client.wire.say(encode_error(outcome, ts))
-            self.hub.close(client, error, client.wire.ending)
+            self.hub.close(client, error, client.wire.ending, REFUSED)
             return
         ack = encode_ack(
             "",

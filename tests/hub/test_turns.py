@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from hub.fanout import WRITES
-from hub.hub import LEFT, TOLD
+from hub.hub import PARTED, TOLD
 from tests.support.node import Node, Peer
 
 
@@ -18,25 +18,25 @@ def subscribed_to_many(node: Node, count: int) -> Peer:
 
 def test_a_client_leaves_a_thousand_topics_a_turn() -> None:
     node = Node()
-    peer = subscribed_to_many(node, 3 * LEFT)
+    peer = subscribed_to_many(node, 3 * PARTED)
     node.hub.leave(peer.client)
     left = [len(node.hub.topics())]
     while left[-1]:
         node.turn()
         left.append(len(node.hub.topics()))
-    assert left == [2 * LEFT, LEFT, 0]
+    assert left == [2 * PARTED, PARTED, 0]
 
 
 def test_a_client_that_left_gets_nothing_while_it_is_taken_out_of_its_topics() -> None:
     node = Node()
-    peer = subscribed_to_many(node, 2 * LEFT)
-    stays = node.subscribed(f"t{2 * LEFT - 1}")
+    peer = subscribed_to_many(node, 2 * PARTED)
+    stays = node.subscribed(f"t{2 * PARTED - 1}")
     node.hub.leave(peer.client)
     written = peer.transport.writes
-    assert node.publish(f"t{2 * LEFT - 1}", 1) is not None
+    assert node.publish(f"t{2 * PARTED - 1}", 1) is not None
     assert [message["type"] for message in stays.hear()] == ["event"]
     assert peer.transport.writes == written
-    assert node.hub.topics() == {f"t{2 * LEFT - 1}": 1}
+    assert node.hub.topics() == {f"t{2 * PARTED - 1}": 1}
 
 
 def test_a_closing_client_is_told_of_dropped_events_before_its_close() -> None:

@@ -15,6 +15,7 @@ from hub.frames import FrameReader
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
 from hub.local_broker import LocalBroker
+from hub.observer import Observer
 from hub.rest import Followed, decode_followed
 from hub.settings import Settings
 from hub.stamps import Stamps
@@ -70,6 +71,9 @@ class RecordingTransport:
 
     def resume_reading(self) -> None:
         self.reading = True
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("192.0.2.7", 50_000) if name == "peername" else None
 
     def close(self) -> None:
         self.ended = "close"
@@ -163,13 +167,20 @@ class StreamPeer:
 class Node:
     """One server's domain, driven by hand."""
 
-    def __init__(self, settings: Settings | None = None, broker: Broker | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        broker: Broker | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self.settings = settings or Settings()
         self.broker = LocalBroker() if broker is None else broker
         self.wall_ns = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
         self._soon: deque[Callable[[], None]] = deque()
         stamps = Stamps(lambda: self.wall_ns, "test")
-        self.hub = Hub(self.settings, self.broker, stamps, self._soon.append)
+        self.hub = Hub(
+            self.settings, self.broker, stamps, self._soon.append, observer or Observer()
+        )
         self.drain = Drain(self.hub)
         self.commands = Commands(self.hub, self.drain, self.settings)
         self.keepalive = Keepalive(
