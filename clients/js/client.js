@@ -44,7 +44,9 @@ const LONGEST = 20_000; // … as many, up to this
 const STEADY = 10_000; // ms that a connection must have lasted for that to begin anew
 
 const TOO_BIG = 1009; // the Close code for a message over MAX_MESSAGE_BYTES
-const FOR_GOOD = new Set([1002, 1007, 1008]); // Close codes after which nobody should come back
+// Close codes after which nobody should come back; after all others, with any reason, one should.
+const FOR_GOOD = new Set([1002, 1007, 1008, 3003]);
+const DELETED = "Topic has been deleted"; // from servers that give no reason
 const CLOSES = {
   1001: "the server went away",
   1006: "the connection was lost",
@@ -52,6 +54,9 @@ const CLOSES = {
   1009: "a message was too big",
   1011: "internal error of the server",
   1013: "too slow, or the server is overloaded",
+  3000: "a valid token is needed",
+  3003: "forbidden by the server",
+  3008: "something took too long",
 };
 
 /**
@@ -79,13 +84,9 @@ export class Subscription {
   position;
   /** @type {Promise<void>}  settled once the server has acked it, or will not; CLOSED where it was closed before */
   ready;
-  live = false; // whether the connection that there is has acked it
-  wasAcked = false; // whether any has
   over = false;
-  refusals = 0; // for passing reasons, since the last ack
-  #heard; // a position: what comes behind it has come, or is to come
-  #newest; // events before that which are wanted too; 0 once one has come
-  #begun; // whether anything is to come
+  begun = false; // whether what comes is for it
+  #after = null; // a position: events up to it are not for it
   #items = []; // that wait for the iterator, each with the position behind it
   #overrun = 0; // items that went because too many waited
   #waiting = []; // who waits for an item
@@ -98,9 +99,8 @@ export class Subscription {
   /** @param {string} topic @param {?(item: Item) => void} deliver @param {Wish} wish @param {Function} leave */
   constructor(topic, deliver, wish, leave) {
     this.topic = topic;
-    this.position = this.#heard = wish.recover ?? null;
-    this.#newest = wish.lastN ?? 0;
-    this.#begun = this.#heard !== null;
+    this.lastN = wish.lastN ?? 0;
+    this.recover = this.position = wish.recover ?? null;
     this.#deliver = deliver;
     this.#wish = wish;
     this.#leave = leave;
@@ -139,18 +139,119 @@ export class Subscription {
     return { done: true, value: undefined };
   }
 
-  /** Unsubscribe; nothing more comes. */
+  /** Nothing more comes; unsubscribe, where it was the topic's last. */
   close() {
     this.#items = [];
     this.#overrun = 0;
     this.#leave(this);
   }
 
-  // The client's side.
+  // The topic's side.
 
-  /** What its subscribe says. */
+  /** Whether both begin in the same place. */
+  wantsTheSame({ lastN, recover }) {
+    return this.lastN === lastN && isSamePlace(this.recover, recover);
+  }
+
+  /** The server has subscribed the topic. @param {?Position} position  where it begins, if not as it wanted */
+  acked(position = null) {
+    this.position = position ?? this.position;
+    this.#settle();
+  }
+
+  /** The server's ack, which is the topic's first or one on a new connection. */
+  heardAck(ack) {
+    if (this.#wish.onAck) attempt(this.#wish.onAck, ack);
+  }
+
+  /** Begin where the topic is by now, whatever was wanted of before: that is told as lost. */
+  begin(position) {
+    if (this.over) return;
+    const wanted = this.recover;
+    const ahead = wanted?.epoch === position?.epoch && wanted?.offset > position?.offset; // others may be behind it
+    const here = ahead ? wanted : position;
+    const newest = this.lastN && here?.offset;
+    this.begun = true;
+    this.#after = here;
+    if (newest || (wanted && !isSamePlace(wanted, here))) {
+      const why = "what was published before, since the topic was subscribed already";
+      console.warn(`${this.topic}: lost: ${why}`);
+      this.put({ kind: "lost", topic: this.topic, why }, here);
+      this.acked();
+    } else {
+      this.acked(here);
+    }
+  }
+
+  /** The next item. @param {Item} item @param {?Position} position  where the subscriber is behind it */
+  put(item, position) {
+    if (this.over || !this.begun) return; // another's callback may have closed it just now
+    if (item.kind === "event" && this.#has(position)) return;
+    if (this.#deliver) {
+      this.position = position;
+      attempt(this.#deliver, item);
+      return;
+    }
+    if (this.#items.length >= BUFFER) {
+      if (!this.#overrun) console.warn(`${this.topic}: lost: items, since more than ${BUFFER} wait`);
+      this.#items.shift();
+      this.#overrun += 1;
+    }
+    this.#items.push([item, position]);
+    this.#wake();
+  }
+
+  /** Nothing more comes; with `error`, its subscriber is told. @param {?RefusedError} error */
+  end(error = null) {
+    if (this.over) return;
+    this.over = true;
+    this.#error = error;
+    this.#wake();
+    this.#settle(error ?? new RefusedError("CLOSED", "it was closed before the server acked it"));
+    if (error && this.#wish.onRefused) attempt(this.#wish.onRefused, error);
+    else if (error && this.#deliver) console.error(`${this.topic}: ${error.message}`);
+  }
+
+  /** Whether an event is one of those before its beginning. */
+  #has(position) {
+    return this.#after !== null && this.#after.epoch === position?.epoch && position.offset <= this.#after.offset;
+  }
+
+  #wake() {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+}
+
+/** One topic on the wire, for all its subscriptions: what is new, what has come before, and what is lost. */
+class Topic {
+  subscriptions = new Set(); // which share it
+  live = false; // whether the current connection has acked it
+  wasAcked = false; // whether any connection has
+  refusals = 0; // for passing reasons, since the last ack
+  #first; // the subscription whose lastN or recover is asked of the server
+  #heard; // a position: what comes behind it has come, or is to come
+  #newest; // events before that which are wanted too; 0 once one has come
+  #begun; // whether anything is to come
+
+  /** @param {string} name @param {Subscription} first */
+  constructor(name, first) {
+    this.name = name;
+    this.#first = first;
+    this.#heard = first.recover;
+    this.#newest = first.lastN;
+    this.#begun = this.#heard !== null;
+  }
+
+  /** Add a subscription. Where it is not the first, it gets what comes from here on. */
+  join(subscription) {
+    this.subscriptions.add(subscription);
+    if (!this.wasAcked) subscription.begun = subscription.wantsTheSame(this.#first);
+    else queueMicrotask(() => subscription.begin(this.#heard)); // which may call back
+  }
+
+  /** The subscribe command, without a request_id. */
   wish() {
-    const wish = { type: "subscribe", topic: this.topic };
+    const wish = { type: "subscribe", topic: this.name };
     if (this.#newest) wish.last_n = this.#newest;
     else if (this.#heard) wish.recover = this.#heard;
     return wish;
@@ -161,28 +262,36 @@ export class Subscription {
     // Where the newest are asked for twice, since nothing of them had come, what is to come is what was
     // to come then: the first event tells whether there is a hole.
     const again = this.#newest && this.#heard && this.#heard.epoch === ack.epoch;
+    const known = "epoch" in ack;
+    const top = known ? { epoch: ack.epoch, offset: ack.offset } : null;
+    let start = null;
     if (!ack.recovered && !again) {
-      const known = "epoch" in ack;
-      this.#heard = known ? { epoch: ack.epoch, offset: ack.offset } : null;
+      this.#heard = top;
       if (!known || !ack.offset) this.#newest = 0; // none of them is to come
       const why = known ? "which the server has forgotten" : "for want of a history";
       if (this.#begun) this.#lose(`what was published meanwhile, ${why}`);
-      if (!this.#items.length && !this.#newest) this.position = this.#heard;
+      else if (!this.#newest) start = top;
     }
+    const isFirst = !this.wasAcked;
     this.live = this.wasAcked = this.#begun = true;
     this.refusals = 0;
-    this.#settle();
-    if (this.#wish.onAck) attempt(this.#wish.onAck, ack);
+    for (const subscription of [...this.subscriptions]) {
+      if (subscription.over) continue; // another's callback has closed it just now
+      if (isFirst && subscription.begun) subscription.acked(start);
+      else if (isFirst) subscription.begin(top);
+      subscription.heardAck(ack);
+    }
   }
 
   /** An event or an info of the topic, on the connection that has acked it. */
-  take({ type, message: { id, payload }, ts, offset }) {
-    const { topic } = this;
-    if (type === "event") {
-      if (offset === undefined) this.#put({ kind: "event", topic, id, payload, ts });
-      else if (this.#isNew(offset)) this.#put({ kind: "event", topic, id, payload, ts, offset });
-    } else if (payload?.reason === "GAP") {
-      const { epoch, offset, dropped: count } = payload;
+  take(message) {
+    if (message.type === "event") {
+      const { message: { id, payload }, ts, offset } = message;
+      const event = { kind: "event", topic: this.name, id, payload, ts };
+      if (offset === undefined) this.#put(event);
+      else if (this.#isNew(offset)) this.#put({ ...event, offset });
+    } else if (reasonOf(message) === "GAP") {
+      const { epoch, offset, dropped: count } = message.message.payload;
       if (epoch) {
         // Within an epoch the count never goes back; but what is to come of the newest begins there.
         const same = epoch === this.#heard?.epoch && !this.#newest;
@@ -190,21 +299,19 @@ export class Subscription {
         this.#newest = 0;
       }
       this.#lose(`${count ?? "some"} events, on their way here`, count);
-    } else if (payload === "Topic has been deleted") {
-      this.#put({ kind: "deleted", topic });
-      this.end();
     }
   }
 
-  /** Nothing more comes; with `error`, its subscriber is told. @param {?RefusedError} error */
+  /** The server has deleted it: the last item of each subscription. */
+  delete() {
+    this.#put({ kind: "deleted", topic: this.name });
+    this.end();
+  }
+
+  /** Nothing more comes; with `error`, the subscribers are told. @param {?RefusedError} error */
   end(error = null) {
     this.live = false;
-    this.over = true;
-    this.#error = error;
-    this.#wake();
-    this.#settle(error ?? new RefusedError("CLOSED", "it was closed before the server acked it"));
-    if (error && this.#wish.onRefused) attempt(this.#wish.onRefused, error);
-    else if (error && this.#deliver) console.error(`${this.topic}: ${error.message}`);
+    for (const subscription of [...this.subscriptions]) subscription.end(error);
   }
 
   /** Whether an event has not come before; a hole before it is told. */
@@ -219,28 +326,13 @@ export class Subscription {
   }
 
   #lose(why, count) {
-    console.warn(`${this.topic}: lost: ${why}`);
-    this.#put({ kind: "lost", topic: this.topic, why, ...(count && { count }) });
+    console.warn(`${this.name}: lost: ${why}`);
+    this.#put({ kind: "lost", topic: this.name, why, ...(count && { count }) });
   }
 
   #put(item) {
-    if (this.over) return; // its callback has closed it just now
-    if (this.#deliver) {
-      this.position = this.#heard;
-      attempt(this.#deliver, item);
-      return;
-    }
-    if (this.#items.length >= BUFFER) {
-      if (!this.#overrun) console.warn(`${this.topic}: lost: items, since more than ${BUFFER} wait`);
-      this.#items.shift();
-      this.#overrun += 1;
-    }
-    this.#items.push([item, this.#heard]);
-    this.#wake();
-  }
-
-  #wake() {
-    for (const wake of this.#waiting.splice(0)) wake();
+    const position = this.#heard; // a callback may unsubscribe, and others may come
+    for (const subscription of [...this.subscriptions]) subscription.put(item, position);
   }
 }
 
@@ -260,8 +352,9 @@ export class Client {
   #pinger; // timers: the next ping, no answer, the next attempt
   #alarm;
   #retry;
-  #subscriptions = new Map(); // by topic
-  #asked = new Map(); // on this connection, by request_id: subscriptions
+  #span = null; // the next pause's, if the server has set it
+  #topics = new Map(); // by name
+  #asked = new Map(); // on this connection, by request_id: topics
   #publishes = new Map(); // those that are not answered, by request_id, in the order of their sending
   #online = () => (this.#open ? this.#ping() : this.retry());
 
@@ -276,20 +369,20 @@ export class Client {
   }
 
   /**
-   * Subscribe to a topic; once for each.
-   * @param {string} topic
+   * Subscribe to a topic. Several subscriptions may share one.
+   * @param {string} name
    * @param {?(item: Item) => void} deliver  called with each item; without one, iterate
-   * @param {Wish} wish
+   * @param {Wish} wish  asked of the server for the topic's first subscription; a later one that wants
+   *   something else begins where the topic is by then, with an item of the kind "lost"
    * @returns {Subscription}
    */
-  subscribe(topic, deliver = null, wish = {}) {
+  subscribe(name, deliver = null, wish = {}) {
     if (this.#error) throw this.#error;
-    if (this.#subscriptions.has(topic)) throw new Error(`${topic} is subscribed to already`);
     if (wish.lastN && wish.recover) throw new Error("give lastN, or recover, and not both");
-    const made = new Subscription(topic, deliver, wish, (it) => this.#leave(it));
-    encode(made.wish()); // what can't be said must fail here, and not on each connection
-    this.#subscriptions.set(topic, made);
-    this.#ask(made);
+    const made = new Subscription(name, deliver, wish, (it) => this.#leave(it));
+    const known = this.#topics.get(name);
+    if (known) known.join(made);
+    else this.#add(new Topic(name, made), made);
     return made;
   }
 
@@ -337,7 +430,7 @@ export class Client {
   #welcome() {
     this.#open = true;
     this.#opened = performance.now();
-    for (const subscription of this.#subscriptions.values()) this.#ask(subscription);
+    for (const topic of this.#topics.values()) this.#ask(topic);
     for (const requestId of [...this.#publishes.keys()]) this.#sendPublish(requestId);
     this.#pinger = setInterval(() => this.#ping(), PING_EVERY);
     this.#ping();
@@ -365,7 +458,7 @@ export class Client {
     clearInterval(this.#pinger);
     this.#open = false;
     this.#asked.clear();
-    for (const subscription of this.#subscriptions.values()) subscription.live = false;
+    for (const topic of this.#topics.values()) topic.live = false;
   }
 
   #lost(code, word) {
@@ -376,7 +469,9 @@ export class Client {
       this.#end(new RefusedError("REFUSED", why));
       return;
     }
-    const ms = pause(this.#attempt++);
+    const ms = this.#span ? between(this.#span) : pause(this.#attempt);
+    this.#span = null;
+    this.#attempt += 1;
     this.#retry = setTimeout(() => this.#connect(), ms);
     this.#tell("waiting", { why, attempt: this.#attempt, ms });
   }
@@ -389,7 +484,7 @@ export class Client {
     const byUser = error.code === "CLOSED";
     if (!byUser) console.error(`Not connecting again: ${error.message}`);
     for (const requestId of [...this.#publishes.keys()]) this.#settle(requestId, error);
-    for (const subscription of [...this.#subscriptions.values()]) this.#forget(subscription, byUser ? null : error);
+    for (const topic of [...this.#topics.values()]) this.#refuse(topic, byUser ? null : error);
     this.#tell("closed", { error: byUser ? null : error });
   }
 
@@ -403,11 +498,11 @@ export class Client {
     if (this.#open) this.#socket.send(JSON.stringify(message));
   }
 
-  #ask(subscription) {
+  #ask(topic) {
     if (!this.#open) return;
     const request_id = `s${++this.#requests}`;
-    this.#asked.set(request_id, subscription);
-    this.#send({ ...subscription.wish(), request_id });
+    this.#asked.set(request_id, topic);
+    this.#send({ ...topic.wish(), request_id });
   }
 
   #sendPublish(requestId) {
@@ -422,15 +517,25 @@ export class Client {
     }
   }
 
-  #leave(subscription) {
-    if (subscription.over) return;
-    this.#send({ type: "unsubscribe", topic: subscription.topic });
-    this.#forget(subscription);
+  #add(topic, first) {
+    encode(topic.wish()); // what can't be said must fail here, and not on each connection
+    topic.join(first);
+    this.#topics.set(topic.name, topic);
+    this.#ask(topic);
   }
 
-  #forget(subscription, error = null) {
-    this.#subscriptions.delete(subscription.topic);
-    subscription.end(error);
+  #leave(subscription) {
+    if (subscription.over) return;
+    subscription.end();
+    const topic = this.#topics.get(subscription.topic);
+    if (!topic?.subscriptions.delete(subscription) || topic.subscriptions.size) return;
+    this.#send({ type: "unsubscribe", topic: topic.name });
+    this.#topics.delete(topic.name);
+  }
+
+  #refuse(topic, error) {
+    this.#topics.delete(topic.name); // first: a callback may subscribe to it again
+    topic.end(error);
   }
 
   // What is heard.
@@ -448,7 +553,7 @@ export class Client {
   }
 
   #take(message) {
-    const subscription = this.#subscriptions.get(message.topic);
+    const topic = this.#topics.get(message.topic);
     if (this.#publishes.has(message.request_id)) {
       this.#settle(message.request_id, message.type === "ack" ? message : refusal(message));
     } else if (this.#asked.has(message.request_id)) {
@@ -456,30 +561,37 @@ export class Client {
       this.#asked.delete(message.request_id);
       this.#answered(asked, message);
     } else if (message.type === "event" || (message.type === "info" && "topic" in message)) {
-      // Before the ack of this subscription, it is for one of the same topic that was closed.
-      if (!subscription?.live) return;
-      subscription.take(message);
-      if (subscription.over && this.#subscriptions.get(message.topic) === subscription) {
-        this.#subscriptions.delete(message.topic);
-      }
+      // Before the ack of this subscribe, it belongs to an earlier one of the same topic.
+      if (topic?.live) this.#handOn(topic, message);
     } else if (message.type === "pong") {
       this.latency = performance.now() - this.#pinged;
     } else if ((message.type === "error" || message.type === "info") && !message.request_id) {
-      console.warn("The server says:", message.error?.message ?? message.message.payload);
+      console.warn("The server says:", message.error?.message ?? message.message?.payload);
+      if (message.reason === "SHUTDOWN" && message.reconnect) this.#span = message.reconnect;
+    }
+  }
+
+  #handOn(topic, message) {
+    if (message.type === "info" && reasonOf(message) === "TOPIC_DELETED") {
+      this.#topics.delete(topic.name); // first: a callback may subscribe to it again
+      topic.delete();
+    } else {
+      topic.take(message);
     }
   }
 
   /** The answer to a subscribe. */
-  #answered(subscription, message) {
-    if (subscription.over) return;
+  #answered(topic, message) {
+    const isWanted = () => this.#topics.get(topic.name) === topic;
+    if (!isWanted()) return;
     if (message.type === "ack") {
-      subscription.acked(message);
+      topic.acked(message);
     } else if (message.error.code === "UNAVAILABLE") { // that passes
       const socket = this.#socket;
-      const again = () => socket === this.#socket && !subscription.over && this.#ask(subscription);
-      setTimeout(again, pause(subscription.refusals++));
+      const again = () => socket === this.#socket && isWanted() && this.#ask(topic);
+      setTimeout(again, pause(topic.refusals++));
     } else {
-      this.#forget(subscription, refusal(message));
+      this.#refuse(topic, refusal(message));
     }
   }
 
@@ -493,10 +605,10 @@ export class Client {
   /** The server refused a message for its size: if one was too big, the largest was. Whether there was one. */
   #giveUpLargest() {
     const size = (text) => new TextEncoder().encode(text).length;
-    const asked = [...this.#subscriptions.values()].filter((it) => !it.wasAcked);
+    const asked = [...this.#topics.values()].filter((it) => !it.wasAcked);
     const [largest] = [
       ...[...this.#publishes].map(([id, { text }]) => [size(text), (error) => this.#settle(id, error)]),
-      ...asked.map((it) => [size(encode(it.wish())), (error) => this.#forget(it, error)]),
+      ...asked.map((it) => [size(encode(it.wish())), (error) => this.#refuse(it, error)]),
     ].sort(([a], [b]) => b - a);
     if (!largest) return false;
     const [bytes, refuse] = largest;
@@ -508,6 +620,11 @@ export class Client {
 /** Full jitter: any part of a span that doubles, so that not all come back at once. */
 function pause(attempt) {
   return Math.random() * Math.min(LONGEST, FIRST * 2 ** attempt);
+}
+
+/** Any part of the span that a server has set, so that not all of its clients come back at once. */
+function between({ min_ms, max_ms }) {
+  return min_ms + Math.random() * (max_ms - min_ms);
 }
 
 /** A message as JSON that the server can read; what it can't, it answers to nobody. */
@@ -536,6 +653,15 @@ function attempt(callback, ...args) {
 function random(bytes) {
   const hex = (byte) => byte.toString(16).padStart(2, "0");
   return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), hex).join("");
+}
+
+function isSamePlace(one, other) {
+  return one?.epoch === other?.epoch && one?.offset === other?.offset;
+}
+
+/** Why the server says an info, also where it is one that gives no top-level reason. */
+function reasonOf({ reason, message }) {
+  return reason ?? message.payload?.reason ?? (message.payload === DELETED ? "TOPIC_DELETED" : undefined);
 }
 
 function refusal({ error }) {

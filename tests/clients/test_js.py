@@ -77,7 +77,9 @@ class Scene:
                 window.client = open_one("ann");
                 window.other = open_one("bob");
                 window.items = [];
-                window.news = client.subscribe("news", (item) => items.push(item));
+                window.joined = 0;
+                const onAck = () => { joined += 1; };
+                window.news = client.subscribe("news", (item) => items.push(item), { onAck });
                 window.shown = () => items.map(({ kind, payload }) => payload ?? kind);
                 await news.ready;
             }""",
@@ -157,7 +159,7 @@ def test_what_a_short_history_can_not_give_back_is_told_and_so_is_a_restart(
     )
     first = 0
     shown: list[Any] = []
-    for away in (3, 6, 5):
+    for times, away in enumerate((3, 6, 5), start=1):
         it.way.shut = True
         it.act(it.way.cut)
         it.until_left()
@@ -166,7 +168,7 @@ def test_what_a_short_history_can_not_give_back_is_told_and_so_is_a_restart(
         it.way.shut = False
         it.js("client.retry()")
         shown += ["lost"] if away > 5 else numbers
-        it.until(f"news.live && shown().length === {len(shown)}")
+        it.until(f"joined === {times + 1} && shown().length === {len(shown)}")
         first += away
     assert it.js("shown()") == shown
     assert [text for text in warnings if "lost: " in text] == [
@@ -177,7 +179,7 @@ def test_what_a_short_history_can_not_give_back_is_told_and_so_is_a_restart(
     second = backstage.enter(running(SMALL))
     it.way.target = second.port
     it.act(it.way.cut)
-    it.until(f"news.live && news.position.epoch !== '{before['epoch']}'")
+    it.until(f"news.position.epoch !== '{before['epoch']}'")
     it.js("client.publish('news', 'new')")
     it.until("shown().at(-1) === 'new'")
     assert it.js("shown()") == [*shown, "lost", "new"]
@@ -246,6 +248,7 @@ window.keep = (item) => items.push(item);
 0
 """
 
+GONE = "Topic has been deleted"
 REFUSED = "{ onRefused: (error) => items.push({ kind: error.code }) }"
 
 
@@ -314,8 +317,8 @@ class Wire:
         place = {} if offset is None else {"offset": offset}
         self.say("event", topic=topic, message={"id": "m", "payload": payload}, **place)
 
-    def info(self, payload: Any, topic: str = "news") -> None:
-        self.say("info", topic=topic, message={"id": "info_1", "payload": payload})
+    def info(self, payload: Any, **more: Any) -> None:
+        self.say("info", topic="news", message={"id": "info_1", "payload": payload}, **more)
 
     def shown(self) -> list[Any]:
         """The payloads of the events so far; of other items, their kind."""
@@ -425,8 +428,6 @@ def test_last_n_and_positions_of_before(wire: Wire) -> None:
     assert wire.shown() == ["lost", 61, 62, 48, 49, "lost"]
     with pytest.raises(Error, match="not both"):
         wire.js("client.subscribe('both', keep, { lastN: 1, recover: news.position })")
-    with pytest.raises(Error, match="subscribed to already"):
-        wire.js("client.subscribe('news')")
 
 
 def test_last_n_of_a_topic_without_events_is_over_with_the_ack(wire: Wire) -> None:
@@ -479,7 +480,7 @@ def test_what_comes_before_the_ack_is_for_who_was_subscribed_before(wire: Wire) 
     again = "news.close(); window.news = client.subscribe('news', keep, {}); 0"
     wire.js(again.replace("{}", "{ recover: news.position }"))
     wire.event("old", 2)
-    wire.info("Topic has been deleted")
+    wire.info(GONE)
     wire.js(again.replace("{}", "{ lastN: 1 }"))
     commands = wire.heard()
     kinds = ["unsubscribe", "subscribe", "unsubscribe", "subscribe"]
@@ -491,6 +492,126 @@ def test_what_comes_before_the_ack_is_for_who_was_subscribed_before(wire: Wire) 
     wire.ack(wire.heard()[1], epoch="a", offset=2)
     wire.event("now", 2)
     assert wire.shown() == ["now"]
+
+
+def test_several_subscriptions_of_a_topic_share_one_on_the_wire(wire: Wire) -> None:
+    wire.js("window.one = client.subscribe('news', keep); window.two = client.subscribe('news'); 0")
+    (command,) = wire.heard()
+    wire.ack(command, epoch="a", offset=5)
+    wire.js("window.late = []; window.three = client.subscribe('news', (it) => late.push(it)); 0")
+    wire.js("settle(Promise.all([one, two, three].map((it) => it.ready)).then(() => 'all'))")
+    assert wire.outcomes() == ["all"]
+    wire.event("six", 6)
+    assert wire.js("[one.position.offset, two.position.offset]") == [6, 5], "each has its own"
+    wire.end(1001)
+    wire.reopen()
+    (command,) = wire.heard()
+    assert command["recover"] == {"epoch": "a", "offset": 6}
+    wire.ack(command, epoch="b", offset=1)
+    wire.js("one.close()")
+    wire.event("two", 2)
+    assert wire.shown() == ["six", "lost"]
+    assert wire.js("late.map((it) => it.payload ?? it.kind)") == ["six", "lost", "two"]
+    taken = "async () => { const it = (await two.next()).value; return it.payload ?? it.kind; }"
+    assert [wire.js(taken) for _ in range(3)] == ["six", "lost", "two"]
+    wire.js("three.close()")
+    assert wire.heard() == []
+    wire.js("two.close(); client.subscribe('news'); 0")
+    assert [command["type"] for command in wire.heard()] == ["unsubscribe", "subscribe"]
+
+
+@pytest.mark.parametrize("acked", [True, False], ids=["acked", "asked"])
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ("{}", [7, 8]),
+        ("{ lastN: 2 }", ["lost", 7, 8]),
+        ("{ recover: { epoch: 'a', offset: 4 } }", ["lost", 7, 8]),
+        ("{ recover: { epoch: 'z', offset: 9 } }", ["lost", 7, 8]),
+        ("{ recover: { epoch: 'a', offset: 6 } }", [7, 8]),
+        ("{ recover: { epoch: 'a', offset: 7 } }", [8]),
+    ],
+    ids=["nothing", "the newest", "behind", "another epoch", "nothing missing", "ahead"],
+)
+def test_a_later_subscription_begins_where_the_topic_is(
+    wire: Wire, wish: str, expected: list[Any], acked: bool
+) -> None:
+    wire.js("client.subscribe('news', () => {}, { lastN: 1 }); 0")
+    (command,) = wire.heard()
+    if acked:
+        wire.ack(command, epoch="a", offset=6)
+    wire.js(f"window.later = client.subscribe('news', keep, {wish}); items.length")
+    wire.js("window.same = client.subscribe('news', null, { lastN: 1 }); 0")
+    if not acked:
+        wire.ack(command, epoch="a", offset=6)
+    wire.js("settle(later.ready.then(() => 'acked')); 0")
+    assert wire.outcomes() == ["acked"]
+    for offset in (6, 7, 8):
+        wire.event(offset, offset)
+    assert wire.shown() == expected
+    assert wire.js("later.position.offset") == 8
+    first = "same.next().then(({ value }) => value.payload ?? value.kind)"
+    assert wire.js(first) == ("lost" if acked else 6)
+
+
+def test_a_later_subscription_is_not_called_back_before_it_is_made(wire: Wire) -> None:
+    wire.subscribe(epoch="a", offset=6)
+    wire.js("""() => {
+        client.subscribe('news', keep, { lastN: 1 });
+        items.push({ kind: "made" });
+        client.subscribe('news', keep, { lastN: 1 }).close();
+    }""")
+    assert wire.shown() == ["made", "lost"]
+
+
+def test_callbacks_may_leave_and_subscribe_where_several_are_called(wire: Wire) -> None:
+    wire.js("""() => {
+        window.again = [];
+        const both = (item) => {
+            keep(item);
+            if (item.kind === "event" && item.payload !== 1) return;
+            client.subscribe("news", (it) => again.push(it.payload ?? it.kind));
+            if (item.kind === "deleted") other.close();
+        };
+        client.subscribe("news", both);
+        window.other = client.subscribe("news", both);
+    }""")
+    wire.ack(wire.heard()[0])
+    wire.event(1)
+    wire.event(2)
+    assert wire.shown() == [1, 1, 2, 2]
+    assert wire.js("again.splice(0)") == [2, 2]
+    wire.info(GONE)
+    assert wire.shown()[4:] == ["deleted"]
+    (command,) = wire.heard()
+    assert command["type"] == "subscribe"
+    wire.ack(command)
+    wire.event(3)
+    assert wire.js("again") == ["deleted", "deleted", 3]
+
+
+def test_a_refusal_ends_every_subscription_of_the_topic(wire: Wire) -> None:
+    wire.js(f"for (let n = 0; n < 2; n++) client.subscribe('', keep, {REFUSED}); 0")
+    wire.refuse(wire.heard()[0], "INVALID_TOPIC")
+    assert wire.shown() == ["INVALID_TOPIC", "INVALID_TOPIC"]
+
+
+@pytest.mark.parametrize(
+    "deleted", [{"payload": "in other words", "reason": "TOPIC_DELETED"}, {"payload": GONE}]
+)
+@pytest.mark.parametrize("gap", [{"payload": {}, "reason": "GAP"}, {"payload": {"reason": "GAP"}}])
+def test_infos_are_known_by_their_reason(
+    wire: Wire, deleted: dict[str, Any], gap: dict[str, Any]
+) -> None:
+    wire.subscribe(epoch="a", offset=1)
+    wire.info("something new")
+    wire.say("info", topic="news", reason="NEW")
+    wire.say("info", reason="NEW")
+    wire.info(GONE, reason="NEW")
+    wire.info(**gap)
+    wire.event(2, 2)
+    wire.info(**deleted)
+    assert wire.shown() == ["lost", 2, "deleted"]
 
 
 def test_a_refusal_that_passes_is_asked_again_and_one_for_good_is_told(wire: Wire) -> None:
@@ -655,7 +776,7 @@ def test_bounds_of_publishing(wire: Wire) -> None:
     assert wire.heard() == []
 
 
-@pytest.mark.parametrize("code", [1002, 1007, 1008])
+@pytest.mark.parametrize("code", [1002, 1007, 1008, 3003])
 def test_a_refusal_for_good_ends_everything_loudly(wire: Wire, code: int) -> None:
     wire.subscribe(wish=REFUSED)
     wire.js("window.it = client.subscribe('iterated'); settle(it.next()); settle(it.ready); 0")
@@ -716,6 +837,38 @@ def test_pauses_are_full_jitter_and_end_early_when_asked(wire: Wire) -> None:
     wire.page.clock.run_for(11_000)
     wire.end(1006)
     assert wire.js("waits.at(-1)") == 250
+
+
+CLOSES = [(3000, "token_expired"), (3008, "auth_timeout"), (3008, "message_timeout")]
+CLOSES += [(1013, "rate_limited"), (1013, "overloaded"), (1013, "new"), (4999, "new"), (1001, "")]
+
+
+@pytest.mark.parametrize(("code", "word"), CLOSES)
+def test_whatever_else_it_is_closed_with_it_comes_back(wire: Wire, code: int, word: str) -> None:
+    wire.subscribe()
+    wire.end(code, word)
+    assert f"({code} {word}".strip() in wire.js("states.at(-1)")
+    wire.reopen()
+    assert wire.heard()[0]["topic"] == "news"
+
+
+def test_after_a_shutdown_it_comes_back_within_the_span_that_the_server_gives(wire: Wire) -> None:
+    goodbye = {"id": "shutdown_1", "payload": "Server is shutting down."}
+    span = {"min_ms": 1_000, "max_ms": 31_000}
+    wire.say("info", reason="SHUTDOWN", message=goodbye, reconnect=span)
+    wire.end(1001, "going_away")
+    wire.page.clock.run_for(15_900)  # Math.random() is 0.5
+    assert wire.connections == 1
+    wire.page.clock.run_for(200)
+    assert wire.connections == 2
+    wire.end(1006)  # the span was for once: now it is 500 ms, half of the second pause
+    wire.page.clock.run_for(600)
+    assert wire.connections == 3
+    wire.open()
+    wire.say("info", message=goodbye)  # from a server that gives none
+    wire.end(1001, "going_away")
+    wire.page.clock.run_for(1_100)
+    assert wire.connections == 4
 
 
 @pytest.mark.parametrize("state", ["connecting", "open", "waiting"])

@@ -156,7 +156,9 @@ async def test_what_is_not_recovered_is_told(
         await peer.close(1001)
         peer = await server.peer()
         await peer.subscribed(**ack)
-        await eventually(lambda: news.live)
+        publishing = asyncio.create_task(client.publish("news", 0))
+        await peer.ack(await peer.hear())
+        await publishing  # which is answered behind the subscribe
         assert news.position == (("a", 3) if before else None), "nobody has taken the loss yet"
         offset = ack["offset"] + 1 if "offset" in ack else None
         await peer.event("news", "next", offset)
@@ -407,11 +409,136 @@ async def test_ready_is_not_who_was_closed_before_the_ack() -> None:
     assert await refusal_of(left.ready()) == "CLOSED"
 
 
-async def test_a_topic_is_subscribed_once() -> None:
-    async with meeting() as (_, client, _peer):
+# --- Several subscriptions of one topic -----------------------------------------------------------
+
+
+async def test_several_subscriptions_of_a_topic_share_one_on_the_wire() -> None:
+    async with meeting() as (server, client, peer):
+        heard: list[Item] = []
+        one, two = client.subscribe("news"), client.subscribe("news")
+        await peer.subscribed(epoch="a", offset=5)
+        await one.ready()
+        await two.ready()
+        three = client.subscribe("news", heard.append)
+        await three.ready()  # at once
+        assert one.position == two.position == three.position == ("a", 5)
+        await peer.event("news", "six", 6)
+        assert await payloads(one, 1) == ["six"]
+        assert (one.position, two.position) == (("a", 6), ("a", 5)), "each has its own"
+        await peer.close(1001)
+
+        peer = await server.peer()
+        command = await peer.subscribed(epoch="b", offset=1)
+        assert command["recover"] == {"epoch": "a", "offset": 6}
+        assert await payloads(one, 1) == [Lost]
+        assert await payloads(two, 2) == ["six", Lost]
+        one.close()
+        await peer.event("news", "two", 2)
+        assert await payloads(two, 1) == ["two"]
+        await eventually(lambda: len(heard) == 3)
+        with pytest.raises(StopAsyncIteration):
+            await anext(one)
+        three.close()
+        two.close()
+        assert await peer.hear() == {"type": "unsubscribe", "topic": "news"}, "the first word since"
         client.subscribe("news")
-        with pytest.raises(ValueError, match="subscribed to already"):
-            client.subscribe("news")
+        assert "recover" not in await peer.hear()
+
+
+@pytest.mark.parametrize("acked", [True, False], ids=["acked", "asked"])
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ({}, [7]),
+        ({"last_n": 2}, [Lost, 7]),
+        ({"recover": ("a", 4)}, [Lost, 7]),
+        ({"recover": ("z", 9)}, [Lost, 7]),
+        ({"recover": ("a", 6)}, [7]),
+        ({"recover": ("a", 7)}, []),
+    ],
+    ids=["nothing", "the newest", "behind", "another epoch", "nothing missing", "ahead"],
+)
+async def test_a_later_subscription_begins_where_the_topic_is(
+    wish: dict[str, Any], expected: list[Any], acked: bool
+) -> None:
+    async with meeting() as (_, client, peer):
+        first = client.subscribe("news", last_n=1)
+        command = await peer.hear()
+        if acked:
+            await peer.ack(command, epoch="a", offset=6)
+            await first.ready()
+        later, same = client.subscribe("news", **wish), client.subscribe("news", last_n=1)
+        if not acked:
+            await peer.ack(command, epoch="a", offset=6)
+        await later.ready()
+        assert later.position == (
+            wish.get("recover") if Lost in expected or "recover" in wish else ("a", 6)
+        )
+        for offset in (6, 7, 8):
+            await peer.event("news", offset, offset)
+        assert await payloads(later, len(expected) + 1) == [*expected, 8]
+        assert later.position == ("a", 8)
+        assert await payloads(first, 3) == [6, 7, 8]
+        expected = [Lost, 7, 8] if acked else [6, 7, 8]
+        assert await payloads(same, 3) == expected
+
+
+async def test_without_a_history_only_a_position_is_lost_by_a_later_subscription() -> None:
+    async with meeting() as (_, client, peer):
+        first = client.subscribe("news")
+        await peer.subscribed()
+        await first.ready()
+        newest = client.subscribe("news", last_n=5)
+        behind = client.subscribe("news", recover=("a", 1))
+        await peer.event("news", "next")
+        assert await payloads(newest, 1) == ["next"]
+        assert await payloads(behind, 2) == [Lost, "next"]
+        assert behind.position is None
+
+
+async def test_what_the_first_subscription_lost_is_no_loss_of_one_that_wanted_nothing() -> None:
+    async with meeting() as (_, client, peer):
+        first = client.subscribe("news", recover=("a", 1))
+        second = client.subscribe("news")
+        await peer.subscribed(epoch="b", offset=4, recovered=False)
+        await peer.event("news", 5, 5)
+        assert await payloads(first, 2) == [Lost, 5]
+        assert await payloads(second, 1) == [5]
+
+
+async def test_a_subscription_that_comes_while_the_connection_is_lost_gets_what_is_recovered() -> (
+    None
+):
+    async with meeting() as (server, client, peer):
+        first = client.subscribe("news")
+        await peer.subscribed(epoch="a", offset=5)
+        await first.ready()
+        server.status = 503
+        await peer.close(1001)
+        await eventually(lambda: server.refused)
+        second = client.subscribe("news")
+        await second.ready()
+        server.status = 101
+        peer = await server.peer()
+        command = await peer.subscribed(epoch="a", offset=6, recovered=True)
+        assert command["recover"] == {"epoch": "a", "offset": 5}
+        await peer.event("news", 6, 6)
+        assert await payloads(first, 1) == await payloads(second, 1) == [6]
+
+
+async def test_a_refusal_or_a_deletion_ends_every_subscription_of_the_topic() -> None:
+    async with meeting() as (_, client, peer):
+        refused = [client.subscribe("") for _ in range(2)]
+        await peer.refuse(await peer.hear(), "INVALID_TOPIC")
+        assert [await refusal_of(it.ready()) for it in refused] == ["INVALID_TOPIC"] * 2
+        news = [client.subscribe("news") for _ in range(2)]
+        await peer.subscribed()
+        await peer.info("news", GONE)
+        assert [await payloads(it, 1) for it in news] == [[Deleted]] * 2
+        for it in (*refused, *news):
+            it.close()  # which is over: nobody is unsubscribed
+        client.subscribe("news")
+        assert (await peer.hear())["type"] == "subscribe"
 
 
 # --- Slow subscribers -----------------------------------------------------------------------------
@@ -633,7 +760,7 @@ async def test_what_is_to_be_sent_is_bounded_and_many_topics_hinder_no_publish(
 # --- Refused for good -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [1002, 1007, 1008, 400, 403])
+@pytest.mark.parametrize("how", [1002, 1007, 1008, 3003, 400, 403])
 async def test_a_refusal_for_good_ends_everything_loudly(
     how: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -659,13 +786,13 @@ async def test_a_refusal_for_good_ends_everything_loudly(
         assert (server.unseen, server.refused) == (0, 0 if how > 1000 else 1)
 
 
-@pytest.mark.parametrize("how", [1001, 1011, 1013, 429, 503])
+@pytest.mark.parametrize("how", [1001, 1011, 1013, 3000, 3008, 4999, 429, 503])
 async def test_what_passes_is_waited_for(how: int) -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news")
         await peer.subscribed()
         if how > 1000:
-            await peer.close(how)
+            await peer.close(how, "word")
         else:
             server.status = how
             await peer.close(1001)
@@ -676,6 +803,48 @@ async def test_what_passes_is_waited_for(how: int) -> None:
         peer = await server.peer()
         await peer.subscribed()
         assert await payloads(news, 1) == [Lost]
+
+
+async def test_after_a_shutdown_it_comes_back_within_the_span_that_the_server_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spans: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        spans.append((low, high))
+        return 0
+
+    monkeypatch.setattr(connection.random, "uniform", uniform)
+    goodbye = {"id": "shutdown_1", "payload": "Server is shutting down."}
+    span = {"min_ms": 1_500, "max_ms": 30_000}
+    async with meeting() as (server, _, peer):
+        await peer.say("info", reason="SHUTDOWN", message=goodbye, reconnect=span)
+        await peer.close(1001, "going_away")
+        peer = await server.peer()
+        await peer.say("info", message=goodbye)  # from a server that gives none
+        await peer.close(1001, "going_away")
+        await server.peer()
+    assert spans == [(1.5, 30.0), (0, 0.02)]
+
+
+@pytest.mark.parametrize(
+    "deleted", [{"payload": "in other words", "reason": "TOPIC_DELETED"}, {"payload": GONE}]
+)
+@pytest.mark.parametrize("gap", [{"payload": {}, "reason": "GAP"}, {"payload": {"reason": "GAP"}}])
+async def test_infos_are_known_by_their_reason(
+    deleted: dict[str, Any], gap: dict[str, Any]
+) -> None:
+    async with meeting() as (_, client, peer):
+        news = client.subscribe("news")
+        await peer.subscribed(epoch="a", offset=1)
+        await peer.info("news", "something new")
+        await peer.say("info", topic="news", reason="NEW")
+        await peer.say("info", reason="NEW")
+        await peer.info("news", GONE, reason="NEW")
+        await peer.info("news", **gap)
+        await peer.event("news", 2, 2)
+        await peer.info("news", **deleted)
+        assert await payloads(news, 3) == [Lost, 2, Deleted]
 
 
 @pytest.mark.parametrize("said", ["no JSON", "[]", '{"request_id": "x"}'])

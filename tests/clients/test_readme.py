@@ -26,7 +26,13 @@ PYTHON = "".join(
     file.read_text() for file in (ROOT / "clients/python/broadcast_client").glob("*.py")
 )
 # Between the parts of the client; what is for people has a row.
-INTERNAL = {"run", "opened", "cut", "take", "too_big", "stop_calling", "wish", "acked", "end"}
+INTERNAL = {"run", "opened", "cut", "take", "too_big", "stop_calling"} | {
+    "wants_the_same",
+    "acked",
+    "begin",
+    "put",
+    "end",
+}
 
 
 def of(tag: str) -> list[Block]:

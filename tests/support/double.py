@@ -40,8 +40,8 @@ class Peer:
         place = {} if offset is None else {"offset": offset}
         await self.say("event", topic=topic, message={"id": "m", "payload": payload}, **place)
 
-    async def info(self, topic: str, payload: Any) -> None:
-        await self.say("info", topic=topic, message={"id": "info_1", "payload": payload})
+    async def info(self, topic: str, payload: Any, **more: Any) -> None:
+        await self.say("info", topic=topic, message={"id": "info_1", "payload": payload}, **more)
 
     async def subscribed(self, **position: Any) -> Message:
         """Hear a subscribe and ack it; what it said."""

@@ -1,7 +1,8 @@
 """What a program asks of the server, and what comes of it, whatever becomes of the connection.
 
-State: the subscriptions that are wanted, and the publishes that are not answered. Each connection
-is told all of them when it opens, so nothing is forgotten with one that is lost.
+State: the topics that are wanted, each with its subscriptions, and the publishes that are not
+answered. Each connection is told all of them when it opens, so nothing is forgotten with one that
+is lost.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Any, Final
 from broadcast_client.connection import Connection, encode, pause
 from broadcast_client.items import Item, Position, RefusedError
 from broadcast_client.subscription import Subscription
+from broadcast_client.topic import Topic, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +46,9 @@ class Client:
         self._connection = connection
         self._numbers = itertools.count(1)  # of requests
         self._publishes: dict[str, _Publish] = {}  # by request_id, in the order of their sending
-        self._subscriptions: dict[str, Subscription] = {}  # by topic
-        self._asked: dict[str, Subscription] = {}  # on this connection, by request_id
-        self._refusals: dict[Subscription, int] = {}  # those that are to be asked again, how often
+        self._topics: dict[str, Topic] = {}  # by name
+        self._asked: dict[str, Topic] = {}  # on this connection, by request_id
+        self._refusals: dict[Topic, int] = {}  # those that are to be asked again, how often
         self._callbacks: set[asyncio.Task[None]] = set()
         self._error: RefusedError | None = None  # why it is over
         self._over = asyncio.Event()
@@ -59,33 +61,34 @@ class Client:
         last_n: int = 0,
         recover: tuple[str, int] | list[Any] | None = None,
     ) -> Subscription:
-        """Subscribe to a topic; once for each.
+        """Subscribe to a topic. Several subscriptions may share one.
 
         `callback`: called with each item, and awaited where it can be; without one, iterate.
         `last_n`: begin with so many of the newest events. `recover`: begin behind this position,
-        which may have become a list on its way through JSON.
+        which may have become a list on its way through JSON. Both are asked of the server for the
+        topic's first subscription; a later one that wants something else begins where the topic
+        is by then, with a `Lost`.
 
         Raises:
             RefusedError: the client is over, or (BUSY) too much waits to be sent.
             TypeError, ValueError: it is no JSON that the server can read.
-            ValueError: it is subscribed already, or both last_n and recover are given.
+            ValueError: both last_n and recover are given.
         """
         if self._error is not None:
             raise self._error.anew()
-        if topic in self._subscriptions:
-            raise ValueError(f"{topic!r} is subscribed to already")
         if last_n and recover is not None:
             raise ValueError("give last_n, or recover, and not both")
         position = None if recover is None else Position._make(recover)
-        self._check_queue()
         made = Subscription(topic, last_n, position, self._leave)
-        encode(made.wish())  # what can't be said must fail here, and not on each connection
-        self._subscriptions[topic] = made
+        known = self._topics.get(topic)
+        if known is not None:
+            known.join(made)
+        else:
+            self._add(Topic(topic, made), made)
         if callback is not None:
             task = asyncio.create_task(_call(callback, made))
             self._callbacks.add(task)
             task.add_done_callback(self._callbacks.discard)
-        self._ask(made)
         return made
 
     async def publish(self, topic: str, payload: Any, *, key: str = "") -> Ack:
@@ -130,21 +133,36 @@ class Client:
         if self._connection.waiting >= UNSENT:
             raise RefusedError("BUSY", f"{UNSENT} messages wait to be sent")
 
+    def _add(self, topic: Topic, first: Subscription) -> None:
+        self._check_queue()
+        encode(topic.wish())  # what can't be said must fail here, and not on each connection
+        topic.join(first)
+        self._topics[topic.name] = topic
+        self._ask(topic)
+
     def _leave(self, subscription: Subscription) -> None:
-        if not subscription.over:
-            self._connection.say({"type": "unsubscribe", "topic": subscription.topic})
-            self._forget(subscription)
+        if subscription.over:
+            return
+        subscription.end()
+        topic = self._topics[subscription.topic]
+        topic.subscriptions.remove(subscription)
+        if not topic.subscriptions:
+            self._connection.say({"type": "unsubscribe", "topic": topic.name})
+            self._forget(topic)
 
-    def _forget(self, subscription: Subscription, error: RefusedError | None = None) -> None:
-        del self._subscriptions[subscription.topic]
-        self._refusals.pop(subscription, None)
-        subscription.end(error)
+    def _forget(self, topic: Topic) -> None:
+        del self._topics[topic.name]
+        self._refusals.pop(topic, None)
 
-    def _ask(self, subscription: Subscription) -> None:
+    def _refuse(self, topic: Topic, error: RefusedError | None) -> None:
+        self._forget(topic)
+        topic.end(error)
+
+    def _ask(self, topic: Topic) -> None:
         if self._connection.open:
             request_id = f"s{next(self._numbers)}"
-            self._asked[request_id] = subscription
-            self._connection.say({**subscription.wish(), "request_id": request_id})
+            self._asked[request_id] = topic
+            self._connection.say({**topic.wish(), "request_id": request_id})
 
     def _send(self, request_id: str) -> None:
         publish = self._publishes[request_id]
@@ -178,79 +196,87 @@ class Client:
             self._end(error)
 
     def opened(self) -> None:
-        for subscription in self._subscriptions.values():
-            self._ask(subscription)
+        for topic in self._topics.values():
+            self._ask(topic)
         for request_id in list(self._publishes):
             self._send(request_id)
 
     def cut(self) -> None:
         self._asked.clear()
-        for subscription in self._subscriptions.values():
-            subscription.live = False
+        for topic in self._topics.values():
+            topic.live = False
 
     def take(self, message: dict[str, Any]) -> None:
         request_id = message.get("request_id", "")
-        subscription = self._subscriptions.get(message.get("topic", ""))
+        topic = self._topics.get(message.get("topic", ""))
         if request_id in self._publishes:
             is_ack = message["type"] == "ack"
             self._settle(request_id, message if is_ack else _refusal(message))
         elif request_id in self._asked:
             self._answered(self._asked.pop(request_id), message)
         elif message["type"] in ("event", "info") and "topic" in message:
-            # Before the ack of this subscription, it is for one of the same topic that was closed.
-            if subscription is not None and subscription.live:
-                subscription.take(message)
-                if subscription.over:
-                    self._forget(subscription)
+            # Before the ack of this subscribe, it belongs to an earlier one of the same topic.
+            if topic is not None and topic.live:
+                self._hand_on(topic, message)
         elif message["type"] in ("error", "info") and not request_id:
-            log.warning("the server says: %s", message.get("error") or message["message"])
+            log.warning("the server says: %s", message.get("error") or message.get("message"))
+            if message.get("reason") == "SHUTDOWN" and "reconnect" in message:
+                span = message["reconnect"]
+                self._connection.spread(span["min_ms"] / 1000, span["max_ms"] / 1000)
 
     def too_big(self) -> bool:
-        sizes: dict[str | Subscription, int] = {
+        sizes: dict[str | Topic, int] = {
             request_id: len(it.data) for request_id, it in self._publishes.items()
         }
-        new = (it for it in self._subscriptions.values() if not it.was_acked)
+        new = (it for it in self._topics.values() if not it.was_acked)
         sizes |= {it: len(encode(it.wish())) for it in new}
         if not sizes:
             return False
         largest = max(sizes, key=lambda it: sizes[it])  # if one was too big, this was
         text = f"a message of {sizes[largest]} bytes is more than the server takes"
-        if isinstance(largest, Subscription):
-            self._forget(largest, RefusedError("TOO_BIG", text))
+        if isinstance(largest, Topic):
+            self._refuse(largest, RefusedError("TOO_BIG", text))
         else:
             self._settle(largest, RefusedError("TOO_BIG", text))
         return True
 
-    def _answered(self, subscription: Subscription, message: dict[str, Any]) -> None:
+    def _hand_on(self, topic: Topic, message: dict[str, Any]) -> None:
+        if message["type"] == "info" and reason_of(message) == "TOPIC_DELETED":
+            self._forget(topic)
+            topic.delete()
+        else:
+            topic.take(message)
+
+    def _answered(self, topic: Topic, message: dict[str, Any]) -> None:
         """The answer to a subscribe."""
-        if subscription.over:
+        if self._topics.get(topic.name) is not topic:
             return
         if message["type"] == "ack":
-            self._refusals.pop(subscription, None)
-            subscription.acked(message)
+            self._refusals.pop(topic, None)
+            topic.acked(message)
             return
         refusal = _refusal(message)
         if refusal.code == "UNAVAILABLE":  # that passes
-            count = self._refusals.get(subscription, 0)
+            count = self._refusals.get(topic, 0)
             wait = pause(count)
-            log.warning("%s: %s; asking again in %.1f s", subscription.topic, refusal, wait)
-            self._refusals[subscription] = count + 1
-            asyncio.get_running_loop().call_later(wait, self._ask_again, subscription, count + 1)
+            log.warning("%s: %s; asking again in %.1f s", topic.name, refusal, wait)
+            self._refusals[topic] = count + 1
+            asyncio.get_running_loop().call_later(wait, self._ask_again, topic, count + 1)
         else:
-            self._forget(subscription, refusal)
+            self._refuse(topic, refusal)
 
-    def _ask_again(self, subscription: Subscription, count: int) -> None:
+    def _ask_again(self, topic: Topic, count: int) -> None:
         """After a pause; void where a new connection has asked meanwhile, or it is over."""
-        if self._refusals.get(subscription) == count and subscription not in self._asked.values():
-            self._ask(subscription)
+        if self._refusals.get(topic) == count and topic not in self._asked.values():
+            self._ask(topic)
 
     def _end(self, error: RefusedError) -> None:
         self._error = error
         by_user = error.code == "CLOSED"
         for request_id in list(self._publishes):
             self._settle(request_id, error)
-        for subscription in list(self._subscriptions.values()):
-            self._forget(subscription, None if by_user else error)
+        for topic in list(self._topics.values()):
+            self._refuse(topic, None if by_user else error)
         self._over.set()
 
     async def stop_calling(self) -> None:

@@ -30,7 +30,8 @@ STEADY: Final = 10.0  # seconds that a connection must have lasted for that to b
 GOODBYE: Final = 2.0  # seconds for the server to answer a Close
 TURN: Final = 64  # messages that are read before others on the loop get their turn
 
-FOR_GOOD: Final = frozenset({1002, 1007, 1008})  # Close codes after which nobody should come back
+# Close codes after which nobody should come back; after all others, with any reason, one should.
+FOR_GOOD: Final = frozenset({1002, 1007, 1008, 3003})
 TOO_BIG: Final = 1009  # the Close code for a message over MAX_MESSAGE_BYTES
 PASSING: Final = frozenset({408, 425, 429})  # of the HTTP statuses 4xx, those that may pass
 
@@ -64,6 +65,7 @@ class Connection:
         self._outgoing: deque[bytes] | None = None  # None where there is no connection
         self._more = asyncio.Event()  # there is something to be written
         self._attempt = 0  # to connect again, since a connection was steady
+        self._span: tuple[float, float] | None = None  # the next pause's, if the server has set it
         self._sockets: list[socket.socket] = []  # of the newest attempt, to cut what does not end
 
     @property
@@ -81,6 +83,10 @@ class Connection:
             self._outgoing.append(message if isinstance(message, bytes) else encode(message))
             self._more.set()
 
+    def spread(self, low: float, high: float) -> None:
+        """Let the pause after this connection be any time from `low` to `high` seconds."""
+        self._span = low, high
+
     async def run(self, speaker: Speaker) -> None:
         """Connect until cancelled.
 
@@ -91,7 +97,8 @@ class Connection:
         async with aiohttp.ClientSession(connector=connector) as session:
             while True:
                 why = await self._connect(session, speaker)
-                wait = pause(self._attempt)
+                wait = random.uniform(*self._span) if self._span else pause(self._attempt)
+                self._span = None
                 self._attempt += 1
                 log.warning("%s; connecting again in %.1f s", why, wait)
                 await asyncio.sleep(wait)
