@@ -8,6 +8,7 @@ ARGS = --numprocesses auto --cov
 LOCK =
 
 VENV := .venv
+NPM := tests/clients/npm
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 # The base image's Python, for check-wheels; its one home is the Dockerfile.
@@ -31,7 +32,7 @@ run: install ## serve on :8080 (PORT, HOST and the other settings come from the 
 
 install: $(VENV)/.run ## make .venv with what the server needs
 
-test: $(VENV)/.test ## run every test, and fail under 95 % coverage
+test: $(VENV)/.test $(if $(shell command -v npm 2>/dev/null),$(NPM)/node_modules) ## run every test, and fail under 95 % coverage
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-faults: $(VENV)/.test ## hurt a real Redis in every way, and see the servers heal (5 minutes)
@@ -71,7 +72,7 @@ bench-compare: $(VENV)/.run ## measure the working tree against a revision: make
 	@$(BIN)/python bench/run.py --compare $(or $(REV),HEAD)
 
 clean: ## remove .venv and every cache
-	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(NPM)/node_modules .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -100,3 +101,9 @@ $(VENV)/.test: requirements-test.lock $(VENV)/.made
 	@echo "installing $<"
 	@$(INSTALL) --require-hashes --requirement $<
 	@touch $(VENV)/.run $@
+
+# Bundlers and a WebSocket for the tests of the JavaScript client, which are skipped without npm.
+$(NPM)/node_modules: $(NPM)/package-lock.json
+	@echo "installing $<"
+	@npm ci --prefix $(NPM) --silent --ignore-scripts --no-audit --no-fund
+	@touch $@

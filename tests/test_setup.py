@@ -129,8 +129,11 @@ def test_the_image_has_the_python_that_ci_tests() -> None:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A directory with the Makefile and the locks, and no `.venv`."""
+    npm = Path("tests/clients/npm")
+    (tmp_path / npm).mkdir(parents=True)
     for name in ("Makefile", "requirements.lock", "requirements-test.lock"):
         shutil.copy(ROOT / name, tmp_path)
+    shutil.copy(ROOT / npm / "package-lock.json", tmp_path / npm)
     return tmp_path
 
 

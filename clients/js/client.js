@@ -23,6 +23,7 @@
  *   of "waiting": why, and the next attempt is in so many ms; of "closed": why, if not by you
  * @typedef {object} Options
  * @property {string} [clientId]
+ * @property {typeof WebSocket} [WebSocket]  in place of the global one, such as that of the package ws
  * @property {(state: State, detail: Detail) => void} [onState]
  * @property {(message: Message) => void} [onMessage]  all that the server says, to watch it
  * @property {(text: string) => *} [parse]  in place of JSON.parse
@@ -342,6 +343,7 @@ export class Client {
   latency = null;
   #url;
   #options;
+  #WebSocket;
   #socket = null; // the newest; null while none is wanted
   #open = false;
   #opened = 0; // when it opened
@@ -364,6 +366,8 @@ export class Client {
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#url.searchParams.set("client_id", options.clientId || `js-${random(4)}`);
     this.#options = options;
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (!this.#WebSocket) throw new Error("there is no WebSocket here: pass one as the option WebSocket");
     this.#connect();
     globalThis.addEventListener?.("online", this.#online);
   }
@@ -419,8 +423,9 @@ export class Client {
 
   #connect() {
     clearTimeout(this.#retry);
-    const socket = (this.#socket = new WebSocket(this.#url));
+    const socket = (this.#socket = new this.#WebSocket(this.#url));
     this.#expect();
+    socket.onerror = () => {}; // onclose follows; but the package ws throws what nobody listens for
     socket.onopen = () => socket === this.#socket && this.#welcome();
     socket.onmessage = ({ data }) => socket === this.#socket && this.#hear(data);
     socket.onclose = ({ code, reason }) => socket === this.#socket && this.#lost(code, reason);
@@ -668,12 +673,19 @@ function refusal({ error }) {
   return new RefusedError(error.code, error.message);
 }
 
+/** The address of the server that this module came from. In a bundle, nobody knows which it was. */
+function origin() {
+  const here = String(import.meta.url); // not inside new URL(), where bundlers look for assets
+  if (/^https?:[^?#]*\/client\.js([?#]|$)/.test(here)) return new URL("ws", here);
+  throw new Error("pass the address of the server, such as ws://host:8080/ws: client.js did not come from it");
+}
+
 /**
  * A client of the server at `url`, until it is closed.
- * @param {string | URL} [url]  ws://host:8080/ws; without it, the server that this module came from
+ * @param {string | URL} [url]  ws://host:8080/ws; without it, the server whose /client.js this is
  * @param {Options} [options]
  * @returns {Client}
  */
-export function connect(url = new URL("ws", import.meta.url), options = {}) {
+export function connect(url = origin(), options = {}) {
   return new Client(url, options);
 }

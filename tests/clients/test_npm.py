@@ -1,0 +1,145 @@
+"""The JavaScript client as projects with npm use it: bundled for a browser, and in Node with ws."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.settings import Settings
+from tests.support.backstage import Backstage
+from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.markdown import blocks
+from tests.support.process import ROOT
+from tests.support.server import Running, running
+
+NPM = ROOT / "tests/clients/npm"
+OLDEST = 20, 19  # of Node, as clients/README.md says
+NODE = shutil.which("node")
+
+
+def node(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    assert NODE is not None
+    return subprocess.run(
+        [NODE, *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE / 1000,
+        check=False,
+    )
+
+
+def is_usable() -> bool:
+    """Whether there is a Node that the README names, and `make test` has installed packages."""
+    if NODE is None or not (NPM / "node_modules").exists():
+        return False
+    major, minor = node(NPM, "--version").stdout.removeprefix("v").split(".")[:2]
+    return (int(major), int(minor)) >= OLDEST
+
+
+pytestmark = pytest.mark.skipif(not is_usable(), reason="no Node, or no packages for it")
+
+
+@pytest.fixture
+def here() -> Iterator[Running]:
+    with Backstage() as backstage:
+        yield backstage.enter(running(Settings()))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("bundler", ["esbuild", "vite", "webpack"])
+def test_a_bundle_works_in_a_browser(here: Running, tmp_path: Path, bundler: str) -> None:
+    bundle = tmp_path / f"{bundler}.js"
+    built = node(NPM, "build.js", bundler, str(bundle))
+    assert (built.stdout, built.stderr, built.returncode) == ("", "", 0)
+    assert [made.name for made in tmp_path.iterdir()] == [bundle.name]
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{here.url}/health")
+        page.add_script_tag(path=bundle, type="module")
+        page.wait_for_function("!!window.connect")
+        script = """async (url) => {
+            let without = null;
+            try { connect(); } catch ({ message }) { without = message; }
+            const client = connect(url), news = client.subscribe("news");
+            await client.publish("news", "bundled");
+            const { value } = await news.next();
+            client.close();
+            return [value.payload, without];
+        }"""
+        payload, without = page.evaluate(script, here.ws)
+    assert payload == "bundled"
+    assert without.startswith("pass the address of the server, such as ws://host:8080/ws")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory with the client and the packages."""
+    shutil.copy(ROOT / "clients/js/client.js", tmp_path)
+    shutil.copy(NPM / "package.json", tmp_path)
+    (tmp_path / "node_modules").symlink_to(NPM / "node_modules")
+    return tmp_path
+
+
+def test_the_node_example_of_the_readme_prints_what_it_says(here: Running, project: Path) -> None:
+    (block,) = (
+        block
+        for block in blocks((ROOT / "clients/README.md").read_text())
+        if 'import WebSocket from "ws";' in block.lines
+    )
+    script = "\n".join(block.lines).replace("localhost:8080", f"127.0.0.1:{here.port}")
+    (project / "example.js").write_text(script)
+    ran = node(project, "example.js")
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("event hello\n", "", 0)
+
+
+def test_without_a_websocket_it_says_what_is_missing(project: Path) -> None:
+    (project / "without.js").write_text(
+        'import { connect } from "./client.js";\n'
+        "delete globalThis.WebSocket;\n"  # which newer versions have
+        'connect("ws://127.0.0.1:1/ws");\n'
+    )
+    ran = node(project, "without.js")
+    assert ran.returncode == 1
+    assert "Error: there is no WebSocket here: pass one as the option WebSocket" in ran.stderr
+
+
+def test_with_ws_it_comes_back_and_ends_the_process(here: Running, project: Path) -> None:
+    """ws throws an error that nobody listens for, such as that of a connect that is refused."""
+    (project / "refused.js").write_text(
+        """
+        import WebSocket from "ws";
+        import { connect } from "./client.js";
+        import { createServer } from "node:net";
+
+        const states = [];
+        const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1", () => {
+            let waits = 0;
+            const onState = (state, { why }) => {
+                states.push(why ?? state);
+                if (state === "waiting" && (waits += 1) === 2) {
+                    server.close();
+                    client.retry();
+                    client.close();  // while it connects
+                    console.log(states.join(", "));
+                }
+            };
+            const url = `ws://127.0.0.1:${server.address().port}/ws`;
+            const client = connect(url, { WebSocket, onState });
+        });
+        """
+    )
+    ran = node(project, "refused.js")
+    assert (ran.stderr, ran.returncode) == ("", 0)
+    lost = "the connection was lost (1006)"
+    assert ran.stdout == f"connecting, {lost}, connecting, {lost}, connecting, closed\n"
+
+
+def test_the_readme_names_the_oldest_node() -> None:
+    found = re.search(r"Node (\d+)\.(\d+)", (ROOT / "clients/README.md").read_text())
+    assert found is not None
+    assert (int(found[1]), int(found[2])) == OLDEST
