@@ -590,6 +590,17 @@ def test_callbacks_may_leave_and_subscribe_where_several_are_called(wire: Wire) 
     assert wire.js("again") == ["deleted", "deleted", 3]
 
 
+def test_an_ack_is_not_told_to_a_subscription_that_another_has_closed(wire: Wire) -> None:
+    wire.js("""() => {
+        client.subscribe("news", keep, { onAck: () => two.close() });
+        window.two = client.subscribe("news", keep, { onAck: keep });
+        settle(two.ready);
+    }""")
+    wire.ack(wire.heard()[0])
+    assert wire.shown() == []
+    assert wire.outcomes() == ["CLOSED"]
+
+
 def test_a_refusal_ends_every_subscription_of_the_topic(wire: Wire) -> None:
     wire.js(f"for (let n = 0; n < 2; n++) client.subscribe('', keep, {REFUSED}); 0")
     wire.refuse(wire.heard()[0], "INVALID_TOPIC")

@@ -94,6 +94,8 @@ async def test_every_event_comes_once_and_in_order_whatever_happens_to_the_way(s
         connect(it.url) as reader,
     ):
         items: list[Item] = []
+        also: list[Item] = []
+        reader.subscribe("news", also.append)
         news = reader.subscribe("news", items.append)
         await news.ready()
         wounds: list[str] = []
@@ -105,7 +107,9 @@ async def test_every_event_comes_once_and_in_order_whatever_happens_to_the_way(s
         await asyncio.wait([hurting])
         await publisher.publish("news", "end")
         await eventually(partial(came, items, "end"))
+        await eventually(partial(came, also, "end"))
 
+        assert also == items
         assert [getattr(item, "payload", item) for item in items] == [*range(len(answers)), "end"]
         # Each was carried out once: its place is its number, whatever was sent twice.
         assert [answer["offset"] for answer in answers] == list(range(1, len(answers) + 1))
@@ -221,6 +225,18 @@ async def test_unsubscribing_and_deleting() -> None:
             await anext(news)
         with pytest.raises(RefusedError, match="TOPIC_NOT_FOUND"):
             await client.publish("news", 1)
+
+
+async def test_the_server_sees_one_subscription_until_the_last_one_leaves() -> None:
+    async with scene() as it, connect(it.url) as client:
+        one, two = client.subscribe("news"), client.subscribe("news")
+        await two.ready()
+        assert it.server.hub.topics() == {"news": 1}
+        one.close()
+        await client.publish("news", 1)
+        assert (await anext(two)).payload == 1  # type: ignore[union-attr]
+        two.close()
+        await eventually(lambda: it.server.hub.topics() == {"news": 0})
 
 
 async def test_a_publish_that_is_too_big_fails_alone() -> None:
