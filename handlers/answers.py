@@ -35,9 +35,28 @@ _STATUS: Final = {
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Answer(web.Response):
+    """A response that is freed as soon as its connection is lost.
+
+    aiohttp's writer waits for a slow client in a future. That future's exception has a traceback
+    whose frames hold the future: a cycle, with the whole body in it.
+    """
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        try:
+            await super().write_eof(data)
+        except ConnectionError as error:
+            raise error.with_traceback(None)  # noqa: B904  it is the same error
+
+
 def answer(fields: dict[str, Json], status: int = HTTPStatus.OK) -> web.Response:
     """A JSON response."""
-    return web.Response(body=encode_answer(fields), status=status, content_type="application/json")
+    return answer_json(encode_answer(fields), status)
+
+
+def answer_json(body: bytes, status: int = HTTPStatus.OK) -> web.Response:
+    """A response whose body is JSON already."""
+    return Answer(body=body, status=status, content_type="application/json")
 
 
 def refuse(refusal: Refusal) -> web.Response:
@@ -85,14 +104,17 @@ async def read_body(request: web.Request) -> bytes:
         raise web.HTTPRequestEntityTooLarge(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            if limit != request.client_max_size:
-                request = request.clone(client_max_size=limit)
-            body = await request.read()
+            if limit == request.client_max_size:
+                body = await request.read()
+            else:  # the clone gets no name, which the traceback of an error would keep
+                body = await request.clone(client_max_size=limit).read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text="The body did not arrive in time") from None
     except web.RequestPayloadError:
         raise web.HTTPBadRequest(text="The body is not what its headers say") from None
-    except ConnectionError:
+    except ConnectionError as error:
+        # aiohttp keeps the error in the body's reader, and the traceback holds the reader.
+        error.with_traceback(None)
         raise asyncio.CancelledError from None  # nobody is there to be answered
     refuse_while_draining(request)
     return body
@@ -109,6 +131,9 @@ def refuse_while_draining(request: web.Request) -> None:
 @web.middleware
 async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Turn whatever a request fails with into `{"error": …}`, and a draining server into 503."""
+    # From Python 3.12 on, aiohttp serves the requests that came in one read in one turn of the
+    # loop, unless one waits.
+    await asyncio.sleep(0)
     try:
         refuse_while_draining(request)
         return await handler(request)

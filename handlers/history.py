@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from handlers.answers import answer, refuse, refuse_while_draining
+from handlers.answers import answer, answer_json, refuse, refuse_while_draining
 from handlers.keys import DRAIN, HUB
 from handlers.topics import topic_in_path
 from hub.errors import Refusal
@@ -39,8 +39,7 @@ async def read_history(request: web.Request) -> web.Response:
         text = "What follows this position is not remembered: begin anew at the current one"
         return answer({"error": text, **history.position._asdict()}, HTTPStatus.GONE)
     events = history.page(since.offset if since else None, asked.limit, asked.reverse)
-    body = encode_history(topic, history.position, events)
-    return web.Response(body=body, content_type="application/json")
+    return answer_json(encode_history(topic, history.position, events))
 
 
 async def _after(

@@ -8,6 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
+from handlers.answers import Answer
+
 _HERE: Final = Path(__file__).parent
 _PAGE: Final = (_HERE / "index.html").read_bytes()
 _CLIENT: Final = (_HERE.parent / "clients/js/client.js").read_bytes()
@@ -33,11 +35,9 @@ _POLICY: Final = {
 async def page(_request: web.Request) -> web.Response:
     """The page to connect, subscribe, publish and watch."""
     headers = _HEADERS | _POLICY
-    return web.Response(body=_PAGE, content_type="text/html", charset="utf-8", headers=headers)
+    return Answer(body=_PAGE, content_type="text/html", charset="utf-8", headers=headers)
 
 
 async def client_module(_request: web.Request) -> web.Response:
     """The client for browsers, as a module that pages of other origins may import too."""
-    return web.Response(
-        body=_CLIENT, content_type="text/javascript", charset="utf-8", headers=_HEADERS
-    )
+    return Answer(body=_CLIENT, content_type="text/javascript", charset="utf-8", headers=_HEADERS)

@@ -1,0 +1,72 @@
+"""Requests whose client has gone: what they held is freed at once, without a garbage collection."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from aiohttp import web
+
+from hub.settings import Settings
+from tests.support.raw import RawClient, until
+from tests.support.server import Running, running
+
+LARGE = 60_000  # bytes of an event
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What is in a reference cycle stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def alive(kind: type) -> int:
+    """How many objects of a type there are."""
+    return sum(isinstance(it, kind) for it in gc.get_objects())
+
+
+async def dial(server: Running, request: bytes) -> RawClient:
+    """A client whose request is being served, and who reads nothing."""
+    assert server.runner.server is not None
+    served = server.runner.server.requests_count
+    client = await RawClient.dial(server.port, receive_buffer=4_096)
+    await client.send(request)
+    await until(lambda: server.runner.server.requests_count > served)  # type: ignore[union-attr]
+    return client
+
+
+async def reset(server: Running, client: RawClient) -> None:
+    """Cut the connection, and see that the server has noticed."""
+    assert server.runner.server is not None
+    connections = server.runner.server.connections
+    before = len(connections)
+    client.reset()
+    await until(lambda: len(server.runner.server.connections) < before)  # type: ignore[union-attr]
+
+
+async def test_an_answer_that_is_not_read_is_freed_with_its_connection(
+    no_collection: None,
+) -> None:
+    async with running(Settings(history_size=100)) as server:
+        server.hub.broker.create("t", lambda _: None)
+        for _ in range(100):
+            server.hub.publish("t", None, "x" * LARGE, lambda _: None)
+        before = alive(web.Response)
+        for _ in range(3):
+            client = await dial(server, b"GET /topics/t/history HTTP/1.1\r\nHost: test\r\n\r\n")
+            await until(lambda: alive(web.Response) > before)
+            await reset(server, client)
+        await until(lambda: alive(web.Response) <= before)
+
+
+async def test_a_body_that_does_not_end_is_freed_with_its_connection(
+    no_collection: None, server: Running
+) -> None:
+    before = alive(web.Request)
+    head = b"POST /publish/batch HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n"
+    for _ in range(3):
+        client = await dial(server, head + b"x" * 900_000)
+        await reset(server, client)
+    await until(lambda: alive(web.Request) <= before)
