@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from handlers.answers import errors_as_json
-from handlers.keys import COMMANDS, DRAIN, HUB, SETTINGS, STARTED
+from handlers.keys import COMMANDS, DRAIN, HUB, SETTINGS, STARTED, TOPIC_LIST
 from handlers.routes import add_routes
 from hub.commands import Commands
 from hub.drain import Drain
@@ -37,6 +37,7 @@ from hub.redis_scripts import Names
 from hub.redis_tails import Tails
 from hub.settings import Settings, read_settings
 from hub.stamps import Stamps
+from hub.topic_list import TopicList
 
 log = logging.getLogger("server")
 
@@ -79,6 +80,7 @@ def build_app(settings: Settings) -> web.Application:
         app.cleanup_ctx.append(lambda _: listening(listener))
     app[SETTINGS] = settings
     app[HUB] = hub
+    app[TOPIC_LIST] = TopicList(hub)
     app[DRAIN] = Drain(hub)
     app[COMMANDS] = Commands(hub, app[DRAIN], settings)
     app[STARTED] = loop.time()

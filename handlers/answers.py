@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
@@ -82,6 +83,15 @@ def awaitable() -> tuple[asyncio.Future[Accepted | Refusal], Done]:
             future.set_result(outcome)
 
     return future, done
+
+
+def read_query(request: web.Request) -> list[tuple[str, str]]:
+    """The query's fields in order; aiohttp's own decoding lets through what is no UTF-8."""
+    query = request.rel_url.raw_query_string
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise web.HTTPBadRequest(text="The query is not UTF-8") from None
 
 
 def body_limit(request: web.Request) -> int:

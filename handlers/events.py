@@ -2,10 +2,10 @@
 
 from email.utils import formatdate
 from typing import Final, NoReturn
-from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
+from handlers.answers import read_query
 from handlers.connection import Link
 from handlers.keys import DRAIN, HUB, SETTINGS
 from handlers.takeover import take_over
@@ -39,21 +39,12 @@ async def events(request: web.Request) -> NoReturn:
     """Make the request's connection a stream of the hub."""
     app = request.app
     last_event_id = request.headers.get("Last-Event-ID", "")
-    followed = decode_followed(_query(request), last_event_id, app[SETTINGS].max_topic_bytes)
+    followed = decode_followed(read_query(request), last_event_id, app[SETTINGS].max_topic_bytes)
     if isinstance(followed, Refusal):
         raise web.HTTPBadRequest(text=followed.text)
     head = await _head(request)
     stream = Stream(app[HUB], app[DRAIN], followed)
     take_over(request, head + preamble(), _Listener(stream))
-
-
-def _query(request: web.Request) -> list[tuple[str, str]]:
-    """The query's fields in order; aiohttp's own decoding lets through what is no UTF-8."""
-    query = request.rel_url.raw_query_string
-    try:
-        return parse_qsl(query, keep_blank_values=True, errors="strict")
-    except UnicodeDecodeError:
-        raise web.HTTPBadRequest(text="The query is not UTF-8") from None
 
 
 async def _head(request: web.Request) -> bytes:

@@ -5,19 +5,21 @@ import asyncio
 from aiohttp import web
 
 from handlers.answers import answer, degraded
-from handlers.keys import HUB, STARTED
+from handlers.keys import HUB, STARTED, TOPIC_LIST
 from hub.inbound import Json
+from hub.rest import Listed
+from hub.topic_list import TopicPage
 
 
 async def stats(request: web.Request) -> web.Response:
-    """How many clients and topics there are, on all nodes, and the subscribers of each topic."""
-    hub = request.app[HUB]
+    """How many clients and topics there are, on all nodes, and the subscribers of some topics."""
+    hub, topic_list = request.app[HUB], request.app[TOPIC_LIST]
     census = await hub.broker.census()
-    topics = census.added_to(hub.topics()) if census else hub.topics()
+    page = await topic_list.page(Listed(), census)
     fields: dict[str, Json] = {
         "total_clients": len(hub.clients),
-        "total_topics": len(topics),
-        "topics": topics,
+        "total_topics": page.total,
+        **_topics(page),
     }
     if census is not None:
         fields["total_clients"] += census.clients
@@ -25,21 +27,26 @@ async def stats(request: web.Request) -> web.Response:
         fields["node"] = {
             "id": census.node,
             "clients": len(hub.clients),
-            "topics": hub.topics(),
+            **_topics(await topic_list.page(Listed(), None)),
             "poisoned": census.poisoned,
         }
     return answer({**fields, **degraded(census)})
 
 
+def _topics(page: TopicPage) -> dict[str, Json]:
+    """The first topics, and whether there are more."""
+    return {"topics": page.topics, **({"topics_truncated": True} if page.next else {})}
+
+
 async def health(request: web.Request) -> web.Response:
     """That the server is there, since when, and how much it serves."""
-    topics = request.app[HUB].topics()
+    hub = request.app[HUB]
     uptime = asyncio.get_running_loop().time() - request.app[STARTED]
     return answer(
         {
             "status": "ok",
             "uptime_sec": int(uptime),
-            "topics": len(topics),
-            "subscribers": sum(topics.values()),
+            "topics": hub.topic_count,
+            "subscribers": hub.subscriptions,
         }
     )

@@ -5,18 +5,24 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from handlers.answers import answer, awaitable, degraded, read_body, refuse
-from handlers.keys import HUB, SETTINGS
+from handlers.answers import answer, awaitable, degraded, read_body, read_query, refuse
+from handlers.keys import HUB, SETTINGS, TOPIC_LIST
 from hub.errors import Refusal
-from hub.rest import decode_create
+from hub.inbound import Json
+from hub.rest import decode_create, decode_listed
 
 
 async def list_topics(request: web.Request) -> web.Response:
-    """Every topic with its number of subscribers, on all nodes."""
-    hub = request.app[HUB]
-    census = await hub.broker.census()
-    topics = census.added_to(hub.topics()) if census else hub.topics()
-    return answer({"count": len(topics), "topics": topics, **degraded(census)})
+    """A page of the topics with their numbers of subscribers, on all nodes."""
+    listed = decode_listed(read_query(request))
+    if isinstance(listed, Refusal):
+        return refuse(listed)
+    census = await request.app[HUB].broker.census()
+    page = await request.app[TOPIC_LIST].page(listed, census)
+    fields: dict[str, Json] = {"count": page.total, "topics": page.topics}
+    if page.next:
+        fields["next"] = page.next
+    return answer({**fields, **degraded(census)})
 
 
 async def create_topic(request: web.Request) -> web.Response:

@@ -5,7 +5,7 @@ behind it. This is the contract alone: hub/local_broker.py is a single server's,
 that of many.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Mapping, Sized
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -37,17 +37,10 @@ class Census(NamedTuple):
     node: str  # this node's own id
     nodes: int = 0  # the others
     clients: int = 0  # of the others
-    subscribers: Mapping[str, int] = MappingProxyType({})  # of the others, by topic
-    explicit: Sequence[str] = ()  # topics made on purpose
+    # Subscribers of the others by topic, and 0 for the topics that exist without any.
+    topics: Mapping[str, int] = MappingProxyType({})
     poisoned: int = 0  # messages between nodes that made no sense, as this one has seen them
     degraded: bool = False  # whether the others were out of reach: then none of them is counted
-
-    def added_to(self, topics: dict[str, int]) -> dict[str, int]:
-        """This node's subscribers by topic, and the others' with them."""
-        total = {**dict.fromkeys(self.explicit, 0), **self.subscribers}
-        for topic, count in topics.items():
-            total[topic] = total.get(topic, 0) + count
-        return total
 
 
 class Node(Protocol):
@@ -112,8 +105,8 @@ class Broker(Protocol):
     async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
         """What a topic remembers, whoever is subscribed to it; at least what is after `since`."""
 
-    def topics(self) -> Iterable[str]:
-        """The topics that exist although this node may have no subscriber in them, as it knows."""
+    def topics(self) -> Collection[str]:
+        """The topics that exist although this node is not subscribed to them, as it knows."""
 
     def sweep(self) -> None:
         """Let go of what has run out; called now and then."""

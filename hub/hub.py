@@ -53,7 +53,9 @@ class Hub:
         self.clients: dict[Client, None] = {}  # a dict for its order, and to visit them in turn
         self.emptied: Callable[[], None] = lambda: None  # called when the last client has left
         self._joined = 0  # how many ever were
+        self.subscriptions = 0  # of all clients
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
+        self._unconfirmed = 0  # those of them that the broker has yet to confirm
         self._deleted: dict[Topic, None] = {}  # some of whose subscribers are still to be told
         self.notices = Notices(stamps)
         self.gaps = Gaps(self.fanout, self.notices)  # who is to be told of lost events
@@ -112,6 +114,7 @@ class Hub:
         if topic is None:
             topic = self._topics[name] = Topic(name)
             topic.waiting = [wish]
+            self._unconfirmed += 1
             self.broker.subscribe(name, partial(self._confirmed, topic))
         elif topic.waiting is not None:
             topic.waiting.append(wish)
@@ -134,6 +137,7 @@ class Hub:
         for wish in topic.waiting or ():
             self._admit(topic, wish, outcome)
         topic.waiting = None
+        self._unconfirmed -= 1
         if isinstance(outcome, Refusal):
             del self._topics[topic.name]
         elif not topic.members:
@@ -157,7 +161,9 @@ class Hub:
             outcome = self.recovery.answer(topic, client, wish.since, outcome)
             if client not in topic.behind:
                 topic.add(client)
-            client.topics.add(topic)
+            if topic not in client.topics:
+                client.topics.add(topic)
+                self.subscriptions += 1
             self.broker.counted(topic.name, topic.members)
             wish.done(outcome)
             self.observer.subscribed(client, topic.name)
@@ -174,6 +180,7 @@ class Hub:
         self.recovery.drop(topic, client)
         if self._topics.get(topic.name) is not topic:
             return  # it was deleted
+        self.subscriptions -= 1
         if topic.members:
             self.broker.counted(topic.name, topic.members)
         elif topic.waiting is None:
@@ -238,6 +245,7 @@ class Hub:
         if gone is None or gone.waiting is not None:
             return
         del self._topics[topic]
+        self.subscriptions -= gone.members
         self._settle(gone)
         self._deleted[gone] = None
         self.turns.start(self._tell_deletions(gone))
@@ -282,13 +290,24 @@ class Hub:
         here = self._topics.get(topic)
         return 0 if here is None else here.members
 
-    def topics(self) -> dict[str, int]:
-        """Every topic that this node knows, with its subscribers here."""
-        counts = dict.fromkeys(self.broker.topics(), 0)
-        counts.update(
-            (topic.name, topic.members) for topic in self._topics.values() if topic.waiting is None
-        )
-        return counts
+    def has_topic(self, topic: str) -> bool:
+        """Whether this node knows a topic."""
+        here = self._topics.get(topic)
+        return topic in self.broker.topics() if here is None else here.waiting is None
+
+    @property
+    def topic_count(self) -> int:
+        """How many topics this node knows."""
+        return len(self._topics) - self._unconfirmed + len(self.broker.topics())
+
+    def topic_names(self) -> list[str]:
+        """Every topic that this node knows; for a while after, some of it may be out of date."""
+        here: Iterable[str] = self._topics
+        if self._unconfirmed:
+            here = (name for name, topic in self._topics.items() if topic.waiting is None)
+        names = list(here)
+        names += self.broker.topics()
+        return names
 
     # What the fan-out and the outboxes ask for.
 

@@ -5,7 +5,7 @@ State: which topics there are, and what those with a history remember.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
 
 from hub.broker import ACCEPTED, Accepted, Done, Node
@@ -33,8 +33,9 @@ class LocalBroker:
         self._explicit: dict[str, None] = {}  # a dict for its order
         self._subscribed: set[str] = set()
         self._histories: dict[str, History] = {}  # of the topics that have one
-        # Automatic topics that nobody is subscribed to any more, and when their history ends.
-        self._left: dict[str, float] = {}
+        # Topics that exist without subscribers, and when each ends: those made on purpose never,
+        # automatic ones with their history.
+        self._idle: dict[str, float] = {}
         # A heap of when to look at a topic, which is in it once, however often it was left.
         self._ends: list[tuple[float, str]] = []
         self._looked_at: set[str] = set()  # those in it
@@ -72,7 +73,7 @@ class LocalBroker:
 
     def subscribe(self, topic: str, done: Done) -> None:
         self._subscribed.add(topic)
-        self._left.pop(topic, None)
+        self._idle.pop(topic, None)
         self._remember(topic)
         done(ACCEPTED)
 
@@ -81,9 +82,10 @@ class LocalBroker:
 
     def unsubscribe(self, topic: str) -> None:
         self._subscribed.discard(topic)
-        history = self._histories.get(topic)
-        if history is not None and topic not in self._explicit:
-            self._left[topic] = self._clock() + history.rule.ttl
+        if topic in self._explicit:
+            self._idle[topic] = math.inf
+        elif (history := self._histories.get(topic)) is not None:
+            self._idle[topic] = self._clock() + history.rule.ttl
             self._look(topic)
 
     def counted(self, topic: str, subscribers: int) -> None:
@@ -94,6 +96,7 @@ class LocalBroker:
             done(Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists"))
         else:
             self._explicit[topic] = None
+            self._idle[topic] = math.inf
             self._remember(topic)
             done(ACCEPTED)
 
@@ -101,7 +104,7 @@ class LocalBroker:
         if self._exists(topic):
             self._explicit.pop(topic, None)
             self._subscribed.discard(topic)
-            self._left.pop(topic, None)
+            self._idle.pop(topic, None)
             if history := self._histories.pop(topic, None):
                 history.wake()
             self._node.deleted(topic)
@@ -109,9 +112,9 @@ class LocalBroker:
         else:
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
 
-    def topics(self) -> Iterable[str]:
+    def topics(self) -> Collection[str]:
         self.sweep()
-        return [*self._explicit, *self._left]
+        return self._idle.keys()
 
     def history(self, topic: str) -> History | None:
         history = self._histories.get(topic) if self._exists(topic) else None
@@ -131,22 +134,22 @@ class LocalBroker:
         while self._ends and self._ends[0][0] <= now:
             _, topic = heappop(self._ends)
             self._looked_at.discard(topic)
-            if self._left.get(topic, math.inf) <= now:
-                del self._left[topic]
+            end = self._idle.get(topic, math.inf)
+            if end <= now:
+                del self._idle[topic]
                 self._histories.pop(topic).wake()
-            elif topic in self._left:
+            elif end < math.inf:
                 self._look(topic)
 
     def _look(self, topic: str) -> None:
         """Look at a topic that was left when its time is over."""
         if topic not in self._looked_at:
             self._looked_at.add(topic)
-            heappush(self._ends, (self._left[topic], topic))
+            heappush(self._ends, (self._idle[topic], topic))
 
     def _exists(self, topic: str) -> bool:
-        if self._left:
-            self.sweep()
-        return topic in self._explicit or topic in self._subscribed or topic in self._left
+        self.sweep()
+        return topic in self._subscribed or topic in self._idle
 
     def _remember(self, topic: str) -> None:
         """Begin the topic's history, where it is to have one."""

@@ -6,7 +6,7 @@ Connections, and when they are given up, are hub/redis_listener.py's.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -160,7 +160,7 @@ class RedisBroker:
             return AWAY
         return await self._tails.fetch(self._session, topic, since, self.node_id) or AWAY
 
-    def topics(self) -> Iterable[str]:
+    def topics(self) -> Collection[str]:
         return ()  # only Redis knows
 
     def sweep(self) -> None:

@@ -48,7 +48,6 @@ class Figures:
     async def _ask(self, session: Session) -> Census:
         names = self._names
         listed = await _ask(session, "ZRANGE", names.nodes, 0, -1)
-        explicit = await _ask(session, "SMEMBERS", names.explicit)
         total: dict[str, int] = {}
         nodes = clients = 0
         for node in listed:
@@ -59,9 +58,9 @@ class Figures:
                 nodes += 1
                 clients += counts[""]
         total.pop("", None)
-        there = dict.fromkeys(topic.decode() for topic in explicit)
-        there.update(dict.fromkeys(await _living(session, names.lives)))
-        return Census(self._node, nodes, clients, total, [*there])
+        await _explicit(session, names.explicit, total)
+        await _living(session, names.lives, total)
+        return Census(self._node, nodes, clients, total)
 
 
 async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str, int]:
@@ -78,17 +77,30 @@ async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str
             return counts
 
 
-async def _living(session: Session, key: str) -> list[str]:
-    """The topics whose history lives on, with subscribers or without."""
+async def _explicit(session: Session, key: str, total: dict[str, int]) -> None:
+    """Add the topics made on purpose to the total."""
+    cursor = b"0"
+    while True:
+        cursor, page = await _ask(session, "SSCAN", key, cursor, "COUNT", PAGE)
+        for topic in page:
+            total.setdefault(topic.decode(), 0)
+        if cursor == b"0":
+            return
+
+
+async def _living(session: Session, key: str, total: dict[str, int]) -> None:
+    """Add the topics whose history lives on, with subscribers or without."""
     seconds, micros = map(int, await _ask(session, "TIME"))
     now = seconds * 1_000 + micros // 1_000
-    found: list[str] = []
+    start = 0
     while True:
-        part = ("LIMIT", len(found), PAGE)
+        part = ("LIMIT", start, PAGE)
         page = await _ask(session, "ZRANGEBYSCORE", key, f"({now}", "+inf", *part)
-        found += [topic.decode() for topic in page]
+        for topic in page:
+            total.setdefault(topic.decode(), 0)
         if len(page) < PAGE:
-            return found
+            return
+        start += PAGE
 
 
 async def _ask(session: Session, *words: Any) -> Any:

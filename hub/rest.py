@@ -26,6 +26,7 @@ from hub.inbound import (
 from hub.sse import parse_id
 
 MAX_ITEMS: Final = 1_000  # of a batch, or topics of one publish
+MAX_LISTED: Final = 1_000  # topics of one answer
 MAX_BATCH_BYTES: Final = 4_194_304  # of a batch's body
 
 DEFAULT_PAGE: Final = 100  # events of an answer, where nobody says how many
@@ -117,6 +118,25 @@ def decode_create(body: bytes, max_topic_bytes: int) -> str | Refusal:
     if isinstance(fields, Refusal):
         return fields
     return decode_topic(fields.get("name"), "create", max_topic_bytes, field="name")
+
+
+class Listed(NamedTuple):
+    """A question for topics, in the order of their names."""
+
+    prefix: str = ""  # how their names begin
+    after: str = ""  # the name behind which the page begins
+    limit: int = MAX_LISTED  # topics of the page
+
+
+def decode_listed(query: Sequence[tuple[str, str]]) -> Listed | Refusal:
+    """The query of `GET /topics`."""
+    fields = dict(query)
+    limit = fields.get("limit", "")
+    if not re.fullmatch("[0-9]{0,9}", limit) or not 0 < int(limit or MAX_LISTED) <= MAX_LISTED:
+        text = f"limit must be a whole number from 1 to {MAX_LISTED}"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    prefix, after = fields.get("prefix", ""), fields.get("after", "")
+    return Listed(prefix, after, int(limit or MAX_LISTED))
 
 
 class Asked(NamedTuple):

@@ -409,7 +409,8 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
         post("/publish", '{"topics":["news"],"topic":"news","payload":1}'),
     ],
     ("GET /stats", 200): [("GET", "/stats", {})],
-    ("GET /topics", 200): [("GET", "/topics", {})],
+    ("GET /topics", 200): [("GET", "/topics", {}), ("GET", "/topics?prefix=&after=&limit=9", {})],
+    ("GET /topics", 400): [("GET", "/topics?limit=0", {}), ("GET", "/topics?after=%ff", {})],
     ("POST /topics", 201): [post("/topics", '{"name":"fresh"}')],
     ("POST /topics", 400): [post("/topics", "{"), post("/topics", '{"name":""}')],
     ("POST /topics", 409): [

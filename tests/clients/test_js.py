@@ -104,7 +104,7 @@ class Scene:
         """Wait until the server has no subscriber."""
 
         async def left() -> None:
-            while self.server.hub.topics()["news"]:  # noqa: ASYNC110
+            while self.server.topics()["news"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
         self.backstage.run(left())

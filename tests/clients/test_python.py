@@ -128,10 +128,10 @@ async def test_what_a_short_history_can_not_give_back_is_told() -> None:
         for away in (3, 12, 5, 6, 1):  # events that are published while it is cut
             it.way.shut = True
             it.way.cut()
-            await eventually(lambda: not it.server.hub.topics()["news"])
+            await eventually(lambda: not it.server.topics()["news"])
             await publish_numbers(publisher, range(first, first + away))
             it.way.shut = False
-            await eventually(lambda: it.server.hub.topics()["news"])
+            await eventually(lambda: it.server.topics()["news"])
             await publisher.publish("news", first + away)
             first += away + 1
             await eventually(partial(came, items, first - 1))
@@ -231,12 +231,12 @@ async def test_the_server_sees_one_subscription_until_the_last_one_leaves() -> N
     async with scene() as it, connect(it.url) as client:
         one, two = client.subscribe("news"), client.subscribe("news")
         await two.ready()
-        assert it.server.hub.topics() == {"news": 1}
+        assert it.server.topics() == {"news": 1}
         one.close()
         await client.publish("news", 1)
         assert (await anext(two)).payload == 1  # type: ignore[union-attr]
         two.close()
-        await eventually(lambda: it.server.hub.topics() == {"news": 0})
+        await eventually(lambda: it.server.topics() == {"news": 0})
 
 
 async def test_a_publish_that_is_too_big_fails_alone() -> None:

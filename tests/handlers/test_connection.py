@@ -109,7 +109,7 @@ async def test_no_command_is_heard_behind_a_message_that_ended_the_connection(
         await client.send(client_frame(TEXT, b"\xff") + subscribe)
         assert await client.hear() == ("close", 1007, "invalid_utf8")
         assert await client.hear() is None
-        assert server.hub.topics() == {}
+        assert server.topics() == {}
 
 
 async def test_a_pong_is_a_sign_of_life(server: Running) -> None:
@@ -228,7 +228,7 @@ async def test_nothing_is_left_after_1000_connections_of_every_way_to_leave() ->
                     group.create_task(leave(server.port, way))
         await until(lambda: not server.hub.clients)
         await until(lambda: not server.runner.server.connections)
-        assert server.hub.topics() == {}
+        assert server.topics() == {}
         await until(lambda: len(asyncio.all_tasks()) == tasks)
         server.visit_all(0.0)  # the keepalive's round lets go of whom it would have visited
         gc.collect()

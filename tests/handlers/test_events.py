@@ -135,7 +135,7 @@ async def test_a_bad_request_is_refused_before_a_stream_begins(
         assert text in (await answer.json())["error"]
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
     assert not server.hub.clients
-    assert server.hub.topics() == {}
+    assert server.topics() == {}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ async def test_a_topic_may_have_any_character(server: Running, sent: bytes, topi
     await raw.send(b"GET /events?topic=%b HTTP/1.1\r\nHost: test\r\n\r\n" % sent)
     stream = RawListener(raw, await raw.read_head())
     assert (await stream.hear()).message["topic"] == topic
-    assert server.hub.topics() == {topic: 1}
+    assert server.topics() == {topic: 1}
     raw.close()
 
 
@@ -278,10 +278,10 @@ async def test_a_connection_that_was_kept_alive_may_become_a_stream(server: Runn
 async def test_a_client_that_leaves_is_no_subscriber_any_more(server: Running, way: str) -> None:
     async with listening(server.port, "/events?topic=t") as stream:
         await stream.hear()
-        assert server.hub.topics() == {"t": 1}
+        assert server.topics() == {"t": 1}
         getattr(stream.raw, way)()
         await until(lambda: not server.hub.clients)
-        assert server.hub.topics() == {}
+        assert server.topics() == {}
 
 
 async def test_aiohttp_forgets_the_connection(server: Running) -> None:

@@ -290,5 +290,5 @@ async def test_a_body_that_ends_while_the_server_drains_is_not_carried_out(serve
         server.drain.begin(lambda: None)
         await client.send(b'":"t"}')
         assert await answer_to(client) == (503, {"error": "Server is shutting down"})
-        assert server.hub.topics() == {}
+        assert server.topics() == {}
         client.close()

@@ -137,7 +137,7 @@ def test_the_backlog_of_a_client_that_overruns_its_bounds_is_forgotten() -> None
     assert not peer.client.open
     assert peer.transport.reading
     assert broker.subscribed == ["t"]
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
 
 
 def test_an_unsubscribe_behind_a_shared_subscribe_does_not_take_the_topic_away() -> None:
@@ -148,7 +148,7 @@ def test_an_unsubscribe_behind_a_shared_subscribe_does_not_take_the_topic_away()
     second.say(subscribe("t", "3"))
     broker.complete()
     assert (answers(first), answers(second)) == (["1", "2"], ["3"])
-    assert node.hub.topics() == {"t": 1}
+    assert node.topics() == {"t": 1}
     first.say(publish("t", "4"))
     broker.complete()
     assert [message["type"] for message in second.hear()] == ["event"]
@@ -166,7 +166,7 @@ def test_a_repeated_subscribe_behind_a_refused_one_is_refused_too() -> None:
     broker.complete_all()
     heard = [(message["type"], message["request_id"]) for message in peer.hear()]
     assert heard == [("error", "1"), ("error", "2")]
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
     assert broker.unsubscribed == []
 
 
@@ -176,7 +176,7 @@ def test_a_refusal_of_the_broker_carries_the_commands_request_id() -> None:
     peer.say(subscribe("t", "1"))
     peer.say(publish("t", "2"))
     assert answers(peer) == ["1", "2"]
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
     assert peer.client.topics == set()
 
 
@@ -186,10 +186,10 @@ def test_clients_that_subscribe_meanwhile_share_one_announcement() -> None:
     first.say(subscribe("t", "1"))
     second.say(subscribe("t", "2"))
     assert broker.subscribed == ["t"]
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
     broker.complete()
     assert (answers(first), answers(second)) == (["1"], ["2"])
-    assert node.hub.topics() == {"t": 2}
+    assert node.topics() == {"t": 2}
 
 
 def test_a_client_that_leaves_before_the_confirmation_is_no_subscriber() -> None:
@@ -199,12 +199,12 @@ def test_a_client_that_leaves_before_the_confirmation_is_no_subscriber() -> None
     gone.say(ping("never"))
     node.hub.leave(gone.client)
     broker.complete()
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
     assert broker.unsubscribed == ["t"]
     peer.say(subscribe("t", "1"))
     broker.complete()
     assert answers(peer) == ["1"]
-    assert node.hub.topics() == {"t": 1}
+    assert node.topics() == {"t": 1}
 
 
 def test_a_publish_that_was_sent_outlives_its_client() -> None:
@@ -227,7 +227,7 @@ def test_a_subscribe_that_is_pending_at_a_delete_makes_the_topic_anew() -> None:
     peer.say(subscribe("t", "1"))
     broker.complete_all()
     assert [message["type"] for message in peer.hear()] == ["ack"]
-    assert node.hub.topics() == {"t": 1}
+    assert node.topics() == {"t": 1}
 
 
 def test_a_subscribe_to_what_is_there_waits_while_the_broker_does_not_know() -> None:
@@ -245,7 +245,7 @@ def test_a_subscribe_to_what_is_there_waits_while_the_broker_does_not_know() -> 
     broker.refusal = Refusal(ErrorCode.UNAVAILABLE, "away")
     broker.complete()
     assert [it["error"]["code"] for it in third.hear()] == ["UNAVAILABLE"]
-    assert node.hub.topics() == {"t": 2}
+    assert node.topics() == {"t": 2}
 
 
 def test_a_subscribe_that_waits_makes_the_topic_anew_where_it_is_gone() -> None:
@@ -261,7 +261,7 @@ def test_a_subscribe_that_waits_makes_the_topic_anew_where_it_is_gone() -> None:
     broker.complete()
     assert [it["type"] for it in second.hear()] == ["ack"]
     assert (broker.subscribed, broker.unsubscribed) == (["t", "t"], ["t"])
-    assert node.hub.topics() == {"t": 1}
+    assert node.topics() == {"t": 1}
 
 
 def test_the_shutdown_waits_for_publishes_that_the_broker_has() -> None:

@@ -7,13 +7,13 @@ def test_an_event_for_a_topic_without_subscribers_here_is_nobodys() -> None:
     node = Node()
     node.hub.deliver("elsewhere", b"{}")
     node.tick()
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
 
 
 def test_a_deletion_of_a_topic_without_subscribers_here_is_harmless() -> None:
     node = Node()
     node.hub.deleted("elsewhere")
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
 
 
 def test_a_node_without_clients_is_drained_at_once() -> None:

@@ -111,7 +111,7 @@ class Run:
             case "reconnect":
                 self.listen()
                 self.reconnect(who)
-        assert node.hub.topics() == model.counts()
+        assert node.topics() == model.counts()
 
     def reconnect(self, who: int) -> None:
         self.node.hub.leave(self.peers[who].client)

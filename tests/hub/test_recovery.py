@@ -155,7 +155,7 @@ def test_a_malformed_wish_is_refused(wish: dict[str, Any]) -> None:
     it = Remembering()
     peer = it.come_back(**wish)
     assert brief(peer.hear()) == ["INVALID_MESSAGE"]
-    assert it.node.hub.topics() == {}
+    assert it.node.topics() == {}
 
 
 def test_an_automatic_topic_lives_on_for_its_time() -> None:
@@ -165,14 +165,14 @@ def test_an_automatic_topic_lives_on_for_its_time() -> None:
     it.node.hub.leave(peer.client)
     it.now = 4.0
     it.publish("two")
-    assert it.node.hub.topics() == {"t": 0}
+    assert it.node.topics() == {"t": 0}
     back = it.come_back(**since(0))
     assert brief(back.hear())[1:] == [(1, "one"), (2, "two")]
     it.node.hub.leave(back.client)
     it.now = 8.9
-    assert it.node.hub.topics() == {"t": 0}
+    assert it.node.topics() == {"t": 0}
     it.now = 9.0  # publishes do not make it any longer
-    assert it.node.hub.topics() == {}
+    assert it.node.topics() == {}
     assert it.node.publish("t", "x").code == "TOPIC_NOT_FOUND"
     heard = brief(it.come_back(**since(2)).hear())
     assert heard == [{"epoch": "b", "offset": 0, "recovered": False}]
@@ -200,7 +200,7 @@ def test_who_leaves_while_it_catches_up_hears_no_more() -> None:
     it.publish(2)
     heard = peer.hear()
     assert [message["type"] for message in heard] == ["ack", "ack"]
-    assert it.node.hub.topics() == {"t": 1}
+    assert it.node.topics() == {"t": 1}
 
 
 def test_a_slow_client_reads_at_its_pace_and_its_outbox_stays_empty() -> None:

@@ -148,7 +148,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_of_members(self) -> None:
-        for count in self.node.hub.topics().values():
+        for count in self.node.topics().values():
             assert 0 <= count <= len(self.readers) + len(self.streams)
 
 

@@ -63,7 +63,7 @@ def test_one_event_over_the_count_disconnects() -> None:
     publish(node, "t", 6)
     assert brief(healthy.hear()) == [0, 1, 2, 3, 4, 5, 6]
     assert read_all(slow) == [0, *SLOW]
-    assert node.hub.topics() == {"t": 1}
+    assert node.topics() == {"t": 1}
 
 
 def test_a_joined_batch_counts_every_event() -> None:
@@ -374,7 +374,7 @@ def test_nothing_is_queued_for_a_client_that_was_just_cut() -> None:
     assert stalled.transport.ended == "abort"
     publish(node, "t", *range(500))  # before its loss is known; a write would fail the test
     node.hub.leave(stalled.client)
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
 
 
 def test_a_congested_client_that_closes_gets_its_queue_and_then_its_answer() -> None:

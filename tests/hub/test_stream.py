@@ -168,12 +168,12 @@ def test_streams_count_as_clients_and_subscribers() -> None:
     one, both = node.stream("t"), node.stream("t", "u")
     node.publish("t", 1)
     node.stream("t", last_id="a:0")  # it catches up
-    assert node.hub.topics() == {"t": 4, "u": 1}
+    assert node.topics() == {"t": 4, "u": 1}
     assert node.hub.subscribers("t") == 4
     assert len(node.hub.clients) == 4
     node.hub.leave(one.client)
     node.hub.leave(both.client)
-    assert node.hub.topics() == {"t": 2, "u": 0}
+    assert node.topics() == {"t": 2, "u": 0}
 
 
 # --- Coming back ----------------------------------------------------------------------------------
@@ -431,7 +431,7 @@ def test_one_event_over_the_count_ends_a_stream_behind_its_error() -> None:
     assert slow.client.open
     publish(node, "t", 5)
     assert not slow.client.open
-    assert node.hub.topics() == {"t": 1, "u": 0}
+    assert node.topics() == {"t": 1, "u": 0}
     assert len(healthy.hear()) == 1 + 6
     slow.drain()
     heard = slow.hear()
@@ -585,7 +585,7 @@ def test_a_refusal_of_the_broker_is_told_and_ends_the_stream() -> None:
     stream = node.stream("t", "u")
     assert brief(stream.hear()) == [("", "TOPIC_NOT_FOUND")]
     assert stream.transport.ended == "close"
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
     assert asked == ["t"]
 
 
@@ -598,7 +598,7 @@ def test_a_refusal_of_one_topic_ends_the_others_too() -> None:
     broker.complete_all()
     assert brief(stream.hear()) == [("", "ack"), ("", "UNAVAILABLE")]
     assert stream.transport.ended == "close"
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
 
 
 def test_who_leaves_before_the_broker_answers_is_subscribed_to_nothing() -> None:
@@ -607,7 +607,7 @@ def test_who_leaves_before_the_broker_answers_is_subscribed_to_nothing() -> None
     stream = node.stream("t")
     node.hub.leave(stream.client)
     broker.complete()
-    assert node.hub.topics() == {}
+    assert node.topics() == {}
     assert stream.transport.writes == 0
 
 
@@ -654,7 +654,7 @@ def test_a_transport_that_is_closed_unseen_costs_its_own_stream_only() -> None:
     publish(node, "t", 1)
     for stream in (streams[0], streams[2]):
         assert [word(it.message) for it in stream.hear()] == ["ack", "ack", 1]
-    assert node.hub.topics() == {"t": 2, "u": 2}
+    assert node.topics() == {"t": 2, "u": 2}
 
 
 # --- What it may be asked -------------------------------------------------------------------------

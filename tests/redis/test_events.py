@@ -61,4 +61,4 @@ async def test_a_topic_that_cannot_be_followed_ends_its_stream_and_not_by_status
         assert answer.status == 200
         (said,) = await hear(answer, Listener(), 9)
         assert said.message["error"]["code"] == "UNAVAILABLE"
-        assert server.hub.topics() == {}
+        assert server.topics() == {}

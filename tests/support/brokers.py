@@ -1,7 +1,7 @@
 """Brokers that complete when the test says so, as one over a network does."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from hub.broker import ACCEPTED, Accepted, Done, Node
 from hub.errors import ErrorCode, Refusal
@@ -92,7 +92,7 @@ class DeferredBroker:
     def history(self, topic: str) -> None:
         return None
 
-    def topics(self) -> Iterable[str]:
+    def topics(self) -> Collection[str]:
         return self._local.topics()
 
 

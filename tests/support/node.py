@@ -229,6 +229,12 @@ class Node:
             self.keepalive.sweep(now)
         self.tick()
 
+    def topics(self) -> dict[str, int]:
+        """The subscribers of every topic."""
+        topics = {name: self.hub.subscribers(name) for name in self.hub.topic_names()}
+        assert (self.hub.topic_count, self.hub.subscriptions) == (len(topics), sum(topics.values()))
+        return topics
+
     def publish(self, topic: str, payload: Any) -> Any:
         """Publish as REST does, without a publisher's connection; the outcome."""
         outcomes: list[Any] = []

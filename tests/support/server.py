@@ -33,6 +33,12 @@ class Running:
     def ws(self) -> str:
         return f"ws://127.0.0.1:{self.port}/ws"
 
+    def topics(self) -> dict[str, int]:
+        """The subscribers of every topic."""
+        topics = {name: self.hub.subscribers(name) for name in self.hub.topic_names()}
+        assert (self.hub.topic_count, self.hub.subscriptions) == (len(topics), sum(topics.values()))
+        return topics
+
     def visit_all(self, now: float) -> None:
         """One whole round of the keepalive, as if it were `now`."""
         for _ in range(SLICES):

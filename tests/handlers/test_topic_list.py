@@ -1,0 +1,181 @@
+"""Lists of topics: in order, a page at a time, and never long in one turn of the loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from hub import topic_list
+from hub.broker import Census
+from hub.hub import Hub
+from hub.local_broker import LocalBroker
+from hub.rest import MAX_LISTED, Listed
+from hub.topic_list import TopicList
+from tests.support.node import Node
+from tests.support.server import Running
+
+
+@pytest_asyncio.fixture
+async def session(server: Running) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(server.url) as session:
+        yield session
+
+
+def make(hub: Hub, names: Iterable[str]) -> None:
+    for name in names:
+        hub.broker.create(name, lambda _: None)
+
+
+async def ask(session: aiohttp.ClientSession, path: str, **query: Any) -> dict[str, Any]:
+    async with session.get(path, params=query) as answer:
+        assert answer.status == 200
+        fields: dict[str, Any] = await answer.json()
+    return fields
+
+
+async def test_pages_give_every_topic_once_and_in_order(
+    server: Running, session: aiohttp.ClientSession
+) -> None:
+    names = [*["zZ", "a/b", "é", "💡", "\uffff", "\n"], *(str(number) for number in range(20))]
+    make(server.hub, names)
+    found: list[str] = []
+    query: dict[str, Any] = {"limit": 4}
+    while True:
+        page = await ask(session, "/topics", **query)
+        assert page["count"] == len(names)
+        assert len(page["topics"]) <= 4
+        found += page["topics"]
+        if "next" not in page:
+            break
+        query["after"] = page["next"]
+    assert found == sorted(names)
+
+
+async def test_a_page_that_ends_with_the_last_topic_has_no_next(
+    server: Running, session: aiohttp.ClientSession
+) -> None:
+    make(server.hub, "abc")
+    assert (await ask(session, "/topics", limit=2))["next"] == "b"
+    assert "next" not in await ask(session, "/topics", limit=3)
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"prefix": "b"}, ["b", "ba", "bb"]),
+        ({"prefix": "b", "after": "b"}, ["ba", "bb"]),
+        ({"prefix": "b", "after": "a"}, ["b", "ba", "bb"]),
+        ({"prefix": "b", "after": "c"}, []),
+        ({"after": "bab"}, ["bb", "c"]),
+        ({"prefix": "", "after": "", "limit": ""}, ["a", "b", "ba", "bb", "c"]),
+    ],
+)
+async def test_a_prefix_and_a_place_select_topics(
+    server: Running, session: aiohttp.ClientSession, query: dict[str, str], names: list[str]
+) -> None:
+    make(server.hub, ["c", "bb", "ba", "b", "a"])
+    assert await ask(session, "/topics", **query) == {
+        "count": 5,
+        "topics": dict.fromkeys(names, 0),
+    }
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "1.5", "many", "9" * 10, "٣"])
+async def test_a_limit_that_is_none_is_refused(
+    server: Running, session: aiohttp.ClientSession, limit: str
+) -> None:
+    async with session.get("/topics", params={"limit": limit}) as answer:
+        assert answer.status == 400
+        text = "limit must be a whole number from 1 to 1000"
+        assert await answer.json() == {"error": text}
+
+
+async def test_a_query_that_is_not_utf_8_is_refused(
+    server: Running, session: aiohttp.ClientSession
+) -> None:
+    url = aiohttp.client.URL(f"{server.url}/topics?prefix=%ff", encoded=True)
+    async with session.get(url) as answer:
+        assert answer.status == 400
+
+
+async def test_stats_lists_the_first_thousand(
+    server: Running, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def census(_: LocalBroker) -> Census:
+        return Census("me", topics={"theirs": 3})
+
+    names = [f"t{number:04}" for number in range(MAX_LISTED)]
+    make(server.hub, names)
+    stats = await ask(session, "/stats")
+    assert (stats["total_topics"], list(stats["topics"])) == (MAX_LISTED, names)
+    assert "topics_truncated" not in stats
+    make(server.hub, ["one more"])
+    monkeypatch.setattr(LocalBroker, "census", census)
+    stats = await ask(session, "/stats")
+    assert (stats["total_topics"], stats["topics_truncated"]) == (MAX_LISTED + 2, True)
+    assert list(stats["topics"]) == ["one more", *names[:-1]]
+    assert stats["node"]["topics_truncated"] is True
+    assert list(stats["node"]["topics"]) == ["one more", *names[:-1]]
+
+
+async def test_health_looks_at_no_topic(
+    server: Running, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(server.hub, "abc")
+    monkeypatch.delattr(Hub, "topic_names")
+    monkeypatch.delattr(Hub, "subscribers")
+    health = await ask(session, "/health")
+    assert (health["topics"], health["subscribers"]) == (3, 0)
+
+
+async def test_one_turn_looks_at_a_slice_of_topics_however_many_requests_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turn = 0
+    looked: list[tuple[int, int]] = []  # in which turn, at how many
+    first = topic_list._first
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(count_turns)
+
+    def look(kept: list[str], found: list[str], listed: Listed) -> list[str]:
+        looked.append((turn, len(found)))
+        return first(kept, found, listed)
+
+    monkeypatch.setattr(topic_list, "SLICE", 10)
+    monkeypatch.setattr(topic_list, "_first", look)
+    node = Node()
+    names = [f"{number:02}" for number in range(50)]
+    make(node.hub, names)
+    topics = TopicList(node.hub)
+    count_turns()
+    census = Census(
+        "me", topics={"05": 1, **dict.fromkeys((f"x{number}" for number in range(29)), 1)}
+    )
+    asked = [topics.page(Listed(limit=7), census) for _ in range(3)]
+    for page in await asyncio.gather(*asked):
+        assert list(page.topics) == names[:7]
+        assert (page.topics["05"], page.next, page.total) == (1, "06", 79)
+    assert len(looked) == 3 * 8
+    assert {count for _, count in looked} <= {9, 10}
+    assert len({number for number, _ in looked}) == len(looked)
+
+
+async def test_topics_may_come_and_go_while_they_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(topic_list, "SLICE", 2)
+    node = Node()
+    make(node.hub, "abcdef")
+    listing = asyncio.create_task(TopicList(node.hub).page(Listed(), None))
+    await asyncio.sleep(0)
+    node.broker.delete("e", lambda _: None)
+    make(node.hub, "xyz")
+    page = await listing
+    assert [name for name in page.topics if name in "abcdf"] == list("abcdf")
+    assert page.total == len(page.topics)
