@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from handlers.keys import DRAIN
 from hub.broker import Accepted, Census, Done
 from hub.errors import ErrorCode, Refusal
-from hub.inbound import Json
+from hub.inbound import MAX_ELEMENTS, TOO_MANY_ELEMENTS, Json, too_many_elements
 from hub.outbound import encode_answer
 from hub.rest import MAX_BATCH_BYTES
 
@@ -126,6 +126,10 @@ async def read_body(request: web.Request) -> bytes:
         # aiohttp keeps the error in the body's reader, and the traceback holds the reader.
         error.with_traceback(None)
         raise asyncio.CancelledError from None  # nobody is there to be answered
+    if len(body) > MAX_ELEMENTS:
+        if too_many_elements(body):
+            raise web.HTTPBadRequest(text=TOO_MANY_ELEMENTS)
+        await asyncio.sleep(0)  # to parse 4 MB is enough for a turn of the loop
     refuse_while_draining(request)
     return body
 

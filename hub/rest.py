@@ -5,7 +5,7 @@ request of many parts each part has its own, and the others are carried out.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import orjson
@@ -82,8 +82,13 @@ def decode_publish(body: bytes, max_topic_bytes: int) -> Publish | Parts | Refus
     ]
 
 
-def decode_batch(body: bytes, max_topic_bytes: int, max_message_bytes: int) -> Parts | Refusal:
-    """The body of `POST /publish/batch`: `items`, each with its `topic` and `payload`."""
+def decode_batch(
+    body: bytes, max_topic_bytes: int, max_message_bytes: int
+) -> Iterator[Publish | Refusal] | Refusal:
+    """The body of `POST /publish/batch`: `items`, each with its `topic` and `payload`.
+
+    Each item is looked at when its turn comes.
+    """
     fields = _decode_body(body)
     if isinstance(fields, Refusal):
         return fields
@@ -93,12 +98,12 @@ def decode_batch(body: bytes, max_topic_bytes: int, max_message_bytes: int) -> P
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
     small = len(body) <= max_message_bytes  # then every item is
     limit = None if small else max_message_bytes
-    return list(_items(items, may_be_deep(body), max_topic_bytes, limit))
+    return _items(items, may_be_deep(body), max_topic_bytes, limit)
 
 
 def _items(
     items: list[Json], suspect: bool, max_topic_bytes: int, limit: int | None
-) -> Iterable[Publish | Refusal]:
+) -> Iterator[Publish | Refusal]:
     for item in items:
         if type(item) is not dict:
             text = 'An item must be an object such as {"topic": "news", "payload": "hello"}'

@@ -1,13 +1,17 @@
 """One request that publishes much: each part has its own answer, in order."""
 
+import asyncio
 import json
+from collections import Counter
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
-from hub.inbound import may_be_deep
+from hub import rest
+from hub.inbound import MAX_ELEMENTS, decode_topic, may_be_deep
 from hub.rest import MAX_BATCH_BYTES, decode_batch
 from hub.settings import Settings
 from tests.support.raw import RawClient, raw_client
@@ -114,8 +118,8 @@ def test_a_large_body_is_searched_once_however_many_items_it_has(
     items = [{"topic": "t", "payload": "[" * 4_000} for _ in range(1_000)]
     body = json.dumps({"items": items}).encode()
     parts = decode_batch(body, 255, 65_536)
-    assert isinstance(parts, list)
-    assert len(parts) == 1_000
+    assert isinstance(parts, Iterator)
+    assert len(list(parts)) == 1_000
     assert sum(searched) == len(body)
 
 
@@ -130,3 +134,50 @@ async def test_an_item_that_is_too_deep_fails_alone_in_a_large_body(server: Runn
         status, body = await call(server, "/publish/batch", {"items": items})
         assert status == 200
         assert ["error" in it for it in body["results"]] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("payload", ["[[],[]]", "[[[[", '{"":"","":""}'])
+async def test_a_body_of_too_many_elements_is_refused_unparsed(
+    server: Running, monkeypatch: pytest.MonkeyPatch, payload: str
+) -> None:
+    def decode(*_: Any) -> None:
+        raise AssertionError("it is parsed")
+
+    monkeypatch.setattr("handlers.publish.decode_batch", decode)
+    payload = ",".join([payload] * MAX_ELEMENTS)
+    data = f'{{"items":[{{"topic":"t","payload":[{payload}]}}]}}'.encode()
+    async with (
+        ClientSession(server.url) as session,
+        session.post("/publish/batch", data=BytesIO(data)) as answer,
+    ):
+        assert answer.status == 400
+        text = "JSON has too many elements: at most 100000 are allowed"
+        assert await answer.json() == {"error": text}
+
+
+async def test_the_others_have_their_turns_while_a_batch_is_decoded(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = 0
+    looked: Counter[int] = Counter()  # at how many things in which turn
+    loads = rest.orjson.loads
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(count_turns)
+
+    def parse(body: bytes) -> Any:
+        looked[turn] += 1
+        return loads(body)
+
+    def look(*arguments: Any) -> Any:
+        looked[turn] += 1
+        return decode_topic(*arguments)
+
+    monkeypatch.setattr(rest.orjson, "loads", parse)
+    monkeypatch.setattr(rest, "decode_topic", look)
+    count_turns()
+    items = [{"topic": "nowhere", "payload": 1} for _ in range(1_000)]
+    assert (await call(server, "/publish/batch", {"items": items}))[0] == 200
+    assert list(looked.values()) == [1, *[100] * 10]
