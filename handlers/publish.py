@@ -13,7 +13,7 @@ from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
 from hub.inbound import Json, Publish, wrong_key
-from hub.pacing import LIMIT, PART_BYTES, PART_ITEMS
+from hub.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.rest import Parts, decode_batch, decode_publish
 
 _SLICE: Final = 100  # items of a batch that are looked at in one turn of the loop
@@ -75,12 +75,19 @@ async def _publish_all(hub: Hub, items: Parts) -> web.Response:
         if results or len(part) < len(items):
             topics = {item.topic for item in part if isinstance(item, Publish)}
             await hub.pace(topics, deadline)
-        results += await _publish_part(hub, part)
+        published, size = await _publish_part(hub, part)
+        results += published
+        if len(results) < len(items) and any(it.get("nodes") for it in published):
+            await asyncio.sleep(size / NODES_RATE)
     return answer({"results": results})
 
 
-async def _publish_part(hub: Hub, items: Parts) -> list[dict[str, Json]]:
-    """Publish the first items, up to PART_BYTES; what each of them comes to."""
+async def _publish_part(hub: Hub, items: Parts) -> tuple[list[dict[str, Json]], int]:
+    """Publish the first items, up to PART_BYTES.
+
+    Returns:
+        An answer or an error for each of them, and the size of their events in bytes.
+    """
     started: list[_Started | Refusal] = []
     size = 0
     for item in items:
@@ -92,7 +99,7 @@ async def _publish_part(hub: Hub, items: Parts) -> list[dict[str, Json]]:
         if size >= PART_BYTES:
             break
     outcomes = [it if isinstance(it, Refusal) else await _outcome(it) for it in started]
-    return [{"error": it.text} if isinstance(it, Refusal) else it for it in outcomes]
+    return [{"error": it.text} if isinstance(it, Refusal) else it for it in outcomes], size
 
 
 class _Started(NamedTuple):

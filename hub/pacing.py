@@ -17,6 +17,8 @@ from hub.topic import Topic
 
 PART_ITEMS: Final = 64  # messages of one part
 PART_BYTES: Final = 131_072  # of one part, in encoded events
+# Bytes a second of a burst where other nodes have subscribers: their congestion is not seen here.
+NODES_RATE: Final = 4_194_304
 PATIENCE: Final = 1.0  # seconds for a client to take something
 LIMIT: Final = 5.0  # seconds that one burst waits in all
 
