@@ -83,5 +83,7 @@ FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, GOING_AWAY.reason}
 class SettingError(ValueError):
     """A setting that stops the start. Its text names the key, the value and what is allowed."""
 
-    def __init__(self, key: str, value: str, allowed: str) -> None:
-        super().__init__(f"{key}={value!r} is not valid: {allowed}")
+    def __init__(self, key: str, value: str | None, allowed: str) -> None:
+        """`value` is None for a secret: a malformed one may still hold a password."""
+        shown = "***" if value is None else repr(value)
+        super().__init__(f"{key}={shown} is not valid: {allowed}")

@@ -1,9 +1,9 @@
 """Where Redis is: `REDIS_ADDR` taken apart and checked. Pure: nothing here looks anything up."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 REDIS_PORT: Final = 6379
 SENTINEL_PORT: Final = 26_379
@@ -24,8 +24,8 @@ class RedisAddress:
     hosts: tuple[tuple[str, int], ...] = ()  # one; with a service, the sentinels
     path: str = ""  # of a unix socket, then without hosts
     service: str = ""  # the sentinels' name of the master, then `hosts` are sentinels
-    username: str = ""
-    password: str = ""
+    username: str = field(default="", repr=False)  # a password, where the colon is forgotten
+    password: str = field(default="", repr=False)
     db: int = 0
     tls: bool = False
     ca: str = ""  # a file of authorities to trust in place of the system's
@@ -47,9 +47,14 @@ def parse_redis_address(text: str) -> RedisAddress:
         ValueError: it has none of the FORMS.
     """
     url = urlsplit(f"redis://{text}" if _BARE.fullmatch(text) else text)
-    options = {key: values[-1] for key, values in parse_qs(url.query).items()}
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
     if url.fragment:
         raise ValueError("a fragment")
+    user, at, _ = url.netloc.rpartition("@")
+    if at and ":" not in user:
+        raise ValueError("a user without a password")
+    if "@" in url.path:
+        raise ValueError("an @ behind the host")
     if url.scheme == "unix":
         return _socket(url, options)
     if url.scheme == "redis+sentinel":
@@ -78,7 +83,7 @@ def parse_redis_address(text: str) -> RedisAddress:
 
 def _socket(url: SplitResult, options: dict[str, str]) -> RedisAddress:
     db = _db(options.pop("db", ""))
-    if options or not url.path or _hosts(url):
+    if options or not url.path.startswith("/") or _hosts(url):
         raise ValueError("no path")
     return RedisAddress(path=unquote(url.path), db=db, username=_user(url), password=_word(url))
 

@@ -11,6 +11,7 @@ from hub.redis_address import FORMS as REDIS_FORMS
 from hub.redis_address import RedisAddress, parse_redis_address
 
 _ORIGIN: Final = re.compile(r"https?://[^/\s,?#@*]+", re.IGNORECASE)
+SECRETS: Final = frozenset({"REDIS_ADDR"})  # settings whose values are never printed
 MAX_SECONDS: Final = 86_400  # of any time
 _RULE: Final = re.compile(
     r"(?P<prefix>[^,=]+)=(?P<size>[0-9]{1,6})(:(?P<ttl>[0-9]{1,6}(\.[0-9]{1,3})?))?"
@@ -107,12 +108,16 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def _check_together(settings: Settings) -> None:
     if settings.idle_timeout <= settings.ping_interval:
-        raise SettingError(
+        raise _wrong(
             "IDLE_TIMEOUT",
             f"{settings.idle_timeout:g}",
             f"it must be more than PING_INTERVAL ({settings.ping_interval:g} s),"
             " or no client could answer a ping in time",
         )
+
+
+def _wrong(key: str, value: str, allowed: str) -> SettingError:
+    return SettingError(key, None if key in SECRETS else value, allowed)
 
 
 class _Environment:
@@ -127,7 +132,7 @@ class _Environment:
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         text = self.text(key, str(default))
         if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
-            raise SettingError(key, text, f"a whole number from {low} to {high} is allowed")
+            raise _wrong(key, text, f"a whole number from {low} to {high} is allowed")
         return int(text)
 
     def seconds(self, key: str, default: float) -> float:
@@ -137,25 +142,25 @@ class _Environment:
             or not 0 < float(text) <= MAX_SECONDS
         ):
             allowed = f"seconds, more than 0 and at most {MAX_SECONDS}, are allowed"
-            raise SettingError(key, text, allowed)
+            raise _wrong(key, text, allowed)
         return float(text)
 
     def truth(self, key: str, default: bool) -> bool:
         text = self.text(key, str(default))
         if text.lower() not in _TRUTH:
-            raise SettingError(key, text, "true or false is allowed")
+            raise _wrong(key, text, "true or false is allowed")
         return _TRUTH[text.lower()]
 
     def choice(self, key: str, default: str, allowed: tuple[str, ...]) -> str:
         text = self.text(key, default)
         if text.lower() not in allowed:
-            raise SettingError(key, text, f"one of {', '.join(allowed)} is allowed")
+            raise _wrong(key, text, f"one of {', '.join(allowed)} is allowed")
         return text.lower()
 
     def name(self, key: str, default: str) -> str:
         text = self.text(key, default)
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-            raise SettingError(key, text, "up to 64 letters, digits and any of . _ - are allowed")
+            raise _wrong(key, text, "up to 64 letters, digits and any of . _ - are allowed")
         return text
 
     def rules(self, key: str, ttl: float, max_bytes: int) -> dict[str, Rule]:
@@ -168,14 +173,14 @@ class _Environment:
                 or int(found["size"]) > MAX_SIZE
                 or not 0 < float(found["ttl"] or ttl) <= MAX_SECONDS
             ):
-                raise SettingError(
+                raise _wrong(
                     key,
                     part or text,
                     "a comma-separated list of PREFIX=SIZE or PREFIX=SIZE:SECONDS is allowed, such"
                     " as chat/=1000:3600,metrics/=0",
                 )
             if found["prefix"] in rules:
-                raise SettingError(key, text, "one rule for each prefix is allowed")
+                raise _wrong(key, text, "one rule for each prefix is allowed")
             rules[found["prefix"]] = Rule(int(found["size"]), float(found["ttl"] or ttl), max_bytes)
         return rules
 
@@ -184,15 +189,14 @@ class _Environment:
         try:
             return parse_redis_address(text) if text else None
         except ValueError:
-            without_password = re.sub(r"//.*@", "//***@", text)
-            raise SettingError(key, without_password, f"{REDIS_FORMS} is allowed") from None
+            raise _wrong(key, text, f"{REDIS_FORMS} is allowed") from None
 
     def origins(self, key: str, default: frozenset[str]) -> frozenset[str]:
         text = self.text(key, "")
         names = [name.strip().rstrip("/") for name in text.split(",")] if text else []
         for name in names:
             if name != "*" and not _ORIGIN.fullmatch(name):
-                raise SettingError(
+                raise _wrong(
                     key,
                     name,
                     "'*' or a comma-separated list such as"

@@ -53,6 +53,10 @@ def test_what_is_promised(text: str, address: RedisAddress) -> None:
         "redis+sentinel://a,,b/main",
         "redis+sentinel://a/main?x=1",
         "redis://h?ca=/a",
+        "redis://h?x",
+        "redis://user@h",
+        "redis://h/@",
+        "unix:run/redis.sock",
     ],
 )
 def test_what_is_refused(text: str) -> None:

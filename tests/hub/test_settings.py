@@ -5,7 +5,7 @@ import pytest
 from hub.errors import SettingError
 from hub.history import Rule
 from hub.redis_address import RedisAddress
-from hub.settings import Settings, read_settings
+from hub.settings import SECRETS, Settings, read_settings
 
 GOOD = {
     "HOST": "::1",
@@ -112,7 +112,8 @@ def test_a_bad_value_is_one_line_that_names_key_value_and_what_is_allowed(
     with pytest.raises(SettingError) as caught:
         read_settings({key: value})
     text = str(caught.value)
-    assert text.startswith(f"{key}={value.strip(',')!r} is not valid: ")
+    shown = "***" if key in SECRETS else repr(value.strip(","))
+    assert text.startswith(f"{key}={shown} is not valid: ")
     assert allowed in text
     assert "\n" not in text
 
@@ -129,10 +130,3 @@ def test_origins_are_compared_whole_and_without_case() -> None:
     for other in ("https://app.example.com.evil.org", "http://app.example.com", "null", ""):
         assert not settings.allows_origin(other)
     assert Settings().allows_origin("https://anywhere.example")
-
-
-def test_a_bad_address_is_told_without_its_password() -> None:
-    for password in ("secret", "secret/1", "se@secret"):
-        with pytest.raises(SettingError) as told:
-            read_settings({"REDIS_ADDR": f"redis://me:{password}@h:port"})
-        assert "secret" not in str(told.value)
