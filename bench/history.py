@@ -53,8 +53,11 @@ class Connection:
 
     def say(self, **message: Any) -> None:
         text = json.dumps(message).encode()
-        head = bytes([0x81, 0x80 | 126]) + len(text).to_bytes(2, "big")
-        self._socket.sendall(head + bytes(4) + text)  # a key of zeros leaves the text as it is
+        size = len(text)
+        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+        self._socket.sendall(
+            b"\x81" + length + bytes(4) + text
+        )  # a key of zeros leaves the text as it is
 
     def hear(self) -> bytes:
         """The next message; all that the server says here is shorter than 64 KB."""

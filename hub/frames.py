@@ -22,6 +22,7 @@ _RESERVED: Final = 0x70  # RSV1 to RSV3: no extension is ever negotiated
 _MASKED: Final = 0x80  # of the second byte
 _WHOLE_TEXT: Final = _FIN | TEXT  # what nearly every frame starts with: it takes the short way
 _MAX_CONTROL: Final = 125  # bytes of payload in a control frame, section 5.5
+_TOP_BIT: Final = 1 << 63  # of a length of eight bytes: it must be 0, section 5.2
 _KNOWN: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 # Headers of whole text messages, by the size of their length (section 5.2).
@@ -198,12 +199,15 @@ class FrameReader:
         body = start + 6
         length = second & 0x7F
         if length > _MAX_CONTROL:
-            body += 2 if length == 126 else 8
+            short = length == 126
+            body += 2 if short else 8
             if len(data) < body:
                 return body, body
             length = int.from_bytes(data[start + 2 : body - 4], "big")
-            if length > self._limit and self.broken is None:
-                self.broken = TOO_BIG
+            if length < (126 if short else 65_536):  # section 5.2: the shortest form
+                self.broken = PROTOCOL_ERROR
+            elif length > self._limit and self.broken is None:
+                self.broken = TOO_BIG if length < _TOP_BIT else PROTOCOL_ERROR
         return body, body + length
 
     def _check(self, first: int, second: int) -> None:
