@@ -2,7 +2,7 @@
 
 Pure: bytes in, bytes out. An id says where the stream is in each of its topics, in their order, so
 whoever sends the last one back can be given what follows. JSON has no line breaks, so a message is
-one line of data.
+one line of data; what is a line break to Unicode alone (and Python's `splitlines`) is escaped.
 """
 
 import re
@@ -14,14 +14,27 @@ from hub.history import NOWHERE, Position, offset_of
 COMMENT: Final = b":\n\n"  # says nothing, and that the connection lives
 _ID: Final = b"id: "
 _NOWHERE: Final = b"-"  # in a topic without history, or before its subscribe is answered
+_SEPARATORS: Final = tuple(
+    (character.encode(), b"\\u%04x" % ord(character)) for character in "\u2028\u2029\x85"
+)
 _PLACE: Final = re.compile(r"([0-9A-Za-z]{1,64}):([0-9]{1,15})")
 
 
 def message(text: bytes, position: Position = NOWHERE) -> bytes:
     """A message, ready for any number of streams; with a position, whoever has it is there."""
+    if not text.isascii():
+        text = _without_separators(text)
     if not position.epoch:
         return b"data: %b\n\n" % text
     return b"id: %b\ndata: %b\n\n" % (_place(position), text)
+
+
+def _without_separators(text: bytes) -> bytes:
+    """JSON with the line separators of Unicode escaped: they can only be within its strings."""
+    for raw, escape in _SEPARATORS:
+        if raw[0] in text:  # most often not, and one byte is found much faster than three
+            text = text.replace(raw, escape)
+    return text
 
 
 def event(text: bytes, epoch: str) -> bytes:

@@ -77,6 +77,29 @@ def ids(written: bytes) -> list[bytes]:
     return [part.partition(b'"')[0] for part in written.split(b'"id":"')[1:]]
 
 
+# Where a client splits lines that goes by Unicode; the rest only resembles one.
+SEPARATORS = "a\u2028b\u2029c\x85d\u2027\xc2\u0084\\\u2028"
+
+
+def test_line_separators_of_unicode_are_escaped_in_whatever_is_said() -> None:
+    node = remembering()
+    node.subscribed(SEPARATORS)
+    publish(node, SEPARATORS, SEPARATORS)
+    stream = node.stream(SEPARATORS, last_n="1")  # which replays it
+    node.tick()
+    node.hub.publish(SEPARATORS, SEPARATORS, {SEPARATORS: SEPARATORS}, lambda _: None)
+    node.tick()
+    node.broker.delete(SEPARATORS, lambda _: None)
+    node.tick()
+    text = stream.transport.written.decode()
+    assert text.splitlines() == text.split("\n")[:-1]
+    assert "c\\u0085d" in text
+    ack, replayed, event, info = (it.message for it in stream.hear())
+    assert ack["topic"] == replayed["topic"] == event["topic"] == info["topic"] == SEPARATORS
+    assert replayed["message"]["payload"] == SEPARATORS
+    assert event["message"] == {"id": SEPARATORS, "payload": {SEPARATORS: SEPARATORS}}
+
+
 def test_without_history_there_are_no_ids() -> None:
     node = Node()
     stream = node.stream("t", "u")
