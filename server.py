@@ -23,6 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from handlers.answers import errors_as_json
 from handlers.keys import COMMANDS, DRAIN, HUB, SETTINGS, STARTED, TOPIC_LIST
+from handlers.origins import check_sender
 from handlers.routes import add_routes
 from hub.commands import Commands
 from hub.drain import Drain
@@ -62,7 +63,9 @@ TAKES_NOTHING: Final = 20.0
 def build_app(settings: Settings) -> web.Application:
     """The application with all that it serves; it needs a running loop."""
     loop = asyncio.get_running_loop()
-    app = web.Application(middlewares=[errors_as_json], client_max_size=settings.max_message_bytes)
+    app = web.Application(
+        middlewares=[errors_as_json, check_sender], client_max_size=settings.max_message_bytes
+    )
     new_epoch = partial(secrets.token_hex, 8)
     stamps = Stamps(time.time_ns, secrets.token_hex(3))
     if settings.redis_addr is None:

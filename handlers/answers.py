@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from handlers.keys import DRAIN
+from handlers.requests import header_tokens
 from hub.broker import Accepted, Census, Done
 from hub.errors import ErrorCode, Refusal
 from hub.inbound import MAX_ELEMENTS, TOO_MANY_ELEMENTS, Json, too_many_elements
@@ -32,6 +32,15 @@ _STATUS: Final = {
     ErrorCode.TOPIC_EXISTS: HTTPStatus.CONFLICT,
     ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+# Headers of an error that its answer has too.
+_KEPT: Final = (
+    hdrs.ALLOW,
+    hdrs.CONNECTION,
+    hdrs.RETRY_AFTER,
+    hdrs.SEC_WEBSOCKET_VERSION,
+    hdrs.UPGRADE,
+)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,15 +94,6 @@ def awaitable() -> tuple[asyncio.Future[Accepted | Refusal], Done]:
     return future, done
 
 
-def read_query(request: web.Request) -> list[tuple[str, str]]:
-    """The query's fields in order; aiohttp's own decoding lets through what is no UTF-8."""
-    query = request.rel_url.raw_query_string
-    try:
-        return parse_qsl(query, keep_blank_values=True, errors="strict")
-    except UnicodeDecodeError:
-        raise web.HTTPBadRequest(text="The query is not UTF-8") from None
-
-
 def body_limit(request: web.Request) -> int:
     """Bytes that a request's body may have."""
     return MAX_BATCH_BYTES if request.path == BATCH else request.client_max_size
@@ -106,13 +106,15 @@ async def read_body(request: web.Request) -> bytes:
         HTTPException: it is too large, encoded, broken or slow, or the server has begun to drain.
         CancelledError: the client has left.
     """
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
-    if encoding.lower() != "identity":
-        raise web.HTTPUnsupportedMediaType(text=f"Content-Encoding {encoding} is not understood")
+    if not {"", "identity"}.issuperset(header_tokens(request.headers, hdrs.CONTENT_ENCODING)):
+        # The encoding is not named: a header may hold what is no text.
+        raise web.HTTPUnsupportedMediaType(text="A body with a Content-Encoding is not understood")
     limit = body_limit(request)
     if (request.content_length or 0) > limit:
         raise web.HTTPRequestEntityTooLarge(limit)
     try:
+        if "100-continue" in header_tokens(request.headers, hdrs.EXPECT):
+            await _continue(request)
         async with asyncio.timeout(BODY_TIMEOUT):
             if limit == request.client_max_size:
                 body = await request.read()
@@ -132,6 +134,13 @@ async def read_body(request: web.Request) -> bytes:
         await asyncio.sleep(0)  # to parse 4 MB is enough for a turn of the loop
     refuse_while_draining(request)
     return body
+
+
+async def _continue(request: web.Request) -> None:
+    """Ask for the body (RFC 9110 section 10.1.1), where the client knows what that is."""
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # of the response, which has not begun
 
 
 def refuse_while_draining(request: web.Request) -> None:
@@ -157,7 +166,7 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
                 "refused %s from %s: %d %s", request.path, request.remote, error.status, error.text
             )
         response = answer({"error": _text(request, error)}, error.status)
-        for name in (hdrs.ALLOW, hdrs.UPGRADE, hdrs.SEC_WEBSOCKET_VERSION, hdrs.RETRY_AFTER):
+        for name in _KEPT:
             if name in error.headers:
                 response.headers[name] = error.headers[name]
         if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT):

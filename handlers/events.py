@@ -5,9 +5,9 @@ from typing import Final, NoReturn
 
 from aiohttp import hdrs, web
 
-from handlers.answers import read_query
 from handlers.connection import Link
 from handlers.keys import DRAIN, HUB, SETTINGS
+from handlers.requests import query_fields
 from handlers.takeover import take_over
 from hub.client import Client, Transport
 from hub.errors import Refusal
@@ -39,7 +39,7 @@ async def events(request: web.Request) -> NoReturn:
     """Make the request's connection a stream of the hub."""
     app = request.app
     last_event_id = request.headers.get("Last-Event-ID", "")
-    followed = decode_followed(read_query(request), last_event_id, app[SETTINGS].max_topic_bytes)
+    followed = decode_followed(query_fields(request), last_event_id, app[SETTINGS].max_topic_bytes)
     if isinstance(followed, Refusal):
         raise web.HTTPBadRequest(text=followed.text)
     head = await _head(request)

@@ -5,8 +5,9 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from handlers.answers import answer, awaitable, degraded, read_body, read_query, refuse
+from handlers.answers import answer, awaitable, degraded, read_body, refuse
 from handlers.keys import HUB, SETTINGS, TOPIC_LIST
+from handlers.requests import query_fields
 from hub.errors import Refusal
 from hub.inbound import Json
 from hub.rest import decode_create, decode_listed
@@ -14,7 +15,7 @@ from hub.rest import decode_create, decode_listed
 
 async def list_topics(request: web.Request) -> web.Response:
     """A page of the topics with their numbers of subscribers, on all nodes."""
-    listed = decode_listed(read_query(request))
+    listed = decode_listed(query_fields(request))
     if isinstance(listed, Refusal):
         return refuse(listed)
     census = await request.app[HUB].broker.census()

@@ -10,6 +10,7 @@ from multidict import CIMultiDictProxy
 
 from handlers.connection import Connection
 from handlers.keys import COMMANDS, HUB, SETTINGS
+from handlers.requests import header_tokens, query_fields
 from handlers.takeover import take_over, unmask
 from hub.frames import FrameReader
 from hub.inbound import wrong_client_id
@@ -22,9 +23,7 @@ async def upgrade(request: web.Request) -> NoReturn:
     app = request.app
     settings = app[SETTINGS]
     accept = _accept(request)
-    if not settings.allows_origin(request.headers.get(hdrs.ORIGIN)):
-        raise web.HTTPForbidden(text="This Origin is not in ALLOWED_ORIGINS")
-    name = request.query.get("client_id", "")
+    name = dict(query_fields(request)).get("client_id", "")
     wrong = wrong_client_id(name) if name else ""
     if wrong:
         raise web.HTTPBadRequest(text=wrong)
@@ -43,18 +42,17 @@ def _accept(request: web.Request) -> bytes:
     headers = request.headers
     if (
         request.version < HttpVersion11
-        or "websocket" not in _tokens(headers, hdrs.UPGRADE)
-        or "upgrade" not in _tokens(headers, hdrs.CONNECTION)
+        or "websocket" not in header_tokens(headers, hdrs.UPGRADE)
+        or "upgrade" not in header_tokens(headers, hdrs.CONNECTION)
     ):
+        text = "This is a WebSocket endpoint: connect with a WebSocket client"
+        raise web.HTTPUpgradeRequired(text=text, headers=_offer(request))
+    if _single(headers, hdrs.SEC_WEBSOCKET_VERSION) != "13":
         raise web.HTTPUpgradeRequired(
-            text="This is a WebSocket endpoint: connect with a WebSocket client",
-            headers={hdrs.UPGRADE: "websocket", hdrs.CONNECTION: "Upgrade"},
+            text="Sec-WebSocket-Version must be 13",
+            headers={**_offer(request), hdrs.SEC_WEBSOCKET_VERSION: "13"},
         )
-    if headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
-        raise web.HTTPUpgradeRequired(
-            text="Sec-WebSocket-Version must be 13", headers={hdrs.SEC_WEBSOCKET_VERSION: "13"}
-        )
-    key = headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
+    key = _single(headers, hdrs.SEC_WEBSOCKET_KEY)
     if not _is_nonce(key):
         raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in Base64")
     if request.can_read_body:
@@ -62,9 +60,18 @@ def _accept(request: web.Request) -> bytes:
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest())
 
 
-def _tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:
-    """The members of a list that may be spread over several header lines (RFC 9110 section 5.3)."""
-    return [token.strip() for token in ",".join(headers.getall(name, ())).lower().split(",")]
+def _offer(request: web.Request) -> dict[str, str]:
+    """The headers of a 426 (RFC 9110 section 7.8)."""
+    connection = "Upgrade" if request.keep_alive else "Upgrade, close"
+    return {hdrs.UPGRADE: "websocket", hdrs.CONNECTION: connection}
+
+
+def _single(headers: CIMultiDictProxy[str], name: str) -> str:
+    """A header that may not be repeated (RFC 6455 section 11.3); empty where it is absent."""
+    values = headers.getall(name, ("",))
+    if len(values) > 1:
+        raise web.HTTPBadRequest(text=f"{name} must not be repeated")
+    return values[0]
 
 
 def _is_nonce(key: str) -> bool:

@@ -7,10 +7,10 @@ from typing import Final
 
 from hub.errors import SettingError
 from hub.history import MAX_SIZE, Rule
+from hub.origins import EVERY_ORIGIN, Origins, parse_hosts, parse_origins
 from hub.redis_address import FORMS as REDIS_FORMS
 from hub.redis_address import RedisAddress, parse_redis_address
 
-_ORIGIN: Final = re.compile(r"https?://[^/\s,?#@*]+", re.IGNORECASE)
 SECRETS: Final = frozenset({"REDIS_ADDR"})  # settings whose values are never printed
 MAX_SECONDS: Final = 86_400  # of any time
 _RULE: Final = re.compile(
@@ -31,7 +31,8 @@ class Settings:
     redis_addr: RedisAddress | None = None  # a single server
     redis_prefix: str = "ws"  # of every key and channel in Redis
     redis_fail_mode: str = "local"  # in an outage of Redis, or "strict"
-    allowed_origins: frozenset[str] = frozenset({"*"})  # lower case; "*" allows every one
+    allowed_origins: Origins = EVERY_ORIGIN  # that browsers may send requests from
+    allowed_hosts: frozenset[str] = frozenset()  # that requests may be sent to; empty: any
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
     message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
@@ -56,12 +57,6 @@ class Settings:
         rules = {"": every, **self.history_rules}
         return rules if any(rule.size for rule in rules.values()) else {}
 
-    def allows_origin(self, origin: str | None) -> bool:
-        """Whether an upgrade from this `Origin` may pass; without one (no browser) it may."""
-        return (
-            origin is None or "*" in self.allowed_origins or origin.lower() in self.allowed_origins
-        )
-
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Take the settings from `environ`; a key that is absent or empty keeps its default.
@@ -80,6 +75,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         redis_prefix=env.name("REDIS_PREFIX", default.redis_prefix),
         redis_fail_mode=env.choice("REDIS_FAIL_MODE", default.redis_fail_mode, _FAIL_MODES),
         allowed_origins=env.origins("ALLOWED_ORIGINS", default.allowed_origins),
+        allowed_hosts=env.hosts("ALLOWED_HOSTS"),
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
         ),
@@ -113,6 +109,10 @@ def _check_together(settings: Settings) -> None:
             f"{settings.idle_timeout:g}",
             f"it must be more than PING_INTERVAL ({settings.ping_interval:g} s),"
             " or no client could answer a ping in time",
+        )
+    if settings.allowed_origins.same and not settings.allowed_hosts:
+        raise _wrong(
+            "ALLOWED_ORIGINS", "same", "it needs ALLOWED_HOSTS, the names that this server goes by"
         )
 
 
@@ -191,15 +191,22 @@ class _Environment:
         except ValueError:
             raise _wrong(key, text, f"{REDIS_FORMS} is allowed") from None
 
-    def origins(self, key: str, default: frozenset[str]) -> frozenset[str]:
+    def origins(self, key: str, default: Origins) -> Origins:
         text = self.text(key, "")
-        names = [name.strip().rstrip("/") for name in text.split(",")] if text else []
-        for name in names:
-            if name != "*" and not _ORIGIN.fullmatch(name):
-                raise _wrong(
-                    key,
-                    name,
-                    "'*' or a comma-separated list such as"
-                    " https://app.example.com,http://localhost:3000 is allowed",
-                )
-        return frozenset(name.lower() for name in names) or default
+        try:
+            return parse_origins(text) if text else default
+        except ValueError as error:
+            raise _wrong(
+                key,
+                str(error),
+                "'*' or a comma-separated list of origins such as https://app.example.com,"
+                " https://*.example.com for its sub-domains, or same is allowed",
+            ) from None
+
+    def hosts(self, key: str) -> frozenset[str]:
+        text = self.text(key, "")
+        try:
+            return parse_hosts(text) if text else frozenset()
+        except ValueError as error:
+            allowed = "a comma-separated list of host names without ports is allowed"
+            raise _wrong(key, str(error), allowed) from None

@@ -17,6 +17,7 @@ from hub import inbound, outbound
 from hub.errors import CLOSES, ErrorCode, Refusal
 from hub.history import History, Position, Rule
 from hub.local_broker import LocalBroker
+from hub.origins import parse_origins
 from hub.rest import MAX_STREAM_TOPICS
 from hub.settings import Settings
 from hub.stream import RETRY, preamble
@@ -255,6 +256,11 @@ ARRIVALS = {
         client_frame(3),
         client_frame(15),
     ],
+    "a length in more bytes than it needs, or with the top bit set": [
+        bytes.fromhex("81fe007d00000000"),
+        bytes.fromhex("81ff000000000000ffff00000000"),
+        bytes.fromhex("81ff800000000000000500000000"),
+    ],
     "a fragment of no message, or a new message inside another": [
         SECOND_HALF,
         FIRST_HALF + text('{"type":"ping"}'),
@@ -442,8 +448,8 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("GET /ws", 400): [
         upgrade(Sec_WebSocket_Key="short"),
         upgrade("/ws?client_id=" + "x" * (inbound.MAX_CLIENT_ID_BYTES + 1)),
+        upgrade("/ws?client_id=%ff"),
     ],
-    ("GET /ws", 403): [upgrade(**OUTSIDER)],
     ("GET /ws", 426): [("GET", "/ws", {}), upgrade(Sec_WebSocket_Version="12")],
     ("GET /events", 200): [("GET", "/events?topic=news&topic=alerts", {})],
     ("GET /events", 400): [
@@ -454,8 +460,15 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
         ("GET", "/events?topic=news&last_n=some", {}),
         ("GET", "/events?topic=news", {"headers": {"Last-Event-ID": "a:1,b:2"}}),
     ],
+    ("any", 204): [("OPTIONS", "/topics", {})],
+    ("any", 403): [
+        upgrade(**OUTSIDER),
+        ("POST", "/topics", {"data": '{"name":"theirs"}', "headers": OUTSIDER}),
+        ("GET", "/nowhere", {"headers": OUTSIDER}),
+    ],
     ("any", 404): [("GET", "/nowhere", {}), ("DELETE", "/topics/", {})],
     ("any", 405): [("PUT", "/topics", {}), ("POST", "/ws", {})],
+    ("any", 421): [("GET", "/stats", {"headers": {"Host": "elsewhere.example"}})],
     ("any", 413): [post("/publish", b" " * (LIMIT + 1)), post("/topics", b" " * (LIMIT + 1))],
     ("any", 503): [("GET", "/stats", {}), ("GET", "/nowhere", {}), upgrade()],
 }
@@ -483,7 +496,8 @@ def test_every_row_of_rest_is_tried() -> None:
 async def populated() -> AsyncIterator[Running]:
     """A server that is not for outsiders, with a subscriber of "news" and the topic "made"."""
     settings = Settings(
-        allowed_origins=frozenset({"https://app.example"}),
+        allowed_origins=parse_origins("https://app.example"),
+        allowed_hosts=frozenset({"127.0.0.1", "test"}),
         history_rules={"made": Rule(10, 60.0, 10_000)},
     )
     async with (
@@ -541,5 +555,5 @@ async def test_cors_is_for_allowed_origins(populated: Running) -> None:
             async with session.request(method, path, headers=headers) as response:
                 assert response.headers[allowed] == friend["Origin"]
         async with session.get("/stats", headers=OUTSIDER) as response:
-            assert response.status == 200
+            assert response.status == 403
             assert allowed not in response.headers

@@ -94,14 +94,10 @@ async def test_the_head_of_a_stream(server: Running) -> None:
         assert stream.listener.retry >= 1_000
 
 
-async def test_what_each_answer_has_for_other_origins_a_stream_has_too() -> None:
-    settings = Settings(allowed_origins=frozenset({ORIGIN["Origin"]}))
-    async with running(settings) as server:
-        for origin, allowed in ((ORIGIN["Origin"], True), ("https://evil.example", False)):
-            headers = {"Origin": origin}
-            async with listening(server.port, "/events?topic=t", headers=headers) as stream:
-                assert (f"Access-Control-Allow-Origin: {origin}" in stream.head) is allowed
-                assert "Vary: Origin" in stream.head
+async def test_what_each_answer_has_for_other_origins_a_stream_has_too(server: Running) -> None:
+    async with listening(server.port, "/events?topic=t", headers=ORIGIN) as stream:
+        assert f"Access-Control-Allow-Origin: {ORIGIN['Origin']}" in stream.head
+        assert "Vary: Origin" in stream.head
 
 
 async def test_the_preflight_is_answered(server: Running) -> None:

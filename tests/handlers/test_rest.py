@@ -92,7 +92,10 @@ async def test_every_answer_has_cors_headers(
             assert list(await answer.json()) == ["error"]
 
 
-@pytest.mark.parametrize(("method", "path"), CALLS[:8])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [*CALLS[:8], ("GET", "/topics/t/history"), ("DELETE", "/topics/t/history")],
+)
 async def test_every_route_answers_the_preflight(
     server: Running, session: aiohttp.ClientSession, method: str, path: str
 ) -> None:
@@ -109,15 +112,35 @@ async def test_every_route_answers_the_preflight(
         assert answer.headers["Vary"] == "Origin"
 
 
-async def test_an_origin_that_is_not_allowed_gets_no_cors_headers(
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/topics", "GET, HEAD, OPTIONS, POST"),
+        ("/topics/t", "DELETE, OPTIONS"),
+        ("/topics/t/history", "DELETE, GET, HEAD, OPTIONS"),
+        ("/publish", "OPTIONS, POST"),
+        ("/ws", "GET, OPTIONS"),
+        ("/events", "GET, OPTIONS"),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, ORIGIN], ids=["without Origin", "with Origin"])
+async def test_options_that_are_no_preflight_list_the_methods(
+    server: Running,
     session: aiohttp.ClientSession,
+    path: str,
+    methods: str,
+    headers: dict[str, str],
 ) -> None:
-    async with running(Settings(allowed_origins=frozenset({"https://app.example.com"}))) as server:
-        for origin, allowed in ((ORIGIN["Origin"], True), ("https://evil.example", False)):
-            for path in ("/stats", "/nowhere"):
-                async with session.get(server.url + path, headers={"Origin": origin}) as answer:
-                    assert ("Access-Control-Allow-Origin" in answer.headers) is allowed
-                    assert answer.headers["Vary"] == "Origin"
+    async with session.options(server.url + path, headers=headers) as answer:
+        assert answer.status == 204
+        assert answer.headers["Allow"] == methods
+        assert await answer.read() == b""
+
+
+async def test_options_of_no_path_is_404(server: Running, session: aiohttp.ClientSession) -> None:
+    async with session.options(server.url + "/nowhere") as answer:
+        assert answer.status == 404
 
 
 async def test_max_message_bytes_bounds_a_body(session: aiohttp.ClientSession) -> None:
@@ -241,15 +264,39 @@ async def test_a_client_that_leaves_within_its_body_is_no_fault(
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate"])
-async def test_an_encoded_body_is_refused(server: Running, encoding: str) -> None:
-    status, answer = await request(
-        server.port, "POST /publish", b"\x1f\x8b", {"Content-Encoding": encoding}
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        b"gzip",
+        b"br",
+        b"zstd",
+        b"deflate",
+        b"\xff",
+        b"identity, gzip",
+        b"identity\r\nContent-Encoding: gzip",
+    ],
+)
+async def test_an_encoded_body_is_refused(
+    server: Running, caplog: pytest.LogCaptureFixture, encoding: bytes
+) -> None:
+    client = await RawClient.dial(server.port)
+    await client.send(
+        b"POST /publish HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n"
+        b"Content-Encoding: %b\r\n\r\n{}" % encoding
     )
-    assert (status, json.loads(answer)) == (
+    assert await answer_to(client) == (
         415,
-        {"error": f"Content-Encoding {encoding} is not understood"},
+        {"error": "A body with a Content-Encoding is not understood"},
     )
+    assert caplog.records == []
+    client.close()
+
+
+@pytest.mark.parametrize("encoding", ["", "Identity", "identity, identity"])
+async def test_a_body_that_is_not_encoded_may_say_so(server: Running, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding}
+    status, _ = await request(server.port, "POST /topics", b'{"name":"t"}', headers)
+    assert status == 201
 
 
 async def test_a_body_that_is_announced_too_large_is_not_waited_for(server: Running) -> None:
@@ -269,6 +316,16 @@ async def test_a_client_that_waits_for_100_continue_gets_it(server: Running) -> 
     )
     assert await client.read_head() == b"HTTP/1.1 100 Continue"
     await client.send(b'{"name":"t"}')
+    assert await answer_to(client) == (201, {"status": "created", "topic": "t"})
+    client.close()
+
+
+async def test_an_expectation_of_http_1_0_is_ignored(server: Running) -> None:
+    client = await RawClient.dial(server.port)
+    await client.send(
+        b"POST /topics HTTP/1.0\r\nHost: test\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\n"
+        b'{"name":"t"}'
+    )
     assert await answer_to(client) == (201, {"status": "created", "topic": "t"})
     client.close()
 

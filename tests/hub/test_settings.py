@@ -4,6 +4,7 @@ import pytest
 
 from hub.errors import SettingError
 from hub.history import Rule
+from hub.origins import Origin, Origins
 from hub.redis_address import RedisAddress
 from hub.settings import SECRETS, Settings, read_settings
 
@@ -12,7 +13,8 @@ GOOD = {
     "PORT": "0",
     "REDIS_PREFIX": "chat_1",
     "REDIS_FAIL_MODE": "strict",
-    "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000",
+    "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000,https://*.example.org,same",
+    "ALLOWED_HOSTS": "App.example.com, [::1]",
     "MAX_MESSAGE_BYTES": "128",
     "MAX_TOPIC_BYTES": "1",
     "REQUIRE_CLIENT_ID": "No",
@@ -38,7 +40,14 @@ def test_every_setting_can_be_set() -> None:
         port=0,
         redis_prefix="chat_1",
         redis_fail_mode="strict",
-        allowed_origins=frozenset({"https://app.example.com", "http://localhost:3000"}),
+        allowed_origins=Origins(
+            same=True,
+            listed=frozenset(
+                {Origin("https", "app.example.com", 443), Origin("http", "localhost", 3000)}
+            ),
+            parents=frozenset({Origin("https", "example.org", 443)}),
+        ),
+        allowed_hosts=frozenset({"app.example.com", "[::1]"}),
         max_message_bytes=128,
         max_topic_bytes=1,
         require_client_id=False,
@@ -103,7 +112,9 @@ def test_absent_and_empty_keep_the_defaults() -> None:
         ("ALLOWED_ORIGINS", "example.com", "https://app.example.com"),
         ("ALLOWED_ORIGINS", ",", "comma-separated"),
         ("ALLOWED_ORIGINS", "https://a.example/path", "comma-separated"),
-        ("ALLOWED_ORIGINS", "https://*.example.com", "comma-separated"),
+        ("ALLOWED_ORIGINS", "https://a.*.example.com", "https://*.example.com"),
+        ("ALLOWED_HOSTS", "a.example:80", "host names without ports"),
+        ("ALLOWED_HOSTS", "*", "host names without ports"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_key_value_and_what_is_allowed(
@@ -123,10 +134,7 @@ def test_redis_can_be_set() -> None:
     assert read_settings(address).redis_addr == RedisAddress((("redis", 6379),))
 
 
-def test_origins_are_compared_whole_and_without_case() -> None:
-    settings = read_settings({"ALLOWED_ORIGINS": "https://app.example.com"})
-    assert settings.allows_origin(None)
-    assert settings.allows_origin("HTTPS://App.Example.com")
-    for other in ("https://app.example.com.evil.org", "http://app.example.com", "null", ""):
-        assert not settings.allows_origin(other)
-    assert Settings().allows_origin("https://anywhere.example")
+def test_the_origin_same_needs_hosts() -> None:
+    with pytest.raises(SettingError, match=r"^ALLOWED_ORIGINS='same' .* needs ALLOWED_HOSTS"):
+        read_settings({"ALLOWED_ORIGINS": "https://app.example.com,same"})
+    assert read_settings({"ALLOWED_ORIGINS": "same", "ALLOWED_HOSTS": "a"}).allowed_origins.same

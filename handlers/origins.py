@@ -1,0 +1,87 @@
+"""Which requests may be carried out, by their `Host` and `Origin`; what browsers are told of it."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp_cors
+from aiohttp import hdrs, web
+
+from handlers.keys import SETTINGS
+from hub.origins import host_name
+
+# Probes ask by address, whatever the server's name is.
+_PROBES: Final = frozenset({"/live", "/ready", "/health", "/metrics"})
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def check_sender(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Refuse a request for another host, or from an origin that is not allowed.
+
+    CORS does not do that: a browser sends simple requests first and withholds only their answers.
+    """
+    hosts = request.app[SETTINGS].allowed_hosts
+    if hosts and host_name(_host(request)) not in hosts and request.path not in _PROBES:
+        raise web.HTTPMisdirectedRequest(text="This Host is not in ALLOWED_HOSTS")
+    if not _is_allowed(request):
+        raise web.HTTPForbidden(text="This Origin is not in ALLOWED_ORIGINS")
+    if _asks_for_methods(request):
+        return await _list_methods(request)
+    return await handler(request)
+
+
+def add_cors(app: web.Application) -> None:
+    """Answer preflights for every route there is, and let allowed origins read every answer."""
+    # No credentials: with them, "*" would hand every origin the rights of the page itself. Every
+    # origin, since check_sender has refused those that are not allowed.
+    options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
+        allow_credentials=False, expose_headers="*", allow_headers="*"
+    )
+    cors = aiohttp_cors.setup(app, defaults={"*": options})
+    for route in list(app.router.routes()):  # a list: each gains a sibling for the preflight
+        cors.add(route)
+    app.on_response_prepare.append(_complete_cors)
+
+
+async def _complete_cors(request: web.Request, response: web.StreamResponse) -> None:
+    """What aiohttp-cors leaves out: `Vary`, answers of no route (404, 405), and refused origins."""
+    response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None:
+        return
+    if _is_allowed(request):
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+    else:
+        response.headers.popall(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, None)
+        response.headers.popall(hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, None)
+
+
+def _asks_for_methods(request: web.Request) -> bool:
+    """Whether a request is an `OPTIONS` of a route and no CORS preflight."""
+    headers = request.headers
+    return (
+        request.method == hdrs.METH_OPTIONS
+        and request.match_info.http_exception is None
+        and not (hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers)
+    )
+
+
+async def _list_methods(request: web.Request) -> web.Response:
+    """The methods of a path (RFC 9110 section 9.3.7), which may belong to several resources."""
+    resolved = [await resource.resolve(request) for resource in request.app.router.resources()]
+    methods = {method for _, allowed in resolved for method in allowed}
+    headers = {hdrs.ALLOW: ", ".join(sorted(methods))}
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
+
+
+def _is_allowed(request: web.Request) -> bool:
+    """Whether each `Origin` of a request is allowed. Without one it is no page of another site."""
+    allow = request.app[SETTINGS].allowed_origins.allow
+    return all(allow(origin, _host(request)) for origin in request.headers.getall(hdrs.ORIGIN, ()))
+
+
+def _host(request: web.Request) -> str:
+    # Not request.host: where there is no header, it asks the system for a name.
+    return request.headers.get(hdrs.HOST, "")

@@ -1,0 +1,26 @@
+"""What handlers read of a request beside its body, by stricter rules than aiohttp's."""
+
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from multidict import CIMultiDictProxy
+
+
+def query_fields(request: web.Request) -> list[tuple[str, str]]:
+    """The query's fields in order; aiohttp's own decoding lets through what is no UTF-8.
+
+    Raises:
+        HTTPBadRequest: it is no UTF-8.
+    """
+    query = request.rel_url.raw_query_string
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise web.HTTPBadRequest(text="The query is not UTF-8") from None
+
+
+def header_tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:
+    """The members of a list that may be spread over several header lines (RFC 9110 section 5.3)."""
+    if name not in headers:
+        return []
+    return [token.strip() for token in ",".join(headers.getall(name)).lower().split(",")]
