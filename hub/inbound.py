@@ -15,6 +15,7 @@ MAX_NESTING: Final = 250  # levels of a payload; orjson writes 254, an event add
 MAX_ELEMENTS: Final = 100_000  # of a text, counted by its commas and opening brackets
 MAX_CLIENT_ID_BYTES: Final = 255
 MAX_KEY_BYTES: Final = 255  # of an idempotency key
+MAX_ID_BYTES: Final = 255  # of a message's id, as JSON that orjson writes
 
 TOO_MANY_ELEMENTS: Final = f"JSON has too many elements: at most {MAX_ELEMENTS} are allowed"
 
@@ -23,7 +24,7 @@ Raw = bytes | bytearray
 
 _CONTAINERS: Final = (dict, list)
 _SHALLOW: Final = 2 * MAX_NESTING  # bytes: a shorter text has too few brackets to be too deep
-
+_SHORT_ID: Final = 42  # characters: JSON takes 6 bytes for each at most, and 2 for the quotes
 
 Since = Position | int  # what a subscriber has, or how many of the newest events it wants
 
@@ -114,12 +115,22 @@ def _decode_publish(
     if len(data) > _SHALLOW and (too_deep(payload, data) or too_deep(message_id, data)):
         text = f"Message is nested too deeply: at most {MAX_NESTING} levels are allowed"
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
+    if _is_long_id(message_id):
+        text = f"The message's id is too long: at most {MAX_ID_BYTES} bytes of JSON are allowed"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
     if "idempotency_key" in message:
         wrong = wrong_key(message["idempotency_key"])
         if wrong:
             return Refusal(ErrorCode.INVALID_MESSAGE, wrong, request_id)
         return Publish(request_id, topic, message_id, payload, message["idempotency_key"])
     return Publish(request_id, topic, message_id, payload)
+
+
+def _is_long_id(message_id: Json) -> bool:
+    """Whether a message's id, which is not nested too deep, has over MAX_ID_BYTES."""
+    if message_id is None or (type(message_id) is str and len(message_id) <= _SHORT_ID):
+        return False
+    return len(orjson.dumps(message_id)) > MAX_ID_BYTES
 
 
 def _decode_membership(
