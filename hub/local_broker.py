@@ -131,6 +131,7 @@ class LocalBroker:
 
     def sweep(self) -> None:
         now = self._clock()
+        self._once.sweep()
         while self._ends and self._ends[0][0] <= now:
             _, topic = heappop(self._ends)
             self._looked_at.discard(topic)

@@ -164,6 +164,7 @@ class RedisBroker:
         return ()  # only Redis knows
 
     def sweep(self) -> None:
+        self._publisher.sweep()
         if self.bus is Bus.UP:
             self._tails.sweep(self._session)
 

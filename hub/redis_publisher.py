@@ -71,6 +71,11 @@ class Publisher:
         """The session is over: what is still unanswered does not come back either."""
         self._session = None
 
+    def sweep(self) -> None:
+        """Forget the keys that have run out."""
+        self._served.sweep()
+        self._taken.sweep()
+
     def grant_grace(self) -> None:
         """For a while other nodes may be about to write their leases: refuse no topic."""
         self._graces += 1

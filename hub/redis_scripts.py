@@ -5,9 +5,11 @@
                       counts its clients. It expires LEASE seconds after the node's last beat.
     nodes             sorted set: the nodes, by the time at which their leases expire
     topic:TOPIC       channel: the topic's events, in its one order
-    once:TOPIC KEY    string: what a publish with an idempotency key was answered, for REMEMBERED s
-    keys:NODE         list: the newest of those that a node has made, each behind the time (ms) at
-                      which it was, at most LIMIT
+    once:DIGEST       string: what a publish with an idempotency key was answered, for REMEMBERED s;
+                      the digest is of its topic and its key, which may be 65 KB
+    keys:NODE         list: the newest digests that a node has made, each behind the time (ms) at
+                      which it was, at most LIMIT; an answer and what belongs to it take less than
+                      700 bytes, so those of one node take 70 MB at most
     node:NODE         channel: the node's own beats, which prove that it hears what is published
 
 A topic exists while it is explicit, a node has a lease on it, or its history lives on
@@ -48,7 +50,7 @@ end
 
 _ONCE: Final = """
 local function once_key(topic, key)
-  return key and P .. 'once:' .. #topic .. ':' .. topic .. key
+  return key and P .. 'once:' .. redis.sha1hex(#topic .. ':' .. topic .. key)
 end
 local function remember(once, me, answer)
   redis.call('SET', once, answer, 'EX', REMEMBERED)

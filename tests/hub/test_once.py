@@ -1,9 +1,18 @@
-"""A publish with an idempotency key is carried out once, for a time and within a bound."""
+"""A publish with an idempotency key is carried out once, for a time and within two bounds."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub import once
+from hub.broker import Accepted
+from hub.history import Position
+from hub.local_broker import LocalBroker
 from hub.once import REMEMBERED, First, Once
+from tests.support.node import Node
 
 
 class Clock:
@@ -28,6 +37,27 @@ def test_a_key_is_known_for_its_topic_and_its_time() -> None:
     assert keys.first("t", "k") is None
 
 
+@pytest.mark.parametrize(
+    "first",
+    [First(None, 0), First({"é": [1.5, True]}, 1), First("m", 2, Position("e", 3))],
+    ids=["no id", "id of any JSON", "position"],
+)
+def test_an_answer_is_given_again_as_it_was(first: First) -> None:
+    keys = Once(Clock())
+    keys.remember("t", "k", first)
+    assert keys.first("t", "k") == first
+
+
+def test_a_key_that_is_used_again_hides_no_expired_one() -> None:
+    clock = Clock()
+    keys = Once(clock)
+    for key in "abc":
+        keys.remember("t", key, First(key, 1))
+    clock.now = REMEMBERED
+    keys.remember("t", "a", First("again", 1))
+    assert [keys.first("t", key) for key in "abc"] == [First("again", 1), None, None]
+
+
 def test_the_oldest_key_goes_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(once, "LIMIT", 2)
     keys = Once(Clock())
@@ -36,3 +66,102 @@ def test_the_oldest_key_goes_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -
     assert keys.first("t", "a") is None
     assert keys.first("t", "b") == First("b", 0)
     assert keys.first("t", "c") == First("c", 0)
+
+
+@pytest.mark.parametrize(
+    "publish",
+    [
+        lambda keys, n: keys.remember(f"{n}" + "t" * 60_000, "k", First("m", 1)),
+        lambda keys, n: keys.remember("é" * 30_000 + f"{n}", "k", First("m", 1)),
+        lambda keys, n: keys.remember("t", f"{n}" + "k" * 250, First([[]] * 80, 1)),
+    ],
+    ids=["topics", "topics that are not ASCII", "keys and ids"],
+)
+def test_the_memory_of_all_keys_has_a_bound(
+    monkeypatch: pytest.MonkeyPatch, publish: Callable[[Once, int], None]
+) -> None:
+    monkeypatch.setattr(once, "MAX_BYTES", 1_000_000)
+    keys = Once(Clock())
+    publish(keys, 0)
+    for number in range(1, 3_000):
+        publish(keys, number)
+    assert 1 < len(keys) < 1_500
+    for number in range(3_000):
+        keys.remember("t", str(number), First("m", number))
+    assert len(keys) > 1_500  # small ones have their room again
+
+
+def test_a_sweep_forgets_some_of_the_keys_that_have_run_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(once, "SWEPT", 2)
+    clock = Clock()
+    keys = Once(clock)
+    for clock.now in (0.0, 0.0, 0.0, 1.0):
+        keys.remember("t", f"{len(keys)}", First("m", 1))
+    keys.sweep()
+    assert len(keys) == 4
+    clock.now = REMEMBERED
+    left = []
+    for _ in range(3):
+        keys.sweep()
+        left.append(len(keys))
+    assert left == [2, 1, 1]
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("remember"), st.sampled_from("abcdef"), st.integers(0, 60)),
+    st.tuples(st.just("wait"), st.sampled_from([1.0, 100.0, 150.0, REMEMBERED])),
+    st.tuples(st.just("sweep")),
+)
+
+
+@given(st.lists(STEPS, max_size=60))
+def test_it_knows_what_a_plain_list_knows(steps: list[tuple[Any, ...]]) -> None:
+    """The list is never tidied: what is known are its newest within the time and both bounds."""
+    clock = Clock()
+    keys = Once(clock)
+    said: list[tuple[float, str, First, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(once, "LIMIT", 4)
+        patch.setattr(once, "SWEPT", 1)
+        patch.setattr(once, "MAX_BYTES", 4 * once.OVERHEAD + 650)
+        for what, *drawn in steps:
+            if what == "remember":
+                key, length = drawn
+                first = First("x" * length, len(said))
+                keys.remember("t", key, first)
+                said = [it for it in said if it[1] != key]
+                said.append((clock.now, key, first, memory("t", key, first)))
+            elif what == "wait":
+                clock.now += drawn[0]
+            else:
+                keys.sweep()
+            said = [it for it in said if it[0] + REMEMBERED > clock.now][-4:]
+            while sum(size for *_, size in said) > once.MAX_BYTES:
+                said.pop(0)
+            known = {key: first for _, key, first, _ in said}
+            assert {key: keys.first("t", key) for key in "abcdef"} == {
+                key: known.get(key) for key in "abcdef"
+            }
+            assert len(known) <= len(keys) <= 4
+
+
+def memory(topic: str, key: str, first: First) -> int:
+    """What one entry counts: the rise that it makes in an empty map's own figure."""
+    keys = Once(Clock())
+    keys.remember(topic, key, first)
+    return keys.used
+
+
+def test_the_single_servers_broker_sweeps_its_keys() -> None:
+    clock = Clock()
+    broker = LocalBroker(clock)
+    Node(broker=broker).subscribed("t")
+    outcomes: list[Any] = []
+    for key in "ab":
+        broker.publish_once("t", b"{}", outcomes.append, key, First(key, 1))
+    assert outcomes == [Accepted(), Accepted()]
+    clock.now = REMEMBERED
+    broker.sweep()
+    assert len(broker._once) == 0

@@ -120,6 +120,51 @@ async def test_a_key_that_redis_took_is_known_without_it(own_redis: RedisServer)
         assert node.heard == []
 
 
+async def test_a_key_that_is_used_again_hides_no_expired_one_from_an_outage(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("t")
+        first = First("m1", 1)
+        with monkeypatch.context() as patch:
+            patch.setattr("hub.once.REMEMBERED", 0.0)  # they run out at once
+            for key in "abc":
+                assert await node.publish_once("t", b"{}", key, first) == Accepted(nodes=1)
+        with own_redis.client() as client:
+            client.delete(*client.keys("p:once:*"))  # and in Redis
+        assert await node.publish_once("t", b"{}", "a", first) == Accepted(nodes=1)
+        await node.hear(4)
+        own_redis.shut_down()
+        await out(node)
+        assert await node.publish_once("t", b"{}", "b", first) == DEGRADED
+        assert await node.hear(1) == [("event", "t", b"{}")]
+        assert await node.publish_once("t", b"{}", "a", first) == Accepted(first=first)
+
+
+async def test_keys_that_have_run_out_are_forgotten_with_redis_and_without(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        await node.subscribe("t")
+        kept = (node.bus._publisher._taken, node.bus._publisher._served)
+        for key in "abc":
+            await node.publish_once("t", b"{}", key, First("m", 1))
+        node.broker.sweep()
+        assert [len(it) for it in kept] == [3, 0]
+        with monkeypatch.context() as patch:
+            patch.setattr("hub.once.REMEMBERED", 0.0)
+            for key in "abc":
+                await node.publish_once("u", b"{}", key, First("m", 1))
+        own_redis.shut_down()
+        await out(node)
+        with monkeypatch.context() as patch:
+            patch.setattr("hub.once.REMEMBERED", 0.0)
+            await node.publish_once("t", b"{}", "d", First("m", 1))
+        assert [len(it) for it in kept] == [3, 1]
+        node.broker.sweep()
+        assert [len(it) for it in kept] == [3, 0]
+
+
 @pytest.mark.parametrize("strict", [False, True])
 async def test_a_session_that_is_lost_before_it_is_used_holds_nobody_up(
     own_redis: RedisServer, strict: bool, monkeypatch: pytest.MonkeyPatch

@@ -242,3 +242,33 @@ async def test_a_key_that_has_run_out_and_is_used_anew_is_no_old_one(
         assert await is_new("d")
         assert [await is_new(key) for key in "bcd"] == [False] * 3
         assert await is_new("a")  # the oldest has gone
+
+
+async def test_what_a_key_takes_in_redis_does_not_grow_with_its_topic(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix) as node:
+        longest = "t" * 65_535
+        for topic in (f"{longest}1", f"{longest}2"):
+            await node.subscribe(topic)
+            for key in ("k" * 255, "k" * 254):
+                first = First("m" * 253, 1)
+                assert await node.publish_once(topic, b"{}", key, first) == Accepted(nodes=1)
+                again = await node.publish_once(topic, b"{}", key, First("other", 1))
+                assert again == Accepted(nodes=1, first=first)
+        with shared_redis.client() as client:
+            keys = client.keys(f"{prefix}:once:*")
+            assert len(keys) == 4
+            made = f"{prefix}:keys:{node.bus.node_id}"
+            taken = sum(client.memory_usage(key, samples=0) for key in (*keys, made))
+            assert taken < 4 * 700
+
+
+async def test_what_two_topics_and_keys_have_in_common_is_not_one_key(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix) as node:
+        for topic, key in (("ab", "c"), ("a", "bc"), ("a:b", "c"), ("a", ":bc")):
+            await node.subscribe(topic)
+            outcome = await node.publish_once(topic, b"{}", key, First("m", 1))
+            assert outcome == Accepted(nodes=1)
