@@ -69,13 +69,13 @@ def build_app(settings: Settings) -> web.Application:
     new_epoch = partial(secrets.token_hex, 8)
     stamps = Stamps(time.time_ns, secrets.token_hex(3))
     if settings.redis_addr is None:
-        local = LocalBroker(loop.time, settings.rules(), new_epoch)
+        local = LocalBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)
         hub = Hub(settings, local, stamps, loop.call_soon, EventLog())
     else:
         broker = RedisBroker(
             Names(settings.redis_prefix, settings.redis_addr.db),
             secrets.token_bytes(8),
-            Tails(settings.rules(), new_epoch, loop.time),
+            Tails(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
             strict=settings.redis_fail_mode == "strict",
         )
         hub = Hub(settings, broker, stamps, loop.call_soon, EventLog())

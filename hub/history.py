@@ -5,6 +5,7 @@ event has the next `offset`, from 1, so that whoever knows both knows what it ha
 """
 
 from bisect import bisect_right
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -12,6 +13,11 @@ from typing import Final, NamedTuple
 from hub.errors import ErrorCode, Refusal
 
 MAX_SIZE: Final = 100_000  # events that a rule may keep
+TOTAL_BYTES: Final = 268_435_456  # that the histories of a process may take
+OVERHEAD: Final = 100  # bytes that an event takes beside its own: its time and its places in lists
+# What one sweep may do, which is called 8 times a second: a few milliseconds of work.
+SWEPT_TOPICS: Final = 1_000  # that it looks at
+SWEPT_EVENTS: Final = 20_000  # that it forgets
 NOT_REMEMBERED: Final = Refusal(
     ErrorCode.TOPIC_NOT_FOUND, "The topic does not exist, or has no history"
 )
@@ -49,15 +55,84 @@ def offset_of(event: bytes) -> int:
     return int(end) if end.isdigit() else 0
 
 
+class HistoryBudget:
+    """What the histories of one process may take together.
+
+    State: the histories that have events, the one unused for longest first; a use is an event that
+    is appended or read. `used` counts for each event its encoded bytes and OVERHEAD; it does not
+    count what a topic without events takes.
+    """
+
+    def __init__(self, limit: int = TOTAL_BYTES) -> None:
+        """`limit`: bytes; beyond it the oldest events of the topic unused for longest go."""
+        self.limit = limit
+        self.used = 0
+        self.latest: History | None = None  # the one that was used last
+        self._histories: OrderedDict[History, None] = OrderedDict()
+        self._to_sweep: deque[History] = deque()  # the next one first, each in it once
+
+    def touch(self, history: "History") -> None:
+        """A history is used."""
+        self._histories[history] = None
+        self._histories.move_to_end(history)
+        self.latest = history
+        if not history.to_be_swept:
+            history.to_be_swept = True
+            self._to_sweep.append(history)
+
+    def enforce(self) -> None:
+        """Let go of what is beyond the limit."""
+        while self.used > self.limit:
+            oldest = next(iter(self._histories))
+            if not oldest.forget_oldest():
+                self.leave(oldest)
+
+    def leave(self, history: "History") -> None:
+        """A history has no events; harmless where that is known."""
+        self._histories.pop(history, None)
+        if self.latest is history:
+            self.latest = None
+
+    def sweep(self, now: float) -> None:
+        """Let go of what is too old, of some histories at each call."""
+        room = SWEPT_EVENTS
+        for _ in range(min(SWEPT_TOPICS, len(self._to_sweep))):
+            history = self._to_sweep.popleft()
+            room -= history.expire(now, room)
+            if history.first > history.top:
+                history.to_be_swept = False
+                self.leave(history)
+            else:
+                self._to_sweep.append(history)
+            if room == 0:
+                return
+
+
 class History:
     """One stream: the events at `first`, `first` + 1, … `top`, as the subscribers get them."""
 
-    __slots__ = ("_bytes", "_events", "_start", "_times", "epoch", "rule", "top", "waiting")
+    __slots__ = (
+        "_budget",
+        "_bytes",
+        "_events",
+        "_start",
+        "_times",
+        "epoch",
+        "rule",
+        "to_be_swept",
+        "top",
+        "waiting",
+    )
 
-    def __init__(self, epoch: str, rule: Rule, top: int = 0) -> None:
+    def __init__(
+        self, epoch: str, rule: Rule, top: int = 0, budget: HistoryBudget | None = None
+    ) -> None:
+        """`budget`: that of the process; without one, a budget of its own."""
+        self._budget = budget or HistoryBudget()
         self.epoch = epoch
         self.rule = rule
         self.top = top  # the offset of the newest event
+        self.to_be_swept = False  # whether the budget's sweep is going to look at it
         self.waiting: dict[Callable[[], None], None] = {}  # called when there is news
         # Lists, for slices and for the search by time; what is forgotten leaves them in bulk.
         self._events: list[bytes] = []
@@ -88,6 +163,12 @@ class History:
         while over > 0 or self._bytes > rule.max_bytes:
             self._forget(1)
             over -= 1
+        budget = self._budget
+        budget.used += len(event) + OVERHEAD
+        if budget.latest is not self:
+            budget.touch(self)
+        if budget.used > budget.limit:
+            budget.enforce()
         if self.waiting:
             self.wake()
         return event
@@ -104,15 +185,33 @@ class History:
         for wake in list(self.waiting):
             wake()
 
-    def expire(self, now: float) -> None:
-        """Forget what is too old."""
+    def close(self) -> None:
+        """The topic is gone: forget all, and call those who wait."""
+        self._forget(len(self._events) - self._start)
+        self._budget.leave(self)
+        self.wake()
+
+    def expire(self, now: float, most: int = MAX_SIZE) -> int:
+        """Forget what is too old, at most so many events; how many they were."""
         kept = bisect_right(self._times, now - self.rule.ttl, self._start)
-        self._forget(kept - self._start)
+        count = min(kept - self._start, most)
+        self._forget(count)
+        return count
+
+    def forget_oldest(self) -> bool:
+        """Forget the oldest event; whether there was one."""
+        if self._start == len(self._events):
+            return False
+        self._forget(1)
+        return True
 
     def _forget(self, count: int) -> None:
+        size = 0
         for place in range(self._start, self._start + count):
-            self._bytes -= len(self._events[place])
+            size += len(self._events[place])
             self._events[place] = b""
+        self._bytes -= size
+        self._budget.used -= size + OVERHEAD * count
         self._start += count
         if self._start > len(self._events) // 2:
             del self._events[: self._start], self._times[: self._start]
@@ -131,6 +230,7 @@ class History:
 
         Without an offset: from the oldest on, or reversed from the newest back.
         """
+        self._budget.touch(self)
         if reverse:
             count = self.top + 1 - self.first if offset is None else max(0, offset - self.first)
             end = self._start + count
@@ -143,6 +243,7 @@ class History:
 
         The caller has seen that they are remembered: `offset` is `first` - 1 or more.
         """
+        self._budget.touch(self)
         start = self._start + offset - self.first + 1
         end, taken = start, 0
         while end < len(self._events) and taken < size:

@@ -7,11 +7,22 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
+from typing import Final
 
 from hub.broker import ACCEPTED, Accepted, Done, Node
 from hub.errors import ErrorCode, Refusal
-from hub.history import NOT_REMEMBERED, History, Position, Rule, find_rule
+from hub.history import (
+    NOT_REMEMBERED,
+    TOTAL_BYTES,
+    History,
+    HistoryBudget,
+    Position,
+    Rule,
+    find_rule,
+)
 from hub.once import First, Once
+
+ENDED: Final = 1_000  # topics whose time is over that one sweep looks at
 
 
 class LocalBroker:
@@ -24,17 +35,23 @@ class LocalBroker:
         clock: Callable[[], float] = time.monotonic,
         rules: Mapping[str, Rule] | None = None,
         new_epoch: Callable[[], str] = lambda: "",
+        total_bytes: int = TOTAL_BYTES,
     ) -> None:
-        """`clock`: seconds of any clock that only goes forward. `rules`: by prefix of topics."""
+        """`clock`: seconds of any clock that only goes forward. `rules`: by prefix of topics.
+
+        `total_bytes`: of all histories.
+        """
         self._clock = clock
         self._rules = rules or {}
         self._new_epoch = new_epoch
+        self._budget = HistoryBudget(total_bytes)
         self._once = Once(clock)
         self._explicit: dict[str, None] = {}  # a dict for its order
         self._subscribed: set[str] = set()
         self._histories: dict[str, History] = {}  # of the topics that have one
         # Topics that exist without subscribers, and when each ends: those made on purpose never,
-        # automatic ones with their history.
+        # automatic ones with their history. One whose time is over exists no more, but stays here
+        # until it is asked for or swept.
         self._idle: dict[str, float] = {}
         # A heap of when to look at a topic, which is in it once, however often it was left.
         self._ends: list[tuple[float, str]] = []
@@ -73,7 +90,8 @@ class LocalBroker:
 
     def subscribe(self, topic: str, done: Done) -> None:
         self._subscribed.add(topic)
-        self._idle.pop(topic, None)
+        if self._is_idle(topic):
+            del self._idle[topic]
         self._remember(topic)
         done(ACCEPTED)
 
@@ -106,14 +124,14 @@ class LocalBroker:
             self._subscribed.discard(topic)
             self._idle.pop(topic, None)
             if history := self._histories.pop(topic, None):
-                history.wake()
+                history.close()
             self._node.deleted(topic)
             done(ACCEPTED)
         else:
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
 
     def topics(self) -> Collection[str]:
-        self.sweep()
+        self._end_some()
         return self._idle.keys()
 
     def history(self, topic: str) -> History | None:
@@ -130,16 +148,19 @@ class LocalBroker:
         return None
 
     def sweep(self) -> None:
-        now = self._clock()
         self._once.sweep()
-        while self._ends and self._ends[0][0] <= now:
+        self._budget.sweep(self._clock())
+        self._end_some()
+
+    def _end_some(self) -> None:
+        """End topics whose time is over, at most ENDED of them."""
+        now = self._clock()
+        for _ in range(ENDED):
+            if not self._ends or self._ends[0][0] > now:
+                return
             _, topic = heappop(self._ends)
             self._looked_at.discard(topic)
-            end = self._idle.get(topic, math.inf)
-            if end <= now:
-                del self._idle[topic]
-                self._histories.pop(topic).wake()
-            elif end < math.inf:
+            if self._is_idle(topic) and self._idle[topic] < math.inf:
                 self._look(topic)
 
     def _look(self, topic: str) -> None:
@@ -149,10 +170,20 @@ class LocalBroker:
             heappush(self._ends, (self._idle[topic], topic))
 
     def _exists(self, topic: str) -> bool:
-        self.sweep()
-        return topic in self._subscribed or topic in self._idle
+        return topic in self._subscribed or self._is_idle(topic)
+
+    def _is_idle(self, topic: str) -> bool:
+        """Whether a topic exists without subscribers; one whose time is over ends here."""
+        end = self._idle.get(topic)
+        if end is None:
+            return False
+        if end > self._clock():
+            return True
+        del self._idle[topic]
+        self._histories.pop(topic).close()
+        return False
 
     def _remember(self, topic: str) -> None:
         """Begin the topic's history, where it is to have one."""
         if topic not in self._histories and (rule := find_rule(self._rules, topic)) is not None:
-            self._histories[topic] = History(self._new_epoch(), rule)
+            self._histories[topic] = History(self._new_epoch(), rule, budget=self._budget)

@@ -165,6 +165,7 @@ class RedisBroker:
 
     def sweep(self) -> None:
         self._publisher.sweep()
+        self._tails.expire()
         if self.bus is Bus.UP:
             self._tails.sweep(self._session)
 

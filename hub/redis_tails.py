@@ -15,7 +15,16 @@ import hiredis
 from hub.broker import Node
 from hub.envelope import Envelope
 from hub.errors import Refusal
-from hub.history import NOT_REMEMBERED, NOWHERE, History, Position, Rule, find_rule
+from hub.history import (
+    NOT_REMEMBERED,
+    NOWHERE,
+    TOTAL_BYTES,
+    History,
+    HistoryBudget,
+    Position,
+    Rule,
+    find_rule,
+)
 from hub.redis_session import Session
 from hub.shares import chunks, take
 
@@ -42,11 +51,13 @@ class Tails:
         rules: Mapping[str, Rule],
         new_epoch: Callable[[], str],
         clock: Callable[[], float],
+        total_bytes: int = TOTAL_BYTES,
     ) -> None:
-        """`rules`: by prefix of topics; `clock`: seconds."""
+        """`rules`: by prefix of topics; `clock`: seconds; `total_bytes`: of all histories here."""
         self._rules = rules
         self.new_epoch = new_epoch
         self._clock = clock
+        self._budget = HistoryBudget(total_bytes)
         self._tails: dict[str, _Tail] = {}
         # How often Redis is told that all of them live, and when it was.
         self._pause = min([CHECKED, *(rule.ttl / 3 for rule in rules.values() if rule.size)])
@@ -74,7 +85,7 @@ class Tails:
         """Read what there is of a topic that is subscribed just now; whether it was read."""
         rule = self.rule(topic)
         assert rule is not None
-        tail = self._tails[topic] = _Tail(History("", rule))
+        tail = self._tails[topic] = _Tail(History("", rule, budget=self._budget))
         self._read(session, topic, tail, opened, -rule.size)
 
     def check(self, session: Session, topic: str) -> bool:
@@ -115,6 +126,10 @@ class Tails:
             if epoch is None or known.position != (epoch.decode(), int(top)):
                 self._repair(session, topic, tail)
 
+    def expire(self) -> None:
+        """Let go of what is too old, of some topics at each call."""
+        self._budget.sweep(self._clock())
+
     def sweep(self, session: Session) -> None:
         """Now and then, tell Redis that all of them live, a share of them at a time."""
         now = self._clock()
@@ -153,7 +168,7 @@ class Tails:
         """The node is subscribed no more."""
         tail = self._tails.pop(topic, None)
         if tail is not None:
-            tail.history.wake()
+            tail.history.close()
 
     def heard(self, session: Session, topic: str, envelope: Envelope) -> None:
         """An event that has a position has come."""

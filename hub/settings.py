@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hub.errors import SettingError
-from hub.history import MAX_SIZE, Rule
+from hub.history import MAX_SIZE, TOTAL_BYTES, Rule
 from hub.origins import EVERY_ORIGIN, Origins, parse_hosts, parse_origins
 from hub.redis_address import FORMS as REDIS_FORMS
 from hub.redis_address import RedisAddress, parse_redis_address
@@ -44,6 +44,7 @@ class Settings:
     history_ttl: float = 300.0  # of an event there
     history_bytes: int = 1_048_576  # of a topic's
     history_rules: Mapping[str, Rule] = field(default_factory=dict)  # others, by a topic's prefix
+    history_total_bytes: int = TOTAL_BYTES  # of all topics' in this process
     recovery_limit: int = 300  # events that one subscriber may recover
     ping_interval: float = 54.0  # of silence, then a ping
     idle_timeout: float = 60.0  # of silence, then the client is dead
@@ -91,6 +92,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         history_ttl=ttl,
         history_bytes=max_bytes,
         history_rules=env.rules("HISTORY_RULES", ttl, max_bytes),
+        history_total_bytes=env.integer(
+            "HISTORY_TOTAL_BYTES", default.history_total_bytes, 1_024, 68_719_476_736
+        ),
         recovery_limit=env.integer("RECOVERY_LIMIT", default.recovery_limit, 1, MAX_SIZE),
         ping_interval=env.seconds("PING_INTERVAL", default.ping_interval),
         idle_timeout=env.seconds("IDLE_TIMEOUT", default.idle_timeout),

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
-from hub import inbound, outbound
+from hub import inbound, once, outbound
 from hub.errors import CLOSES, ErrorCode, Refusal
 from hub.history import History, Position, Rule
 from hub.local_broker import LocalBroker
@@ -76,6 +76,9 @@ def test_figures_of_constants_are_right() -> None:
     assert levels
     assert {int(level) for level in levels} == {inbound.MAX_NESTING}
     assert f"non-empty string of at most {inbound.MAX_CLIENT_ID_BYTES} bytes." in DOCUMENT
+    assert f"`id` is any JSON of at most {inbound.MAX_ID_BYTES} bytes" in DOCUMENT
+    assert f"a string of 1 to {inbound.MAX_KEY_BYTES} bytes" in DOCUMENT
+    assert f"at most {once.LIMIT:,} keys, in at most {once.MAX_BYTES >> 20} MiB" in DOCUMENT
 
 
 # --- Examples -------------------------------------------------------------------------------------
@@ -221,6 +224,10 @@ ARRIVALS = {
     "a `message` that is null or no object": [
         text('{"type":"publish","topic":"t","payload":1,"message":null}'),
         text('{"type":"publish","topic":"t","message":"hello"}'),
+    ],
+    "an `id` of over 255 bytes of JSON": [
+        text('{"type":"publish","topic":"t","message":{"id":"%s"}}' % ("x" * 254)),
+        text('{"type":"publish","topic":"t","message":{"id":[%s1]}}' % ("1," * 127)),
     ],
     "a payload nested over 250 levels": [publish(nested(251)), publish(nested(20_000))],
     "a binary message": [client_frame(BINARY, b'{"type":"ping"}'), client_frame(BINARY)],

@@ -1,5 +1,6 @@
 """The contract of the seam, which every broker must keep."""
 
+from sys import getrefcount
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hub.local_broker import LocalBroker
 
 
 class RecordingNode:
+    """What it hears are the very bytes that a history keeps."""
+
     def __init__(self) -> None:
         self.heard: list[Any] = []
 
@@ -100,3 +103,90 @@ def test_a_topic_that_is_left_again_and_again_ends_once_and_in_its_time() -> Non
     assert list(broker.topics()) == ["t"]
     now = 29.0
     assert list(broker.topics()) == []
+
+
+def remembering(node: RecordingNode, now: list[float]) -> LocalBroker:
+    broker = LocalBroker(lambda: now[0], {"": Rule(5, 10.0, 1_000)}, lambda: "e")
+    broker.serve(node)
+    return broker
+
+
+def test_a_sweep_lets_go_of_events_that_are_too_old_though_nobody_reads(
+    node: RecordingNode,
+) -> None:
+    now = [0.0]
+    broker = remembering(node, now)
+    outcome(broker.subscribe, "t")
+    broker.publish("t", b"{}", lambda _: None)
+    event = node.heard.pop()[1]
+    kept = getrefcount(event)
+    now[0] = 9.9
+    broker.sweep()
+    assert getrefcount(event) == kept
+    now[0] = 10.0
+    broker.sweep()
+    assert getrefcount(event) == kept - 1
+
+
+@pytest.mark.parametrize("how", ["deleted", "left"])
+def test_the_events_of_a_topic_that_ends_go_with_it(node: RecordingNode, how: str) -> None:
+    now = [0.0]
+    broker = remembering(node, now)
+    outcome(broker.subscribe, "t")
+    broker.publish("t", b"{}", lambda _: None)
+    event = node.heard.pop()[1]
+    kept = getrefcount(event)
+    if how == "deleted":
+        outcome(broker.delete, "t")
+    else:
+        broker.unsubscribe("t")
+        now[0] = 10.0
+        assert broker.history("t") is None
+    assert getrefcount(event) == kept - 1
+
+
+def test_a_topic_whose_time_is_over_is_no_more_before_it_is_swept(
+    node: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.local_broker.ENDED", 1)
+    now = [0.0]
+    broker = remembering(node, now)
+    for topic in "abcde":
+        outcome(broker.subscribe, topic)
+        broker.publish(topic, b"{}", lambda _: None)
+        broker.unsubscribe(topic)
+    now[0] = 10.0
+    assert outcome(broker.publish, "a", b"{}") is ErrorCode.TOPIC_NOT_FOUND
+    assert outcome(broker.delete, "b") is ErrorCode.TOPIC_NOT_FOUND
+    assert broker.history("c") is None
+    assert outcome(broker.create, "d") == "accepted"
+    assert outcome(broker.subscribe, "e") == "accepted"
+    for topic in "de":
+        history = broker.history(topic)
+        assert history is not None
+        assert history.top == 0
+    for _ in range(6):
+        broker.sweep()
+    assert list(broker.topics()) == ["d"]
+    assert [topic for topic in "abcde" if broker.history(topic)] == ["d", "e"]
+
+
+def test_a_sweep_ends_only_some_of_the_topics_whose_time_is_over(
+    node: RecordingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.local_broker.ENDED", 2)
+    now = [0.0]
+    broker = remembering(node, now)
+    woken: list[str] = []
+    for topic in "abcde":
+        outcome(broker.subscribe, topic)
+        history = broker.history(topic)
+        assert history is not None
+        history.waiting[lambda topic=topic: woken.append(topic)] = None  # type: ignore[misc]
+        broker.unsubscribe(topic)
+    now[0] = 10.0
+    ended = []
+    for _ in range(4):
+        broker.sweep()
+        ended.append(len(woken))
+    assert ended == [2, 4, 5, 5]

@@ -1,9 +1,11 @@
 """What a topic remembers, against a list that forgets nothing."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.history import History, Position, Rule, find_rule
+from hub import history as module
+from hub.history import OVERHEAD, History, HistoryBudget, Position, Rule, find_rule
 
 EVENT = b'{"n":%d}'
 
@@ -68,3 +70,85 @@ def test_the_longest_prefix_rules() -> None:
     assert find_rule(rules, "chat/a") == chat
     assert find_rule(rules, "chat/xy") is None
     assert find_rule({"chat/": chat}, "news") is None
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("append"), st.integers(0, 3), st.integers(0, 60)),
+    st.tuples(st.sampled_from(["read", "page", "expire", "restart", "close"]), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["wait", "sweep"])),
+)
+
+
+@given(limit=st.integers(0, 1_500), steps=st.lists(STEPS, max_size=80))
+def test_all_of_them_keep_within_the_budget_by_their_last_use(
+    limit: int, steps: list[tuple[str, *tuple[int, ...]]]
+) -> None:
+    budget = HistoryBudget(limit)
+    histories = [History("e", Rule(5, 5.0, 300), budget=budget) for _ in range(4)]
+    model: list[list[tuple[float, bytes]]] = [[] for _ in histories]
+    uses = [0] * len(histories)  # the number of the step that used each last
+    now = 0.0
+    for step, (what, *drawn) in enumerate(steps):
+        place = drawn[0] if drawn else 0
+        history, kept = histories[place], model[place]
+        if what == "append":
+            kept.append((now, history.append(b'{"p":"%b"}' % (b"x" * drawn[1]), now)))
+            while len(kept) > 5 or sum(len(event) for _, event in kept) > 300:
+                kept.pop(0)
+        elif what in ("read", "page"):
+            read = history.page(None, 10, False) if what == "page" else remembered(history)
+            assert read == [event for _, event in kept]
+        elif what == "restart":
+            history.restart("f", history.top)
+            kept.clear()
+        elif what == "close":
+            history.close()
+            kept.clear()
+        elif what == "wait":
+            now += 2.0
+        if what in ("append", "read", "page"):
+            uses[place] = step
+        for number in range(4):
+            if what == "sweep" or (what == "expire" and number == place):
+                model[number][:] = [(at, it) for at, it in model[number] if at > now - 5.0]
+        if what == "expire":
+            history.expire(now)
+        elif what == "sweep":
+            budget.sweep(now)
+        while total(model) > limit:
+            model[min((n for n in range(4) if model[n]), key=uses.__getitem__)].pop(0)
+        assert budget.used == total(model)
+        for history, kept in zip(histories, model, strict=True):
+            assert history.top + 1 - history.first == len(kept)
+
+
+def total(model: list[list[tuple[float, bytes]]]) -> int:
+    """What all that is kept counts."""
+    return sum(len(event) + OVERHEAD for kept in model for _, event in kept)
+
+
+def test_a_sweep_looks_at_some_topics_and_forgets_some_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SWEPT_TOPICS", 2)
+    monkeypatch.setattr(module, "SWEPT_EVENTS", 3)
+    budget = HistoryBudget()
+    histories = [History("e", Rule(10, 5.0, 1_000), budget=budget) for _ in range(5)]
+    for history in histories:
+        for number in range(2):
+            history.append(EVENT % number, 0.0)
+    size = budget.used // 10
+    left = []
+    for _ in range(7):
+        before = budget.used
+        budget.sweep(5.0)
+        left.append(budget.used // size)
+        assert before - budget.used <= 3 * size
+    assert left == [7, 4, 1, 0, 0, 0, 0]
+    for history in histories[:3]:
+        history.append(EVENT % 3, 6.0)
+    budget.sweep(10.9)
+    budget.sweep(10.9)
+    assert budget.used == 3 * size
+    budget.sweep(11.0)
+    assert budget.used == size

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hub.history import Rule
+from hub.history import OVERHEAD, TOTAL_BYTES, Rule
 from hub.local_broker import LocalBroker
 from hub.recovery import CHUNK
 from hub.settings import Settings
@@ -14,11 +14,17 @@ from tests.support.node import Node, Peer
 class Remembering:
     """A node whose topics have a history, and its clock."""
 
-    def __init__(self, size: int = 10, ttl: float = 60.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        size: int = 10,
+        ttl: float = 60.0,
+        total_bytes: int = TOTAL_BYTES,
+        **settings: Any,
+    ) -> None:
         self.now = 0.0
         epochs = iter("abcdefgh")
         rules = {"": Rule(size, ttl, 1_000_000), "off/": Rule(0, 1.0, 1)}
-        broker = LocalBroker(lambda: self.now, rules, lambda: next(epochs))
+        broker = LocalBroker(lambda: self.now, rules, lambda: next(epochs), total_bytes)
         self.node = Node(Settings(recovery_limit=8, **settings), broker)
 
     def come_back(self, room: int | None = None, topic: str = "t", **wish: Any) -> Peer:
@@ -308,3 +314,61 @@ def test_who_is_behind_in_a_stream_that_is_no_more_is_told() -> None:
     assert heard[2:] == [{"reason": "GAP", "epoch": "z", "offset": 0}, (1, "new")]
     it.publish("newer")
     assert brief(peer.hear()) == [(2, "newer")]
+
+
+BIG = "x" * 1_000
+ROOM_FOR_THREE = 3 * (1_150 + OVERHEAD)  # events with a payload of BIG
+
+
+def test_the_topic_unused_for_longest_is_no_more_recovered() -> None:
+    it = Remembering(total_bytes=ROOM_FOR_THREE)
+
+    def is_recovered(topic: str, epoch: str) -> bool:
+        heard = brief(it.come_back(topic=topic, **since(0, epoch)).hear())
+        assert heard[1:] == ([(1, BIG)] if heard[0]["recovered"] else [])
+        return bool(heard[0]["recovered"])
+
+    for topic in "tuv":
+        it.come_back(topic=topic)
+        it.publish(BIG, topic=topic)
+    assert is_recovered("t", "a")  # this is a use
+    it.publish(BIG, topic="v")
+    assert not is_recovered("u", "b")
+    it.publish(BIG, topic="v")  # what recovers nothing is none
+    assert not is_recovered("t", "a")
+    it.publish(BIG, topic="v")  # the only one left
+    assert not is_recovered("v", "c")
+    heard = brief(it.come_back(topic="v", **since(1, "c")).hear())
+    assert heard[1:] == [(2, BIG), (3, BIG), (4, BIG)]
+
+
+def test_a_client_whose_recovery_loses_its_events_to_the_budget_is_told() -> None:
+    it = Remembering(total_bytes=ROOM_FOR_THREE)
+    for topic in ("t", "u"):
+        it.come_back(topic=topic)
+    it.publish(1, 2, 3)
+    slow = it.come_back(room=0, **since(0))
+    it.node.tick()  # its answer does not get through; it is to read on when it does
+    it.publish(BIG, BIG, BIG, topic="u")
+    it.node.tick()
+    slow.transport.drain()
+    it.node.hub.recovery.resume(slow.client)
+    it.publish(4)
+    assert brief(slow.hear()) == [
+        {"epoch": "a", "offset": 3, "recovered": True},
+        {"reason": "GAP", "epoch": "a", "offset": 3},
+        (4, 4),
+    ]
+    assert it.node.hub.recovery._behind == {}
+
+
+def test_an_event_beyond_the_budget_is_delivered_and_not_remembered() -> None:
+    it = Remembering(total_bytes=1_024)
+    peer = it.come_back()
+    behind = it.come_back()
+    it.publish(BIG)
+    for each in (peer, behind):
+        assert brief(each.hear()) == [{"epoch": "a", "offset": 0}, (1, BIG)]
+    assert brief(it.come_back(**since(0)).hear())[0]["recovered"] is False
+    it.publish("small")
+    assert brief(it.come_back(**since(1)).hear())[1:] == [(2, "small")]

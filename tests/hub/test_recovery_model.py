@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hub.history import Rule
+from hub.history import TOTAL_BYTES, Rule
 from hub.local_broker import LocalBroker
 from hub.settings import Settings
 from tests.support.node import Node
@@ -18,6 +18,8 @@ STREAMS = st.integers(0, 1)
 class Lives(RuleBasedStateMachine):
     """Topics that remember 4 events for 10 seconds, and clients that come, go and are slow."""
 
+    total_bytes = TOTAL_BYTES
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
@@ -25,7 +27,7 @@ class Lives(RuleBasedStateMachine):
         self.truth = Truth()
         self.numbers = 0
         rules = {"": Rule(4, 10.0, 10_000)}
-        self.broker = LocalBroker(lambda: self.now, rules, self._new_epoch)
+        self.broker = LocalBroker(lambda: self.now, rules, self._new_epoch, self.total_bytes)
         limits = Settings(recovery_limit=3, max_queue_size=2, backpressure="drop_oldest")
         self.node = Node(limits, self.broker)
         self.readers = [Reader(self.truth) for _ in range(3)]
@@ -120,6 +122,10 @@ class Lives(RuleBasedStateMachine):
         else:
             self.now += 11.0 if what == "wait long" else 4.0
 
+    @rule()
+    def sweep(self) -> None:
+        self.broker.sweep()
+
     @rule(who=CLIENTS, room=st.sampled_from([50, 200, 1_000]))
     def read_some(self, who: int, room: int) -> None:
         peer = self.readers[who].peer
@@ -152,5 +158,13 @@ class Lives(RuleBasedStateMachine):
             assert 0 <= count <= len(self.readers) + len(self.streams)
 
 
+class LivesInLittleMemory(Lives):
+    """The same, where the two topics cannot remember 4 events each."""
+
+    total_bytes = 900  # of events of some 220
+
+
 Lives.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 TestLives = Lives.TestCase
+LivesInLittleMemory.TestCase.settings = settings(Lives.TestCase.settings, max_examples=100)
+TestLivesInLittleMemory = LivesInLittleMemory.TestCase

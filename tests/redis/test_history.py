@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import json
 from contextlib import AsyncExitStack
+from functools import partial
+from sys import getrefcount
 
 import orjson
 import pytest
@@ -411,3 +413,61 @@ async def test_any_offset_may_be_asked_for(address: str, prefix: str) -> None:
         found = await two.broker.remembered("t", Position(here.epoch, 999_999_999_999_999))
         assert isinstance(found, History)
         assert found.position == here
+
+
+async def test_a_sweep_lets_go_of_events_that_are_too_old_though_nobody_reads(
+    prefix: str,
+) -> None:
+    """While Redis is there, and while it is not."""
+    with redis_server() as server:
+        address = f"127.0.0.1:{server.port}"
+        rules = {"": Rule(5, 0.3, 10_000)}
+        async with bus_node(address, prefix, rules=rules, beat=QUICK) as node:
+            await node.subscribe("t")
+            for lost in (False, True):
+                await node.publish("t", event(0))
+                ((_, _, delivered),) = await node.hear(1)
+                references = partial(getrefcount, delivered)
+                kept = references()
+                if lost:
+                    server.shut_down()
+                    await eventually(lambda: node.bus.bus is Bus.OUT)
+
+                async with asyncio.timeout(20):
+                    while references() == kept:
+                        await asyncio.sleep(0.02)  # the clock is the loop's
+                        node.broker.sweep()
+
+
+async def test_a_tail_without_room_is_repaired_and_answers_honestly(
+    address: str, prefix: str
+) -> None:
+    async with (
+        bus_node(address, prefix, rules=RULES, beat=QUICK, total_bytes=1) as one,
+        bus_node(address, prefix, rules=RULES, beat=QUICK) as two,
+    ):
+        for node in (one, two):
+            await node.subscribe("long/t")
+        numbers = itertools.count()
+        for _ in range(5):
+            one.listener._session.subscriber.abort("cut by the test")
+            for _ in range(4):
+                here = place(await two.publish("long/t", event(next(numbers))))
+        await eventually(lambda: top(one, "long/t") == here)
+        assert said(one) == [(n, n + 1) for n in range(20)]
+        assert not [it for it in one.heard if it[0] == "missed"]
+        for node, first in ((one, 20), (two, 0)):
+            history = node.broker.history("long/t")
+            assert history is not None
+            known = [n for n in range(21) if history.reaches(Position(here.epoch, n))]
+            assert known == list(range(first, 21))
+
+
+async def test_the_events_of_a_topic_that_is_left_go_with_it(address: str, prefix: str) -> None:
+    async with bus_node(address, prefix, rules=RULES) as node:
+        await node.subscribe("t")
+        await node.publish("t", event(0))
+        ((_, _, delivered),) = await node.hear(1)
+        kept = getrefcount(delivered)
+        node.broker.unsubscribe("t")
+        assert getrefcount(delivered) == kept - 1

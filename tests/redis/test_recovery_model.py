@@ -6,13 +6,14 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
-from hub.history import Rule
+from hub.history import TOTAL_BYTES, Rule
 from hub.redis_broker import Bus
 from hub.settings import Settings
 from tests.support.bus import PATIENCE, HubNode, hub_node
@@ -52,9 +53,10 @@ def _in_loop(act: Callable[..., None]) -> Callable[..., None]:
 class Lives(RuleBasedStateMachine):
     """Topics that remember 12 events, and clients that come, go and are slow, on either node."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, total_bytes: int) -> None:
         super().__init__()
         self.server = server
+        self.total_bytes = total_bytes
         self.loop = asyncio.new_event_loop()
         self.stack = AsyncExitStack()
         with server.client() as client:
@@ -72,7 +74,8 @@ class Lives(RuleBasedStateMachine):
 
     async def _start(self) -> HubNode:
         address = f"127.0.0.1:{self.server.port}"
-        return await self.stack.enter_async_context(hub_node(address, "p", RULES, 0.05, LIMITS))
+        node = hub_node(address, "p", RULES, 0.05, LIMITS, self.total_bytes)
+        return await self.stack.enter_async_context(node)
 
     def run(self, what: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(what)
@@ -283,7 +286,14 @@ class Lives(RuleBasedStateMachine):
             self.stream.listen()
 
 
-def test_what_each_has_is_whole_and_without_repetition_or_it_was_told() -> None:
-    limits = settings(max_examples=30, stateful_step_count=30, deadline=None)
+@pytest.mark.parametrize(
+    ("examples", "total_bytes"),
+    [(30, TOTAL_BYTES), (15, 1_500)],
+    ids=["all that the rule says", "a few events of each topic"],
+)
+def test_what_each_has_is_whole_and_without_repetition_or_it_was_told(
+    examples: int, total_bytes: int
+) -> None:
+    limits = settings(max_examples=examples, stateful_step_count=30, deadline=None)
     with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
-        run_state_machine_as_test(lambda: Lives(server), settings=limits)
+        run_state_machine_as_test(lambda: Lives(server, total_bytes), settings=limits)

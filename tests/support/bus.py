@@ -10,7 +10,7 @@ from typing import Any
 
 from hub.broker import Accepted, Broker, Done
 from hub.errors import ErrorCode, Refusal
-from hub.history import Rule
+from hub.history import TOTAL_BYTES, Rule
 from hub.once import First
 from hub.redis_address import parse_redis_address
 from hub.redis_broker import RedisBroker
@@ -106,10 +106,12 @@ class BusNode(RecordingNode):
         patience: float,
         grace: float,
         rules: Mapping[str, Rule],
+        total_bytes: int,
     ) -> None:
         where = parse_redis_address(address)
         names = Names(prefix, where.db)
-        tails = Tails(rules, partial(token_hex, 8), asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
         self.bus = RedisBroker(names, token_bytes(8), tails, strict=strict, grace=grace)
         super().__init__(self.bus)
         self.listener = Listener(self.bus, where, self.clients, beat=beat, patience=patience)
@@ -125,10 +127,18 @@ async def bus_node(
     patience: float = 0.1,
     grace: float = 0.0,
     rules: Mapping[str, Rule] = MappingProxyType({}),
+    total_bytes: int = TOTAL_BYTES,
 ) -> AsyncIterator[BusNode]:
     """A node that has joined, or found that it can't; unknown topics are refused at once."""
     node = BusNode(
-        address, prefix, strict=strict, beat=beat, patience=patience, grace=grace, rules=rules
+        address,
+        prefix,
+        strict=strict,
+        beat=beat,
+        patience=patience,
+        grace=grace,
+        rules=rules,
+        total_bytes=total_bytes,
     )
     async with listening(node.listener):
         yield node
@@ -157,9 +167,11 @@ class HubNode(Node):
         rules: Mapping[str, Rule],
         beat: float,
         settings: Settings | None,
+        total_bytes: int,
     ) -> None:
         where = parse_redis_address(address)
-        tails = Tails(rules, partial(token_hex, 8), asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
         broker = RedisBroker(Names(prefix, where.db), token_bytes(8), tails, strict=False)
         super().__init__(settings, broker)
         self.bus = broker
@@ -173,8 +185,9 @@ async def hub_node(
     rules: Mapping[str, Rule] = MappingProxyType({}),
     beat: float = 1.0,
     settings: Settings | None = None,
+    total_bytes: int = TOTAL_BYTES,
 ) -> AsyncIterator[HubNode]:
     """A node that has joined."""
-    node = HubNode(address, prefix, rules, beat, settings)
+    node = HubNode(address, prefix, rules, beat, settings, total_bytes)
     async with listening(node.listener):
         yield node
