@@ -53,6 +53,7 @@ RUN_ELSEWHERE = {
     ".venv/bin/python bench/redis_reader.py": "tests/test_design_doc.py runs it",
     ".venv/bin/python bench/redis_load.py": "tests/test_design_doc.py runs it",
     ".venv/bin/python bench/history.py": "tests/test_design_doc.py runs it",
+    ".venv/bin/python bench/fairness.py": "tests/bench/test_fairness.py runs it",
     "python server.py": "is what the tour starts",
 }
 
