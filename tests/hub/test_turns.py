@@ -123,12 +123,29 @@ def test_the_fan_out_writes_the_batches_of_some_topics_a_turn() -> None:
     assert turns == [WRITES, 2 * WRITES, 3 * WRITES]
 
 
+def test_a_topic_need_not_wait_for_the_many_writes_of_others() -> None:
+    node = Node()
+    crowds = [f"crowd {number}" for number in range(5)]
+    for name in crowds:
+        for _ in range(WRITES):
+            node.subscribed(name)
+    quiet = node.subscribed("quiet")
+    for name in crowds:
+        node.publish(name, 1)
+    node.turn()
+    node.publish("quiet", 1)
+    node.turn()
+    assert b'"quiet"' in quiet.transport.written
+
+
 def test_events_keep_their_order_where_a_batch_waits_for_another_turn() -> None:
     node = Node()
     for _ in range(WRITES):
         node.subscribed("crowd")
+        node.subscribed("another")
     peer = node.subscribed("late")
     node.publish("crowd", 0)
+    node.publish("another", 0)
     node.publish("late", 1)
     node.turn()
     assert peer.transport.written == b""
