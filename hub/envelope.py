@@ -13,6 +13,7 @@ DELETED: Final = b"wsD1"
 # The kind with its version, the sender's run and its count of what it has sent.
 _HEADER: Final = struct.Struct(">4s8sQ")
 _SIZE: Final = _HEADER.size
+_LINE_FEED, _RETURN = b"\n\r"
 
 
 class Envelope(NamedTuple):
@@ -38,7 +39,7 @@ def unseal(data: bytes) -> Envelope | None:
     event = data[_SIZE:]
     if kind == PLACED:
         return _unseal_placed(run, seq, event)
-    good = _is_object(event) if kind == EVENT else kind == DELETED and not event
+    good = is_event(event) if kind == EVENT else kind == DELETED and not event
     return Envelope(kind, run, seq, event) if good else None
 
 
@@ -48,12 +49,18 @@ def _unseal_placed(run: bytes, seq: int, rest: bytes) -> Envelope | None:
     if not (epoch.isalnum() and epoch.isascii() and offset.isdigit() and len(offset) < 16):
         return None
     position = Position(epoch.decode(), int(offset))
-    return Envelope(PLACED, run, seq, event, position) if _is_object(event) else None
+    return Envelope(PLACED, run, seq, event, position) if is_event(event) else None
 
 
-def _is_object(event: bytes) -> bool:
-    """Whether this could be a JSON object; whoever has our header has made it, so it is one."""
+def is_event(event: bytes) -> bool:
+    """Whether bytes from Redis may be an event: a JSON object in UTF-8, on one line.
+
+    It is not parsed, which would cost more than all else: the server that published it encoded it.
+    No JSON encoder writes a raw line break, and as Server-Sent Events one would begin a new field.
+    """
     if event[:1] != b"{" or event[-1:] != b"}":
+        return False
+    if _LINE_FEED in event or _RETURN in event:
         return False
     if event.isascii():
         return True

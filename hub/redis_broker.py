@@ -85,7 +85,7 @@ class RedisBroker:
     def serve(self, node: Node) -> None:
         self._node = node
         self._publisher.serve(node)
-        self._tails.serve(node)
+        self._tails.serve(node, self.inbox.poison)
         self.inbox.serve(node)
 
     def join(self, topic: str, done: Done) -> None:

@@ -1,6 +1,7 @@
 """What comes to this node through Redis: events and deletions, each once, and nobody else's words.
 
-State: how many messages on the deployment's channels were none of its servers'.
+State: how many messages, on the deployment's channels and in its histories, were none of its
+servers'.
 """
 
 import logging
@@ -49,7 +50,7 @@ class Inbox:
             topic = self._names.topic(channel)
             envelope = unseal(data)
             if envelope is None or topic is None or self._sender.is_forged(envelope):
-                self.poison(channel, data)
+                self.poison(f"channel {channel!r}", data)
             elif envelope.position is not None and self._subscriptions.places(topic):
                 # Its offset says whether it is news.
                 self._subscriptions.heard(topic, envelope)
@@ -65,9 +66,9 @@ class Inbox:
         else:
             self._node.deliver(topic, envelope.event)
 
-    def poison(self, channel: bytes, data: bytes) -> None:
-        """Something came on a channel of ours that nobody of ours has said."""
+    def poison(self, place: str, data: bytes) -> None:
+        """Count what was read from Redis and no server of this deployment has written there."""
         self.poisoned += 1
         if self.poisoned == 1:
-            text = "dropped a message on Redis' channel %r that is none of ours (told once): %.60r"
-            log.warning(text, channel, data)
+            text = "dropped a message from Redis' %s that is none of ours (told once): %.60r"
+            log.warning(text, place, data)

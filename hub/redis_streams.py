@@ -93,7 +93,9 @@ local topic, fresh, ttl, since = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(A
 local history, events = P .. 'history:' .. topic, P .. 'events:' .. topic
 local known, last = ARGV[6], ARGV[7]
 if known and not last and not exists(topic, known) then return false end
-local epoch = redis.call('HGET', history, 'epoch') or restart(topic, fresh, ttl)
+local epoch = redis.call('HGET', history, 'epoch')
+-- An epoch goes into ids as it is: what is none of ours is not handed on.
+if not epoch or not string.match(epoch, '^%w+$') then epoch = restart(topic, fresh, ttl) end
 local top = tonumber(redis.call('HGET', history, 'top'))
 if last and known ~= epoch then
   since = 0

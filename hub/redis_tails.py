@@ -2,8 +2,8 @@
 
 State: for each such topic its newest events, and what has come while they are being read. Every
 event on the bus says its epoch and offset: what came before is dropped, a hole is read again from
-the stream, and what cannot be read any more is told. So clients are answered from here, however
-many.
+the stream, and what cannot be read any more, or is no event, is told. So clients are answered from
+here, however many.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ from typing import Any, Final
 import hiredis
 
 from hub.broker import Node
-from hub.envelope import Envelope
+from hub.envelope import Envelope, is_event
 from hub.errors import Refusal
 from hub.history import (
     NOT_REMEMBERED,
@@ -64,10 +64,15 @@ class Tails:
         self._renewed = 0.0
         self._due: dict[str, None] = {}  # those that it is still to be told of
         self._node: Node
+        self._poison: Callable[[str, bytes], None]
 
-    def serve(self, node: Node) -> None:
-        """Name the node that events are for; once, before anything else."""
+    def serve(self, node: Node, poison: Callable[[str, bytes], None]) -> None:
+        """Name the node that events are for; once, before anything else.
+
+        `poison` gets what is no event: where it was, and its bytes.
+        """
         self._node = node
+        self._poison = poison
 
     def rule(self, topic: str) -> Rule | None:
         """How much of a topic is remembered; None where it has no history."""
@@ -123,7 +128,7 @@ class Tails:
             if tail is None:
                 continue
             known = tail.history
-            if epoch is None or known.position != (epoch.decode(), int(top)):
+            if epoch != known.epoch.encode() or int(top) != known.top:
                 self._repair(session, topic, tail)
 
     def expire(self) -> None:
@@ -161,7 +166,7 @@ class Tails:
         history = History(epoch.decode(), rule, first - 1)
         now = self._clock()
         for event, age in zip(events, ages, strict=True):
-            history.append(event, now - age / 1_000)
+            self._append(topic, history, event, now - age / 1_000)
         return history
 
     def drop(self, topic: str) -> None:
@@ -231,10 +236,22 @@ class Tails:
                 self._node.missed(topic)
         for offset, (event, age) in enumerate(zip(events, ages, strict=True), first):
             if offset == history.top + 1:
-                said = history.append(event, now - age / 1_000)
-                if known:
+                said = self._append(topic, history, event, now - age / 1_000)
+                if not known:
+                    continue
+                if said is None:
+                    self._node.missed(topic)
+                else:
                     self._node.deliver(topic, said)
         tail.last = last if history.top == top else b""
+
+    def _append(self, topic: str, history: History, event: bytes, now: float) -> bytes | None:
+        """Append an entry of a stream; None where it is no event: the history begins behind it."""
+        if is_event(event):
+            return history.append(event, now)
+        self._poison(f"history of {topic!r}", event)
+        history.restart(history.epoch, history.top + 1)
+        return None
 
 
 def _ignore(_: bool) -> None:

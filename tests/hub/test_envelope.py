@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.envelope import DELETED, EVENT, Envelope, Sender, unseal
+from hub.envelope import DELETED, EVENT, PLACED, Envelope, Sender, unseal
 
 RUN, OTHER = b"8 bytes!", b"another!"
 
@@ -31,6 +31,10 @@ def test_an_envelope_comes_out_as_it_went_in() -> None:
         EVENT + RUN + bytes(8) + b"text",
         DELETED + RUN + bytes(8) + b"{}",
         b"wsX1" + RUN + bytes(8) + b"{}",
+        EVENT + RUN + bytes(8) + b'{"n":1}\n\ndata: {"n":2}',
+        EVENT + RUN + bytes(8) + b'{"n":"\xc3\xa4"\r}',
+        PLACED + RUN + bytes(8) + b'epoch 1 {"n":1\n}',
+        PLACED + RUN + bytes(8) + b'ep\noch 1 {"n":1}',
     ],
 )
 def test_what_is_none_of_ours_is_refused(data: bytes) -> None:

@@ -101,6 +101,8 @@ async def test_a_foreign_message_is_counted_and_dropped(
         with shared_redis.client() as client:
             for text in ("hello", "", "wsE1" + "x" * 16 + "not json", "wsD1" + "x" * 16 + "{}"):
                 client.publish(f"{prefix}:topic:t", text)
+            # As Server-Sent Events it would be two messages.
+            client.publish(f"{prefix}:topic:t", "wsE1" + "x" * 16 + '{}\n\ndata: {"n":"forged"}')
             client.publish(f"{prefix}:topic:t", b"wsE1" + b"x" * 16 + b'{"n":"\xff"}')
             forged = b"wsE1" + bytes.fromhex(node.bus.node_id) + b"\x40" + bytes(7) + b"{}"
             client.publish(f"{prefix}:topic:t", forged)
@@ -108,7 +110,7 @@ async def test_a_foreign_message_is_counted_and_dropped(
                 client.publish(f"{prefix}:node:{node.bus.node_id}", text)
         await node.publish("t", b'{"n":1}')
         assert await node.hear(1) == [("event", "t", b'{"n":1}')]
-        assert (await node.bus.census()).poisoned == 10
+        assert (await node.bus.census()).poisoned == 11
     assert len([it for it in caplog.records if "none of ours" in it.message]) == 1
 
 

@@ -326,6 +326,46 @@ async def test_an_event_that_never_came_is_read_before_the_next(
         assert said(node) == [(n, n + 1) for n in range(5)]
 
 
+@pytest.mark.parametrize("bad", ['{"n":1\n}', '{"n":1}\r\rdata: {}', "text", b'{"n":"\xff"}'])
+async def test_an_entry_of_a_history_that_is_no_event_is_a_gap(
+    shared_redis: RedisServer, prefix: str, bad: str | bytes
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, f"127.0.0.1:{shared_redis.port}", prefix)
+        await one.subscribe("t")
+        await one.publish("t", event(0))
+        with shared_redis.client() as client:
+            client.hincrby(f"{prefix}:history:t", "top", 1)
+            client.xadd(f"{prefix}:events:t", {"e": bad, "t": 9**15}, "2-0")
+        await asyncio.gather(*(one.publish("t", event(number)) for number in (2, 3)))
+        await one.until(lambda: len(one.heard) == 4)
+        assert said(one) == [(0, 1), (2, 3), (3, 4)]
+        assert one.heard[1] == ("missed", "t", b"")
+        asked = await two.broker.remembered("t", None)
+        await two.subscribe("t")
+        for history in (one.broker.history("t"), two.broker.history("t"), asked):
+            assert isinstance(history, History)
+            assert (history.first, history.top) == (3, 4)
+            assert [orjson.loads(it)["n"] for it in history.page(None, 9, False)] == [2, 3]
+        assert two.heard == []
+        assert ((await one.bus.census()).poisoned, (await two.bus.census()).poisoned) == (1, 2)
+
+
+async def test_a_history_whose_epoch_is_none_begins_a_new_one(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    """Epochs go into the ids of Server-Sent Events."""
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, f"127.0.0.1:{shared_redis.port}", prefix)
+        await one.subscribe("t")
+        await one.publish("t", event(0))
+        with shared_redis.client() as client:
+            client.hset(f"{prefix}:history:t", "epoch", b"x\ndata: \xff")
+        await two.subscribe("t")
+        assert top(two) == Position(top(two).epoch, 0)
+        assert top(two).epoch.isalnum()
+
+
 async def test_a_node_without_the_rule_hands_on_what_it_hears(address: str, prefix: str) -> None:
     async with (
         bus_node(address, prefix, rules=RULES) as one,
