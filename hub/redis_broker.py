@@ -54,6 +54,7 @@ class RedisBroker:
         self.bus = Bus.JOINING
         self.names = names
         self.strict = strict
+        self.remembers = tails.remembers  # whether any topic has a history
         self.channels = Channels(names, self.node_id, self._forgotten)
         self._tails = tails
         self._subscriptions = Subscriptions(self.channels, tails, self.subscribe)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from hub.redis_address import RedisAddress
 from hub.redis_broker import Bus, RedisBroker
+from hub.redis_outage import Outage
 from hub.redis_sentinels import leave_time, moved_master, wait_for
 from hub.redis_session import FAILURES, Session, open_session
 from hub.resp import Link
@@ -26,11 +27,6 @@ PATIENCE: Final = 1.5  # seconds that commands wait for a lost Redis, before the
 BACKOFF: Final = 1.0  # seconds between two attempts to connect, at most
 
 _DIGITS: Final = 16  # of a beat's number, at most
-
-_OUTAGE: Final = {
-    True: "publish and subscribe are refused until it is back (REDIS_FAIL_MODE=strict)",
-    False: "events reach this server's own clients until it is back (REDIS_FAIL_MODE=local)",
-}
 
 
 class Listener:
@@ -58,7 +54,8 @@ class Listener:
         self._sent = self._answered = self._returned = 0  # beats
         self._subscribed = False  # whether all that was asked for at the start is
         self._news = asyncio.Event()  # something of the above has changed, or the session is lost
-        self._told = False  # whether the log has this outage
+        clock = asyncio.get_running_loop().time
+        self._outage = Outage(address, clock, strict=broker.strict, remembers=broker.remembers)
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -79,6 +76,7 @@ class Listener:
         """One connection, from its beginning to its end; whether it was ever of use."""
         joined = False
         why = ""
+        fault: Exception | None = None
         try:
             name = f"ws-{self._broker.node_id}"
             before = self._session
@@ -99,10 +97,11 @@ class Listener:
         except FAILURES as error:
             why = str(error) or f"no answer ({type(error).__name__})"
         except Exception as error:  # the task's edge: a fault of ours must not leave the node deaf
-            if not self._told:
-                log.exception("A fault in the listener: connecting anew")
             why = f"a fault of this server ({type(error).__name__})"
-        self._lost(why)
+            fault = error
+        self._outage.lost(why, fault)
+        if not self.settled.is_set():
+            self._declare()  # a server that starts has nobody who waits
         return joined
 
     async def _join(self, session: Session) -> None:
@@ -124,7 +123,7 @@ class Listener:
         self._beat(session)
         await self._until(session, session.publisher, lambda: self._under_way == 0)
         self._calm()
-        self._told = False
+        self._outage.end()
         broker.up()
         self.settled.set()
         log.info("joined the other servers through Redis at %s", self._address)
@@ -220,7 +219,7 @@ class Listener:
     def _declare(self) -> None:
         self._calm()
         if self._broker.bus is not Bus.OUT:
-            log.warning("Redis is out of reach: %s", _OUTAGE[self._broker.strict])
+            self._outage.declare()
             self._broker.out()
         self.settled.set()
 
@@ -228,13 +227,6 @@ class Listener:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _lost(self, why: str) -> None:
-        if not self._told:
-            self._told = True
-            log.warning("no Redis at %s: %s; trying on", self._address, why)
-        if not self.settled.is_set():
-            self._declare()  # a server that starts has nobody who waits
 
     def _leave(self, session: Session) -> None:
         """Give up what the node holds, if Redis is there to hear it."""

@@ -4,6 +4,7 @@ State: the two connections and why they ended. What is said on them is the broke
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import astuple, fields
@@ -113,6 +114,15 @@ async def _cut(before: Session | None, session: Session) -> None:
             pass  # not allowed to (ACL): what is late is late
 
 
+def _refusal(error: hiredis.ReplyError) -> str:
+    """What may be logged of a refusal of AUTH: its code, and the one text that says more.
+
+    Redis quotes the arguments of a command that it does not know: here the password.
+    """
+    said = re.match("[A-Z]+( AUTH <password> called without any password configured)?", str(error))
+    return said[0] if said else "no code"
+
+
 async def _greet(link: Link, address: RedisAddress, master: tuple[str, int], name: str) -> bytes:
     """Connect a link and log in; the run id of the server, which is a master."""
     loop = asyncio.get_running_loop()
@@ -123,7 +133,10 @@ async def _greet(link: Link, address: RedisAddress, master: tuple[str, int], nam
         await loop.create_connection(lambda: link, *master, ssl=context)
     if address.password:
         words = (address.username, address.password) if address.username else (address.password,)
-        await link.ask("AUTH", *words)
+        try:
+            await link.ask("AUTH", *words)
+        except hiredis.ReplyError as error:
+            raise UnusableError(f"Redis refused the login: {_refusal(error)}") from None
     if address.db:
         await link.ask("SELECT", address.db)
     await link.ask("CLIENT", "SETNAME", name)

@@ -53,7 +53,10 @@ class Tails:
         clock: Callable[[], float],
         total_bytes: int = TOTAL_BYTES,
     ) -> None:
-        """`rules`: by prefix of topics; `clock`: seconds; `total_bytes`: of all histories here."""
+        """`rules`: by prefix of topics, empty where none has a history.
+
+        `clock`: seconds; `total_bytes`: of all histories here.
+        """
         self._rules = rules
         self.new_epoch = new_epoch
         self._clock = clock
@@ -73,6 +76,11 @@ class Tails:
         """
         self._node = node
         self._poison = poison
+
+    @property
+    def remembers(self) -> bool:
+        """Whether any topic has a history."""
+        return bool(self._rules)
 
     def rule(self, topic: str) -> Rule | None:
         """How much of a topic is remembered; None where it has no history."""

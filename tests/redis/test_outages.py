@@ -9,12 +9,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
 
 from hub.broker import Accepted
 from hub.errors import ErrorCode, Refusal
+from hub.history import Rule
 from hub.once import First
 from hub.redis_broker import Bus
 from hub.redis_session import Session, open_session
@@ -24,6 +26,7 @@ from tests.support.redis import RedisServer, redis_server, taken_and_cut
 
 QUICK = 0.1  # seconds between beats, and until an outage is declared
 DEGRADED = Accepted(degraded=True)
+HISTORY = {"": Rule(5, 60.0, 1_000_000)}
 
 
 @pytest.fixture
@@ -307,9 +310,10 @@ async def test_a_master_that_becomes_a_replica_is_left_until_it_is_one_again(
             client.replicaof("NO", "ONE")
             await up(node)
         assert await node.publish("t", b'{"n":1}') == Accepted(nodes=1)
-    lost = [it.message for it in caplog.records if "trying on" in it.message]
-    assert len(lost) == 1
+    lost = [it.message for it in caplog.records if "retrying" in it.message]
+    assert len(lost) == 2
     assert "READONLY" in lost[0]
+    assert "it is no master" in lost[1]
 
 
 async def test_scripts_that_were_flushed_are_loaded_again(own_redis: RedisServer) -> None:
@@ -360,6 +364,54 @@ async def test_every_way_in(tmp_path: Path, form: str, joins: bool) -> None:
                 await node.subscribe("t")
                 assert await node.publish("t", b'{"n":1}') == Accepted(nodes=1)
                 assert await node.hear(1) == [("event", "t", b'{"n":1}')]
+
+
+async def test_a_password_that_was_changed_is_said(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_redis.client() as client:
+        client.config_set("requirepass", "before-it")
+        address = f"redis://:before-it@127.0.0.1:{own_redis.port}"
+        async with bus_node(address, "p", beat=QUICK, rules=HISTORY) as node:
+            client.config_set("requirepass", "behind-it")
+            client.execute_command("CLIENT KILL TYPE pubsub")
+            await out(node)
+            await eventually(lambda: "WRONGPASS" in caplog.text)
+            before = client.info("stats")["total_connections_received"]
+            await eventually(
+                lambda: client.info("stats")["total_connections_received"] > before + 3
+            )
+            client.config_set("requirepass", "before-it")
+            await up(node)
+    lost = [it for it in caplog.messages if "retrying" in it]
+    assert len(lost) == 2
+    assert "WRONGPASS" in lost[1]
+    (said,) = [it for it in caplog.messages if "out of reach" in it]
+    assert "topics with history refuse" in said
+    assert "before-it" not in caplog.text
+
+
+@pytest.mark.parametrize("word", ["sesame", "it's", "x" * 200, "password", 'quo"ted'])
+async def test_a_redis_that_repeats_the_password_is_not_quoted(
+    word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It does so where it does not know AUTH, or knows it by another name."""
+    with redis_server("--rename-command", "AUTH", "") as server:
+        address = f"redis://:{quote(word)}@127.0.0.1:{server.port}"
+        async with bus_node(address, "p", beat=QUICK) as node:
+            assert node.bus.bus is Bus.OUT
+    assert "Redis refused the login: ERR;" in caplog.text
+    assert word[:4] not in caplog.text
+
+
+async def test_a_password_that_nobody_has_set_is_said(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = f"redis://:sesame@127.0.0.1:{own_redis.port}"
+    async with bus_node(address, "p", beat=QUICK) as node:
+        assert node.bus.bus is Bus.OUT
+    assert "without any password configured" in caplog.text
+    assert "sesame" not in caplog.text
 
 
 @pytest.fixture
