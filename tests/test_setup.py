@@ -231,6 +231,29 @@ def test_ci_checks_and_tests() -> None:
     assert {"make check", "make test", "make check-wheels"} <= set(script.read_text().splitlines())
 
 
+@pytest.mark.parametrize("present", [False, True])
+def test_ci_installs_redis_whatever_the_python(tmp_path: Path, present: bool) -> None:
+    """The tests' own Redis, from a wheel, is an old one."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    stubs = ["apt-get", "cc", "chromium", "curl", "ldconfig", "make", "openssl", "python3"]
+    for name in [*stubs, *(["redis-server"] if present else [])]:
+        (bin_ / name).write_text('#!/bin/sh\necho "${0##*/} $*" >> calls\n')
+        (bin_ / name).chmod(0o755)
+    for name in ("bash", "dirname", "sh"):
+        (bin_ / name).symlink_to(str(shutil.which(name)))
+    script = ["bash", ".ci/run"]
+    environ = {"PATH": str(bin_)}
+    subprocess.run(script, cwd=tmp_path, env=environ, check=True, timeout=PATIENCE)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    (installed,) = [call.split() for call in calls if call.startswith("apt-get install")]
+    assert "libatomic1" in installed
+    assert ("redis-server" in installed) is not present
+    assert calls[-1].startswith("make ")
+
+
 # --- The image ------------------------------------------------------------------------------------
 
 
