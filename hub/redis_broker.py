@@ -5,6 +5,7 @@ Redis and back to every node that is subscribed, the publisher's own included; s
 Connections, and when they are given up, are hub/redis_listener.py's.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
 from enum import Enum
@@ -25,6 +26,7 @@ from hub.redis_scripts import Names
 from hub.redis_session import Session
 from hub.redis_subscriptions import Subscriptions
 from hub.redis_tails import Tails
+from hub.shares import TURN, take
 
 GRACE: Final = 5.0  # seconds after a connect in which other nodes may not have their leases yet
 
@@ -205,8 +207,7 @@ class RedisBroker:
         """All is subscribed and leased: commands go through Redis from here on."""
         self.bus = Bus.UP
         self._publisher.up(self._session)
-        while self.channels.unsure:
-            self._node.missed(self.channels.unsure.popitem()[0])
+        self._tell_missed()
         self._run_waiting()
 
     def out(self) -> None:
@@ -215,15 +216,32 @@ class RedisBroker:
         self._give_up()
         self._run_waiting()
 
+    # What may be very many is dealt with over several ticks. A change of `bus` in between ends it,
+    # and the next one begins it again.
+
+    def _tell_missed(self) -> None:
+        """Tell which topics may have lost events; those that get one are told ahead of it."""
+        if self.bus is Bus.UP and (topics := take(self.channels.unsure)):
+            for topic in topics:
+                self._node.missed(topic)
+            asyncio.get_running_loop().call_soon(self._tell_missed)
+
     def _give_up(self) -> None:
         """Answer the subscribes that Redis was asked for, and does not answer."""
-        if not self.channels.attached:
-            for topic, done in self.channels.give_up():
+        if self.bus is Bus.OUT and not self.channels.attached:
+            given_up = self.channels.give_up()
+            for topic, done in given_up:
                 self._subscribe(topic, done)
+            if given_up:
+                asyncio.get_running_loop().call_soon(self._give_up)
 
     def _run_waiting(self) -> None:
-        while self._waiting and self.bus is not Bus.JOINING:
+        """Carry out the commands that wait; what comes meanwhile waits behind them."""
+        for _ in range(TURN):
+            if not self._waiting or self.bus is Bus.JOINING:
+                return
             try:
                 self._waiting[0]()  # it stays first while it runs: what it sets off comes behind
             finally:
                 self._waiting.popleft()
+        asyncio.get_running_loop().call_soon(self._run_waiting)

@@ -7,7 +7,7 @@ a connection that is new is told by the same path.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -15,11 +15,11 @@ from typing import Any, Final
 from hub.broker import ACCEPTED, Done
 from hub.redis_scripts import Names
 from hub.redis_session import Session
-from hub.shares import chunks, take
+from hub.shares import CHUNK, TURN, chunks, take
 
 log = logging.getLogger(__name__)
 
-COUNTS: Final = 100_000  # topics whose subscribers are told with one beat
+COUNTS: Final = 40_000  # topics whose subscribers are told with one beat
 
 
 class _Coming:
@@ -45,8 +45,10 @@ class Channels:
         self._held: dict[str, int] = {}  # with its subscribers
         self._counted: dict[str, int] = {}  # those whose subscribers changed since the last beat
         self._told: set[str] = set()  # what the connection was told to be subscribed to
-        self._changed: dict[str, None] = {}  # what is to be reconciled at the tick's end
-        self._lease: dict[str, None] = {}
+        # Topics to be reconciled at the tick's end, and leases to be written. Only the keys count:
+        # a copy of another dict takes a tenth of the time.
+        self._changed: dict[str, object] = {}
+        self._lease: dict[str, object] = {}
         self._beginning = False  # whether the lease that comes first is still to be answered
         self._scheduled = False
         # Topics that were held through the loss of a connection, and are heard again: what was
@@ -98,12 +100,13 @@ class Channels:
             self.drop(topic)
         return held
 
-    def give_up(self) -> Iterator[tuple[str, Done]]:
-        """Every topic that is still to be confirmed, wanted no more."""
-        coming, self._coming = self._coming, {}
-        for topic, it in coming.items():
+    def give_up(self) -> list[tuple[str, Done]]:
+        """Some of the topics that are still to be confirmed, wanted no more; empty without any."""
+        taken = list(islice(self._coming.items(), TURN))
+        for topic, _ in taken:
+            del self._coming[topic]
             self._change(topic)
-            yield topic, it.done
+        return [(topic, coming.done) for topic, coming in taken]
 
     # The connection.
 
@@ -116,12 +119,10 @@ class Channels:
         """A new connection: it is told everything."""
         self._session = session
         self._told.clear()
-        self._changed = dict.fromkeys([*self._held, *self._coming])
+        self._changed = {**self._held, **self._coming}
         self._lease.clear()
         self._begin_leases(session)
-        # What was dropped while there was no connection may still be leased.
-        leases = self._names.leases(self._node)
-        session.publisher.send(partial(self._leased_before, session), "HKEYS", leases)
+        self._scan_leases(session, b"0")
         self._schedule()
 
     def _begin_leases(self, session: Session) -> None:
@@ -134,12 +135,22 @@ class Channels:
         self._beginning = True
         session.publisher.send(begun, "EVALSHA", session.shas.lease, 0, self._node, 1)
 
-    def _leased_before(self, session: Session, reply: Any) -> None:
-        if session.check(reply):
-            topics = [name.decode() for name in reply if name]
-            left = [t for t in topics if t not in self._held and t not in self._coming]
-            for some in chunks(left):
-                self._unlease(some)
+    def _scan_leases(self, session: Session, cursor: bytes) -> None:
+        """Read a page of the leases: topics dropped without a connection may still be there."""
+        answered = partial(self._scanned, session)
+        leases = self._names.leases(self._node)
+        session.publisher.send(answered, "HSCAN", leases, cursor, "COUNT", CHUNK)
+
+    def _scanned(self, session: Session, reply: Any) -> None:
+        if not session.check(reply):
+            return
+        cursor, flat = reply
+        topics = [name.decode() for name in flat[::2] if name]
+        left = [it for it in topics if it not in self._held and it not in self._coming]
+        if left:
+            self._unlease(left)
+        if cursor != b"0":
+            self._scan_leases(session, cursor)
 
     def detach(self) -> None:
         """The connection is lost: nothing is told until there is another."""
@@ -157,7 +168,7 @@ class Channels:
         )
         self._forgotten()
         self._begin_leases(self._session)
-        self._lease.update(dict.fromkeys(self._held))
+        self._lease.update(self._held)
         self.flush()
 
     def confirmed(self, channel: bytes) -> str | None:

@@ -65,7 +65,7 @@ class Tails:
         # How often Redis is told that all of them live, and when it was.
         self._pause = min([CHECKED, *(rule.ttl / 3 for rule in rules.values() if rule.size)])
         self._renewed = 0.0
-        self._due: dict[str, None] = {}  # those that it is still to be told of
+        self._due: dict[str, object] = {}  # those that it is still to be told of
         self._node: Node
         self._poison: Callable[[str, bytes], None]
 
@@ -148,7 +148,7 @@ class Tails:
         now = self._clock()
         if now >= self._renewed + self._pause:
             self._renewed = now
-            self._due = dict.fromkeys(self._tails)
+            self._due = {**self._tails}
         for some in chunks(take(self._due)):
             self.live(session, some)
 

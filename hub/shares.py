@@ -1,14 +1,15 @@
-"""Long lists of topics, some at a time."""
+"""Long lists of topics and commands, some at a time."""
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 CHUNK: Final = 1_000  # topics of one command
-SHARE: Final = 10_000  # topics that one tick may deal with: a million would stop the loop for 2 s
+SHARE: Final = 5_000  # topics that one tick may deal with: a million would stop the loop for 2 s
+TURN: Final = 1_000  # commands that one tick may complete
 
 
-def take(topics: dict[str, None]) -> list[str]:
+def take(topics: dict[str, Any]) -> list[str]:
     """The first SHARE of them, taken out."""
     taken = list(islice(topics, SHARE))
     for topic in taken:

@@ -20,6 +20,7 @@ from hub.history import Rule
 from hub.once import First
 from hub.redis_broker import Bus
 from hub.redis_session import Session, open_session
+from hub.shares import SHARE, TURN
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server, taken_and_cut
@@ -191,6 +192,43 @@ async def test_a_session_that_is_lost_before_it_is_used_holds_nobody_up(
         outcome = await node.subscribe("t")
         assert outcome == DEGRADED or "try again" in text(outcome)
         assert node.bus.bus is Bus.OUT
+
+
+async def test_many_gaps_are_told_in_many_ticks(address: str, prefix: str) -> None:
+    async with bus_node(address, prefix) as node:
+        node.bus.channels.unsure.update(dict.fromkeys(map(str, range(SHARE + 1))))
+        node.bus.up()
+        assert len(node.heard) == SHARE
+        await node.until(lambda: len(node.heard) == SHARE + 1)
+
+
+async def test_many_commands_that_waited_are_carried_out_in_many_ticks(
+    own_redis: RedisServer,
+) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=30.0) as node:
+        own_redis.shut_down()
+        await eventually(lambda: node.bus.bus is Bus.JOINING)
+        calls = [asyncio.create_task(node.publish("t", b"%d" % n)) for n in range(TURN + 1)]
+        await asyncio.sleep(0)
+        node.bus.out()
+        assert len(node.heard) == TURN
+        await node.publish("t", b"last")  # overtakes none
+        assert await asyncio.gather(*calls) == [DEGRADED] * (TURN + 1)
+        events = [event for _, _, event in node.heard]
+        assert events == [*(b"%d" % n for n in range(TURN + 1)), b"last"]
+
+
+async def test_many_subscribes_are_given_up_in_many_ticks(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=30.0) as node:
+        own_redis.freeze()
+        outcomes: list[Accepted | Refusal] = []
+        for number in range(TURN + 1):
+            node.broker.subscribe(f"t{number}", outcomes.append)
+        node.bus.detach()
+        node.bus.out()
+        assert len(outcomes) == TURN
+        await eventually(lambda: outcomes == [DEGRADED] * (TURN + 1))
+        own_redis.thaw()
 
 
 async def test_an_outage_in_strict_mode(own_redis: RedisServer) -> None:
