@@ -43,7 +43,7 @@ class Listener:
     ) -> None:
         """`clients`: those of this node, counted with every beat. Times are in seconds."""
         self._pause = beat
-        self._patience = patience
+        self.patience = patience
         self._broker = broker
         self._address = address
         self._clients = clients
@@ -214,7 +214,7 @@ class Listener:
 
     def _expect_outage(self) -> None:
         if self._timer is None and self._broker.bus is not Bus.OUT:
-            self._timer = asyncio.get_running_loop().call_later(self._patience, self._declare)
+            self._timer = asyncio.get_running_loop().call_later(self.patience, self._declare)
 
     def _declare(self) -> None:
         self._calm()

@@ -103,7 +103,6 @@ class BusNode(RecordingNode):
         *,
         strict: bool,
         beat: float,
-        patience: float,
         grace: float,
         rules: Mapping[str, Rule],
         total_bytes: int,
@@ -114,7 +113,8 @@ class BusNode(RecordingNode):
         tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
         self.bus = RedisBroker(names, token_bytes(8), tails, strict=strict, grace=grace)
         super().__init__(self.bus)
-        self.listener = Listener(self.bus, where, self.clients, beat=beat, patience=patience)
+        # A Redis that is there may take its time to join; one that is not fails at once.
+        self.listener = Listener(self.bus, where, self.clients, beat=beat, patience=PATIENCE)
 
 
 @asynccontextmanager
@@ -129,18 +129,21 @@ async def bus_node(
     rules: Mapping[str, Rule] = MappingProxyType({}),
     total_bytes: int = TOTAL_BYTES,
 ) -> AsyncIterator[BusNode]:
-    """A node that has joined, or found that it can't; unknown topics are refused at once."""
+    """A node that has joined, or found that it can't; unknown topics are refused at once.
+
+    `patience`: seconds from the loss of its connection to an outage.
+    """
     node = BusNode(
         address,
         prefix,
         strict=strict,
         beat=beat,
-        patience=patience,
         grace=grace,
         rules=rules,
         total_bytes=total_bytes,
     )
     async with listening(node.listener):
+        node.listener.patience = patience
         yield node
 
 
