@@ -181,10 +181,10 @@ async def test_without_redis_there_is_no_offset_to_give() -> None:
 
 async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: str) -> None:
     address = f"127.0.0.1:{shared_redis.port}"
-    rules = {"": Rule(5, 1.0, 10_000)}
+    rules, now, lives = {"": Rule(5, 3_600.0, 10_000)}, 0.0, f"{prefix}:lives"
     async with (
         bus_node(address, prefix, rules=rules, beat=QUICK) as one,
-        bus_node(address, prefix, rules=rules, beat=QUICK) as two,
+        bus_node(address, prefix, rules=rules, beat=QUICK, clock=lambda: now) as two,
     ):
         await one.subscribe("t")
         first = place(await one.publish("t", event(0)))
@@ -196,15 +196,26 @@ async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: 
         assert [orjson.loads(it)["n"] for it in found.page(None, 9, False)] == [0, 1]
         await two.subscribe("t")
         assert top(two) == Position(first.epoch, 2)
-        for _ in range(3):  # a subscriber keeps it alive beyond its time
-            await asyncio.sleep(0.5)
-            two.broker.sweep()
-        assert place(await one.publish("t", event(2))) == Position(first.epoch, 3)
-        two.broker.unsubscribe("t")
         with shared_redis.client() as client:
+
+            async def put_off() -> None:
+                hour = (client.time()[0] + 3_590) * 1_000
+                await eventually(lambda: client.zscore(lives, "t") > hour)
+
+            await put_off()
+            client.zadd(lives, {"t": 1})  # a subscriber keeps it alive beyond its time
+            await eventually(lambda: client.zscore(lives, "t") > 1)
+            now += 3_600
+            two.broker.sweep()
+            await put_off()
+            assert place(await one.publish("t", event(2))) == Position(first.epoch, 3)
+            client.zadd(lives, {"t": 1})
+            two.broker.unsubscribe("t")
+            await put_off()  # for the last time
+            client.zadd(lives, {"t": 1})
             await eventually(lambda: not client.exists(f"{prefix}:history:t"))
             assert client.keys(f"{prefix}:events:*") == []
-            assert client.zcard(f"{prefix}:lives") == 0
+            assert client.zcard(lives) == 0
         assert refused(await one.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
         missing = await one.broker.remembered("t", None)
         assert isinstance(missing, Refusal)
@@ -382,26 +393,25 @@ async def test_a_node_without_the_rule_hands_on_what_it_hears(address: str, pref
         ]
 
 
-async def test_an_event_is_as_old_on_every_node(address: str, prefix: str) -> None:
-    rules = {"": Rule(5, 0.5, 10_000)}
+async def test_an_event_is_as_old_on_a_node_that_reads_it_later(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    address, rules, now = f"127.0.0.1:{shared_redis.port}", {"": Rule(5, 3_600.0, 10_000)}, 0.0
     async with (
         bus_node(address, prefix, rules=rules) as one,
-        bus_node(address, prefix, rules=rules) as two,
-        bus_node(address, prefix, rules=rules) as three,
+        bus_node(address, prefix, rules=rules, clock=lambda: now) as two,
     ):
         await one.subscribe("t")
-        first = place(await one.publish("t", event(0)))
-        await asyncio.sleep(0.3)
+        start = top(one)
+        with shared_redis.client() as client:
+            half_an_hour_ago = (client.time()[0] - 1_800) * 1_000
+            client.hset(f"{prefix}:history:t", "top", 1)
+            client.xadd(f"{prefix}:events:t", {"e": "{}", "t": half_an_hour_ago}, "1-0")
         await two.subscribe("t")
-        history = two.broker.history("t")
-        assert history is not None
-        assert history.reaches(Position(first.epoch, 0))
-        await asyncio.sleep(0.3)
-        await three.subscribe("t")
-        for node in (one, two, three):
-            history = node.broker.history("t")
+        for now, kept in ((0.0, True), (1_700.0, True), (1_801.0, False)):  # noqa: B007
+            history = two.broker.history("t")
             assert history is not None
-            assert (history.top, history.reaches(Position(first.epoch, 0))) == (1, False)
+            assert (history.top, history.reaches(start)) == (1, kept)
 
 
 async def test_a_history_is_not_asked_before_it_is_read(address: str, prefix: str) -> None:

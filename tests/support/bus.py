@@ -106,10 +106,11 @@ class BusNode(RecordingNode):
         grace: float,
         rules: Mapping[str, Rule],
         total_bytes: int,
+        clock: Callable[[], float] | None,
     ) -> None:
         where = parse_redis_address(address)
         names = Names(prefix, where.db)
-        clock = asyncio.get_running_loop().time
+        clock = clock or asyncio.get_running_loop().time
         tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
         self.bus = RedisBroker(names, token_bytes(8), tails, strict=strict, grace=grace)
         super().__init__(self.bus)
@@ -128,10 +129,12 @@ async def bus_node(
     grace: float = 0.0,
     rules: Mapping[str, Rule] = MappingProxyType({}),
     total_bytes: int = TOTAL_BYTES,
+    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[BusNode]:
     """A node that has joined, or found that it can't; unknown topics are refused at once.
 
-    `patience`: seconds from the loss of its connection to an outage.
+    `patience`: seconds from the loss of its connection to an outage; `clock`: what tells how old
+    its events are, in seconds.
     """
     node = BusNode(
         address,
@@ -141,6 +144,7 @@ async def bus_node(
         grace=grace,
         rules=rules,
         total_bytes=total_bytes,
+        clock=clock,
     )
     async with listening(node.listener):
         node.listener.patience = patience
