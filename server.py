@@ -4,9 +4,9 @@ Run it with `python server.py`; every setting comes from the environment (README
 """
 
 import asyncio
-import errno
 import gc
 import logging
+import math
 import os
 import secrets
 import signal
@@ -14,17 +14,21 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from itertools import count
+from typing import Final
 
 import uvloop
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from handlers.answers import errors_as_json
-from handlers.keys import COMMANDS, DRAIN, HUB, SETTINGS, STARTED, TOPIC_LIST
+from handlers.answers import close_in_shutdown, errors_as_json
+from handlers.keys import COMMANDS, DRAIN, HUB, READINESS, SETTINGS, STARTED, TOPIC_LIST
 from handlers.origins import check_sender
 from handlers.routes import add_routes
+from handlers.sockets import accept, listen, progress, raise_descriptors, reserve, stop_accepting
+from handlers.takeover import close_idle
 from hub.commands import Commands
 from hub.drain import Drain
 from hub.errors import SettingError
@@ -32,6 +36,7 @@ from hub.event_log import EventLog, RateLimit
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
 from hub.local_broker import LocalBroker
+from hub.readiness import Readiness
 from hub.redis_broker import RedisBroker
 from hub.redis_listener import Listener
 from hub.redis_scripts import Names
@@ -39,14 +44,10 @@ from hub.redis_tails import Tails
 from hub.settings import Settings, read_settings
 from hub.stamps import Stamps
 from hub.topic_list import TopicList
+from hub.unread import Unread
 
 log = logging.getLogger("server")
 
-# Connections that may wait to be accepted: a storm of reconnects needs many.
-BACKLOG: Final = 4096
-# Bytes of kernel buffer for a client (SO_SNDBUF, which Linux doubles). Left to grow by itself it
-# would hide 4 MB of backlog from the outbox's bounds.
-SEND_BUFFER: Final = 131_072
 # Seconds that an HTTP connection may idle, or trickle its headers. More than proxies keep theirs
 # (nginx: 60), so that none is closed under a request.
 HTTP_KEEPALIVE: Final = 75.0
@@ -55,16 +56,20 @@ HTTP_KEEPALIVE: Final = 75.0
 HTTP_SHUTDOWN: Final = 5.0
 # Seconds to read on, so that an early answer is read, where a body is not wanted any more.
 HTTP_LINGER: Final = 2.0
-# Seconds beyond WRITE_TIMEOUT after which the kernel gives up a peer that takes nothing: for REST
-# answers that nobody reads; of WebSocket clients the keepalive is rid by then.
-TAKES_NOTHING: Final = 20.0
+# Seconds for the connections in the backlog to be accepted, when the listeners are to close.
+ACCEPT_BACKLOG: Final = 1.0
+# Seconds that an HTTP connection may idle once the listeners are closed: requests are on their way.
+HTTP_IDLE: Final = 1.0
+# Seconds between two warnings of one kind that clients could cause by the thousand.
+WARN_EVERY: Final = 60.0
 
 
 def build_app(settings: Settings) -> web.Application:
     """The application with all that it serves; it needs a running loop."""
     loop = asyncio.get_running_loop()
     app = web.Application(
-        middlewares=[errors_as_json, check_sender], client_max_size=settings.max_message_bytes
+        middlewares=[close_in_shutdown, errors_as_json, check_sender],
+        client_max_size=settings.max_message_bytes,
     )
     new_epoch = partial(secrets.token_hex, 8)
     stamps = Stamps(time.time_ns, secrets.token_hex(3))
@@ -85,55 +90,17 @@ def build_app(settings: Settings) -> web.Application:
     app[HUB] = hub
     app[TOPIC_LIST] = TopicList(hub)
     app[DRAIN] = Drain(hub)
+    app[READINESS] = Readiness(hub, app[DRAIN], settings)
     app[COMMANDS] = Commands(hub, app[DRAIN], settings)
     app[STARTED] = loop.time()
     add_routes(app)
     return app
 
 
-def listen(settings: Settings) -> list[socket.socket]:
-    """A listening socket for every address of HOST that this machine has.
-
-    Raises:
-        OSError: an address is taken, or HOST has none here.
-        UnicodeError: HOST is no name of a host.
-    """
-    found = socket.getaddrinfo(
-        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    sockets: list[socket.socket] = []
-    refused: OSError | None = None
-    for family, _, _, _, address in found:
-        try:
-            sockets.append(_listener(family, address, settings.write_timeout + TAKES_NOTHING))
-        except OSError as error:
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                for sock in sockets:
-                    sock.close()
-                raise
-            refused = error  # such as ::1 for localhost, in a container without IPv6
-    if refused is not None and not sockets:
-        raise refused
-    return sockets
-
-
-def _listener(family: int, address: Any, user_timeout: float) -> socket.socket:
-    any_ipv6 = family == socket.AF_INET6 and address[0] == "::"
-    sock = socket.create_server(
-        address,
-        family=family,
-        backlog=BACKLOG,
-        dualstack_ipv6=any_ipv6 and socket.has_dualstack_ipv6(),
-    )
-    # What is accepted inherits both.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1_000))
-    return sock
-
-
-async def start(app: web.Application, sockets: list[socket.socket]) -> web.AppRunner:
-    """Serve the application on the sockets until the runner is cleaned up."""
+async def start(
+    app: web.Application, sockets: list[socket.socket]
+) -> tuple[web.AppRunner, list[asyncio.Server]]:
+    """Serve the application on the sockets, until the servers are closed and the runner is."""
     # A misspelt argument is no error here: aiohttp drops them all. tests/test_server.py looks.
     runner = web.AppRunner(
         app,
@@ -145,11 +112,12 @@ async def start(app: web.Application, sockets: list[socket.socket]) -> web.AppRu
         shutdown_timeout=HTTP_SHUTDOWN,
     )
     await runner.setup()
+    assert runner.server is not None
+    servers = await accept(runner.server, sockets)
     for sock in sockets:
-        await web.SockSite(runner, sock, backlog=BACKLOG).start()
-    for host, port, *_ in runner.addresses:
+        host, port, *_ = sock.getsockname()
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    return runner
+    return runner, servers
 
 
 async def listening(listener: Listener) -> AsyncIterator[None]:
@@ -161,36 +129,55 @@ async def listening(listener: Listener) -> AsyncIterator[None]:
     await asyncio.wait([task])
 
 
-async def sweep(keepalive: Keepalive, hub: Hub) -> None:
-    """Turn the clock of what waits for one, for ever."""
+async def sweep(app: web.Application, server: web.Server) -> None:
+    """Turn the clock of whatever has to end or to be told by itself."""
     loop = asyncio.get_running_loop()
-    while True:
+    settings, hub = app[SETTINGS], app[HUB]
+    keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail, progress)
+    unread = Unread(progress, settings.write_timeout)
+    for turn in count():
         await asyncio.sleep(1 / SLICES)
-        keepalive.sweep(loop.time())
+        now = loop.time()
+        keepalive.sweep(now)
         hub.gaps.sweep()
         hub.broker.sweep()
+        app[READINESS].sweep(now)
+        if turn % SLICES == 0:
+            open_ones = (connection.transport for connection in server.connections)
+            unread.sweep((it for it in open_ones if it is not None), now)
 
 
-async def let_go(hub: Hub, drain: Drain, timeout: float) -> None:
-    """Let every client go in peace, and cut whoever is left after `timeout` seconds."""
-    left = asyncio.Event()
-    log.info("shutting down, clients to leave: %d", len(hub.clients))
-    drain.begin(left.set)
+async def shut_down(
+    app: web.Application, server: web.Server, listeners: list[asyncio.Server]
+) -> None:
+    """Let everybody leave in peace, and cut the clients that are left after SHUTDOWN_TIMEOUT."""
+    settings, hub, drain = app[SETTINGS], app[HUB], app[DRAIN]
+    # uvloop waits for a listener's connections only where that has begun before it is closed.
+    left = asyncio.gather(*(listener.wait_closed() for listener in listeners))
+    drain.announce()
+    if settings.drain_delay:
+        log.info("not ready any more, shutting down in %g s", settings.drain_delay)
     try:
-        async with asyncio.timeout(timeout):
-            await left.wait()
+        async with asyncio.timeout(settings.shutdown_timeout):
+            await asyncio.sleep(settings.drain_delay)
+            await stop_accepting(listeners, ACCEPT_BACKLOG)
+            log.info("shutting down, clients to leave: %d", len(hub.clients))
+            drain.begin()
+            asyncio.get_running_loop().call_later(HTTP_IDLE, close_idle, server)
+            await left
     except TimeoutError:
+        timeout = settings.shutdown_timeout
         log.warning("cutting clients that did not leave in %g s: %d", timeout, len(hub.clients))
         for client in list(hub.clients):
             client.abort()
 
 
 async def serve(settings: Settings, sockets: list[socket.socket]) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once."""
+    """Run until SIGTERM or SIGINT, then shut down; a second signal ends the process at once."""
     app = build_app(settings)
     stop = _stop_signal()
-    runner = await start(app, sockets)
-    hub = app[HUB]
+    runner, listeners = await start(app, sockets)
+    assert runner.server is not None
     # What exists now lives as long as the process: no collection need look at it again. They are
     # rare from here on, for connections that come and go leave hardly any garbage in cycles.
     gc.collect()
@@ -198,12 +185,13 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> None:
     gc.set_threshold(50_000, 50, 1_000)
     try:
         async with asyncio.TaskGroup() as tasks:
-            keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail)
-            sweeper = tasks.create_task(sweep(keepalive, hub))
+            sweeper = tasks.create_task(sweep(app, runner.server))
             await stop.wait()
-            await let_go(hub, app[DRAIN], settings.shutdown_timeout)
+            await shut_down(app, runner.server, listeners)
             sweeper.cancel()
     finally:
+        for listener in listeners:
+            listener.close()
         await runner.cleanup()
     log.info("stopped")
 
@@ -232,24 +220,68 @@ class _ClientsFaults(logging.Filter):
         return not isinstance(error, HttpProcessingError)
 
 
+class _Seldom(logging.Filter):
+    """Keeps a warning that clients can cause from filling the log. State: when each came last."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._came: dict[object, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        if record.created < self._came.get(record.msg, -math.inf) + self._seconds:
+            return False
+        self._came[record.msg] = record.created
+        return True
+
+
+def fit(settings: Settings, descriptors: int) -> Settings:
+    """The settings with a MAX_CONNECTIONS for which there are descriptors.
+
+    Raises:
+        SettingError: more was asked for.
+    """
+    most = descriptors - reserve(descriptors)
+    if settings.max_connections > most:
+        allowed = f"at most {most} are allowed with {descriptors} file descriptors (ulimit -n)"
+        raise SettingError("MAX_CONNECTIONS", str(settings.max_connections), allowed)
+    return replace(settings, max_connections=settings.max_connections or most)
+
+
 def main() -> None:
     """Read the settings and serve; a setting or address that cannot be used is one line."""
     try:
         settings = read_settings(os.environ)
+        _configure_logs(settings.log_level)
+        soft, descriptors = raise_descriptors()
+        settings = fit(settings, descriptors)
     except SettingError as error:
         sys.exit(str(error))
+    try:
+        sockets = listen(settings.host, settings.port)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        sys.exit(f"HOST={settings.host!r} PORT={settings.port}: cannot listen: {why}")
+    log.info(
+        "file descriptors: %d (the soft limit was %d), WebSockets and streams at most: %d",
+        descriptors,
+        soft,
+        settings.max_connections,
+    )
+    uvloop.run(serve(settings, sockets))
+
+
+def _configure_logs(level: str) -> None:
     logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(RateLimit())
     logging.getLogger("aiohttp.server").addFilter(_ClientsFaults())
-    try:
-        sockets = listen(settings)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        sys.exit(f"HOST={settings.host!r} PORT={settings.port}: cannot listen: {why}")
-    uvloop.run(serve(settings, sockets))
+    for name in ("handlers.answers", "handlers.sockets"):
+        logging.getLogger(name).addFilter(_Seldom(WARN_EVERY))
 
 
 if __name__ == "__main__":

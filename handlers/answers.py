@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from handlers.keys import DRAIN
+from handlers.keys import DRAIN, READINESS
 from handlers.requests import header_tokens
 from hub.broker import Accepted, Census, Done
 from hub.errors import ErrorCode, Refusal
@@ -18,7 +18,7 @@ from hub.rest import MAX_BATCH_BYTES
 
 log = logging.getLogger(__name__)
 
-_RETRY_AFTER: Final = "5"  # seconds: another server, or this one anew, should be there by then
+RETRY_AFTER: Final = "5"  # seconds: another server, or this one anew, should be there by then
 
 # The paths whose requests become connections of clients.
 CONNECT: Final = "/ws"
@@ -74,7 +74,7 @@ def refuse(refusal: Refusal) -> web.Response:
     status = _STATUS.get(refusal.code, HTTPStatus.BAD_REQUEST)
     response = answer({"error": refusal.text}, status)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER
+        response.headers[hdrs.RETRY_AFTER] = RETRY_AFTER
     return response
 
 
@@ -103,7 +103,7 @@ async def read_body(request: web.Request) -> bytes:
     """A request's body.
 
     Raises:
-        HTTPException: it is too large, encoded, broken or slow, or the server has begun to drain.
+        HTTPException: it is too large, encoded, broken or slow.
         CancelledError: the client has left.
     """
     if not {"", "identity"}.issuperset(header_tokens(request.headers, hdrs.CONTENT_ENCODING)):
@@ -132,7 +132,6 @@ async def read_body(request: web.Request) -> bytes:
         if too_many_elements(body):
             raise web.HTTPBadRequest(text=TOO_MANY_ELEMENTS)
         await asyncio.sleep(0)  # to parse 4 MB is enough for a turn of the loop
-    refuse_while_draining(request)
     return body
 
 
@@ -144,21 +143,39 @@ async def _continue(request: web.Request) -> None:
 
 
 def refuse_while_draining(request: web.Request) -> None:
-    """Raise 503 where the shutdown has begun."""
+    """Raise 503 where the clients are told to leave."""
     if request.app[DRAIN].begun:
-        raise web.HTTPServiceUnavailable(
-            text="Server is shutting down", headers={hdrs.RETRY_AFTER: _RETRY_AFTER}
-        )
+        raise unavailable("Server is shutting down")
+
+
+def refuse_where_full(request: web.Request) -> None:
+    """Raise 503 where there are as many WebSockets and streams as may be."""
+    if request.app[READINESS].full:
+        log.warning("full: new WebSockets and streams are refused (MAX_CONNECTIONS)")
+        raise unavailable("Server is full")
+
+
+def unavailable(why: str) -> web.HTTPServiceUnavailable:
+    """A 503 that says when to try again."""
+    return web.HTTPServiceUnavailable(text=why, headers={hdrs.RETRY_AFTER: RETRY_AFTER})
+
+
+@web.middleware
+async def close_in_shutdown(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Have every answer end its connection, once the shutdown was announced."""
+    response = await handler(request)
+    if request.app[DRAIN].announced:
+        response.force_close()
+    return response
 
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Turn whatever a request fails with into `{"error": …}`, and a draining server into 503."""
+    """Turn whatever a request fails with into `{"error": …}`."""
     # From Python 3.12 on, aiohttp serves the requests that came in one read in one turn of the
     # loop, unless one waits.
     await asyncio.sleep(0)
     try:
-        refuse_while_draining(request)
         return await handler(request)
     except web.HTTPException as error:
         if request.path in (CONNECT, EVENTS):

@@ -1,10 +1,11 @@
 """`GET /events`: topics as Server-Sent Events, for whoever has no WebSocket."""
 
 from email.utils import formatdate
-from typing import Final, NoReturn
+from typing import Final
 
 from aiohttp import hdrs, web
 
+from handlers.answers import refuse_where_full, refuse_while_draining
 from handlers.connection import Link
 from handlers.keys import DRAIN, HUB, SETTINGS
 from handlers.requests import query_fields
@@ -35,16 +36,27 @@ class _Listener(Link):
         return self._stream.open(transport)
 
 
-async def events(request: web.Request) -> NoReturn:
-    """Make the request's connection a stream of the hub."""
+async def events(request: web.Request) -> web.Response:
+    """Make the request's connection a stream of the hub.
+
+    Where the server is full, the answer to a browser is a stream that only says when to come back:
+    after a status that is not 200, `EventSource` never does.
+    """
+    refuse_while_draining(request)
     app = request.app
     last_event_id = request.headers.get("Last-Event-ID", "")
     followed = decode_followed(query_fields(request), last_event_id, app[SETTINGS].max_topic_bytes)
     if isinstance(followed, Refusal):
         raise web.HTTPBadRequest(text=followed.text)
+    try:
+        refuse_where_full(request)
+    except web.HTTPServiceUnavailable:
+        if "text/event-stream" not in request.headers.get(hdrs.ACCEPT, ""):
+            raise
+        return web.Response(body=preamble(), headers=_HEADERS)
     head = await _head(request)
     stream = Stream(app[HUB], app[DRAIN], followed)
-    take_over(request, head + preamble(), _Listener(stream))
+    return take_over(request, head + preamble(), _Listener(stream))
 
 
 async def _head(request: web.Request) -> bytes:

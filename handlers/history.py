@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from handlers.answers import answer, answer_json, refuse, refuse_while_draining
+from handlers.answers import answer, answer_json, refuse
 from handlers.keys import DRAIN, HUB
 from handlers.topics import topic_in_path
 from hub.errors import Refusal
@@ -32,7 +32,6 @@ async def read_history(request: web.Request) -> web.Response:
     if asked.wait and isinstance(history, History):
         since = since or history.position  # without one: what comes from now on
         history = await _after(request, topic, since, asked.wait)
-        refuse_while_draining(request)
     if isinstance(history, Refusal):
         return refuse(history)
     if since is not None and not history.reaches(since):

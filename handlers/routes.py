@@ -8,7 +8,7 @@ from handlers.history import read_history
 from handlers.origins import add_cors
 from handlers.page import client_module, page
 from handlers.publish import publish, publish_batch
-from handlers.stats import health, stats
+from handlers.stats import health, live, ready, stats
 from handlers.topics import create_topic, delete_topic, list_topics
 from handlers.websocket import upgrade
 
@@ -21,6 +21,8 @@ ROUTES = (
     web.post(BATCH, publish_batch),
     web.get("/stats", stats),
     web.get("/health", health),
+    web.get("/live", live),
+    web.get("/ready", ready),
     web.get("/topics", list_topics),
     web.post("/topics", create_topic),
     web.get(r"/topics/{name:[\s\S]+}/history", read_history),

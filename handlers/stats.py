@@ -1,11 +1,12 @@
-"""`GET /stats` and `GET /health`: figures for people, probes and load balancers."""
+"""Figures for people, and what probes and load balancers ask."""
 
 import asyncio
+from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from handlers.answers import answer, degraded
-from handlers.keys import HUB, STARTED, TOPIC_LIST
+from handlers.answers import RETRY_AFTER, answer, degraded, refuse_while_draining
+from handlers.keys import HUB, READINESS, STARTED, TOPIC_LIST
 from hub.inbound import Json
 from hub.rest import Listed
 from hub.topic_list import TopicPage
@@ -40,6 +41,7 @@ def _topics(page: TopicPage) -> dict[str, Json]:
 
 async def health(request: web.Request) -> web.Response:
     """That the server is there, since when, and how much it serves."""
+    refuse_while_draining(request)
     hub = request.app[HUB]
     uptime = asyncio.get_running_loop().time() - request.app[STARTED]
     return answer(
@@ -50,3 +52,20 @@ async def health(request: web.Request) -> web.Response:
             "subscribers": hub.subscriptions,
         }
     )
+
+
+async def live(_request: web.Request) -> web.Response:
+    """That the loop turns; whoever does not get this may kill the process."""
+    return answer({"status": "ok"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Whether new clients and requests should be sent here, check by check."""
+    readiness = request.app[READINESS]
+    checks: dict[str, Json] = {**readiness.checks()}
+    why = readiness.refusal()
+    if not why:
+        return answer({"status": "ok", "checks": checks})
+    response = answer({"error": why, "checks": checks}, HTTPStatus.SERVICE_UNAVAILABLE)
+    response.headers[hdrs.RETRY_AFTER] = RETRY_AFTER
+    return response

@@ -13,7 +13,15 @@ from aiohttp import web
 # Unmasks in place, in C: `unmask(mask, data)` (RFC 6455 section 5.3).
 from aiohttp._websocket.helpers import websocket_mask as unmask
 
-__all__ = ["take_over", "unmask"]
+__all__ = ["close_idle", "take_over", "unmask"]
+
+
+def close_idle(server: web.Server) -> None:
+    """Close the connections of a server on which no request has begun, or none is left."""
+    for connection in server.connections:
+        waiter = connection._waiter
+        if waiter is not None and not waiter.done():
+            connection.force_close()
 
 
 def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol) -> NoReturn:

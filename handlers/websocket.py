@@ -8,6 +8,7 @@ from typing import NoReturn
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
+from handlers.answers import refuse_where_full, refuse_while_draining
 from handlers.connection import Connection
 from handlers.keys import COMMANDS, HUB, SETTINGS
 from handlers.requests import header_tokens, query_fields
@@ -20,6 +21,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 
 async def upgrade(request: web.Request) -> NoReturn:
     """Make the request's connection a WebSocket connection of the hub."""
+    refuse_while_draining(request)
     app = request.app
     settings = app[SETTINGS]
     accept = _accept(request)
@@ -27,6 +29,7 @@ async def upgrade(request: web.Request) -> NoReturn:
     wrong = wrong_client_id(name) if name else ""
     if wrong:
         raise web.HTTPBadRequest(text=wrong)
+    refuse_where_full(request)
     reader = FrameReader(settings.max_message_bytes, unmask)
     response = (
         b"HTTP/1.1 101 Switching Protocols\r\n"

@@ -72,6 +72,10 @@ class Broker(Protocol):
     def degraded(self) -> bool:
         """Whether the other nodes are known to be out of reach."""
 
+    @property
+    def reachable(self) -> bool | None:
+        """Whether the other nodes are in reach now; None where there are none."""
+
     def serve(self, node: Node) -> None:
         """Name the node that events are for; once, before anything else."""
 

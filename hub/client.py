@@ -51,9 +51,9 @@ class Client:
         "_ending",
         "_outbox",
         "_paused",
+        "acknowledged",
         "awaiting",
         "backlog",
-        "buffered",
         "deadline",
         "end",
         "exclusive",
@@ -112,9 +112,10 @@ class Client:
         self.idle_since = 0.0  # the visit that last found a sign of life
         self.pinged = False  # whether a ping went out since
         self.took = False  # whether the transport has drained or filled since the last visit
-        self.buffered = 0  # bytes in the transport at the last visit
+        self.acknowledged = 0  # bytes that its side had at the last visit
         self.taken_at = 0.0  # the visit that last found bytes taken
-        self.deadline: float | None = None  # of a CLOSING client; None until its first visit
+        # Of a CLOSING client: None until its first visit, infinite while the shutdown lets it read.
+        self.deadline: float | None = None
 
     @property
     def open(self) -> bool:
@@ -134,6 +135,10 @@ class Client:
     def tell(self, topic: "Topic", said: bytes) -> None:
         """Queue for a CONGESTED client, whatever its bounds, what of a topic is no event."""
         self._waiting().tell(topic, said)
+
+    def tell_first(self, said: bytes) -> None:
+        """Queue for a CONGESTED client, ahead of all that waits and whatever its bounds."""
+        self._waiting().put_first(said)
 
     def _waiting(self) -> Outbox:
         if self._outbox is None:
@@ -199,6 +204,7 @@ class Client:
         self.end = why
         self.drop_backlog()
         self._ending = ending
+        self.took = True  # the time to take it begins here
         if self._paused:
             self._waiting().append(last)
         else:
@@ -213,6 +219,7 @@ class Client:
         self.end = why
         self.drop_backlog()
         self._outbox = None
+        self.took = True  # the time to take it begins here
         self.state = State.CLOSING
         self.transport.write(last)
 

@@ -108,7 +108,7 @@ class Commands:
             self._acknowledge(client, command, outcome)
         if self._drain.begun:
             if not client.awaiting:
-                self._drain.dismiss(client)
+                self._drain.completed(client)
         elif client.backlog is not None or client.held:
             self._advance(client, client.backlog or deque())
 

@@ -1,14 +1,23 @@
 """The shutdown: every client is told, gets what is queued for it, then Close 1001.
 
-State: whether it has begun.
+State: how far it is, and the clients that were told and have commands which the broker has yet to
+complete.
 """
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from typing import Final
 
-from hub.client import Client
+from hub import sse
+from hub.client import FLOWING, Client
 from hub.errors import GOING_AWAY
 from hub.hub import Hub
+
+SLICE: Final = 200  # clients that are dismissed in one turn of the loop: 4 ms
+# Milliseconds for each client, and at most, within which they are all to come back.
+SPREAD: Final = 2
+MAX_SPREAD: Final = 30_000
 
 
 class Drain:
@@ -16,29 +25,61 @@ class Drain:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self.announced = False  # nobody new should be sent here
         self.begun = False
         self.waiting: dict[Callable[[], None], None] = {}  # called when it begins
+        self._info = b""
+        self._max_ms = 0
+        self._completing: set[Client] = set()  # told, with commands under way
 
-    def begin(self, drained: Callable[[], None]) -> None:
-        """No command is heard any more; `drained` is called once no client is left.
+    def announce(self) -> None:
+        """The shutdown is near: all goes on, but a balancer is told to send nobody here."""
+        self.announced = True
 
-        A client whose publish the broker has yet to complete is told when it has.
-        """
+    def begin(self) -> None:
+        """No command is heard any more, and every client is told and closed."""
+        self.announced = True
         self.begun = True
         for wake in list(self.waiting):
             wake()
-        self._hub.emptied = drained
-        for client in list(self._hub.clients):
-            client.drop_backlog()
-            if not client.awaiting:
-                self.dismiss(client)
-        if not self._hub.clients:
-            drained()
+        clients = list(self._hub.clients)
+        self._max_ms = min(SPREAD * len(clients), MAX_SPREAD)
+        self._info = self._hub.notices.shutdown(self._max_ms)
+        self._hub.turns.start(self._tell_all(clients))
 
-    def dismiss(self, client: Client) -> None:
-        """Tell one client, as the last it hears; who closes has an end already."""
-        if client.open:
-            client.deadline = math.inf  # the shutdown has its own bound
-            wire = client.wire
-            last = wire.last(self._hub.notices.shutdown(), GOING_AWAY)
-            self._hub.close(client, last, wire.ending, GOING_AWAY.reason)
+    def completed(self, client: Client) -> None:
+        """The broker has completed all that a client had under way."""
+        if client in self._completing:
+            self._completing.discard(client)
+            if client.open:
+                self._close(client, b"")
+
+    def _tell_all(self, clients: list[Client]) -> Iterator[None]:
+        for number, client in enumerate(clients, 1):
+            if client.open:
+                self._tell(client)
+            if number % SLICE == 0:
+                yield
+
+    def _tell(self, client: Client) -> None:
+        """Tell a client ahead of what is queued for it, and close it behind that."""
+        client.drop_backlog()
+        said = client.wire.say(self._info)
+        if client.wire.streams:
+            said = sse.retry(random.randint(0, self._max_ms)) + said
+        if client.state is not FLOWING:
+            client.tell_first(said)
+        elif client.awaiting:
+            self._hub.fanout.send(client, said)
+        else:  # nothing is queued
+            self._close(client, said)
+            return
+        if client.awaiting:
+            self._completing.add(client)
+        else:
+            self._close(client, b"")
+
+    def _close(self, client: Client, said: bytes) -> None:
+        client.deadline = math.inf  # hub/keepalive.py: while it takes what is queued
+        wire = client.wire
+        self._hub.close(client, said + wire.close(GOING_AWAY), wire.ending, GOING_AWAY.reason)

@@ -51,7 +51,6 @@ class Hub:
         self.pacing = Pacing()  # bursts wait there for the subscribers that read
         self.broker = broker  # the other nodes, and the register of topics
         self.clients: dict[Client, None] = {}  # a dict for its order, and to visit them in turn
-        self.emptied: Callable[[], None] = lambda: None  # called when the last client has left
         self._joined = 0  # how many ever were
         self.subscriptions = 0  # of all clients
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
@@ -86,8 +85,6 @@ class Hub:
         self.pacing.drained(client)
         self._part(client)
         self.clients.pop(client, None)
-        if not self.clients:
-            self.emptied()
 
     def fail(self, client: Client, close: Close) -> None:
         """End a connection that has broken the protocol; what was said to it still arrives."""
@@ -321,6 +318,7 @@ class Hub:
 
     def _overrun(self, client: Client) -> None:
         """More waits for a client than its bounds allow, and BACKPRESSURE says: disconnect."""
-        last = client.wire.last(self.notices.too_slow(), SLOW_CONSUMER)
+        wire = client.wire
+        last = wire.say(self.notices.too_slow()) + wire.close(SLOW_CONSUMER)
         client.cut_short(last, SLOW_CONSUMER.reason)
         self._part(client)

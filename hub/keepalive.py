@@ -4,14 +4,18 @@ State: the round of visits under way. One sweep of a slice every 1/SLICES second
 once a second, whatever their number, so no connection needs a timer. Time is an argument.
 """
 
+import math
 from collections.abc import Callable, Collection
 from typing import Final
 
 from hub.client import FLOWING, Client, State
 from hub.errors import IDLE_TIMEOUT, MESSAGE_TIMEOUT, WRITE_TIMEOUT, Close
 from hub.settings import Settings
+from hub.unread import Progress
 
 SLICES: Final = 8  # a second's work in parts, so that no tick is long
+# Seconds that a client has to answer the Close of a shutdown, once it has been given everything.
+CLOSE_TIMEOUT: Final = 3.0
 
 
 class Keepalive:
@@ -23,6 +27,7 @@ class Keepalive:
         clients: Collection[Client],
         send: Callable[[Client, bytes], None],
         fail: Callable[[Client, Close], None],
+        progress: Progress,
     ) -> None:
         """`clients` is the hub's own live collection.
 
@@ -35,6 +40,7 @@ class Keepalive:
         self._send = send
         self._fail = fail
         self._message_timeout = settings.message_timeout
+        self._progress = progress
         self._round: list[Client] = []
         self._turn = 0
 
@@ -58,13 +64,15 @@ class Keepalive:
             client.idle_since = now
         elif not client.pinged:  # nobody is given up without having been asked
             if now - client.idle_since >= self._ping_interval:
-                if client.wire.answers:
-                    client.pinged = True
-                else:
-                    client.idle_since = now
+                client.pinged = True
+                if not client.wire.answers:  # then an acknowledgement by TCP is the answer
+                    self._start_clock(client, now)
                 self._send(client, client.wire.ping)
-        elif now - client.idle_since >= self._idle_timeout:
-            client.abort(IDLE_TIMEOUT)
+        elif client.wire.answers:
+            if now - client.idle_since >= self._idle_timeout:
+                client.abort(IDLE_TIMEOUT)
+        elif self._stalled(client, now):
+            client.abort(WRITE_TIMEOUT)
 
     def _is_overdue(self, client: Client, now: float) -> bool:
         """Whether a message has been arriving for too long; while reading is paused it cannot."""
@@ -90,18 +98,30 @@ class Keepalive:
 
         Every byte that it takes is a sign of life.
         """
-        buffered = client.transport.get_write_buffer_size()
-        if client.took or buffered != client.buffered or not buffered:
+        acknowledged, waiting = self._progress(client.transport)
+        if client.took or acknowledged != client.acknowledged or not waiting:
             client.took = False
             client.heard = True
-            client.buffered = buffered
+            client.acknowledged = acknowledged
             client.taken_at = now
             return False
         return now - client.taken_at >= self._write_timeout
 
+    def _start_clock(self, client: Client, now: float) -> None:
+        """From here on a byte that it takes counts."""
+        client.took = False
+        client.acknowledged, _ = self._progress(client.transport)
+        client.taken_at = now
+
     def _wait_for_end(self, client: Client, now: float) -> None:
-        """A client that was told to go has as long as a stalled one, then it is cut."""
+        """A client that was told to go has as long as a stalled one, then it is cut.
+
+        In a shutdown it may go on for as long as it takes what is queued for it.
+        """
         if client.deadline is None:
             client.deadline = now + self._write_timeout
+        elif client.deadline == math.inf:
+            if not self._progress(client.transport)[1]:
+                client.deadline = now + CLOSE_TIMEOUT
         elif now >= client.deadline:
             client.abort()

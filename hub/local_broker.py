@@ -29,6 +29,7 @@ class LocalBroker:
     """A topic exists while it was made on purpose, the node is subscribed, or it is remembered."""
 
     degraded = False
+    reachable = None
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 State: none of its own; times and ids are the stamps'.
 """
 
+from enum import StrEnum
 from typing import Final
 
 from hub.errors import ErrorCode, Refusal
@@ -17,6 +18,14 @@ _TOO_SLOW: Final = Refusal(
 _SHUTDOWN: Final = "Server is shutting down. Please disconnect gracefully."
 
 
+class Reason(StrEnum):
+    """The `reason` of an info. Reasons may be added; none of these may change."""
+
+    TOPIC_DELETED = "TOPIC_DELETED"
+    SHUTDOWN = "SHUTDOWN"
+    GAP = "GAP"
+
+
 class Notices:
     """Makes the messages."""
 
@@ -28,25 +37,33 @@ class Notices:
 
         `position`: behind which nothing is missing, in a topic with history.
         """
-        payload: dict[str, Json] = {"reason": "GAP"}
+        payload: dict[str, Json] = {"reason": Reason.GAP}
         if dropped:
             payload["dropped"] = dropped
         if position.epoch:
             payload |= position._asdict()
-        return self._info(topic, "info", payload)
+        return self._info(topic, "info", payload, Reason.GAP)
 
     def deleted(self, topic: str) -> bytes:
         """A topic was deleted, and with it the subscription."""
-        return self._info(topic, "info", "Topic has been deleted")
+        return self._info(topic, "info", "Topic has been deleted", Reason.TOPIC_DELETED)
 
-    def shutdown(self) -> bytes:
-        """The server goes away."""
-        return self._info(None, "shutdown", _SHUTDOWN)
+    def shutdown(self, max_ms: int) -> bytes:
+        """The server goes away; a client is to come back within so many milliseconds."""
+        fields: dict[str, Json] = {"reconnect": {"min_ms": 0, "max_ms": max_ms}}
+        return self._info(None, "shutdown", _SHUTDOWN, Reason.SHUTDOWN, fields)
 
     def too_slow(self) -> bytes:
         """More waits for the client than may."""
         return encode_error(_TOO_SLOW, self._stamps.ts())
 
-    def _info(self, topic: str | None, kind: str, payload: Json) -> bytes:
+    def _info(
+        self,
+        topic: str | None,
+        kind: str,
+        payload: Json,
+        reason: Reason,
+        fields: dict[str, Json] | None = None,
+    ) -> bytes:
         message_id = f"{kind}_{self._stamps.new_id()}"
-        return encode_info(topic, message_id, payload, self._stamps.ts())
+        return encode_info(topic, message_id, payload, reason, self._stamps.ts(), fields)

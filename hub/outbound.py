@@ -77,12 +77,25 @@ def encode_error(refusal: Refusal, ts: str) -> bytes:
     return orjson.dumps({"type": "error", "error": error, "ts": ts})
 
 
-def encode_info(topic: str | None, message_id: str, payload: Json, ts: str) -> bytes:
-    """News from the server itself, about one topic or (None) about the connection."""
+def encode_info(
+    topic: str | None,
+    message_id: str,
+    payload: Json,
+    reason: str,
+    ts: str,
+    fields: dict[str, Json] | None = None,
+) -> bytes:
+    """News from the server itself, about one topic or (None) about the connection.
+
+    `fields`: what the reason adds at the top.
+    """
     info: dict[str, Json] = {"type": "info"}
     if topic is not None:
         info["topic"] = topic
     info["message"] = {"id": message_id, "payload": payload}
+    info["reason"] = reason
+    if fields is not None:
+        info |= fields
     info["ts"] = ts
     return orjson.dumps(info)
 

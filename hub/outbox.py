@@ -80,6 +80,11 @@ class Outbox:
         self._entries.append((frame, None, ""))
         self._size += len(frame)
 
+    def put_first(self, message: bytes) -> None:
+        """Take a message whatever the bounds, ahead of all that waits."""
+        self._entries.appendleft((message, None, ""))
+        self._size += len(message)
+
     def _drop_oldest_event(self) -> bool:
         marks: dict[Topic, int] = {}  # the last one of each topic, ahead of the event
         for place, (data, topic, epoch) in enumerate(self._entries):

@@ -85,6 +85,10 @@ class RedisBroker:
     def degraded(self) -> bool:
         return self.bus is Bus.OUT
 
+    @property
+    def reachable(self) -> bool:
+        return self.bus is Bus.UP
+
     def serve(self, node: Node) -> None:
         self._node = node
         self._publisher.serve(node)

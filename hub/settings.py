@@ -31,8 +31,10 @@ class Settings:
     redis_addr: RedisAddress | None = None  # a single server
     redis_prefix: str = "ws"  # of every key and channel in Redis
     redis_fail_mode: str = "local"  # in an outage of Redis, or "strict"
+    ready_redis_grace: float = 10.0  # without Redis, then a strict server is not ready
     allowed_origins: Origins = EVERY_ORIGIN  # that browsers may send requests from
     allowed_hosts: frozenset[str] = frozenset()  # that requests may be sent to; empty: any
+    max_connections: int = 0  # WebSockets and streams; 0: as many as the descriptors allow
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
     message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
@@ -49,7 +51,8 @@ class Settings:
     ping_interval: float = 54.0  # of silence, then a ping
     idle_timeout: float = 60.0  # of silence, then the client is dead
     write_timeout: float = 10.0  # without the socket taking a byte, then the client is dead
-    shutdown_timeout: float = 30.0  # for clients to leave, then they are cut
+    drain_delay: float = 0.0  # after a signal, in which all goes on but /ready
+    shutdown_timeout: float = 30.0  # from a signal, for clients to leave; then they are cut
     log_level: str = "info"
 
     def rules(self) -> dict[str, Rule]:
@@ -75,8 +78,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         redis_addr=env.redis("REDIS_ADDR"),
         redis_prefix=env.name("REDIS_PREFIX", default.redis_prefix),
         redis_fail_mode=env.choice("REDIS_FAIL_MODE", default.redis_fail_mode, _FAIL_MODES),
+        ready_redis_grace=env.seconds("READY_REDIS_GRACE", default.ready_redis_grace),
         allowed_origins=env.origins("ALLOWED_ORIGINS", default.allowed_origins),
         allowed_hosts=env.hosts("ALLOWED_HOSTS"),
+        max_connections=env.integer("MAX_CONNECTIONS", default.max_connections, 0, 10_000_000),
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
         ),
@@ -99,6 +104,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ping_interval=env.seconds("PING_INTERVAL", default.ping_interval),
         idle_timeout=env.seconds("IDLE_TIMEOUT", default.idle_timeout),
         write_timeout=env.seconds("WRITE_TIMEOUT", default.write_timeout),
+        drain_delay=env.seconds("DRAIN_DELAY", default.drain_delay, least=0.0),
         shutdown_timeout=env.seconds("SHUTDOWN_TIMEOUT", default.shutdown_timeout),
         log_level=env.choice("LOG_LEVEL", default.log_level, _LOG_LEVELS),
     )
@@ -113,6 +119,13 @@ def _check_together(settings: Settings) -> None:
             f"{settings.idle_timeout:g}",
             f"it must be more than PING_INTERVAL ({settings.ping_interval:g} s),"
             " or no client could answer a ping in time",
+        )
+    if settings.drain_delay >= settings.shutdown_timeout:
+        raise _wrong(
+            "DRAIN_DELAY",
+            f"{settings.drain_delay:g}",
+            f"it must be less than SHUTDOWN_TIMEOUT ({settings.shutdown_timeout:g} s),"
+            " which includes it",
         )
     if settings.allowed_origins.same and not settings.allowed_hosts:
         raise _wrong(
@@ -139,14 +152,14 @@ class _Environment:
             raise _wrong(key, text, f"a whole number from {low} to {high} is allowed")
         return int(text)
 
-    def seconds(self, key: str, default: float) -> float:
+    def seconds(self, key: str, default: float, least: float = 0.001) -> float:
         text = self.text(key, str(default))
         if (
             not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text)
-            or not 0 < float(text) <= MAX_SECONDS
+            or not least <= float(text) <= MAX_SECONDS
         ):
-            allowed = f"seconds, more than 0 and at most {MAX_SECONDS}, are allowed"
-            raise _wrong(key, text, allowed)
+            lower = "more than 0" if least else "0 or more"
+            raise _wrong(key, text, f"seconds, {lower} and at most {MAX_SECONDS}, are allowed")
         return float(text)
 
     def truth(self, key: str, default: bool) -> bool:

@@ -37,6 +37,11 @@ def _without_separators(text: bytes) -> bytes:
     return text
 
 
+def retry(milliseconds: int) -> bytes:
+    """A line that says after which pause the client is to come back; a message may follow."""
+    return b"retry: %d\n" % milliseconds
+
+
 def event(text: bytes, epoch: str) -> bytes:
     """An encoded event, with its place in the topic's epoch, if there is one."""
     offset = offset_of(text) if epoch else 0

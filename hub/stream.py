@@ -9,6 +9,7 @@ import random
 from functools import partial
 from typing import Final
 
+from hub import sse
 from hub.broker import Accepted
 from hub.client import Client, Transport
 from hub.drain import Drain
@@ -25,7 +26,7 @@ RETRY: Final = (1_000, 5_000)
 
 def preamble() -> bytes:
     """What every stream begins with."""
-    return b"retry: %d\n\n" % random.randint(*RETRY)
+    return sse.retry(random.randint(*RETRY)) + b"\n"
 
 
 class Stream:
@@ -67,4 +68,4 @@ class Stream:
         (topic,) = (it for it in client.topics if it.name == name)
         self.hub.fanout.tell(client, topic, client.wire.say(ack, outcome.start))
         if self._drain.begun and not client.awaiting:
-            self._drain.dismiss(client)
+            self._drain.completed(client)

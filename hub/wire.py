@@ -40,8 +40,8 @@ class Wire(Protocol):
     def replay(self, topic: str, events: Sequence[bytes], since: Position) -> bytes:
         """Events of a topic that follow a position, as this client is to get them next."""
 
-    def last(self, message: bytes, close: Close) -> bytes:
-        """The last words, and why they are."""
+    def close(self, close: Close) -> bytes:
+        """What says that the server ends the connection; empty where only the end says it."""
 
 
 class WebSocket:
@@ -62,8 +62,8 @@ class WebSocket:
     def replay(self, topic: str, events: Sequence[bytes], since: Position) -> bytes:
         return b"".join(map(text_frame, events))
 
-    def last(self, message: bytes, close: Close) -> bytes:
-        return text_frame(message) + close_frame(close.code, close.reason)
+    def close(self, close: Close) -> bytes:
+        return close_frame(close.code, close.reason)
 
 
 WEBSOCKET: Final = WebSocket()
@@ -93,5 +93,5 @@ class EventStream:
         said = [self.place(topic, sse.event(event, since.epoch)) for event in events]
         return b"".join(said)
 
-    def last(self, message: bytes, close: Close) -> bytes:
-        return sse.message(message)
+    def close(self, close: Close) -> bytes:
+        return b""

@@ -17,6 +17,7 @@ from hub import inbound, once, outbound
 from hub.errors import CLOSES, ErrorCode, Refusal
 from hub.history import History, Position, Rule
 from hub.local_broker import LocalBroker
+from hub.notices import Reason
 from hub.origins import parse_origins
 from hub.rest import MAX_STREAM_TOPICS
 from hub.settings import Settings
@@ -70,7 +71,7 @@ def test_figures_of_settings_are_their_defaults() -> None:
 
 def test_figures_of_constants_are_right() -> None:
     assert f"Up to {MAX_STREAM_TOPICS} topics" in DOCUMENT
-    assert "of 1 to 5 seconds" in DOCUMENT
+    assert "says: 1 to 5 seconds" in DOCUMENT
     assert RETRY == (1_000, 5_000)
     levels = re.findall(r"(\d+) levels", DOCUMENT)
     assert levels
@@ -162,7 +163,11 @@ def test_an_example_of_the_server_is_what_it_sends(example: dict[str, Any]) -> N
     elif example["type"] == "pong":
         sent = outbound.encode_pong(request_id, ts)
     else:
-        sent = outbound.encode_info(topic or None, message["id"], message["payload"], ts)
+        reason = Reason(example["reason"])
+        extras = {key: example[key] for key in ("reconnect",) if key in example}
+        sent = outbound.encode_info(
+            topic or None, message["id"], message["payload"], reason, ts, extras
+        )
     # As text: the order of keys counts, and a key with nothing to say is absent.
     assert json.dumps(json.loads(sent)) == json.dumps(example)
 
@@ -477,10 +482,16 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("any", 405): [("PUT", "/topics", {}), ("POST", "/ws", {})],
     ("any", 421): [("GET", "/stats", {"headers": {"Host": "elsewhere.example"}})],
     ("any", 413): [post("/publish", b" " * (LIMIT + 1)), post("/topics", b" " * (LIMIT + 1))],
-    ("any", 503): [("GET", "/stats", {}), ("GET", "/nowhere", {}), upgrade()],
+    ("GET /health", 503): [("GET", "/health", {})],
+    ("GET /live", 200): [("GET", "/live", {})],
+    ("GET /ready", 200): [("GET", "/ready", {})],
+    ("GET /ready", 503): [("GET", "/ready", {})],
+    ("GET /ws", 503): [upgrade()],
+    ("GET /events", 503): [("GET", "/events?topic=news", {})],
 }
-# tests/handlers/test_rest.py has these: they take a fault, a clock or another header.
-NOT_TRIED = {("any", 500), ("any", 408), ("any", 415)}
+# tests/handlers/test_rest.py has these: they take a fault, a clock or another header; those of
+# tests/redis the last one.
+NOT_TRIED = {("any", 500), ("any", 408), ("any", 415), ("any", 503)}
 
 
 def rest_rows() -> list[tuple[str, int, str]]:
@@ -531,14 +542,15 @@ async def test_a_call_has_the_status_and_answer_of_the_table(
 ) -> None:
     method, path, more = request_
     if status == 503:
-        populated.drain.begin(lambda: None)
+        populated.drain.begin()
     async with (
         ClientSession(populated.url) as session,
         session.request(method, path, **more) as response,
     ):
         assert response.status == status
         if status >= 400:
-            extras = ["epoch", "offset"] if status == 410 else []
+            extras = {("/ready", 503): ["checks"]}.get((path, status), [])
+            extras = ["epoch", "offset"] if status == 410 else extras
             assert list(await response.json()) == ["error", *extras]
         elif answer.startswith("`{"):
             example = json.loads(answer[1 : answer.index("}`") + 1])

@@ -315,7 +315,7 @@ def test_the_readme_names_every_kind_of_message_that_the_server_sends() -> None:
         outbound.encode_event("t", "", None, ""),
         outbound.encode_error(Refusal(ErrorCode.INVALID_TOPIC, ""), ""),
         outbound.encode_pong("", ""),
-        outbound.encode_info(None, "", "", ""),
+        outbound.encode_info(None, "", "", "", ""),
     )
     section = README.partition("\n## Protocol\n")[2].partition("\n## ")[0]
     kinds = {message.split(b'"')[3].decode() for message in sent}

@@ -5,6 +5,9 @@ import tracemalloc
 
 import pytest
 
+from handlers.sockets import progress
+from hub.client import Transport
+from hub.keepalive import Keepalive
 from hub.settings import Settings
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
@@ -123,3 +126,101 @@ async def test_a_flood_of_commands_without_reading_the_answers_is_cut() -> None:
         server.visit_all(0.0)
         server.visit_all(10.0)
         await until(lambda: not server.hub.clients)
+
+
+# --- Slow, but not stalled ------------------------------------------------------------------------
+
+ANSWER = Settings(history_size=40, history_bytes=10_000_000)  # that a request may ask for
+
+
+async def ask_for_much(server: Running) -> RawClient:
+    """A request whose answer, of 1.6 MB, nobody has begun to read."""
+    server.hub.broker.create("t", lambda outcome: None)
+    for number in range(40):
+        server.hub.publish("t", None, {"n": number, "pad": "x" * 40_000}, lambda outcome: None)
+    client = await RawClient.dial(server.port, receive_buffer=SMALL)
+    await client.send(b"GET /topics/t/history HTTP/1.1\r\nHost: test\r\n\r\n")
+    await until(lambda: any(waiting(it.transport) for it in server.requests))
+    return client
+
+
+def waiting(transport: asyncio.Transport | None) -> bool:
+    return transport is not None and transport.get_write_buffer_size() > 0
+
+
+async def test_an_answer_that_nobody_reads_is_cut() -> None:
+    async with running(ANSWER) as server:
+        client = await ask_for_much(server)
+        server.visit_requests(0.0)
+        server.visit_requests(9.9)
+        assert len(server.requests) == 1
+        server.visit_requests(10.0)
+        await until(lambda: not server.requests)
+        client.close()
+
+
+async def test_an_answer_that_is_read_slowly_is_not_cut() -> None:
+    """The transport's own buffer stands still meanwhile."""
+    async with running(ANSWER) as server:
+        client = await ask_for_much(server)
+        (connection,) = server.requests
+        assert connection.transport is not None
+        for visit in range(5):
+            server.visit_requests(9.0 * visit)
+            await read_a_little(client, connection.transport)
+        server.visit_requests(45.0)
+        assert len(server.requests) == 1
+        head = await client.read_head()
+        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        assert len(await client.read_exactly(length)) == length
+        client.close()
+
+
+async def test_a_websocket_that_reads_slowly_is_not_cut() -> None:
+    async with (
+        running(Settings(max_queue_size=1_000, max_queue_bytes=10_000_000)) as server,
+        raw_client(server.port, receive_buffer=SMALL) as slow,
+    ):
+        await slow.subscribe("t")
+        for number in range(500):
+            await publish(server, "t", number)
+        (client,) = server.hub.clients
+        for visit in range(5):
+            server.visit_all(9.0 * visit)
+            await read_a_little(slow, client.transport)
+        server.visit_all(45.0)
+        assert await read_events(slow, 500) == list(range(500))
+
+
+async def read_a_little(client: RawClient, transport: Transport) -> None:
+    """Read so little that the kernel takes no more from the transport, and see it acknowledged."""
+    before = progress(transport)
+    for _ in range(32):
+        await client.read_some(1_024)
+    await until(lambda: progress(transport) != before)
+
+
+async def test_a_stream_whose_network_is_gone_is_cut_after_a_comment() -> None:
+    """Nobody answers a comment, so it is TCP that says whether it arrives."""
+    async with running(Settings()) as server:
+        stream = await RawClient.dial(server.port)
+        await stream.send(b"GET /events?topic=t HTTP/1.1\r\nHost: test\r\n\r\n")
+        await stream.read_until(b'"ts":')
+        acknowledged = 100
+
+        def unplugged(transport: Transport) -> tuple[int, bool]:
+            return acknowledged, True
+
+        hub = server.hub
+        server.keepalive = Keepalive(Settings(), hub.clients, hub.fanout.send, hub.fail, unplugged)
+        for now in (0.0, 54.0, 63.9):
+            server.visit_all(now)
+        assert len(server.hub.clients) == 1
+        acknowledged = 101
+        server.visit_all(64.0)  # a sign of life
+        server.visit_all(65.0)
+        for now in (119.0, 129.0):
+            assert len(server.hub.clients) == 1
+            server.visit_all(now)
+        await until(lambda: not server.hub.clients)
+        stream.close()

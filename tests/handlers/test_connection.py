@@ -94,7 +94,7 @@ async def test_much_behind_the_handshake_is_read_on(server: Running) -> None:
 
 async def test_no_command_is_heard_after_the_servers_own_close(server: Running) -> None:
     async with raw_client(server.port) as client:
-        server.drain.begin(lambda: None)
+        server.drain.begin()
         await client.send(client_frame(TEXT, b'{"type":"subscribe","topic":"t"}') + PING_MESSAGE)
         await client.send(client_frame(CLOSE, b"\x03\xe9"))
         kinds = [message["type"] for message in (await client.rest())[:-1]]

@@ -16,7 +16,7 @@ from hub.local_broker import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
 from tests.support.process import ROOT
-from tests.support.raw import RawClient, raw_client, until
+from tests.support.raw import RawClient, until
 from tests.support.server import Running, running
 
 SCRIPTS = json.loads((Path(__file__).parents[1] / "vectors/rest.json").read_text())
@@ -69,6 +69,8 @@ CALLS = [
     ("GET", "/client.js"),
     ("GET", "/stats"),
     ("GET", "/health"),
+    ("GET", "/live"),
+    ("GET", "/ready"),
     ("GET", "/topics"),
     ("POST", "/topics"),
     ("DELETE", "/topics/t"),
@@ -94,7 +96,7 @@ async def test_every_answer_has_cors_headers(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [*CALLS[:8], ("GET", "/topics/t/history"), ("DELETE", "/topics/t/history")],
+    [*CALLS[:10], ("GET", "/topics/t/history"), ("DELETE", "/topics/t/history")],
 )
 async def test_every_route_answers_the_preflight(
     server: Running, session: aiohttp.ClientSession, method: str, path: str
@@ -185,18 +187,31 @@ async def test_the_client_is_a_module_that_is_asked_for_anew(
         assert await answer.read() == (ROOT / "clients/js/client.js").read_bytes()
 
 
-async def test_a_draining_server_answers_503_and_closes(
-    server: Running, session: aiohttp.ClientSession
+@pytest.mark.parametrize("path", ["/ws", "/events?topic=t", "/health"])
+async def test_a_draining_server_takes_no_new_client(
+    server: Running, session: aiohttp.ClientSession, path: str
 ) -> None:
-    async with raw_client(server.port):
-        server.drain.begin(lambda: None)
-        for path in ("/stats", "/ws", "/nowhere"):
-            async with session.get(server.url + path, headers=ORIGIN) as answer:
-                assert answer.status == 503
-                assert answer.headers["Retry-After"] == "5"
-                assert answer.headers["Connection"] == "close"
-                assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
-                assert await answer.json() == {"error": "Server is shutting down"}
+    server.drain.begin()
+    headers = {**ORIGIN, "Accept": "text/event-stream"}
+    async with session.get(server.url + path, headers=headers) as answer:
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "5"
+        assert answer.headers["Connection"] == "close"
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
+        assert await answer.json() == {"error": "Server is shutting down"}
+
+
+@pytest.mark.parametrize("path", ["/stats", "/nowhere"])
+async def test_a_draining_server_carries_out_requests_and_closes_their_connections(
+    server: Running, session: aiohttp.ClientSession, path: str
+) -> None:
+    async with session.get(server.url + path) as before:
+        assert "Connection" not in before.headers
+    for step in (server.drain.announce, server.drain.begin):
+        step()
+        async with session.get(server.url + path) as answer:
+            assert answer.status == before.status
+            assert answer.headers["Connection"] == "close"
 
 
 async def test_a_fault_of_the_server_is_a_500_and_logged(
@@ -335,17 +350,13 @@ async def test_another_expectation_is_ignored(server: Running) -> None:
     assert status == 201
 
 
-async def test_a_body_that_ends_while_the_server_drains_is_not_carried_out(server: Running) -> None:
-    async with raw_client(server.port):
-        client = await RawClient.dial(server.port)
-        await client.send(
-            b'POST /topics HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n{"name'
-        )
-        assert server.runner.server is not None
-        connections = server.runner.server
-        await until(lambda: connections.requests_count == 2)
-        server.drain.begin(lambda: None)
-        await client.send(b'":"t"}')
-        assert await answer_to(client) == (503, {"error": "Server is shutting down"})
-        assert server.topics() == {}
-        client.close()
+async def test_a_body_that_ends_while_the_server_drains_is_carried_out(server: Running) -> None:
+    client = await RawClient.dial(server.port)
+    await client.send(b'POST /topics HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n{"name')
+    assert server.runner.server is not None
+    connections = server.runner.server
+    await until(lambda: connections.requests_count == 1)
+    server.drain.begin()
+    await client.send(b'":"t"}')
+    assert await answer_to(client) == (201, {"status": "created", "topic": "t"})
+    client.close()

@@ -114,7 +114,7 @@ def test_a_client_that_is_held_hears_of_the_shutdown_and_is_heard_leaving() -> N
     for number in range(MAX_AWAITING + 1):
         peer.say(publish("t", str(number)))
     assert not peer.transport.reading
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     assert peer.transport.reading
     broker.complete_all()
     assert kind(peer.hear()[-1]) == 1001
@@ -273,14 +273,14 @@ def test_the_shutdown_waits_for_publishes_that_the_broker_has() -> None:
     peer.say(publish("t", "2"))
     peer.say(ping("not heard any more"))
     peer.hear()
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     peer.say(publish("t", "3"))
     assert [kind(message) for message in idle.hear()] == ["info", 1001]
-    assert peer.hear() == []
+    assert [kind(message) for message in peer.hear()] == ["info"]
     broker.complete()
     assert [kind(message) for message in peer.hear()] == ["ack", "event"]
     broker.complete()
-    assert [kind(message) for message in peer.hear()] == ["ack", "event", "info", 1001]
+    assert [kind(message) for message in peer.hear()] == ["ack", "event", 1001]
 
 
 def kind(message: Any) -> Any:

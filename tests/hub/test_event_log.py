@@ -75,7 +75,7 @@ def read_too_slowly(node: Node, peer: Wired) -> None:
 
 
 def stay_to_the_end(node: Node, peer: Wired) -> None:
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     lose(node, peer)
 
 

@@ -24,7 +24,8 @@ def test_a_gap_is_told_once_before_the_next_event() -> None:
     heard = client.hear()
     assert payloads(heard) == [1, GAP, 2, 3]
     told = heard[1]
-    assert list(told) == ["type", "topic", "message", "ts"]
+    assert list(told) == ["type", "topic", "message", "reason", "ts"]
+    assert told["reason"] == "GAP"
     assert (told["type"], told["topic"]) == ("info", "t")
     assert told["message"]["id"].startswith("info_")
 
@@ -85,7 +86,7 @@ def test_who_is_dismissed_is_told_first() -> None:
     node = Node()
     client = node.subscribed("t")
     node.hub.missed("t")
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     told = payloads(client.hear())
     assert told[0] == GAP
     assert told[1].startswith("Server is shutting down")

@@ -13,6 +13,8 @@ GOOD = {
     "PORT": "0",
     "REDIS_PREFIX": "chat_1",
     "REDIS_FAIL_MODE": "strict",
+    "READY_REDIS_GRACE": "2",
+    "MAX_CONNECTIONS": "100",
     "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000,https://*.example.org,same",
     "ALLOWED_HOSTS": "App.example.com, [::1]",
     "MAX_MESSAGE_BYTES": "128",
@@ -30,6 +32,7 @@ GOOD = {
     "PING_INTERVAL": "0.5",
     "IDLE_TIMEOUT": "1",
     "WRITE_TIMEOUT": "2.25",
+    "DRAIN_DELAY": "4.5",
     "SHUTDOWN_TIMEOUT": "5",
     "LOG_LEVEL": "DEBUG",
 }
@@ -41,6 +44,8 @@ def test_every_setting_can_be_set() -> None:
         port=0,
         redis_prefix="chat_1",
         redis_fail_mode="strict",
+        ready_redis_grace=2.0,
+        max_connections=100,
         allowed_origins=Origins(
             same=True,
             listed=frozenset(
@@ -68,6 +73,7 @@ def test_every_setting_can_be_set() -> None:
         ping_interval=0.5,
         idle_timeout=1.0,
         write_timeout=2.25,
+        drain_delay=4.5,
         shutdown_timeout=5.0,
         log_level="debug",
     )

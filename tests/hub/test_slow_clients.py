@@ -8,6 +8,7 @@ import pytest
 from hub.settings import Settings
 from tests.support.node import Node, Peer, StreamPeer
 
+FAREWELL = "Server is shutting down. Please disconnect gracefully."
 SLOW = ["SLOW_CONSUMER", ("close", 1013, "slow_consumer")]
 
 
@@ -313,7 +314,7 @@ def test_a_stalled_client_does_not_hold_up_the_shutdown() -> None:
     node = Node()
     stalled = node.subscribed("t", room=10)
     publish(node, "t", 0)
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     node.visit_all(0.0)
     node.visit_all(9.0)
     assert stalled.transport.ended == ""
@@ -325,25 +326,61 @@ def test_a_client_that_closes_early_in_the_shutdown_still_gets_its_queue() -> No
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1)
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     node.hub.closed(slow.client, b"")
     assert slow.transport.ended == ""
-    assert read_all(slow)[:2] == [0, 1]
+    assert read_all(slow)[:3] == [0, FAREWELL, 1]
     assert slow.transport.ended == "close"
 
 
-def test_the_shutdown_lets_a_congested_client_have_its_queue_first() -> None:
+def test_the_shutdown_is_told_ahead_of_what_is_queued_and_the_close_comes_behind() -> None:
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1)
     node.publish("t", 2)
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     slow.say({"type": "ping"})
-    text = "Server is shutting down. Please disconnect gracefully."
-    assert read_all(slow) == [0, 1, 2, text, ("close", 1001, "going_away")]
+    assert read_all(slow) == [0, FAREWELL, 1, 2, ("close", 1001, "going_away")]
+
+
+def test_a_client_that_was_given_everything_has_3_seconds_for_its_close() -> None:
+    node = Node()
+    silent = node.connect()
+    node.drain.begin()
+    assert silent.hear()[-1] == ("close", 1001, "going_away")
     node.visit_all(0.0)
-    node.visit_all(1_000.0)
-    assert slow.transport.ended == ""  # the shutdown has its own bound
+    node.visit_all(2.9)
+    assert silent.transport.ended == ""
+    node.visit_all(3.0)
+    assert silent.transport.ended == "abort"
+
+
+def test_a_client_that_still_takes_bytes_in_the_shutdown_is_not_cut() -> None:
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", "x" * 1_000)
+    node.drain.begin()
+    for second in range(0, 600, 5):
+        slow.transport.drain(room=1)
+        node.visit_all(second)
+    assert slow.transport.ended == ""
+    slow.transport.drain()
+    node.visit_all(601.0)
+    node.visit_all(604.0)
+    assert slow.transport.ended == "abort"
+
+
+def test_a_client_whose_side_acknowledges_bytes_is_not_stalled() -> None:
+    """The kernel takes more from the transport only when a third of its buffer is free."""
+    node = Node()
+    slow = node.subscribed("t", room=10)
+    publish(node, "t", 0)
+    for second in range(0, 300, 5):
+        slow.transport.taken += 1
+        node.visit_all(second)
+    assert slow.transport.ended == ""
+    node.visit_all(305.0)
+    assert slow.transport.ended == "abort"
 
 
 def test_a_client_whose_last_events_overrun_its_bounds_hears_that_instead() -> None:
@@ -352,7 +389,7 @@ def test_a_client_whose_last_events_overrun_its_bounds_hears_that_instead() -> N
     publish(node, "t", 0)
     for number in range(1, 4):
         node.publish("t", number)  # in the batch, to be settled before the Close
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     assert read_all(slow) == [0, *SLOW]
 
 
@@ -360,7 +397,7 @@ def test_a_congested_client_for_which_nothing_waits_hears_of_the_shutdown_too() 
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0)
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     assert read_all(slow)[0] == 0
     assert slow.client.state.value == "closing"
 

@@ -46,7 +46,7 @@ def test_a_closing_client_is_told_of_dropped_events_before_its_close() -> None:
     for number in range(3):
         node.publish(f"t{number}", number)
     node.tick()
-    node.drain.begin(lambda: None)
+    node.drain.begin()
     node.tick()
     peer.transport.drain()
     kinds = [message["type"] for message in peer.hear()[:-1]]

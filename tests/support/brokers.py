@@ -17,6 +17,7 @@ class DeferredBroker:
     """
 
     degraded = False
+    reachable = None
 
     def __init__(self) -> None:
         self._local = LocalBroker()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from handlers.connection import Connection
 from hub.broker import Broker
-from hub.client import Client
+from hub.client import Client, Transport
 from hub.commands import Commands
 from hub.drain import Drain
 from hub.frames import FrameReader
@@ -32,6 +32,7 @@ class RecordingTransport:
         self.room = room  # bytes that the "kernel" still takes; None: all
         self.written = bytearray()  # what the kernel took
         self.held = bytearray()  # what it did not
+        self.taken = 0  # bytes that the kernel took in all
         self.writes = 0
         self.reading = True
         self.ended = ""  # "close", "eof" or "abort"
@@ -56,6 +57,7 @@ class RecordingTransport:
     def _pass_on(self) -> None:
         count = len(self.held) if self.room is None else min(self.room, len(self.held))
         self.written += self.held[:count]
+        self.taken += count
         del self.held[:count]
         if self.room is not None:
             self.room -= count
@@ -83,6 +85,12 @@ class RecordingTransport:
 
     def abort(self) -> None:
         self.ended = "abort"
+
+
+def progress(transport: Transport) -> tuple[int, bool]:
+    """As if the other side acknowledged whatever the "kernel" takes."""
+    assert isinstance(transport, RecordingTransport)
+    return transport.taken, bool(transport.held)
 
 
 class Peer:
@@ -183,9 +191,8 @@ class Node:
         )
         self.drain = Drain(self.hub)
         self.commands = Commands(self.hub, self.drain, self.settings)
-        self.keepalive = Keepalive(
-            self.settings, self.hub.clients, self.hub.fanout.send, self.hub.fail
-        )
+        hub = self.hub
+        self.keepalive = Keepalive(self.settings, hub.clients, hub.fanout.send, hub.fail, progress)
 
     def connection(self) -> "Wired":
         """A new client at whose end bytes arrive."""

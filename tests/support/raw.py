@@ -83,6 +83,13 @@ class RawClient:
         del self._stream[:size]
         return data
 
+    async def read_some(self, size: int) -> None:
+        """At most so many bytes of what is there, kept for later."""
+        async with asyncio.timeout(10):
+            data = await self._loop.sock_recv(self.sock, size)
+            assert data, "the stream ended"
+            self._stream += data
+
     async def read_to_end(self) -> bytes:
         """All there is up to the end of the stream, as it is."""
         async with asyncio.timeout(10):

@@ -5,14 +5,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from aiohttp import ClientSession, web
+from aiohttp.web_protocol import RequestHandler
 
 import server as product
 from handlers.keys import DRAIN, HUB
+from handlers.sockets import listen, progress
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
 from hub.redis_address import parse_redis_address
 from hub.settings import Settings
+from hub.unread import Unread
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Running:
     hub: Hub
     drain: Drain
     keepalive: Keepalive
+    unread: Unread
     port: int
 
     @property
@@ -44,20 +48,35 @@ class Running:
         for _ in range(SLICES):
             self.keepalive.sweep(now)
 
+    @property
+    def requests(self) -> list[RequestHandler]:
+        """The connections that are HTTP's."""
+        assert self.runner.server is not None
+        return self.runner.server.connections
+
+    def visit_requests(self, now: float) -> None:
+        """Look at the connections that are HTTP's, as if it were `now`."""
+        self.unread.sweep([it.transport for it in self.requests if it.transport], now)
+
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Serve with `settings` on a free port of the loopback."""
     settings = replace(settings, host="127.0.0.1", port=0)
     app = product.build_app(settings)
-    runner = await product.start(app, product.listen(settings))
+    (listener,) = listen(settings.host, settings.port)
+    port = listener.getsockname()[1]
+    runner, servers = await product.start(app, [listener])
     try:
         hub = app[HUB]
-        keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail)
-        yield Running(runner, hub, app[DRAIN], keepalive, runner.addresses[0][1])
+        keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail, progress)
+        unread = Unread(progress, settings.write_timeout)
+        yield Running(runner, hub, app[DRAIN], keepalive, unread, port)
     finally:
         for client in list(app[HUB].clients):
             client.abort()
+        for server in servers:
+            server.close()
         await runner.cleanup()
 
 

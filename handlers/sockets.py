@@ -1,0 +1,149 @@
+"""Sockets and their descriptors: listening, accepting within bounds, and what the kernel knows.
+
+State: none, but for each connection that is being accepted.
+"""
+
+import asyncio
+import errno
+import logging
+import resource
+import select
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from hub.client import Transport
+
+log = logging.getLogger(__name__)
+
+# Connections that may wait to be accepted: a storm of reconnects needs many.
+BACKLOG: Final = 4096
+# Bytes of kernel buffer for a client (SO_SNDBUF, which Linux doubles). Left to grow by itself it
+# would hide 4 MB of backlog from the outbox's bounds.
+SEND_BUFFER: Final = 131_072
+# Descriptors that WebSockets and streams leave to REST, probes, Redis and files; at most half.
+RESERVE: Final = 256
+# One in so many of the reserve is for no connection at all: Redis can always be connected again.
+OWN_SHARE: Final = 8
+# struct tcp_info of Linux: tcpi_unacked (packets), tcpi_bytes_acked, tcpi_notsent_bytes.
+_TCP_INFO: Final = struct.Struct("=24xI92xQ16xI")
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """A listening socket for every address of `host` that this machine has.
+
+    Raises:
+        OSError: an address is taken, or `host` has none here.
+        UnicodeError: `host` is no name of a host.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    refused: OSError | None = None
+    for family, _, _, _, address in found:
+        try:
+            sockets.append(_listener(family, address))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for sock in sockets:
+                    sock.close()
+                raise
+            refused = error  # such as ::1 for localhost, in a container without IPv6
+    if refused is not None and not sockets:
+        raise refused
+    return sockets
+
+
+def _listener(family: int, address: Any) -> socket.socket:
+    any_ipv6 = family == socket.AF_INET6 and address[0] == "::"
+    sock = socket.create_server(
+        address,
+        family=family,
+        backlog=BACKLOG,
+        dualstack_ipv6=any_ipv6 and socket.has_dualstack_ipv6(),
+    )
+    # What is accepted inherits it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return sock
+
+
+# --- Descriptors ----------------------------------------------------------------------------------
+
+
+def raise_descriptors() -> tuple[int, int]:
+    """Raise the soft limit of file descriptors to the hard one; what it was, and is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # macOS has a lower limit than its hard one
+        return soft, soft
+    return soft, hard
+
+
+def reserve(descriptors: int) -> int:
+    """How many of them WebSockets and streams leave."""
+    return min(RESERVE, descriptors // 2)
+
+
+class Door(asyncio.Protocol):
+    """The first owner of a connection: it is HTTP's where there are descriptors left for it.
+
+    A new descriptor is the lowest that is free, so one near the end says that all below are in use.
+    """
+
+    def __init__(self, serve: Callable[[], asyncio.Protocol], end: int) -> None:
+        """`serve` makes a connection HTTP's; `end`: the first descriptor that is for none."""
+        self._serve = serve
+        self._end = end
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)
+        if transport.get_extra_info("socket").fileno() >= self._end:
+            log.warning("out of file descriptors: connections are closed as they come")
+            transport.abort()
+            return
+        protocol = self._serve()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+
+async def accept(
+    serve: Callable[[], asyncio.Protocol], sockets: list[socket.socket]
+) -> list[asyncio.Server]:
+    """Accept on the sockets, as far as descriptors go; `serve` makes a connection HTTP's."""
+    loop = asyncio.get_running_loop()
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    end = descriptors - reserve(descriptors) // OWN_SHARE
+    return [
+        await loop.create_server(lambda: Door(serve, end), sock=sock, backlog=BACKLOG)
+        for sock in sockets
+    ]
+
+
+async def stop_accepting(servers: list[asyncio.Server], seconds: float) -> None:
+    """Accept what waits in the backlogs, for so many seconds at most, then close the listeners."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    for server in servers:
+        poll = select.poll()
+        for sock in server.sockets:
+            poll.register(sock.fileno(), select.POLLIN)
+        while poll.poll(0) and loop.time() < end:  # noqa: ASYNC110  there is no event for it
+            await asyncio.sleep(0)  # in each turn the loop accepts one
+        server.close()
+
+
+# --- What the kernel knows ------------------------------------------------------------------------
+
+
+def progress(transport: Transport) -> tuple[int, bool]:
+    """How many bytes the other side has acknowledged so far, and whether more wait."""
+    buffered = transport.get_write_buffer_size()
+    if sys.platform == "linux":
+        sock = cast(asyncio.Transport, transport).get_extra_info("socket")
+        if sock.fileno() >= 0:  # else it is closed
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+            unacknowledged, acknowledged, unsent = _TCP_INFO.unpack(info)
+            return acknowledged, bool(unacknowledged or unsent or buffered)
+    return -buffered, bool(buffered)  # all there is to see: less of it means that more was taken
