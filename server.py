@@ -143,8 +143,12 @@ async def sweep(app: web.Application, server: web.Server) -> None:
         hub.broker.sweep()
         app[READINESS].sweep(now)
         if turn % SLICES == 0:
-            open_ones = (connection.transport for connection in server.connections)
-            unread.sweep((it for it in open_ones if it is not None), now)
+            unread.sweep(open_transports(server), now)
+
+
+def open_transports(server: web.Server) -> list[asyncio.Transport]:
+    """Those of the connections that are HTTP's."""
+    return [it.transport for it in server.connections if it.transport is not None]
 
 
 async def shut_down(
@@ -170,6 +174,9 @@ async def shut_down(
         log.warning("cutting clients that did not leave in %g s: %d", timeout, len(hub.clients))
         for client in list(hub.clients):
             client.abort()
+        for transport in open_transports(server):
+            if transport.get_write_buffer_size():  # an answer that is read slowly, or not at all
+                transport.abort()
 
 
 async def serve(settings: Settings, sockets: list[socket.socket]) -> None:

@@ -53,7 +53,9 @@ async def events(request: web.Request) -> web.Response:
     except web.HTTPServiceUnavailable:
         if "text/event-stream" not in request.headers.get(hdrs.ACCEPT, ""):
             raise
-        return web.Response(body=preamble(), headers=_HEADERS)
+        response = web.Response(body=preamble(), headers=_HEADERS)
+        response.force_close()
+        return response
     head = await _head(request)
     stream = Stream(app[HUB], app[DRAIN], followed)
     return take_over(request, head + preamble(), _Listener(stream))

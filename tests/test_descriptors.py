@@ -1,0 +1,144 @@
+"""File descriptors: what is left of them when clients take all they can."""
+
+import asyncio
+import resource
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from tests.support.process import ROOT, ServerProcess
+from tests.support.raw import RawClient
+from tests.support.redis import RedisServer, redis_server
+
+HARD = 160
+MOST = HARD - HARD // 2  # WebSockets and streams
+# `server.py` with a soft limit that is below the hard one.
+LIMITED = f"""
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_NOFILE, ({HARD // 2}, {HARD}))
+runpy.run_path("server.py", run_name="__main__")
+"""
+
+
+@asynccontextmanager
+async def limited_server(**settings: str) -> AsyncIterator[ServerProcess]:
+    environ = {"PATH": "", "HOST": "127.0.0.1", "PORT": "0", **settings}
+    server = ServerProcess(
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", LIMITED),
+            cwd=ROOT,
+            env=environ,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    )
+    try:
+        found = await server.wait_for_log(r"listening on http://127\.0\.0\.1:(\d+)")
+        server.port = int(found[1])
+        yield server
+    finally:
+        if server.process.returncode is None:
+            server.process.kill()
+        await server.process.communicate()
+
+
+async def status(port: int, path: str, **headers: str) -> int:
+    """The status of a request over a connection of its own."""
+    async with (
+        aiohttp.ClientSession(headers={"Connection": "close", **headers}) as session,
+        session.get(f"http://127.0.0.1:{port}{path}") as answer,
+    ):
+        assert (answer.status == 503) == ("Retry-After" in answer.headers)
+        return answer.status
+
+
+async def test_the_soft_limit_is_raised_and_clients_leave_a_reserve() -> None:
+    async with limited_server() as server:
+        assert f"file descriptors: {HARD} (the soft limit was {HARD // 2})" in server.log[0]
+        assert f"WebSockets and streams at most: {MOST}" in server.log[0]
+        clients = [await RawClient.connect(server.port) for _ in range(MOST)]
+        upgrade = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        for _ in range(3):
+            assert await status(server.port, "/ws", **upgrade) == 503
+        assert await status(server.port, "/events?topic=t") == 503
+        assert await status(server.port, "/stats") == 200
+        assert await status(server.port, "/ready") == 200  # a full server still serves REST
+        clients.pop().close()
+        async with asyncio.timeout(10):
+            while await status(server.port, "/events?topic=t") == 503:
+                pass
+        for client in clients:
+            client.close()
+        server.terminate()
+        assert await server.exit_code() == 0
+        assert "".join(server.log).count("full: new WebSockets and streams are refused") == 1
+
+
+async def test_an_event_source_is_told_to_come_back_to_a_full_server() -> None:
+    async with limited_server(MAX_CONNECTIONS="1") as server:
+        only = await RawClient.connect(server.port)
+        stream = await RawClient.dial(server.port)
+        await stream.send(
+            b"GET /events?topic=t HTTP/1.1\r\nHost: t\r\nAccept: text/event-stream\r\n\r\n"
+        )
+        head = await stream.read_head()
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"Content-Type: text/event-stream" in head
+        body = await stream.read_to_end()
+        assert body.startswith(b"retry: ")
+        assert body.endswith(b"\n\n")
+        only.close()
+        stream.close()
+
+
+async def test_more_connections_than_descriptors_stop_the_start_with_one_line() -> None:
+    with pytest.raises(AssertionError, match="no line matches") as caught:
+        async with limited_server(MAX_CONNECTIONS=str(MOST + 1)):
+            pass
+    assert str(caught.value).splitlines()[1:] == [
+        f"MAX_CONNECTIONS='{MOST + 1}' is not valid: at most {MOST} are allowed with {HARD} file"
+        " descriptors (ulimit -n)"
+    ]
+
+
+async def test_redis_comes_back_while_clients_take_every_descriptor() -> None:
+    """Without a reserve of its own, a node that has lost Redis never gets it back."""
+    with redis_server() as redis:
+        assert isinstance(redis, RedisServer)
+        async with limited_server(REDIS_ADDR=f"127.0.0.1:{redis.port}") as server:
+            knocking = [await RawClient.dial(server.port) for _ in range(2 * HARD)]
+            await server.wait_for_log("out of file descriptors")
+            redis.kill()
+            await server.wait_for_log("Redis is out of reach")
+            knocker = asyncio.create_task(keep_knocking(server.port))
+            redis.start()
+            await server.wait_for_log("joined the other servers")
+            knocker.cancel()
+            await asyncio.wait([knocker])
+            for client in knocking:
+                client.close()
+            assert "".join(server.log).count("out of file descriptors") == 1
+
+
+async def keep_knocking(port: int) -> None:
+    """Connect again and again; what the server does not close is kept."""
+    kept: list[RawClient] = []
+    try:
+        while True:
+            kept.append(await RawClient.dial(port))
+            if len(kept) > HARD:
+                kept.pop(0).close()
+    finally:
+        for client in kept:
+            client.close()
+
+
+def test_this_process_has_enough_for_these_tests() -> None:
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 4 * HARD
