@@ -5,7 +5,7 @@ import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from tests.support.frames import CLOSE, TEXT, client_frame, take_frames
@@ -32,11 +32,14 @@ class RawClient:
     @classmethod
     async def dial(cls, port: int, *, receive_buffer: int | None = None) -> "RawClient":
         """Connect and send nothing; `receive_buffer` bounds what the kernel takes for us."""
-        sock = socket.socket()
-        sock.setblocking(False)
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        with ExitStack() as failed:
+            sock = socket.socket()
+            failed.callback(sock.close)
+            sock.setblocking(False)
+            if receive_buffer is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+            failed.pop_all()
         return cls(sock)
 
     @classmethod

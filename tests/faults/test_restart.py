@@ -1,0 +1,204 @@
+"""A restart behind a balancer, with the rules of docs/scaling.md: no publish fails.
+
+One client of the server that restarts is stuck, so that its shutdown takes all the time it may.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support.process import ROOT, ServerProcess, server_process
+from tests.support.raw import RawClient
+from tests.support.redis import RedisServer, free_port
+from tests.support.sse import Listener
+
+SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+NGINX = """daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 1000; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+{rules}}}
+"""
+
+
+def rules(language: str, port: int, servers: list[int]) -> str:
+    """The example of docs/scaling.md, with the ports of a test."""
+    text = (ROOT / "docs/scaling.md").read_text()
+    found = re.search(rf"(?ms)^```{language}\n(.*?)^```$", text)
+    assert found is not None
+    example = found[1]
+    for shown, here in (("8080", port), ("8081", servers[0]), ("8082", servers[1])):
+        example = re.sub(rf"\b{shown}\b", str(here), example)
+    return example
+
+
+@contextmanager
+def balancer(kind: str, folder: Path, servers: list[int]) -> Iterator[int]:
+    """A real nginx or HAProxy in front of the servers; its port."""
+    program = shutil.which(kind, path=SBIN)
+    if program is None:
+        assert "CI" not in os.environ, f"install {kind}"
+        pytest.skip(f"there is no {kind}")
+    port = free_port()
+    config = folder / f"{kind}.conf"
+    if kind == "nginx":
+        text = NGINX.format(folder=folder, rules=rules(kind, port, servers))
+        command = [program, "-c", str(config), "-e", str(folder / "error.log")]
+    else:
+        text = rules(kind, port, servers).replace("bind :", "bind 127.0.0.1:")
+        command = [program, "-db", "-f", str(config)]
+    config.write_text(text)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@asynccontextmanager
+async def restarting(port: int, redis: RedisServer) -> AsyncIterator[ServerProcess]:
+    settings = {
+        "PORT": str(port),
+        "REDIS_ADDR": f"127.0.0.1:{redis.port}",
+        "SHUTDOWN_TIMEOUT": "4",
+        "WRITE_TIMEOUT": "60",
+        "MAX_QUEUE_BYTES": "10000000",
+    }
+    async with server_process(**settings) as server:
+        yield server
+
+
+class Publisher:
+    """Publishes without a pause through the balancer. State: what became of it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.published = 0
+        self.failed: list[str] = []
+        self.more = asyncio.Event()  # one more has succeeded
+
+    async def run(self) -> None:
+        async with aiohttp.ClientSession(self._url) as session:
+            while True:
+                body = {"topic": "t", "payload": self.published}
+                try:
+                    async with session.post("/publish", json=body) as answer:
+                        if answer.status != 200:
+                            self.failed.append(f"{answer.status} {await answer.text()}")
+                except aiohttp.ClientError as error:
+                    self.failed.append(repr(error))
+                self.published += 1
+                self.more.set()
+
+    async def another(self, count: int) -> None:
+        """Wait for so many more."""
+        end = self.published + count
+        while self.published < end:
+            self.more.clear()
+            await self.more.wait()
+
+
+async def event_source(url: str, heard: asyncio.Queue[int]) -> None:
+    """Listen as a browser does: after any end come back, after another status never."""
+    listener = Listener()
+    retry = 0.5
+    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout()) as session:
+        while True:
+            try:
+                headers = {"Accept": "text/event-stream"}
+                async with session.get("/events?topic=t", headers=headers) as answer:
+                    assert answer.status == 200, f"it gives up for ever at a {answer.status}"
+                    stream = bytearray()
+                    async for data in answer.content.iter_any():
+                        stream += data
+                        for said in listener.take(stream):
+                            if said.message["type"] == "event":
+                                heard.put_nowait(said.message["message"]["payload"])
+                        retry = listener.retry / 1_000
+            except aiohttp.ClientError:
+                pass  # the connection was lost, or refused
+            await asyncio.sleep(min(retry, 0.5))
+
+
+async def stuck_client(port: int) -> RawClient:
+    """A client that does not read, and for which more waits than its socket takes."""
+    client = await RawClient.connect(port, receive_buffer=4_096)
+    await client.subscribe("big")
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for _ in range(12):
+            body = {"topic": "big", "payload": "x" * 60_000}
+            async with session.post("/publish", json=body) as answer:
+                assert answer.status == 200
+    return client
+
+
+async def until_it_answers(url: str) -> None:
+    async with aiohttp.ClientSession(url) as session, asyncio.timeout(20):
+        while True:
+            try:
+                async with session.get("/ready") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+async def test_a_restart_fails_no_publish_and_a_stream_comes_back(
+    kind: str, redis: RedisServer, tmp_path: Path
+) -> None:
+    ports = [free_port(), free_port()]
+    with balancer(kind, tmp_path, ports) as port:
+        url = f"http://127.0.0.1:{port}"
+        heard: asyncio.Queue[int] = asyncio.Queue()
+        async with restarting(ports[1], redis):
+            async with restarting(ports[0], redis) as leaving:
+                stuck = await stuck_client(ports[0])
+                direct = await RawClient.connect(ports[0])
+                await direct.subscribe("t")  # so that the topic is there, whatever comes
+                await until_it_answers(url)
+                streams = [asyncio.create_task(event_source(url, heard)) for _ in range(4)]
+                publisher = Publisher(url)
+                publishing = asyncio.create_task(publisher.run())
+                await publisher.another(200)
+                leaving.terminate()
+                await leaving.wait_for_log("clients to leave")
+                await publisher.another(200)
+                assert await leaving.exit_code() == 0
+                assert "cutting clients that did not leave in 4 s: 1" in "".join(leaving.log)
+                await publisher.another(200)
+            async with restarting(ports[0], redis):
+                await publisher.another(200)
+                last = publisher.published + 50
+                # Each of the streams is there again, on whichever server.
+                count = 0
+                async with asyncio.timeout(20):
+                    while count < len(streams):
+                        count += await heard.get() == last
+                publishing.cancel()
+                await asyncio.wait([publishing])
+                assert publisher.failed == []
+                for stream in streams:
+                    assert not stream.done()
+                    stream.cancel()
+                await asyncio.wait(streams)
+                stuck.close()
+                direct.close()

@@ -1,0 +1,59 @@
+"""Whether a node should be sent clients, check by check, with a clock that the test turns."""
+
+import pytest
+
+from hub.local_broker import LocalBroker
+from hub.readiness import Readiness
+from hub.settings import Settings
+from tests.support.node import Node
+
+
+class Away(LocalBroker):
+    """A broker that can lose the other nodes."""
+
+    reachable: bool | None = False  # type: ignore[assignment]
+
+
+def readiness(node: Node, **settings: object) -> Readiness:
+    return Readiness(node.hub, node.drain, Settings(**settings))  # type: ignore[arg-type]
+
+
+def test_a_single_server_is_ready_until_the_shutdown() -> None:
+    node = Node()
+    it = readiness(node)
+    assert (it.refusal(), it.checks()) == ("", {"shutdown": "ok", "connections": "ok"})
+    node.drain.announce()
+    assert it.refusal() == "Server is shutting down"
+    assert it.checks() == {"shutdown": "draining", "connections": "ok"}
+
+
+def test_a_full_server_is_ready() -> None:
+    node = Node()
+    it = readiness(node, max_connections=2)
+    first = node.connect()
+    assert not it.full
+    node.connect()
+    assert it.full
+    assert (it.refusal(), it.checks()) == ("", {"shutdown": "ok", "connections": "full"})
+    node.hub.leave(first.client)
+    assert not it.full
+
+
+@pytest.mark.parametrize("mode", ["local", "strict"])
+def test_a_lost_redis_is_reported_and_after_the_grace_fails_a_strict_server(mode: str) -> None:
+    broker = Away()
+    node = Node(broker=broker)
+    it = readiness(node, redis_fail_mode=mode, ready_redis_grace=10.0)
+    it.sweep(0.0)  # never found: there is no grace
+    assert (it.refusal() != "") is (mode == "strict")
+    broker.reachable = True
+    it.sweep(100.0)
+    assert (it.refusal(), it.checks()["redis"]) == ("", "ok")
+    broker.reachable = False
+    it.sweep(101.0)
+    it.sweep(111.0)
+    assert (it.refusal(), it.checks()["redis"]) == ("", "lost")
+    it.sweep(111.1)
+    assert it.refusal() == ("Redis is out of reach" if mode == "strict" else "")
+    broker.reachable = True
+    assert it.refusal() == ""
