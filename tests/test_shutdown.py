@@ -148,7 +148,7 @@ def test_ten_thousand_clients_are_dismissed_in_slices() -> None:
         dismissed = now
         turns += 1
         node.turn()
-    assert turns > 10_000 / SLICE
+    assert turns >= 10_000 / SLICE
     info = peers[-1].hear()[0]
     assert info["reconnect"]["max_ms"] == 20_000
     assert MAX_SPREAD == 30_000
