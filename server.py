@@ -27,7 +27,15 @@ from handlers.answers import close_in_shutdown, errors_as_json
 from handlers.keys import COMMANDS, DRAIN, HUB, READINESS, SETTINGS, STARTED, TOPIC_LIST
 from handlers.origins import check_sender
 from handlers.routes import add_routes
-from handlers.sockets import accept, listen, progress, raise_descriptors, reserve, stop_accepting
+from handlers.sockets import (
+    accept,
+    discard,
+    listen,
+    progress,
+    raise_descriptors,
+    reserve,
+    stop_accepting,
+)
 from handlers.takeover import close_idle
 from hub.commands import Commands
 from hub.drain import Drain
@@ -133,8 +141,8 @@ async def sweep(app: web.Application, server: web.Server) -> None:
     """Turn the clock of whatever has to end or to be told by itself."""
     loop = asyncio.get_running_loop()
     settings, hub = app[SETTINGS], app[HUB]
-    keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail, progress)
-    unread = Unread(progress, settings.write_timeout)
+    keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail, progress, discard)
+    unread = Unread(progress, discard, settings.write_timeout)
     for turn in count():
         await asyncio.sleep(1 / SLICES)
         now = loop.time()

@@ -30,6 +30,8 @@ OWN_SHARE: Final = 8
 # struct tcp_info of Linux: tcpi_unacked (packets), tcpi_bytes_acked, tcpi_notsent_bytes.
 _TCP_INFO: Final = struct.Struct("=24xI92xQ16xI")
 
+_AT_ONCE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for 0 seconds
+
 
 def listen(host: str, port: int) -> list[socket.socket]:
     """A listening socket for every address of `host` that this machine has.
@@ -147,3 +149,10 @@ def progress(transport: Transport) -> tuple[int, bool]:
             unacknowledged, acknowledged, unsent = _TCP_INFO.unpack(info)
             return acknowledged, bool(unacknowledged or unsent or buffered)
     return -buffered, bool(buffered)  # all there is to see: less of it means that more was taken
+
+
+def discard(transport: Transport) -> None:
+    """Have the kernel throw away what the other side has not taken, when the socket is closed."""
+    sock = cast(asyncio.Transport, transport).get_extra_info("socket")
+    if sock.fileno() >= 0:  # else it is closed
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)

@@ -11,7 +11,7 @@ from typing import Final
 from hub.client import FLOWING, Client, State
 from hub.errors import IDLE_TIMEOUT, MESSAGE_TIMEOUT, WRITE_TIMEOUT, Close
 from hub.settings import Settings
-from hub.unread import Progress
+from hub.unread import Discard, Progress
 
 SLICES: Final = 8  # a second's work in parts, so that no tick is long
 # Seconds that a client has to answer the Close of a shutdown, once it has been given everything.
@@ -28,6 +28,7 @@ class Keepalive:
         send: Callable[[Client, bytes], None],
         fail: Callable[[Client, Close], None],
         progress: Progress,
+        discard: Discard,
     ) -> None:
         """`clients` is the hub's own live collection.
 
@@ -41,6 +42,7 @@ class Keepalive:
         self._fail = fail
         self._message_timeout = settings.message_timeout
         self._progress = progress
+        self._discard = discard
         self._round: list[Client] = []
         self._turn = 0
 
@@ -72,7 +74,7 @@ class Keepalive:
             if now - client.idle_since >= self._idle_timeout:
                 client.abort(IDLE_TIMEOUT)
         elif self._stalled(client, now):
-            client.abort(WRITE_TIMEOUT)
+            self._cut(client)
 
     def _is_overdue(self, client: Client, now: float) -> bool:
         """Whether a message has been arriving for too long; while reading is paused it cannot."""
@@ -86,7 +88,7 @@ class Keepalive:
         if client.state is State.GONE:
             return False
         if self._stalled(client, now):
-            client.abort(WRITE_TIMEOUT)
+            self._cut(client)
             return False
         if client.state is State.CLOSING:
             self._wait_for_end(client, now)
@@ -106,6 +108,11 @@ class Keepalive:
             client.taken_at = now
             return False
         return now - client.taken_at >= self._write_timeout
+
+    def _cut(self, client: Client) -> None:
+        """Cut a client that takes nothing; the kernel would keep its bytes for five minutes."""
+        self._discard(client.transport)
+        client.abort(WRITE_TIMEOUT)
 
     def _start_clock(self, client: Client, now: float) -> None:
         """From here on a byte that it takes counts."""

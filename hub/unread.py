@@ -13,6 +13,9 @@ from hub.client import Transport
 # Of a transport: how many bytes its other side has acknowledged so far, and whether more wait.
 Progress = Callable[[Transport], tuple[int, bool]]
 
+# Has a transport's kernel throw away what the other side has not taken, when it is aborted.
+Discard = Callable[[Transport], None]
+
 
 class _Mark(NamedTuple):
     acknowledged: int  # bytes
@@ -22,8 +25,9 @@ class _Mark(NamedTuple):
 class Unread:
     """Cuts the HTTP connections whose answers nobody takes."""
 
-    def __init__(self, progress: Progress, write_timeout: float) -> None:
+    def __init__(self, progress: Progress, discard: Discard, write_timeout: float) -> None:
         self._progress = progress
+        self._discard = discard
         self._write_timeout = write_timeout
         self._marks: dict[Transport, _Mark] = {}
 
@@ -38,6 +42,7 @@ class Unread:
             if mark is None or mark.acknowledged != acknowledged:
                 marks[transport] = _Mark(acknowledged, now)
             elif now - mark.since >= self._write_timeout:
+                self._discard(transport)
                 transport.abort()
             else:
                 marks[transport] = mark

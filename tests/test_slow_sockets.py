@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from handlers.sockets import progress
+from handlers.sockets import discard, progress
 from hub.client import Transport
 from hub.keepalive import Keepalive
 from hub.settings import Settings
@@ -156,7 +156,24 @@ async def test_an_answer_that_nobody_reads_is_cut() -> None:
         assert len(server.requests) == 1
         server.visit_requests(10.0)
         await until(lambda: not server.requests)
+        with pytest.raises(ConnectionResetError):  # what the kernel held for it is gone too
+            await client.read_to_end()
         client.close()
+
+
+async def test_a_client_that_takes_nothing_is_reset() -> None:
+    async with (
+        running(Settings()) as server,
+        raw_client(server.port, receive_buffer=SMALL) as stalled,
+    ):
+        await stalled.subscribe("t")
+        while server.topics():
+            await publish(server, "t", 0)
+        server.visit_all(0.0)
+        server.visit_all(10.0)
+        await until(lambda: not server.hub.clients)
+        with pytest.raises(ConnectionResetError):
+            await stalled.read_to_end()
 
 
 async def test_an_answer_that_is_read_slowly_is_not_cut() -> None:
@@ -212,7 +229,9 @@ async def test_a_stream_whose_network_is_gone_is_cut_after_a_comment() -> None:
             return acknowledged, True
 
         hub = server.hub
-        server.keepalive = Keepalive(Settings(), hub.clients, hub.fanout.send, hub.fail, unplugged)
+        server.keepalive = Keepalive(
+            Settings(), hub.clients, hub.fanout.send, hub.fail, unplugged, discard
+        )
         for now in (0.0, 54.0, 63.9):
             server.visit_all(now)
         assert len(server.hub.clients) == 1

@@ -192,7 +192,9 @@ class Node:
         self.drain = Drain(self.hub)
         self.commands = Commands(self.hub, self.drain, self.settings)
         hub = self.hub
-        self.keepalive = Keepalive(self.settings, hub.clients, hub.fanout.send, hub.fail, progress)
+        self.keepalive = Keepalive(
+            self.settings, hub.clients, hub.fanout.send, hub.fail, progress, lambda _: None
+        )
 
     def connection(self) -> "Wired":
         """A new client at whose end bytes arrive."""

@@ -9,7 +9,7 @@ from aiohttp.web_protocol import RequestHandler
 
 import server as product
 from handlers.keys import DRAIN, HUB
-from handlers.sockets import listen, progress
+from handlers.sockets import discard, listen, progress
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
@@ -69,8 +69,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     runner, servers = await product.start(app, [listener])
     try:
         hub = app[HUB]
-        keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail, progress)
-        unread = Unread(progress, settings.write_timeout)
+        keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail, progress, discard)
+        unread = Unread(progress, discard, settings.write_timeout)
         yield Running(runner, hub, app[DRAIN], keepalive, unread, port)
     finally:
         for client in list(app[HUB].clients):
