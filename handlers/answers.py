@@ -179,9 +179,8 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         return await handler(request)
     except web.HTTPException as error:
         if request.path in (CONNECT, EVENTS):
-            log.info(
-                "refused %s from %s: %d %s", request.path, request.remote, error.status, error.text
-            )
+            where = request.path, request.remote
+            log.info("refused %s from %s: %d %.200r", *where, error.status, error.text)
         response = answer({"error": _text(request, error)}, error.status)
         for name in _KEPT:
             if name in error.headers:

@@ -99,28 +99,25 @@ class Connection(Link):
         self._queued = False
 
     def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
-        client = self._client
+        client, reader = self._client, self._reader
+        client.unfinished = reader.unfinished
         try:
-            self._obey(client, messages)
+            for opcode, payload in messages:
+                client.heard = True
+                if opcode == CLOSE:
+                    self._hub.closed(client, close_reply(payload))
+                    return
+                if not client.open:  # only the answer to our Close is of interest now
+                    continue
+                if opcode == TEXT:
+                    self._commands.handle(client, payload)
+                elif opcode == PING:
+                    self._hub.fanout.send(client, pong_frame(payload))
+                elif opcode == BINARY:
+                    self._commands.handle_binary(client)
+            if reader.broken is not None and client.open:
+                self._hub.fail(client, reader.broken)
         except Exception:  # the loop's edge: a fault of ours costs this connection, and is told
             log.exception("Closing a connection because of a fault in the server")
             if client.open:
                 self._hub.fail(client, INTERNAL_ERROR)
-        client.unfinished = self._reader.unfinished
-
-    def _obey(self, client: Client, messages: list[tuple[int, bytearray]]) -> None:
-        for opcode, payload in messages:
-            client.heard = True
-            if opcode == CLOSE:
-                self._hub.closed(client, close_reply(payload))
-                return
-            if not client.open:  # only the answer to our Close is of interest now
-                continue
-            if opcode == TEXT:
-                self._commands.handle(client, payload)
-            elif opcode == PING:
-                self._hub.fanout.send(client, pong_frame(payload))
-            elif opcode == BINARY:
-                self._commands.handle_binary(client)
-        if self._reader.broken is not None and client.open:
-            self._hub.fail(client, self._reader.broken)

@@ -109,6 +109,8 @@ class FrameReader:
         "_serial",
         "_unmask",
         "broken",
+        "more",
+        "unfinished",
     )
 
     def __init__(self, limit: int, unmask: Callable[[bytes, bytearray], None]) -> None:
@@ -122,17 +124,9 @@ class FrameReader:
         # What a slice has left: the stream twice, as `_read` takes it, and where to go on.
         self._rest: tuple[bytearray, bytes, int] | None = None
         self._serial = 1  # of the message that is unfinished, or comes next
+        self.more = False  # whether a slice has left bytes for `read_on`
+        self.unfinished = 0  # a number of the message that has begun and not ended; 0 for none
         self.broken: Close | None = None  # None while the client keeps to the protocol
-
-    @property
-    def more(self) -> bool:
-        """Whether a slice has left bytes for `read_on`."""
-        return self._rest is not None
-
-    @property
-    def unfinished(self) -> int:
-        """A number of the message that has begun and not ended; 0 where there is none."""
-        return 0 if self._buffer is None and self._fragments is None else self._serial
 
     def feed(self, data: bytes) -> list[tuple[int, bytearray]]:
         """The messages and control frames that `data` completes, as (opcode, unmasked payload).
@@ -143,6 +137,7 @@ class FrameReader:
         """
         if self._rest is not None:
             _, left, start = self._rest
+            self._rest, self.more = None, False
             data = left[start:] + data
             stream = bytearray(data)
         elif self._buffer is not None:
@@ -157,22 +152,27 @@ class FrameReader:
 
     def read_on(self) -> list[tuple[int, bytearray]]:
         """The next slice of what was fed; empty where there is none."""
-        return [] if self._rest is None else self._read(*self._rest)
+        if self._rest is None:
+            return []
+        stream, data, start = self._rest
+        self._rest, self.more = None, False
+        return self._read(stream, data, start)
 
     def _read(self, stream: bytearray, data: bytes, start: int) -> list[tuple[int, bytearray]]:
-        self._rest = None
         messages: list[tuple[int, bytearray]] = []
+        size = len(data)
         end_of_slice = start + SLICE_BYTES
-        frames = 0
-        while start < len(data) and self.broken is None:
-            if frames == SLICE_FRAMES or start >= end_of_slice:
+        frames = SLICE_FRAMES
+        while start < size:
+            if not frames or start >= end_of_slice:
                 self._rest = stream, data, start
+                self.more = True
                 break
-            frames += 1
+            frames -= 1
             body, end = self._header(data, start)
             if self.broken is not None:
                 break
-            if end > len(data):
+            if end > size:
                 self._buffer, self._needed = stream[start:], end - start
                 break
             payload = stream[body:end]
@@ -181,9 +181,16 @@ class FrameReader:
                 messages.append((TEXT, payload))
             else:
                 self._piece(data[start], payload, messages)
+                if self.broken is not None:
+                    break
             start = end
-        if messages and (self._fragments is None or any(opcode < CLOSE for opcode, _ in messages)):
-            self._serial += 1
+        if self._buffer is not None or self._fragments is not None:
+            whole = self._fragments is None or any(opcode < CLOSE for opcode, _ in messages)
+            if messages and whole:  # another one than before
+                self._serial += 1
+            self.unfinished = self._serial
+        else:
+            self.unfinished = 0
         return messages
 
     def _header(self, data: bytes, start: int) -> tuple[int, int]:
