@@ -240,6 +240,7 @@ class Client:
 
     def lost(self) -> None:
         """The connection is no more."""
+        self.unread = None  # it refers to the connection, which refers to this client
         self._let_go(State.GONE)
 
     def _let_go(self, state: State) -> None:

@@ -1,8 +1,10 @@
 """How much of one connection's bytes a turn of the loop reads, and that all of them are read."""
 
+import gc
+
 import pytest
 
-from hub.frames import SLICE_FRAMES
+from hub.frames import SLICE_FRAMES, FrameReader
 from hub.settings import Settings
 from tests.support.brokers import DeferredBroker
 from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame
@@ -122,6 +124,28 @@ def test_a_lost_connection_is_read_no_further() -> None:
     node.tick()
     assert peer.frames() == []
     assert not node.hub.clients
+
+
+def test_a_connection_that_is_lost_is_freed_with_what_was_not_read() -> None:
+    """Without a garbage collection, which is rare in the server."""
+    node = Node()
+    gc.collect()
+    before = readers()
+    gc.disable()
+    try:
+        peer = node.connection()
+        peer.send(client_frame(PING) * MANY)
+        peer.connection.connection_lost(None)
+        node.tick()
+        assert readers() == before + 1
+        del peer
+        assert readers() == before
+    finally:
+        gc.enable()
+
+
+def readers() -> int:
+    return sum(isinstance(it, FrameReader) for it in gc.get_objects())
 
 
 # A message that never ends.
