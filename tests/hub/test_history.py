@@ -1,5 +1,8 @@
 """What a topic remembers, against a list that forgets nothing."""
 
+import gc
+from sys import getrefcount
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +73,20 @@ def test_the_longest_prefix_rules() -> None:
     assert find_rule(rules, "chat/a") == chat
     assert find_rule(rules, "chat/xy") is None
     assert find_rule({"chat/": chat}, "news") is None
+
+
+def test_a_history_without_a_budget_is_freed_at_once() -> None:
+    """Such are made for one answer; the server collects garbage rarely."""
+    history = History("e", Rule(5, 60.0, 1_000))
+    event = history.append(EVENT % 1, 0.0)
+    history.page(None, 5, False)
+    kept = getrefcount(event)
+    gc.disable()
+    try:
+        del history
+        assert getrefcount(event) == kept - 1
+    finally:
+        gc.enable()
 
 
 STEPS = st.one_of(
