@@ -20,7 +20,7 @@ PART_BYTES: Final = 131_072  # of one part, in encoded events
 # Bytes a second of a burst where other nodes have subscribers: their congestion is not seen here.
 NODES_RATE: Final = 4_194_304
 PATIENCE: Final = 1.0  # seconds for a client to take something
-LIMIT: Final = 5.0  # seconds that one burst waits in all
+LIMIT: Final = 5.0  # seconds that one burst waits in all for the subscribers here
 
 
 class _Wait:
@@ -52,7 +52,7 @@ class Pacing:
         """
         clock = asyncio.get_running_loop().time
         # A part of another burst may be about to be written.
-        while any(sum(map(len, topic.batch)) >= PART_BYTES for topic in topics):  # noqa: ASYNC110
+        while clock() < deadline and any(map(_has_much, topics)):  # noqa: ASYNC110
             await asyncio.sleep(0)
         wait = _Wait(self._congested(topics))
         self._waits[wait] = None
@@ -84,3 +84,8 @@ class Pacing:
                 del wait.clients[client]
             else:
                 wait.clients[client] = holds
+
+
+def _has_much(topic: Topic) -> bool:
+    """Whether the events that a topic has yet to write are a part's worth."""
+    return sum(map(len, topic.batch)) >= PART_BYTES
