@@ -158,12 +158,14 @@ class Hub:
             outcome = self.recovery.answer(topic, client, wish.since, outcome)
             if client not in topic.behind:
                 topic.add(client)
-            if topic not in client.topics:
+            is_new = topic not in client.topics
+            if is_new:
                 client.topics.add(topic)
                 self.subscriptions += 1
             self.broker.counted(topic.name, topic.members)
             wish.done(outcome)
-            self.observer.subscribed(client, topic.name)
+            if is_new:
+                self.observer.subscribed(client, topic.name)
 
     def _settle(self, topic: Topic) -> None:
         """Say what is to be said to the subscribers, before who they are changes."""

@@ -14,7 +14,10 @@ class Observer:
         """A client has connected."""
 
     def left(self, client: Client, reason: str) -> None:
-        """A client's connection is over; `reason` is a word of `hub.errors.REASONS`."""
+        """A client's connection is over, and its subscriptions with it, of which no more is said.
+
+        `reason` is a word of `hub.errors.REASONS`.
+        """
 
     def subscribed(self, client: Client, topic: str) -> None:
         """A client has become a subscriber of a topic."""
