@@ -5,10 +5,14 @@ transport's own buffer says too little: the kernel takes more only when a third 
 free, which a slow reader needs a minute for. Time is an argument.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from hub.client import Transport
+from hub.event_log import address
+
+log = logging.getLogger(__name__)
 
 # Of a transport: how many bytes its other side has acknowledged so far, and whether more wait.
 Progress = Callable[[Transport], tuple[int, bool]]
@@ -42,6 +46,7 @@ class Unread:
             if mark is None or mark.acknowledged != acknowledged:
                 marks[transport] = _Mark(acknowledged, now)
             elif now - mark.since >= self._write_timeout:
+                log.info("request from %s ended: its answer was not taken", address(transport))
                 self._discard(transport)
                 transport.abort()
             else:
