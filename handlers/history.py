@@ -10,6 +10,7 @@ from aiohttp import web
 
 from handlers.answers import answer, answer_json, refuse
 from handlers.keys import DRAIN, HUB
+from handlers.requests import query_fields
 from handlers.topics import topic_in_path
 from hub.errors import Refusal
 from hub.history import History, Position
@@ -22,7 +23,7 @@ _THERE: Final = 5.0  # seconds between two looks whether the client still waits
 
 async def read_history(request: web.Request) -> web.Response:
     """Events in order, or (reverse) the newest first, and where the topic is."""
-    asked = decode_asked(request.query)
+    asked = decode_asked(dict(query_fields(request)))
     if isinstance(asked, Refusal):
         return refuse(asked)
     topic = topic_in_path(request).removesuffix("/history")

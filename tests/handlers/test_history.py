@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientSession
+from aiohttp.client import URL
 
 from hub.history import NOT_REMEMBERED, Rule
 from hub.settings import Settings
@@ -107,6 +108,12 @@ async def test_a_bad_query_says_what_is_allowed(query: dict[str, str], text: str
         status, body = await it.history("t", **query)
         assert status == 400
         assert text in body["error"]
+
+
+async def test_a_query_that_is_not_utf8_is_refused(server: Running) -> None:
+    url = URL(f"{server.url}/topics/t/history?since_epoch=%ff&since_offset=1", encoded=True)
+    async with ClientSession() as session, session.get(url) as answer:
+        assert (answer.status, await answer.json()) == (400, {"error": "The query is not UTF-8"})
 
 
 async def test_no_topic_and_no_history_are_404() -> None:
