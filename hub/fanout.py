@@ -83,7 +83,8 @@ class Fanout:
             if sum(map(_writes, topics)) > WRITES:  # small topics first: they cost others little
                 topics = deque(sorted(topics, key=_writes))
             for topic in [*_taken(self._late), *_taken(topics)]:
-                self._hand_out(topic, direct=False)
+                if topic.batch:  # one that was settled meanwhile may be here twice
+                    self._hand_out(topic, direct=False)
             # Behind those that have waited longer, so that nobody can keep a topic waiting.
             self._late.extend(topics)
             self._topics.clear()
