@@ -39,7 +39,7 @@ from handlers.sockets import (
 from handlers.takeover import close_idle
 from hub.commands import Commands
 from hub.drain import Drain
-from hub.errors import SettingError
+from hub.errors import GOING_AWAY, SettingError
 from hub.event_log import EventLog, RateLimit
 from hub.hub import Hub
 from hub.keepalive import SLICES, Keepalive
@@ -181,7 +181,7 @@ async def shut_down(
         timeout = settings.shutdown_timeout
         log.warning("cutting clients that did not leave in %g s: %d", timeout, len(hub.clients))
         for client in list(hub.clients):
-            client.abort()
+            client.abort(GOING_AWAY.reason)
         for transport in open_transports(server):
             if transport.get_write_buffer_size():  # an answer that is read slowly, or not at all
                 transport.abort()
