@@ -30,7 +30,7 @@ from hub.turns import Turns
 from hub.wire import WEBSOCKET, Ending, Wire
 
 PARTED: Final = 1_000  # topics that a client leaves in one turn of the loop: 5 ms
-TOLD: Final = 1_000  # clients that are told of a deletion in one turn: 20 ms
+TOLD: Final = 250  # clients that are told of a deletion in one turn: 5 ms
 
 
 class Hub:
