@@ -195,6 +195,19 @@ def test_each_message_has_its_own_time() -> None:
     assert {opcode for opcode, _ in peer.frames()} == {TEXT}
 
 
+@pytest.mark.parametrize("pause", [0.5, 60.0])
+def test_the_time_of_a_message_ends_with_it(pause: float) -> None:
+    """Each visit sees a message that has begun, and never the same one."""
+    node = Node(Settings(message_timeout=5.0))
+    peer = node.connection()
+    whole = client_frame(TEXT, b'{"type":"ping"}')
+    for number in range(20):
+        peer.send(whole[:3])
+        node.visit_all(100.0 + pause * number)
+        peer.send(whole[3:])
+    assert {opcode for opcode, _ in peer.frames()} <= {TEXT, PING}
+
+
 def test_the_time_stands_still_while_reading_is_paused() -> None:
     broker = DeferredBroker()
     node = Node(Settings(message_timeout=5.0), broker)
