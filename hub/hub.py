@@ -5,6 +5,7 @@ the loop's `call_soon` are handed in. One client's commands are put in order bef
 (hub/commands.py), and what is said leaves through the fan-out (hub/fanout.py).
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
@@ -29,7 +30,7 @@ from hub.topic import Topic, Wish
 from hub.turns import Turns
 from hub.wire import WEBSOCKET, Ending, Wire
 
-PARTED: Final = 1_000  # topics that a client leaves in one turn of the loop: 5 ms
+PARTED: Final = 1_000  # topics that clients leave in one turn of the loop: 5 ms
 TOLD: Final = 250  # clients that are told of a deletion in one turn: 5 ms
 
 
@@ -56,6 +57,8 @@ class Hub:
         self._topics: dict[str, Topic] = {}  # with subscribers, or with some on the way
         self._unconfirmed = 0  # those of them that the broker has yet to confirm
         self._deleted: dict[Topic, None] = {}  # some of whose subscribers are still to be told
+        self._parting: deque[tuple[Client, set[Topic]]] = deque()  # clients with topics to leave
+        self._parted = 0  # topics that were left in this turn
         self.notices = Notices(stamps)
         self.gaps = Gaps(self.fanout, self.notices)  # who is to be told of lost events
         self.recovery = Recovery(self.fanout, self.notices, call_soon, settings.recovery_limit)
@@ -194,13 +197,29 @@ class Hub:
         """Take a client that is not open any more out of its topics, where it gets nothing now."""
         topics = client.unsubscribed_from_all()
         if topics:
-            self.turns.start(self._part_from(client, topics))
+            if not self._parting and not self._parted:
+                self.turns.queue(self._part_on())
+            self._parting.append((client, topics))
+            self._part_some()
 
-    def _part_from(self, client: Client, topics: Iterable[Topic]) -> Iterator[None]:
-        for number, topic in enumerate(topics, 1):
-            self._remove(topic, client)
-            if number % PARTED == 0:
-                yield
+    def _part_on(self) -> Iterator[None]:
+        """Go on in the turns after the one in which the first client left."""
+        while True:
+            self._parted = 0
+            self._part_some()
+            if not self._parted:
+                return
+            yield
+
+    def _part_some(self) -> None:
+        """Take clients out of topics, as many as one turn may; they leave in order."""
+        while self._parting and self._parted < PARTED:
+            client, topics = self._parting[0]
+            while topics and self._parted < PARTED:
+                self._remove(topics.pop(), client)
+                self._parted += 1
+            if not topics:
+                self._parting.popleft()
 
     # Messages.
 
