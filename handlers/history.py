@@ -16,6 +16,7 @@ from hub.errors import Refusal
 from hub.history import History, Position
 from hub.outbound import encode_history
 from hub.rest import decode_asked
+from hub.turns import Turns
 
 _LOOK: Final = 0.5  # seconds between two looks at a topic that only other nodes are subscribed to
 _THERE: Final = 5.0  # seconds between two looks whether the client still waits
@@ -46,7 +47,8 @@ async def _after(
     request: web.Request, topic: str, since: Position, seconds: float
 ) -> History | Refusal:
     """The history once it is not at `since` any more, the server stops, or the time is over."""
-    broker, drain = request.app[HUB].broker, request.app[DRAIN]
+    hub, drain = request.app[HUB], request.app[DRAIN]
+    broker = hub.broker
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     history = await broker.remembered(topic, since)
@@ -60,15 +62,20 @@ async def _after(
         held = broker.history(topic)
         left = end - clock()
         waiting = [drain.waiting] if held is None else [drain.waiting, held.waiting]
-        await _wakened(waiting, min(left, _LOOK if held is None else _THERE))
+        await _wakened(waiting, min(left, _LOOK if held is None else _THERE), hub.turns)
         history = await broker.remembered(topic, since)
     return history
 
 
-async def _wakened(places: list[dict[Callable[[], None], None]], seconds: float) -> None:
-    """Wait to be called from any of these places, but not longer."""
+async def _wakened(
+    places: list[dict[Callable[[], None], None]], seconds: float, turns: Turns
+) -> None:
+    """Wait to be called from any of these places, but not longer.
+
+    An event wakes everybody who waits for its topic: 2,000 answers in one turn would take 0.3 s.
+    """
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    wake = partial(_wake, future)
+    wake = partial(turns.call, partial(_wake, future))
     for place in places:
         place[wake] = None
     try:

@@ -133,7 +133,7 @@ class History:
         self.rule = rule
         self.top = top  # the offset of the newest event
         self.to_be_swept = False  # whether the budget's sweep is going to look at it
-        self.waiting: dict[Callable[[], None], None] = {}  # called when there is news
+        self.waiting: dict[Callable[[], None], None] = {}  # called at the next news
         # Lists, for slices and for the search by time; what is forgotten leaves them in bulk.
         self._events: list[bytes] = []
         self._times: list[float] = []  # when each was said
@@ -182,8 +182,9 @@ class History:
         self.wake()
 
     def wake(self) -> None:
-        """Call those who wait for the next event, or for the stream's end."""
-        for wake in list(self.waiting):
+        """Call those who wait for the next event, or for the stream's end, once."""
+        waiting, self.waiting = self.waiting, {}
+        for wake in waiting:
             wake()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from aiohttp.client import URL
 
 from hub.history import NOT_REMEMBERED, Rule
 from hub.settings import Settings
+from hub.turns import AT_ONCE
 from tests.support.server import Running, running
 
 SETTINGS = Settings(history_rules={"": Rule(5, 60.0, 1_000_000), "off": Rule(0, 1.0, 1)})
@@ -169,6 +171,25 @@ async def test_waiting_ends_with_the_event_the_time_the_topic_or_the_server() ->
         status, answer = await last
         assert (status, answer["events"]) == (200, [])
         assert it.server.drain.waiting == {}
+
+
+async def test_an_event_wakes_a_few_of_many_polls_a_turn() -> None:
+    polls = 10 * AT_ONCE
+    async with caller() as it:
+        await it.make("t")
+        waiting = [asyncio.create_task(it.history("t", wait=30)) for _ in range(polls)]
+        still = it.server.drain.waiting
+        while len(still) < polls:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for number in range(3):
+            it.server.hub.publish("t", None, number, lambda _: None)
+        left = [len(still)]
+        while still:
+            await asyncio.sleep(0)
+            left.append(len(still))
+        assert max(before - after for before, after in pairwise(left)) <= AT_ONCE
+        for status, body in await asyncio.gather(*waiting):
+            assert (status, len(body["events"])) == (200, 3)
 
 
 async def test_a_poll_whose_client_has_left_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
