@@ -111,7 +111,7 @@ class Outbox:
     def take(self) -> bytes:
         """The next bytes for the transport, in order; empty where nothing waits.
 
-        Every dropped event is told before its topic's next event, at the latest with the last
+        Every dropped event is told before its topic's next event, at the latest behind the last
         frame that waits.
         """
         parts: list[bytes] = []
@@ -133,8 +133,9 @@ class Outbox:
                 data = self._wire.place(topic.name, data[1:])
             parts.append(data)
             size += len(data)
-        if not self._entries:
-            parts += [self._tell(topic) for topic in list(self._dropped)]
+        while self._dropped and not self._entries and size < _CHUNK:
+            parts.append(self._tell(next(iter(self._dropped))))
+            size += len(parts[-1])
         return b"".join(parts)
 
     def leave(self, topic: Topic) -> None:
