@@ -71,6 +71,8 @@ async def _publish_all(hub: Hub, items: Parts) -> web.Response:
     results: list[dict[str, Json]] = []
     deadline = asyncio.get_running_loop().time() + LIMIT
     while len(results) < len(items):
+        if results:
+            await asyncio.sleep(0)  # 1,000 publishes take 50 ms
         part = items[len(results) : len(results) + PART_ITEMS]
         if results or len(part) < len(items):
             topics = {item.topic for item in part if isinstance(item, Publish)}
