@@ -14,8 +14,8 @@ from hub.client import FLOWING, Client
 from hub.errors import GOING_AWAY
 from hub.hub import Hub
 
-# Clients that are dismissed in one turn of the loop, each with one topic: 4 ms. To take a client out
-# of TOPICS topics costs as much as to close it.
+# Clients that are dismissed in one turn of the loop, each with one topic: 4 ms. To take a client
+# out of TOPICS topics costs as much as to close it.
 SLICE: Final = 200
 TOPICS: Final = 4
 # Milliseconds for each client, and at most, within which they are all to come back.
