@@ -50,9 +50,12 @@ def find_rule(rules: Mapping[str, Rule], topic: str) -> Rule | None:
 
 
 def offset_of(event: bytes) -> int:
-    """What an encoded event of such a topic ends with; 0 where it has no offset."""
-    end = event[event.rindex(b":") + 1 :].rstrip(b"}\n")
-    return int(end) if end.isdigit() else 0
+    """What an encoded event of such a topic ends with; 0 where it has no offset.
+
+    An event from Redis may be any text in braces (hub/envelope.py).
+    """
+    end = event[event.rfind(b":") + 1 :].rstrip(b"}\n")
+    return int(end) if end.isdigit() and len(end) < 16 else 0
 
 
 class HistoryBudget:

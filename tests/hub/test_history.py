@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import history as module
-from hub.history import OVERHEAD, History, HistoryBudget, Position, Rule, find_rule
+from hub.history import OVERHEAD, History, HistoryBudget, Position, Rule, find_rule, offset_of
 
 EVENT = b'{"n":%d}'
 
@@ -169,3 +169,9 @@ def test_a_sweep_looks_at_some_topics_and_forgets_some_events(
     assert budget.used == 3 * size
     budget.sweep(11.0)
     assert budget.used == size
+
+
+@pytest.mark.parametrize("event", [b"{}", b"{x}", b'{"n":' + b"1" * 5_000 + b"}", b'{"offset":}'])
+def test_text_in_braces_has_no_offset(event: bytes) -> None:
+    """Events from Redis are not parsed: one that is none must not stop what delivers the others."""
+    assert offset_of(event) == 0
