@@ -407,7 +407,9 @@ async def test_a_history_in_whose_way_something_is_begins_anew(
 
 
 def said_of(node: BusNode, of: str) -> list[int]:
-    return [orjson.loads(it)["n"] for what, topic, it in node.heard if (what, topic) == ("event", of)]
+    return [
+        orjson.loads(it)["n"] for what, topic, it in node.heard if (what, topic) == ("event", of)
+    ]
 
 
 async def test_a_history_whose_epoch_is_none_begins_a_new_one(
