@@ -30,7 +30,7 @@ from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
 
 DOCUMENT = (ROOT / "docs/protocol.md").read_text()
-SOURCE = "".join(file.read_text() for file in sorted((ROOT / "hub").glob("*.py")))
+SOURCE = "".join(file.read_text() for file in sorted((ROOT / "hub").glob("**/*.py")))
 LIMIT = Settings().max_message_bytes
 LONGEST_TOPIC = Settings().max_topic_bytes
 
