@@ -37,22 +37,22 @@ from handlers.sockets import (
     stop_accepting,
 )
 from handlers.takeover import close_idle
-from hub.commands import Commands
+from hub.brokers.memory import LocalBroker
+from hub.command_queue import Commands
+from hub.delivery.keepalive import SLICES, Keepalive
+from hub.delivery.unread import Unread
 from hub.drain import Drain
 from hub.errors import SettingError
 from hub.event_log import EventLog, RateLimit
 from hub.hub import Hub
-from hub.keepalive import SLICES, Keepalive
-from hub.local_broker import LocalBroker
+from hub.ids import Stamps
 from hub.readiness import Readiness
-from hub.redis_broker import RedisBroker
-from hub.redis_listener import Listener
-from hub.redis_scripts import Names
-from hub.redis_tails import Tails
+from hub.redis.broker import RedisBroker
+from hub.redis.history_cache import Tails
+from hub.redis.scripts import Names
+from hub.redis.supervisor import Listener
 from hub.settings import Settings, read_settings
-from hub.stamps import Stamps
 from hub.topic_list import TopicList
-from hub.unread import Unread
 
 log = logging.getLogger("server")
 
@@ -60,7 +60,7 @@ log = logging.getLogger("server")
 # (nginx: 60), so that none is closed under a request.
 HTTP_KEEPALIVE: Final = 75.0
 # Seconds for REST requests in flight, after the clients have left: a publish may wait as long for
-# a Redis of which nothing is heard (hub/redis_listener.py).
+# a Redis of which nothing is heard (hub/redis/supervisor.py).
 HTTP_SHUTDOWN: Final = 5.0
 # Seconds to read on, so that an early answer is read, where a body is not wanted any more.
 HTTP_LINGER: Final = 2.0

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from servers import Server, redis_server, running
 
-from hub.redis_scripts import Names
-from hub.resp import Link
+from hub.redis.connection import Link
+from hub.redis.scripts import Names
 
 PUBLISHES = 20_000  # and topics
 BATCH = 50

@@ -1,4 +1,4 @@
-"""The race behind hub/resp.py: what a message costs a node by redis-py's PubSub, and by a Link.
+"""Race hub/redis/connection.py with redis-py's PubSub: the cost of a message for a node.
 
     .venv/bin/python bench/redis_reader.py
 
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from servers import Server, redis_server, running
 
-from hub.resp import Link
+from hub.redis.connection import Link
 
 ROUNDS = 5
 MESSAGES = 20_000  # of a round
@@ -136,10 +136,10 @@ async def main(port: int) -> None:
     print("reading, µs a message")
     print(f"  redis-py PubSub, RESP3   {await read_by_pubsub(port, 3):6.2f}")
     print(f"  redis-py PubSub, RESP2   {await read_by_pubsub(port, 2):6.2f}")
-    print(f"  hub/resp.py              {await read_by_link(port):6.2f}")
+    print(f"  hub/redis/connection.py              {await read_by_link(port):6.2f}")
     print(f"publishing {BATCH} at a time, µs a message")
     print(f"  redis-py pipeline        {await publish_by_pipeline(port, BATCH):6.2f}")
-    print(f"  hub/resp.py              {await publish_by_link(port, BATCH):6.2f}")
+    print(f"  hub/redis/connection.py              {await publish_by_link(port, BATCH):6.2f}")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from handlers.keys import DRAIN, READINESS
 from handlers.requests import header_tokens
-from hub.broker import Accepted, Census, Done
+from hub.brokers.base import Accepted, Census, Done
 from hub.errors import ErrorCode, Refusal
-from hub.inbound import MAX_ELEMENTS, TOO_MANY_ELEMENTS, Json, too_many_elements
-from hub.outbound import encode_answer
-from hub.rest import MAX_BATCH_BYTES
+from hub.protocol.commands import MAX_ELEMENTS, TOO_MANY_ELEMENTS, Json, too_many_elements
+from hub.protocol.http_requests import MAX_BATCH_BYTES
+from hub.protocol.replies import encode_answer
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,19 @@ import logging
 from collections.abc import Iterator
 from typing import cast
 
-from hub.client import Client, State, Transport
-from hub.commands import Commands
+from hub.command_queue import Commands
+from hub.delivery.client import Client, State, Transport
 from hub.errors import INTERNAL_ERROR
-from hub.frames import BINARY, CLOSE, PING, TEXT, FrameReader, close_reply, pong_frame
 from hub.hub import Hub
+from hub.protocol.websocket_frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    TEXT,
+    FrameReader,
+    close_reply,
+    pong_frame,
+)
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from handlers.connection import Link
 from handlers.keys import DRAIN, HUB, SETTINGS
 from handlers.requests import query_fields
 from handlers.takeover import take_over
-from hub.client import Client, Transport
+from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
-from hub.rest import decode_followed
-from hub.stream import Stream, preamble
+from hub.event_stream import Stream, preamble
+from hub.protocol.http_requests import decode_followed
 
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",

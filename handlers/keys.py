@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from hub.commands import Commands
+from hub.command_queue import Commands
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.readiness import Readiness

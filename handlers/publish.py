@@ -9,12 +9,12 @@ from aiohttp import web
 
 from handlers.answers import answer, awaitable, read_body, refuse
 from handlers.keys import HUB, SETTINGS
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
+from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
-from hub.inbound import Json, Publish, wrong_key
-from hub.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
-from hub.rest import Parts, decode_batch, decode_publish
+from hub.protocol.commands import Json, Publish, wrong_key
+from hub.protocol.http_requests import Parts, decode_batch, decode_publish
 
 _SLICE: Final = 100  # items of a batch that are looked at in one turn of the loop
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from hub.client import Transport
+from hub.delivery.client import Transport
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from hub import sse
-from hub.client import FLOWING, Client
+from hub.delivery.client import FLOWING, Client
 from hub.errors import GOING_AWAY
 from hub.hub import Hub
+from hub.protocol import sse
 
 SLICE: Final = 200  # clients that are dismissed in one turn of the loop: 4 ms
 # Milliseconds for each client, and at most, within which they are all to come back.
@@ -80,6 +80,6 @@ class Drain:
             self._close(client, b"")
 
     def _close(self, client: Client, said: bytes) -> None:
-        client.deadline = math.inf  # hub/keepalive.py: while it takes what is queued
+        client.deadline = math.inf  # hub/delivery/keepalive.py: while it takes what is queued
         wire = client.wire
         self._hub.close(client, said + wire.close(GOING_AWAY), wire.ending, GOING_AWAY.reason)

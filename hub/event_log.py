@@ -6,7 +6,7 @@ State: how many lines of each kind were logged within the last second.
 import logging
 from typing import Final
 
-from hub.client import Client
+from hub.delivery.client import Client
 from hub.errors import FAULTS
 from hub.observer import Observer
 

@@ -2,32 +2,32 @@
 
 State: the connected clients and this node's topics. It knows no HTTP and no socket; time, ids and
 the loop's `call_soon` are handed in. One client's commands are put in order before they get here
-(hub/commands.py), and what is said leaves through the fan-out (hub/fanout.py).
+(hub/command_queue.py), and what is said leaves through the fan-out (hub/delivery/fanout.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
-from hub import frames
-from hub.broker import Accepted, Broker, Done
-from hub.client import Client, Transport
+from hub.brokers.base import Accepted, Broker, Done
+from hub.brokers.idempotency import First
+from hub.delivery.client import Client, Transport
+from hub.delivery.fanout import Fanout
+from hub.delivery.framing import WEBSOCKET, Ending, Wire
+from hub.delivery.gaps import Gaps
+from hub.delivery.pacing import Pacing
+from hub.delivery.recovery import Recovery
+from hub.delivery.send_queue import Bounds
+from hub.delivery.topic import Topic, Wish
+from hub.delivery.turns import Turns
 from hub.errors import LEFT, LOST, SLOW_CONSUMER, TOPIC_DELETED, Close, Refusal
-from hub.fanout import Fanout
-from hub.gaps import Gaps
-from hub.inbound import Json, Since
-from hub.notices import Notices
+from hub.ids import Stamps
 from hub.observer import Observer
-from hub.once import First
-from hub.outbound import encode_event
-from hub.outbox import Bounds
-from hub.pacing import Pacing
-from hub.recovery import Recovery
+from hub.protocol import websocket_frames as frames
+from hub.protocol.commands import Json, Since
+from hub.protocol.notices import Notices
+from hub.protocol.replies import encode_event
 from hub.settings import Settings
-from hub.stamps import Stamps
-from hub.topic import Topic, Wish
-from hub.turns import Turns
-from hub.wire import WEBSOCKET, Ending, Wire
 
 PARTED: Final = 1_000  # topics that a client leaves in one turn of the loop: 5 ms
 TOLD: Final = 1_000  # clients that are told of a deletion in one turn: 20 ms

@@ -4,7 +4,7 @@ State: none. The hub calls an observer's methods at the moment itself, so they m
 never fail.
 """
 
-from hub.client import Client
+from hub.delivery.client import Client
 
 
 class Observer:

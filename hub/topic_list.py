@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
-from hub.broker import Census
+from hub.brokers.base import Census
 from hub.hub import Hub
-from hub.rest import Listed
+from hub.protocol.http_requests import Listed
 
 SLICE: Final = 10_000  # topics that one turn of the loop looks at: 2 to 8 ms
 

@@ -13,15 +13,17 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
-from hub import inbound, once, outbound
+from hub.brokers import idempotency as once
+from hub.brokers.history import History, Position, Rule
+from hub.brokers.memory import LocalBroker
 from hub.errors import CLOSES, ErrorCode, Refusal
-from hub.history import History, Position, Rule
-from hub.local_broker import LocalBroker
-from hub.notices import Reason
+from hub.event_stream import RETRY, preamble
 from hub.origins import parse_origins
-from hub.rest import MAX_STREAM_TOPICS
+from hub.protocol import commands as inbound
+from hub.protocol import replies as outbound
+from hub.protocol.http_requests import MAX_STREAM_TOPICS
+from hub.protocol.notices import Reason
 from hub.settings import Settings
-from hub.stream import RETRY, preamble
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, mask
 from tests.support.markdown import table
 from tests.support.node import Node

@@ -20,8 +20,9 @@ import pytest
 from aiohttp import web
 
 from handlers.routes import ROUTES
-from hub import inbound, outbound
 from hub.errors import ErrorCode, Refusal, SettingError
+from hub.protocol import commands as inbound
+from hub.protocol import replies as outbound
 from hub.settings import Settings, read_settings
 from tests.support.markdown import Block, blocks, code, prose, table
 from tests.support.process import ROOT, server_process

@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 
 from handlers.sockets import discard, progress
-from hub.client import Transport
-from hub.keepalive import Keepalive
+from hub.delivery.client import Transport
+from hub.delivery.keepalive import Keepalive
 from hub.settings import Settings
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running

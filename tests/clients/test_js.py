@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page
 
-from hub.history import Rule
+from hub.brokers.history import Rule
 from hub.settings import Settings
 from tests.support.backstage import Backstage
 from tests.support.browser import CHROMIUM, PATIENCE, chromium

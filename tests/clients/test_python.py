@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from broadcast_client import Client, Deleted, Event, Item, Lost, RefusedError, connect, connection
 
-from hub.history import Rule
+from hub.brokers.history import Rule
 from hub.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.hurt import hurt

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub.commands import Commands
+from hub.command_queue import Commands
 from hub.settings import Settings
 from tests.support.frame_vectors import FRAMES, wire
 from tests.support.frames import CLOSE, PING, PONG, TEXT, client_frame

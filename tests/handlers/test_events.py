@@ -14,7 +14,7 @@ import pytest
 from aiohttp.web_protocol import RequestHandler
 from playwright.async_api import async_playwright
 
-from hub.history import Rule
+from hub.brokers.history import Rule
 from hub.settings import Settings
 from tests.support.browser import CHROMIUM, FLAGS
 from tests.support.process import ROOT
@@ -342,7 +342,7 @@ FOLLOW = """url => {
 async def test_an_event_source_comes_back_by_itself_and_misses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hub.stream.RETRY", (1, 10))
+    monkeypatch.setattr("hub.event_stream.RETRY", (1, 10))
     async with (
         running(REMEMBERING) as server,
         proxy(server.port) as between,

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import ClientSession
 
-from hub.history import NOT_REMEMBERED, Rule
+from hub.brokers.history import NOT_REMEMBERED, Rule
 from hub.settings import Settings
 from tests.support.server import Running, running
 

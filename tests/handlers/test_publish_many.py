@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from hub import rest
-from hub.inbound import MAX_ELEMENTS, decode_topic, may_be_deep
-from hub.rest import MAX_BATCH_BYTES, decode_batch
+from hub.protocol import http_requests as rest
+from hub.protocol.commands import MAX_ELEMENTS, decode_topic, may_be_deep
+from hub.protocol.http_requests import MAX_BATCH_BYTES, decode_batch
 from hub.settings import Settings
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
@@ -113,8 +113,8 @@ def test_a_large_body_is_searched_once_however_many_items_it_has(
         searched.append(len(source))
         return may_be_deep(source)
 
-    monkeypatch.setattr("hub.rest.may_be_deep", search)
-    monkeypatch.setattr("hub.inbound.may_be_deep", search)
+    monkeypatch.setattr("hub.protocol.http_requests.may_be_deep", search)
+    monkeypatch.setattr("hub.protocol.commands.may_be_deep", search)
     items = [{"topic": "t", "payload": "[" * 4_000} for _ in range(1_000)]
     body = json.dumps({"items": items}).encode()
     parts = decode_batch(body, 255, 65_536)

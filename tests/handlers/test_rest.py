@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from handlers.answers import awaitable
-from hub.broker import ACCEPTED
-from hub.local_broker import LocalBroker
+from hub.brokers.base import ACCEPTED
+from hub.brokers.memory import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
 from tests.support.process import ROOT

@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 
 from hub import topic_list
-from hub.broker import Census
+from hub.brokers.base import Census
+from hub.brokers.memory import LocalBroker
 from hub.hub import Hub
-from hub.local_broker import LocalBroker
-from hub.rest import MAX_LISTED, Listed
+from hub.protocol.http_requests import MAX_LISTED, Listed
 from hub.topic_list import TopicList
 from tests.support.node import Node
 from tests.support.server import Running

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.frames import SLICE_FRAMES
+from hub.protocol.websocket_frames import SLICE_FRAMES
 from hub.settings import Settings
 from tests.support.brokers import DeferredBroker
 from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.commands import FEW, MAX_AWAITING
+from hub.command_queue import FEW, MAX_AWAITING
 from hub.errors import ErrorCode, Refusal
 from hub.settings import Settings
 from tests.support.brokers import DeferredBroker, RefusingBroker

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import inbound
-from hub.inbound import MAX_ELEMENTS, too_many_elements
+from hub.protocol import commands as inbound
+from hub.protocol.commands import MAX_ELEMENTS, too_many_elements
 from hub.settings import Settings
 from tests.support.node import Node
 

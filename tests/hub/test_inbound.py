@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import ErrorCode, Refusal
-from hub.inbound import MAX_ID_BYTES, Publish, decode
+from hub.protocol.commands import MAX_ID_BYTES, Publish, decode
 
 JSON = st.recursive(
     st.none()

@@ -1,7 +1,7 @@
 """Signs of life, with a clock that the test turns."""
 
-from hub.frames import PING, PONG
-from hub.keepalive import SLICES
+from hub.delivery.keepalive import SLICES
+from hub.protocol.websocket_frames import PING, PONG
 from tests.support.node import Node
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.broker import ACCEPTED
+from hub.brokers.base import ACCEPTED
 from tests.support.node import Node, Peer
 
 CLIENTS = 3

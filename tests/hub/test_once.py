@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import once
-from hub.broker import Accepted
-from hub.history import Position
-from hub.local_broker import LocalBroker
-from hub.once import REMEMBERED, First, Once
+from hub.brokers import idempotency as once
+from hub.brokers.base import Accepted
+from hub.brokers.history import Position
+from hub.brokers.idempotency import REMEMBERED, First, Once
+from hub.brokers.memory import LocalBroker
 from tests.support.node import Node
 
 

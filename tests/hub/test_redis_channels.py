@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
 from hub.errors import Refusal
-from hub.redis_channels import COUNTS, Channels
-from hub.redis_scripts import Names, Scripts
-from hub.shares import CHUNK, SHARE
+from hub.redis.batching import CHUNK, SHARE
+from hub.redis.channels import COUNTS, Channels
+from hub.redis.scripts import Names, Scripts
 
 NAMES = Names("p")
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from hub.brokers.history import Rule
 from hub.errors import SettingError
-from hub.history import Rule
 from hub.origins import Origin, Origins
-from hub.redis_address import RedisAddress
+from hub.redis.address import RedisAddress
 from hub.settings import SECRETS, Settings, read_settings
 
 GOOD = {

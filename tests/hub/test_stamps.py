@@ -1,6 +1,6 @@
 """Times and ids, with a clock that the test sets."""
 
-from hub.stamps import Stamps
+from hub.ids import Stamps
 
 SECOND = 1_000_000_000
 

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from hub.redis_census import PAGE
+from hub.redis.cluster_stats import PAGE
 from tests.support.bus import bus_node
 from tests.support.redis import RedisServer
 

@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
+from hub.brokers.idempotency import First
 from hub.errors import ErrorCode
-from hub.once import First
 from tests.support.bus import BusNode, bus_node, refused
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
+from hub.brokers.idempotency import First
+from hub.brokers.memory import LocalBroker
 from hub.errors import ErrorCode
-from hub.local_broker import LocalBroker
-from hub.once import First
 from tests.support.bus import RecordingNode, bus_node, refused
 
 

@@ -11,11 +11,11 @@ import orjson
 import pytest
 import redis
 
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
+from hub.brokers.history import History, Position, Rule
+from hub.brokers.idempotency import First
 from hub.errors import ErrorCode, Refusal
-from hub.history import History, Position, Rule
-from hub.once import First
-from hub.redis_broker import Bus
+from hub.redis.broker import Bus
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server

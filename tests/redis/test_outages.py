@@ -14,13 +14,13 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
+from hub.brokers.history import Rule
+from hub.brokers.idempotency import First
 from hub.errors import ErrorCode, Refusal
-from hub.history import Rule
-from hub.once import First
-from hub.redis_broker import Bus
-from hub.redis_session import Session, open_session
-from hub.shares import SHARE, TURN
+from hub.redis.batching import SHARE, TURN
+from hub.redis.broker import Bus
+from hub.redis.session import Session, open_session
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server, taken_and_cut
@@ -131,7 +131,7 @@ async def test_a_key_that_is_used_again_hides_no_expired_one_from_an_outage(
         await node.subscribe("t")
         first = First("m1", 1)
         with monkeypatch.context() as patch:
-            patch.setattr("hub.once.REMEMBERED", 0.0)  # they run out at once
+            patch.setattr("hub.brokers.idempotency.REMEMBERED", 0.0)  # they run out at once
             for key in "abc":
                 assert await node.publish_once("t", b"{}", key, first) == Accepted(nodes=1)
         with own_redis.client() as client:
@@ -156,13 +156,13 @@ async def test_keys_that_have_run_out_are_forgotten_with_redis_and_without(
         node.broker.sweep()
         assert [len(it) for it in kept] == [3, 0]
         with monkeypatch.context() as patch:
-            patch.setattr("hub.once.REMEMBERED", 0.0)
+            patch.setattr("hub.brokers.idempotency.REMEMBERED", 0.0)
             for key in "abc":
                 await node.publish_once("u", b"{}", key, First("m", 1))
         own_redis.shut_down()
         await out(node)
         with monkeypatch.context() as patch:
-            patch.setattr("hub.once.REMEMBERED", 0.0)
+            patch.setattr("hub.brokers.idempotency.REMEMBERED", 0.0)
             await node.publish_once("t", b"{}", "d", First("m", 1))
         assert [len(it) for it in kept] == [3, 1]
         node.broker.sweep()
@@ -183,7 +183,7 @@ async def test_a_session_that_is_lost_before_it_is_used_holds_nobody_up(
             session.subscriber.abort("cut")
         return session
 
-    monkeypatch.setattr("hub.redis_listener.open_session", lost)
+    monkeypatch.setattr("hub.redis.supervisor.open_session", lost)
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", strict=strict, beat=QUICK) as node:
         own_redis.shut_down()
         await out(node)

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
+from hub.brokers.history import TOTAL_BYTES, Rule
 from hub.errors import ErrorCode, Refusal
-from hub.history import TOTAL_BYTES, Rule
-from hub.redis_broker import Bus
+from hub.redis.broker import Bus
 from hub.settings import Settings
 from tests.support.bus import PATIENCE, HubNode, hub_node
 from tests.support.reader import Reader, StreamReader, Truth

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import redis
 
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
 from hub.errors import ErrorCode, Refusal
-from hub.redis_broker import Bus
-from hub.redis_publisher import MAX_EVENT
+from hub.redis.broker import Bus
+from hub.redis.publisher import MAX_EVENT
 from tests.support.bus import bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import redis_server
@@ -136,7 +136,7 @@ async def test_a_fault_of_ours_is_logged_once(
         attempts += 1
         raise LookupError("ours")
 
-    monkeypatch.setattr("hub.redis_listener.open_session", faulty)
+    monkeypatch.setattr("hub.redis.supervisor.open_session", faulty)
     async with bus_node("127.0.0.1:1", "p", beat=QUICK):
         async with asyncio.timeout(10):
             while attempts < 4:  # noqa: ASYNC110

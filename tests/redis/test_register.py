@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hub.broker import Accepted
+from hub.brokers.base import Accepted
+from hub.brokers.idempotency import First
 from hub.errors import ErrorCode, Refusal
-from hub.once import First
-from hub.redis_broker import Bus
+from hub.redis.broker import Bus
 from tests.support.bus import HubNode, bus_node, hub_node, refused
 from tests.support.eventually import eventually
 from tests.support.node import Peer
@@ -224,7 +224,7 @@ async def test_a_key_that_has_run_out_and_is_used_anew_is_no_old_one(
     shared_redis: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest go beyond so many; a key that stands there twice must not go with its first."""
-    monkeypatch.setattr("hub.redis_scripts.LIMIT", 3)
+    monkeypatch.setattr("hub.redis.scripts.LIMIT", 3)
     async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix) as node:
         await node.subscribe("t")
 

@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Collection
 
-from hub.broker import ACCEPTED, Accepted, Done, Node
+from hub.brokers.base import ACCEPTED, Accepted, Done, Node
+from hub.brokers.history import NOT_REMEMBERED, History
+from hub.brokers.idempotency import First
+from hub.brokers.memory import LocalBroker
 from hub.errors import ErrorCode, Refusal
-from hub.history import NOT_REMEMBERED, History
-from hub.local_broker import LocalBroker
-from hub.once import First
 
 
 class DeferredBroker:

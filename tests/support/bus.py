@@ -8,15 +8,15 @@ from secrets import token_bytes, token_hex
 from types import MappingProxyType
 from typing import Any
 
-from hub.broker import Accepted, Broker, Done
+from hub.brokers.base import Accepted, Broker, Done
+from hub.brokers.history import TOTAL_BYTES, Rule
+from hub.brokers.idempotency import First
 from hub.errors import ErrorCode, Refusal
-from hub.history import TOTAL_BYTES, Rule
-from hub.once import First
-from hub.redis_address import parse_redis_address
-from hub.redis_broker import RedisBroker
-from hub.redis_listener import Listener
-from hub.redis_scripts import Names
-from hub.redis_tails import Tails
+from hub.redis.address import parse_redis_address
+from hub.redis.broker import RedisBroker
+from hub.redis.history_cache import Tails
+from hub.redis.scripts import Names
+from hub.redis.supervisor import Listener
 from hub.settings import Settings
 from tests.support.node import Node
 

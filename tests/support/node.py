@@ -7,19 +7,19 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from handlers.connection import Connection
-from hub.broker import Broker
-from hub.client import Client, Transport
-from hub.commands import Commands
+from hub.brokers.base import Broker
+from hub.brokers.memory import LocalBroker
+from hub.command_queue import Commands
+from hub.delivery.client import Client, Transport
+from hub.delivery.keepalive import SLICES, Keepalive
 from hub.drain import Drain
-from hub.frames import FrameReader
+from hub.event_stream import Stream
 from hub.hub import Hub
-from hub.keepalive import SLICES, Keepalive
-from hub.local_broker import LocalBroker
+from hub.ids import Stamps
 from hub.observer import Observer
-from hub.rest import Followed, decode_followed
+from hub.protocol.http_requests import Followed, decode_followed
+from hub.protocol.websocket_frames import FrameReader
 from hub.settings import Settings
-from hub.stamps import Stamps
-from hub.stream import Stream
 from tests.support.frames import CLOSE, TEXT, take_frames, unmask
 from tests.support.sse import Listener, Said
 

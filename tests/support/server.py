@@ -10,12 +10,12 @@ from aiohttp.web_protocol import RequestHandler
 import server as product
 from handlers.keys import DRAIN, HUB
 from handlers.sockets import discard, listen, progress
+from hub.delivery.keepalive import SLICES, Keepalive
+from hub.delivery.unread import Unread
 from hub.drain import Drain
 from hub.hub import Hub
-from hub.keepalive import SLICES, Keepalive
-from hub.redis_address import parse_redis_address
+from hub.redis.address import parse_redis_address
 from hub.settings import Settings
-from hub.unread import Unread
 
 
 @dataclass

@@ -1,0 +1,190 @@
+"""The broker of a single server: everything completes before the call returns.
+
+State: which topics there are, and what those with a history remember.
+"""
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from heapq import heappop, heappush
+from typing import Final
+
+from hub.brokers.base import ACCEPTED, Accepted, Done, Node
+from hub.brokers.history import (
+    NOT_REMEMBERED,
+    TOTAL_BYTES,
+    History,
+    HistoryBudget,
+    Position,
+    Rule,
+    find_rule,
+)
+from hub.brokers.idempotency import First, Once
+from hub.errors import ErrorCode, Refusal
+
+ENDED: Final = 1_000  # topics whose time is over that one sweep looks at
+
+
+class LocalBroker:
+    """A topic exists while it was made on purpose, the node is subscribed, or it is remembered."""
+
+    degraded = False
+    reachable = None
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        rules: Mapping[str, Rule] | None = None,
+        new_epoch: Callable[[], str] = lambda: "",
+        total_bytes: int = TOTAL_BYTES,
+    ) -> None:
+        """`clock`: seconds of any clock that only goes forward. `rules`: by prefix of topics.
+
+        `total_bytes`: of all histories.
+        """
+        self._clock = clock
+        self._rules = rules or {}
+        self._new_epoch = new_epoch
+        self._budget = HistoryBudget(total_bytes)
+        self._once = Once(clock)
+        self._explicit: dict[str, None] = {}  # a dict for its order
+        self._subscribed: set[str] = set()
+        self._histories: dict[str, History] = {}  # of the topics that have one
+        # Topics that exist without subscribers, and when each ends: those made on purpose never,
+        # automatic ones with their history. One whose time is over exists no more, but stays here
+        # until it is asked for or swept.
+        self._idle: dict[str, float] = {}
+        # A heap of when to look at a topic, which is in it once, however often it was left.
+        self._ends: list[tuple[float, str]] = []
+        self._looked_at: set[str] = set()  # those in it
+        self._node: Node
+
+    def serve(self, node: Node) -> None:
+        self._node = node
+
+    def publish(self, topic: str, event: bytes, done: Done) -> None:
+        subscribed = topic in self._subscribed
+        if not subscribed and not self._exists(topic):
+            done(Refusal(ErrorCode.TOPIC_NOT_FOUND, f"Topic '{topic}' does not exist"))
+            return
+        history = self._histories.get(topic)
+        outcome = ACCEPTED
+        if history is not None:
+            event = history.append(event, self._clock())
+            outcome = Accepted(position=history.position)
+        if subscribed:
+            self._node.deliver(topic, event)
+        done(outcome)
+
+    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+        known = self._once.first(topic, key)
+        if known is not None:
+            done(Accepted(first=known, position=known.position))
+            return
+
+        def taken(outcome: Accepted | Refusal) -> None:
+            if isinstance(outcome, Accepted):
+                self._once.remember(topic, key, first._replace(position=outcome.position))
+            done(outcome)
+
+        self.publish(topic, event, taken)
+
+    def subscribe(self, topic: str, done: Done) -> None:
+        self._subscribed.add(topic)
+        if self._is_idle(topic):
+            del self._idle[topic]
+        self._remember(topic)
+        done(ACCEPTED)
+
+    def join(self, topic: str, done: Done) -> None:
+        done(ACCEPTED)
+
+    def unsubscribe(self, topic: str) -> None:
+        self._subscribed.discard(topic)
+        if topic in self._explicit:
+            self._idle[topic] = math.inf
+        elif (history := self._histories.get(topic)) is not None:
+            self._idle[topic] = self._clock() + history.rule.ttl
+            self._look(topic)
+
+    def counted(self, topic: str, subscribers: int) -> None:
+        pass  # nobody else asks
+
+    def create(self, topic: str, done: Done) -> None:
+        if self._exists(topic):
+            done(Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists"))
+        else:
+            self._explicit[topic] = None
+            self._idle[topic] = math.inf
+            self._remember(topic)
+            done(ACCEPTED)
+
+    def delete(self, topic: str, done: Done) -> None:
+        if self._exists(topic):
+            self._explicit.pop(topic, None)
+            self._subscribed.discard(topic)
+            self._idle.pop(topic, None)
+            if history := self._histories.pop(topic, None):
+                history.close()
+            self._node.deleted(topic)
+            done(ACCEPTED)
+        else:
+            done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
+
+    def topics(self) -> Collection[str]:
+        self._end_some()
+        return self._idle.keys()
+
+    def history(self, topic: str) -> History | None:
+        history = self._histories.get(topic) if self._exists(topic) else None
+        if history is not None:
+            history.expire(self._clock())
+        return history
+
+    async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
+        history = self.history(topic)
+        return NOT_REMEMBERED if history is None else history
+
+    async def census(self) -> None:
+        return None
+
+    def sweep(self) -> None:
+        self._once.sweep()
+        self._budget.sweep(self._clock())
+        self._end_some()
+
+    def _end_some(self) -> None:
+        """End topics whose time is over, at most ENDED of them."""
+        now = self._clock()
+        for _ in range(ENDED):
+            if not self._ends or self._ends[0][0] > now:
+                return
+            _, topic = heappop(self._ends)
+            self._looked_at.discard(topic)
+            if self._is_idle(topic) and self._idle[topic] < math.inf:
+                self._look(topic)
+
+    def _look(self, topic: str) -> None:
+        """Look at a topic that was left when its time is over."""
+        if topic not in self._looked_at:
+            self._looked_at.add(topic)
+            heappush(self._ends, (self._idle[topic], topic))
+
+    def _exists(self, topic: str) -> bool:
+        return topic in self._subscribed or self._is_idle(topic)
+
+    def _is_idle(self, topic: str) -> bool:
+        """Whether a topic exists without subscribers; one whose time is over ends here."""
+        end = self._idle.get(topic)
+        if end is None:
+            return False
+        if end > self._clock():
+            return True
+        del self._idle[topic]
+        self._histories.pop(topic).close()
+        return False
+
+    def _remember(self, topic: str) -> None:
+        """Begin the topic's history, where it is to have one."""
+        if topic not in self._histories and (rule := find_rule(self._rules, topic)) is not None:
+            self._histories[topic] = History(self._new_epoch(), rule, budget=self._budget)

@@ -1,0 +1,251 @@
+"""The broker of many servers: what is published goes through Redis and comes back from there.
+
+State: whether Redis can be reached, and the commands that wait to know. An event takes one path, to
+Redis and back to every node that is subscribed, the publisher's own included; so all see one order.
+Connections, and when they are given up, are hub/redis/supervisor.py's.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection
+from enum import Enum
+from functools import partial
+from typing import Final
+
+from hub.brokers.base import ACCEPTED, DEGRADED, Accepted, Census, Done, Node
+from hub.brokers.history import History, Position
+from hub.brokers.idempotency import First
+from hub.errors import Refusal
+from hub.redis.batching import TURN, take
+from hub.redis.channels import Channels
+from hub.redis.cluster_stats import Figures
+from hub.redis.envelope import Sender
+from hub.redis.history_cache import Tails
+from hub.redis.inbox import Inbox
+from hub.redis.publisher import AWAY, Publisher
+from hub.redis.scripts import Names
+from hub.redis.session import Session
+from hub.redis.subscriptions import Subscriptions
+from hub.redis.topic_registry import Register
+
+GRACE: Final = 5.0  # seconds after a connect in which other nodes may not have their leases yet
+
+
+class Bus(Enum):
+    """Whether Redis can be reached."""
+
+    JOINING = "joining"  # not yet, or not any more, or not known: commands wait
+    UP = "up"
+    OUT = "out"  # an outage: REDIS_FAIL_MODE says what commands come to
+
+
+class RedisBroker:
+    """A `Broker` over Redis. `strict` refuses in an outage what the other mode serves locally."""
+
+    def __init__(
+        self,
+        names: Names,
+        run: bytes,
+        tails: Tails,
+        *,
+        strict: bool,
+        grace: float = GRACE,
+    ) -> None:
+        """`run`: 8 bytes that no other process has. `grace`: seconds."""
+        self.node_id = run.hex()
+        self.bus = Bus.JOINING
+        self.names = names
+        self.strict = strict
+        self.remembers = tails.remembers  # whether any topic has a history
+        self.channels = Channels(names, self.node_id, self._forgotten)
+        self._tails = tails
+        self._subscriptions = Subscriptions(self.channels, tails, self.subscribe)
+        self._sender = Sender(run)
+        self._publisher = Publisher(
+            self.node_id, self._sender, self.channels, tails, strict=strict, grace=grace
+        )
+        self.inbox = Inbox(names, self._sender, self.channels, self._subscriptions, self._deleted)
+        self._register = Register(self.node_id, self._sender, self.channels, self._deleted)
+        self._figures = Figures(names, self.node_id)
+        self._node: Node
+        self._session: Session
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def _standing(self, topic: str) -> Accepted | Refusal:
+        """What a command comes to that needs no Redis."""
+        if self.bus is not Bus.OUT:
+            return ACCEPTED
+        return AWAY if self._is_strict(topic) else DEGRADED
+
+    def _is_strict(self, topic: str) -> bool:
+        """A topic with history always is: without Redis there is no offset to give."""
+        return self.strict or self._tails.rule(topic) is not None
+
+    @property
+    def degraded(self) -> bool:
+        return self.bus is Bus.OUT
+
+    @property
+    def reachable(self) -> bool:
+        return self.bus is Bus.UP
+
+    def serve(self, node: Node) -> None:
+        self._node = node
+        self._publisher.serve(node)
+        self._tails.serve(node, self.inbox.poison)
+        self.inbox.serve(node)
+
+    def join(self, topic: str, done: Done) -> None:
+        self._in_turn(lambda: done(self._standing(topic)))
+
+    # Commands. Those that wait are carried out in order, and none overtakes them.
+
+    def _in_turn(self, command: Callable[[], None]) -> None:
+        if self.bus is Bus.JOINING or self._waiting:
+            self._waiting.append(command)
+        else:
+            command()
+
+    def publish(self, topic: str, event: bytes, done: Done) -> None:
+        self._in_turn(partial(self._publisher.publish, topic, event, done))
+
+    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+        self._in_turn(partial(self._publisher.publish_once, topic, event, done, key, first))
+
+    def subscribe(self, topic: str, done: Done) -> None:
+        self._in_turn(partial(self._subscribe, topic, done))
+
+    def _subscribe(self, topic: str, done: Done) -> None:
+        if self.channels.attached:
+            self._subscriptions.want(topic, done)
+            return
+        if not self._is_strict(topic):
+            self.channels.hold(topic)
+        done(self._standing(topic))
+
+    def unsubscribe(self, topic: str) -> None:
+        self._subscriptions.drop(topic)
+
+    def counted(self, topic: str, subscribers: int) -> None:
+        self.channels.count(topic, subscribers)
+
+    def create(self, topic: str, done: Done) -> None:
+        self._in_turn(partial(self._change, self._register.create, topic, done))
+
+    def delete(self, topic: str, done: Done) -> None:
+        self._in_turn(partial(self._change, self._register.delete, topic, done))
+
+    def _change(
+        self, change: Callable[[Session, str, Done, int], None], topic: str, done: Done
+    ) -> None:
+        """Change the register, which only Redis can: nothing is served locally."""
+
+        def changed(outcome: Accepted | Refusal) -> None:
+            self._figures.forget()  # whoever made the change sees it
+            done(outcome)
+
+        if self.bus is Bus.UP:
+            change(self._session, topic, changed, self._publisher.force)
+        else:
+            done(AWAY)
+
+    def _deleted(self, topic: str) -> None:
+        if self._subscriptions.deleted(topic):
+            self._node.deleted(topic)
+        self._register.returned(topic)
+
+    # Figures.
+
+    def history(self, topic: str) -> History | None:
+        return self._tails.history(topic)
+
+    async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
+        held = self._tails.history(topic)
+        if held is not None:
+            return held
+        if self.bus is not Bus.UP:
+            return AWAY
+        return await self._tails.fetch(self._session, topic, since, self.node_id) or AWAY
+
+    def topics(self) -> Collection[str]:
+        return ()  # only Redis knows
+
+    def sweep(self) -> None:
+        self._publisher.sweep()
+        self._tails.expire()
+        if self.bus is Bus.UP:
+            self._tails.sweep(self._session)
+
+    def _forgotten(self) -> None:
+        """Redis has lost the register."""
+        self._publisher.grant_grace()
+        self._tails.renew()
+
+    async def census(self) -> Census:
+        if self.bus is Bus.UP:
+            return await self._figures.take(self._session, self.inbox.poisoned)
+        return Census(self.node_id, degraded=True)
+
+    # What the listener says.
+
+    def attach(self, session: Session) -> None:
+        """Redis is connected: tell it what is wanted. Commands wait on."""
+        self._session = session
+        self._subscriptions.attach(session)
+
+    def detach(self) -> None:
+        """Redis is lost: commands wait until it is back or the outage is declared."""
+        if self.bus is Bus.UP:
+            self.bus = Bus.JOINING
+        self.channels.detach()
+        self._publisher.down()
+        for topic, event in self._sender.take_owed():
+            if event is None:
+                self._deleted(topic)
+            else:
+                self._node.deliver(topic, event)
+        if self.bus is Bus.OUT:  # it was never up
+            self._give_up()
+
+    def up(self) -> None:
+        """All is subscribed and leased: commands go through Redis from here on."""
+        self.bus = Bus.UP
+        self._publisher.up(self._session)
+        self._tell_missed()
+        self._run_waiting()
+
+    def out(self) -> None:
+        """It takes too long: what waits is answered, and what comes, as REDIS_FAIL_MODE says."""
+        self.bus = Bus.OUT
+        self._give_up()
+        self._run_waiting()
+
+    # What may be very many is dealt with over several ticks. A change of `bus` in between ends it,
+    # and the next one begins it again.
+
+    def _tell_missed(self) -> None:
+        """Tell which topics may have lost events; those that get one are told ahead of it."""
+        if self.bus is Bus.UP and (topics := take(self.channels.unsure)):
+            for topic in topics:
+                self._node.missed(topic)
+            asyncio.get_running_loop().call_soon(self._tell_missed)
+
+    def _give_up(self) -> None:
+        """Answer the subscribes that Redis was asked for, and does not answer."""
+        if self.bus is Bus.OUT and not self.channels.attached:
+            given_up = self.channels.give_up()
+            for topic, done in given_up:
+                self._subscribe(topic, done)
+            if given_up:
+                asyncio.get_running_loop().call_soon(self._give_up)
+
+    def _run_waiting(self) -> None:
+        """Carry out the commands that wait; what comes meanwhile waits behind them."""
+        for _ in range(TURN):
+            if not self._waiting or self.bus is Bus.JOINING:
+                return
+            try:
+                self._waiting[0]()  # it stays first while it runs: what it sets off comes behind
+            finally:
+                self._waiting.popleft()
+        asyncio.get_running_loop().call_soon(self._run_waiting)
