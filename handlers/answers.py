@@ -12,9 +12,10 @@ from handlers.keys import DRAIN, READINESS
 from handlers.requests import header_tokens
 from hub.brokers.base import Accepted, Census, Done
 from hub.errors import ErrorCode, Refusal
-from hub.protocol.commands import MAX_ELEMENTS, TOO_MANY_ELEMENTS, Json, too_many_elements
 from hub.protocol.http_requests import MAX_BATCH_BYTES
 from hub.protocol.replies import encode_answer
+from hub.protocol.validation import MAX_ELEMENTS, TOO_MANY_ELEMENTS, too_many_elements
+from hub.values import Json
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,11 @@ from aiohttp import web
 from handlers.answers import answer, answer_json, refuse
 from handlers.keys import DRAIN, HUB
 from handlers.topics import topic_in_path
-from hub.brokers.history import History, Position
+from hub.brokers.history import History
 from hub.errors import Refusal
 from hub.protocol.http_requests import decode_asked
 from hub.protocol.replies import encode_history
+from hub.values import Position
 
 _LOOK: Final = 0.5  # seconds between two looks at a topic that only other nodes are subscribed to
 _THERE: Final = 5.0  # seconds between two looks whether the client still waits

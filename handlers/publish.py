@@ -13,8 +13,10 @@ from hub.brokers.base import Accepted
 from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
-from hub.protocol.commands import Json, Publish, wrong_key
+from hub.protocol.commands import Publish
 from hub.protocol.http_requests import Parts, decode_batch, decode_publish
+from hub.protocol.validation import wrong_key
+from hub.values import Json
 
 _SLICE: Final = 100  # items of a batch that are looked at in one turn of the loop
 

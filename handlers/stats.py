@@ -7,9 +7,9 @@ from aiohttp import hdrs, web
 
 from handlers.answers import RETRY_AFTER, answer, degraded, refuse_while_draining
 from handlers.keys import HUB, READINESS, STARTED, TOPIC_LIST
-from hub.protocol.commands import Json
 from hub.protocol.http_requests import Listed
 from hub.topic_list import TopicPage
+from hub.values import Json
 
 
 async def stats(request: web.Request) -> web.Response:

@@ -9,8 +9,8 @@ from handlers.answers import answer, awaitable, degraded, read_body, refuse
 from handlers.keys import HUB, SETTINGS, TOPIC_LIST
 from handlers.requests import query_fields
 from hub.errors import Refusal
-from hub.protocol.commands import Json
 from hub.protocol.http_requests import decode_create, decode_listed
+from hub.values import Json
 
 
 async def list_topics(request: web.Request) -> web.Response:

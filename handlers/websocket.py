@@ -13,7 +13,7 @@ from handlers.connection import Connection
 from handlers.keys import COMMANDS, HUB, SETTINGS
 from handlers.requests import header_tokens, query_fields
 from handlers.takeover import take_over, unmask
-from hub.protocol.commands import wrong_client_id
+from hub.protocol.validation import wrong_client_id
 from hub.protocol.websocket_frames import FrameReader
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3

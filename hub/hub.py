@@ -24,10 +24,10 @@ from hub.errors import LEFT, LOST, SLOW_CONSUMER, TOPIC_DELETED, Close, Refusal
 from hub.ids import Stamps
 from hub.observer import Observer
 from hub.protocol import websocket_frames as frames
-from hub.protocol.commands import Json, Since
 from hub.protocol.notices import Notices
 from hub.protocol.replies import encode_event
 from hub.settings import Settings
+from hub.values import Json, RecoverFrom
 
 PARTED: Final = 1_000  # topics that a client leaves in one turn of the loop: 5 ms
 TOLD: Final = 1_000  # clients that are told of a deletion in one turn: 20 ms
@@ -100,7 +100,9 @@ class Hub:
 
     # Membership.
 
-    def subscribe(self, client: Client, name: str, done: Done, since: Since | None = None) -> None:
+    def subscribe(
+        self, client: Client, name: str, done: Done, since: RecoverFrom | None = None
+    ) -> None:
         """Make a client a subscriber of a topic; the first one makes the topic.
 
         `since`: what it has already, or wants of what was; it follows the answer.

@@ -14,7 +14,7 @@ import pytest_asyncio
 from aiohttp import ClientSession
 
 from hub.brokers import idempotency as once
-from hub.brokers.history import History, Position, Rule
+from hub.brokers.history import History
 from hub.brokers.memory import LocalBroker
 from hub.errors import CLOSES, ErrorCode, Refusal
 from hub.event_stream import RETRY, preamble
@@ -24,6 +24,7 @@ from hub.protocol import replies as outbound
 from hub.protocol.http_requests import MAX_STREAM_TOPICS
 from hub.protocol.notices import Reason
 from hub.settings import Settings
+from hub.values import Position, Rule
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, mask
 from tests.support.markdown import table
 from tests.support.node import Node

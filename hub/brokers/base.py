@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Mapping, Sized
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from hub.brokers.history import NOWHERE, History, Position
+from hub.brokers.history import History
 from hub.brokers.idempotency import First
 from hub.errors import Refusal
+from hub.values import NOWHERE, Position
 
 
 class Accepted(NamedTuple):

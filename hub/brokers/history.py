@@ -6,14 +6,12 @@ event has the next `offset`, from 1, so that whoever knows both knows what it ha
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 from hub.errors import ErrorCode, Refusal
+from hub.values import MAX_SIZE, TOTAL_BYTES, Position, Rule
 
-MAX_SIZE: Final = 100_000  # events that a rule may keep
-TOTAL_BYTES: Final = 268_435_456  # that the histories of a process may take
 OVERHEAD: Final = 100  # bytes that an event takes beside its own: its time and its places in lists
 # What one sweep may do, which is called 8 times a second: a few milliseconds of work.
 SWEPT_TOPICS: Final = 1_000  # that it looks at
@@ -21,38 +19,6 @@ SWEPT_EVENTS: Final = 20_000  # that it forgets
 NOT_REMEMBERED: Final = Refusal(
     ErrorCode.TOPIC_NOT_FOUND, "The topic does not exist, or has no history"
 )
-
-
-class Position(NamedTuple):
-    """A place in a topic's order: all that was said up to it is known."""
-
-    epoch: str  # of the stream
-    offset: int  # of the last event that is known; 0 before the first
-
-
-NOWHERE: Final = Position("", 0)  # where a topic without history is
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How much of a topic is remembered."""
-
-    size: int  # events
-    ttl: float  # seconds, of an event, and of an automatic topic that nobody is subscribed to
-    max_bytes: int  # of encoded events
-
-
-def find_rule(rules: Mapping[str, Rule], topic: str) -> Rule | None:
-    """The rule of the longest prefix that fits; None where nothing is remembered."""
-    fitting = [prefix for prefix in rules if topic.startswith(prefix)]
-    rule = rules[max(fitting, key=len)] if fitting else None
-    return rule if rule is not None and rule.size else None
-
-
-def offset_of(event: bytes) -> int:
-    """What an encoded event of such a topic ends with; 0 where it has no offset."""
-    end = event[event.rindex(b":") + 1 :].rstrip(b"}\n")
-    return int(end) if end.isdigit() else 0
 
 
 class HistoryBudget:

@@ -11,8 +11,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from hub.brokers.history import Position
-from hub.protocol.commands import Json
+from hub.values import Json, Position
 
 REMEMBERED: Final = 300.0  # seconds
 LIMIT: Final = 100_000  # keys; then the oldest go

@@ -10,17 +10,10 @@ from heapq import heappop, heappush
 from typing import Final
 
 from hub.brokers.base import ACCEPTED, Accepted, Done, Node
-from hub.brokers.history import (
-    NOT_REMEMBERED,
-    TOTAL_BYTES,
-    History,
-    HistoryBudget,
-    Position,
-    Rule,
-    find_rule,
-)
+from hub.brokers.history import NOT_REMEMBERED, History, HistoryBudget
 from hub.brokers.idempotency import First, Once
 from hub.errors import ErrorCode, Refusal
+from hub.values import TOTAL_BYTES, Position, Rule, find_rule
 
 ENDED: Final = 1_000  # topics whose time is over that one sweep looks at
 

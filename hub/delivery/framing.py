@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, Protocol
 
-from hub.brokers.history import NOWHERE, Position
 from hub.errors import Close
 from hub.protocol import sse
 from hub.protocol.websocket_frames import PING_FRAME, close_frame, text_frame
+from hub.values import NOWHERE, Position
 
 
 class Ending(Enum):

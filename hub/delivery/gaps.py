@@ -7,10 +7,10 @@ time. None of it counts against a client's bounds.
 
 from typing import Final
 
-from hub.brokers.history import NOWHERE
 from hub.delivery.fanout import Fanout
 from hub.delivery.topic import Topic
 from hub.protocol.notices import Notices
+from hub.values import NOWHERE
 
 PACE: Final = 1_000  # clients told at one visit of the sweeper
 

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 from hub.brokers.base import Accepted
-from hub.brokers.history import Position
 from hub.delivery.client import FLOWING, Client
 from hub.delivery.fanout import Fanout
 from hub.delivery.topic import Topic
-from hub.protocol.commands import Since
 from hub.protocol.notices import Notices
+from hub.values import Position, RecoverFrom
 
 CHUNK: Final = 65_536  # bytes of events that a client reads in one tick
 
@@ -39,7 +38,7 @@ class Recovery:
         self._scheduled = False
 
     def answer(
-        self, topic: Topic, client: Client, since: Since | None, outcome: Accepted
+        self, topic: Topic, client: Client, since: RecoverFrom | None, outcome: Accepted
     ) -> Accepted:
         """What a subscribe is answered: where the topic is, and whether what was missed follows."""
         start = self._begin(topic, client, since) if since is not None else None
@@ -50,7 +49,7 @@ class Recovery:
             outcome = outcome._replace(recovered=start is not None)
         return outcome
 
-    def _begin(self, topic: Topic, client: Client, since: Since) -> Position | None:
+    def _begin(self, topic: Topic, client: Client, since: RecoverFrom) -> Position | None:
         """Put a client behind the top, where what it asks for is there; what it is behind.
 
         Nothing is said before this tick's end, so that the answer comes first.

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from hub.brokers.history import NOWHERE, Position, offset_of
 from hub.delivery.framing import Wire
 from hub.delivery.topic import Topic
+from hub.values import NOWHERE, Position, offset_of
 
 # An event as bytes, its topic and epoch; or anything else with None and nothing. Events of one
 # topic and tick share these among all clients of a wire that wait for them. A topic with one of the

@@ -2,20 +2,20 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from hub.brokers.history import NOWHERE, Position
+from hub.values import NOWHERE, Position
 
 if TYPE_CHECKING:
     from hub.brokers.base import Done
     from hub.brokers.history import History
     from hub.delivery.client import Client
-    from hub.protocol.commands import Since
+    from hub.values import RecoverFrom
 
 
 class Wish(NamedTuple):
     """A client that wants to be subscribed."""
 
     client: "Client"
-    since: "Since | None"  # what it has of the topic, or wants
+    since: "RecoverFrom | None"  # what it has of the topic, or wants
     done: "Done"
 
 

@@ -10,20 +10,18 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from hub.brokers.history import NOWHERE, Position
 from hub.errors import ErrorCode, Refusal
-from hub.protocol.commands import (
+from hub.protocol.commands import Publish
+from hub.protocol.sse import parse_id
+from hub.protocol.validation import (
     MAX_NESTING,
-    Json,
-    Publish,
-    Since,
     decode_topic,
     is_deep,
     may_be_deep,
     too_deep,
     wrong_key,
 )
-from hub.protocol.sse import parse_id
+from hub.values import NOWHERE, Json, Position, RecoverFrom
 
 MAX_ITEMS: Final = 1_000  # of a batch, or topics of one publish
 MAX_LISTED: Final = 1_000  # topics of one answer
@@ -181,7 +179,7 @@ class Followed(NamedTuple):
     places: Sequence[Position]  # where its client was in each, by its last id; NOWHERE: unsaid
     last_n: int | None  # the newest events that it wants where that is unsaid
 
-    def since(self, number: int) -> Since | None:
+    def since(self, number: int) -> RecoverFrom | None:
         """What the client has, or wants, of a topic."""
         place = self.places[number]
         return self.last_n if place == NOWHERE else place

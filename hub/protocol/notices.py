@@ -6,11 +6,10 @@ State: none of its own; times and ids are the stamps'.
 from enum import StrEnum
 from typing import Final
 
-from hub.brokers.history import Position
 from hub.errors import ErrorCode, Refusal
 from hub.ids import Stamps
-from hub.protocol.commands import Json
 from hub.protocol.replies import encode_error, encode_info
+from hub.values import Json, Position
 
 _TOO_SLOW: Final = Refusal(
     ErrorCode.SLOW_CONSUMER, "Client consuming messages too slowly, disconnecting"

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from hub.brokers.history import Position
 from hub.errors import Refusal
-from hub.protocol.commands import Json
+from hub.values import Json, Position
 
 
 def encode_event(topic: str, message_id: Json, payload: Json, ts: str) -> bytes:

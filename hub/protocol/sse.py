@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from hub.brokers.history import NOWHERE, Position, offset_of
+from hub.values import NOWHERE, Position, offset_of
 
 COMMENT: Final = b":\n\n"  # says nothing, and that the connection lives
 _ID: Final = b"id: "

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from hub.brokers.base import ACCEPTED, DEGRADED, Accepted, Census, Done, Node
-from hub.brokers.history import History, Position
+from hub.brokers.history import History
 from hub.brokers.idempotency import First
 from hub.errors import Refusal
 from hub.redis.batching import TURN, take
@@ -27,6 +27,7 @@ from hub.redis.scripts import Names
 from hub.redis.session import Session
 from hub.redis.subscriptions import Subscriptions
 from hub.redis.topic_registry import Register
+from hub.values import Position
 
 GRACE: Final = 5.0  # seconds after a connect in which other nodes may not have their leases yet
 

@@ -4,7 +4,7 @@ import struct
 from collections import deque
 from typing import Final, NamedTuple
 
-from hub.brokers.history import Position
+from hub.values import Position
 
 EVENT: Final = b"wsE1"
 PLACED: Final = b"wsE2"  # an event of a topic with history: epoch, a space, offset, a space, event

@@ -13,20 +13,12 @@ from typing import Any, Final
 import hiredis
 
 from hub.brokers.base import Node
-from hub.brokers.history import (
-    NOT_REMEMBERED,
-    NOWHERE,
-    TOTAL_BYTES,
-    History,
-    HistoryBudget,
-    Position,
-    Rule,
-    find_rule,
-)
+from hub.brokers.history import NOT_REMEMBERED, History, HistoryBudget
 from hub.errors import Refusal
 from hub.redis.batching import chunks, take
 from hub.redis.envelope import Envelope, is_event
 from hub.redis.session import Session
+from hub.values import NOWHERE, TOTAL_BYTES, Position, Rule, find_rule
 
 CHECKED: Final = 30.0  # seconds between two looks whether an idle topic is where its stream is
 
@@ -38,9 +30,7 @@ class _Tail:
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.last = (
-            b""  # who said its newest event (envelope.py); empty where that is unknown
-        )
+        self.last = b""  # who said its newest event (envelope.py); empty where that is unknown
         # What has come since a reading began; None where none is under way.
         self.waiting: list[Envelope] | None = None
 

@@ -11,13 +11,13 @@ from typing import Any, Final
 import orjson
 
 from hub.brokers.base import DEGRADED, Accepted, Done, Node
-from hub.brokers.history import Position, Rule
 from hub.brokers.idempotency import First, Once
 from hub.errors import ErrorCode, Refusal
 from hub.redis.channels import Channels
 from hub.redis.envelope import EVENT, PLACED, Sender
 from hub.redis.history_cache import Tails
 from hub.redis.session import Session
+from hub.values import Position, Rule
 
 # Bytes of an encoded event. Redis cuts a subscriber for whom 8 MB have waited for a minute, or
 # 32 MB at once (client-output-buffer-limit pubsub): every node would lose its subscriptions.

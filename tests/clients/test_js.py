@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page
 
-from hub.brokers.history import Rule
 from hub.settings import Settings
+from hub.values import Rule
 from tests.support.backstage import Backstage
 from tests.support.browser import CHROMIUM, PATIENCE, chromium
 from tests.support.hurt import hurt

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from broadcast_client import Client, Deleted, Event, Item, Lost, RefusedError, connect, connection
 
-from hub.brokers.history import Rule
 from hub.settings import Settings
+from hub.values import Rule
 from tests.support.eventually import eventually
 from tests.support.hurt import hurt
 from tests.support.proxy import Proxy, proxy

@@ -14,8 +14,8 @@ import pytest
 from aiohttp.web_protocol import RequestHandler
 from playwright.async_api import async_playwright
 
-from hub.brokers.history import Rule
 from hub.settings import Settings
+from hub.values import Rule
 from tests.support.browser import CHROMIUM, FLAGS
 from tests.support.process import ROOT
 from tests.support.proxy import proxy

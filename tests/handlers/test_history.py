@@ -9,8 +9,9 @@ from urllib.parse import quote
 import pytest
 from aiohttp import ClientSession
 
-from hub.brokers.history import NOT_REMEMBERED, Rule
+from hub.brokers.history import NOT_REMEMBERED
 from hub.settings import Settings
+from hub.values import Rule
 from tests.support.server import Running, running
 
 SETTINGS = Settings(history_rules={"": Rule(5, 60.0, 1_000_000), "off": Rule(0, 1.0, 1)})

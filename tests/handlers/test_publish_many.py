@@ -11,8 +11,8 @@ import pytest
 from aiohttp import ClientSession
 
 from hub.protocol import http_requests as rest
-from hub.protocol.commands import MAX_ELEMENTS, decode_topic, may_be_deep
 from hub.protocol.http_requests import MAX_BATCH_BYTES, decode_batch
+from hub.protocol.validation import MAX_ELEMENTS, decode_topic, may_be_deep
 from hub.settings import Settings
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from hub.brokers.base import ACCEPTED, Broker
-from hub.brokers.history import Rule
 from hub.brokers.memory import LocalBroker
 from hub.errors import ErrorCode
+from hub.values import Rule
 
 
 class RecordingNode:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.protocol import commands as inbound
-from hub.protocol.commands import MAX_ELEMENTS, too_many_elements
+from hub.protocol.validation import MAX_ELEMENTS, too_many_elements
 from hub.settings import Settings
 from tests.support.node import Node
 

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.brokers import history
-from hub import as
-from hub import module
-from hub.brokers.history import OVERHEAD, History, HistoryBudget, Position, Rule, find_rule
+from hub.brokers import history as module
+from hub.brokers.history import OVERHEAD, History, HistoryBudget
+from hub.values import Position, Rule, find_rule
 
 EVENT = b'{"n":%d}'
 

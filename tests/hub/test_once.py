@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from hub.brokers import idempotency as once
 from hub.brokers.base import Accepted
-from hub.brokers.history import Position
 from hub.brokers.idempotency import REMEMBERED, First, Once
 from hub.brokers.memory import LocalBroker
+from hub.values import Position
 from tests.support.node import Node
 
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from hub.brokers.history import OVERHEAD, TOTAL_BYTES, Rule
+from hub.brokers.history import OVERHEAD
 from hub.brokers.memory import LocalBroker
 from hub.delivery.recovery import CHUNK
 from hub.settings import Settings
+from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node, Peer
 
 

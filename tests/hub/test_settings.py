@@ -2,11 +2,11 @@
 
 import pytest
 
-from hub.brokers.history import Rule
 from hub.errors import SettingError
 from hub.origins import Origin, Origins
 from hub.redis.address import RedisAddress
 from hub.settings import SECRETS, Settings, read_settings
+from hub.values import Rule
 
 GOOD = {
     "HOST": "::1",

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from hub.brokers.base import Accepted
-from hub.brokers.history import Rule
 from hub.brokers.memory import LocalBroker
 from hub.delivery.recovery import CHUNK
 from hub.errors import ErrorCode, Refusal
@@ -15,6 +14,7 @@ from hub.protocol.http_requests import MAX_STREAM_TOPICS, decode_followed
 from hub.protocol.replies import encode_event
 from hub.protocol.websocket_frames import TEXT
 from hub.settings import Settings
+from hub.values import Rule
 from tests.support.brokers import DeferredBroker, RefusingBroker
 from tests.support.node import Node
 from tests.support.sse import Listener, Said

@@ -12,10 +12,11 @@ import pytest
 import redis
 
 from hub.brokers.base import Accepted
-from hub.brokers.history import History, Position, Rule
+from hub.brokers.history import History
 from hub.brokers.idempotency import First
 from hub.errors import ErrorCode, Refusal
 from hub.redis.broker import Bus
+from hub.values import Position, Rule
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server

@@ -15,12 +15,12 @@ import pytest
 import redis
 
 from hub.brokers.base import Accepted
-from hub.brokers.history import Rule
 from hub.brokers.idempotency import First
 from hub.errors import ErrorCode, Refusal
 from hub.redis.batching import SHARE, TURN
 from hub.redis.broker import Bus
 from hub.redis.session import Session, open_session
+from hub.values import Rule
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server, taken_and_cut

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from hub.brokers.base import Accepted
-from hub.brokers.history import TOTAL_BYTES, Rule
 from hub.errors import ErrorCode, Refusal
 from hub.redis.broker import Bus
 from hub.settings import Settings
+from hub.values import TOTAL_BYTES, Rule
 from tests.support.bus import PATIENCE, HubNode, hub_node
 from tests.support.reader import Reader, StreamReader, Truth
 from tests.support.redis import RedisServer, redis_server

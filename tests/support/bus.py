@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from hub.brokers.base import Accepted, Broker, Done
-from hub.brokers.history import TOTAL_BYTES, Rule
 from hub.brokers.idempotency import First
 from hub.errors import ErrorCode, Refusal
 from hub.redis.address import parse_redis_address
@@ -18,6 +17,7 @@ from hub.redis.history_cache import Tails
 from hub.redis.scripts import Names
 from hub.redis.supervisor import Listener
 from hub.settings import Settings
+from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node
 
 PATIENCE = 20  # seconds for anything that must happen
