@@ -24,7 +24,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from handlers.answers import close_in_shutdown, errors_as_json
-from handlers.keys import COMMANDS, DRAIN, HUB, READINESS, SETTINGS, STARTED, TOPIC_LIST
+from handlers.keys import DISPATCHER, DRAIN, HUB, READINESS, SERVICE, SETTINGS, STARTED
 from handlers.origins import check_sender
 from handlers.routes import add_routes
 from handlers.sockets import (
@@ -37,10 +37,11 @@ from handlers.sockets import (
     stop_accepting,
 )
 from handlers.takeover import close_idle
+from hub.access import Access
 from hub.brokers.memory import LocalBroker
-from hub.command_queue import Commands
 from hub.delivery.keepalive import SLICES, Keepalive
 from hub.delivery.unread import Unread
+from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.errors import SettingError
 from hub.event_log import EventLog, RateLimit
@@ -51,8 +52,8 @@ from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import Tails
 from hub.redis.scripts import Names
 from hub.redis.supervisor import Listener
+from hub.service import Service
 from hub.settings import Settings, read_settings
-from hub.topic_list import TopicList
 
 log = logging.getLogger("server")
 
@@ -83,7 +84,7 @@ def build_app(settings: Settings) -> web.Application:
     stamps = Stamps(time.time_ns, secrets.token_hex(3))
     if settings.redis_addr is None:
         local = LocalBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)
-        hub = Hub(settings, local, stamps, loop.call_soon, EventLog())
+        hub = Hub(settings, local, stamps, loop.call_soon, loop.time, EventLog())
     else:
         broker = RedisBroker(
             Names(settings.redis_prefix, settings.redis_addr.db),
@@ -91,15 +92,15 @@ def build_app(settings: Settings) -> web.Application:
             Tails(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
             strict=settings.redis_fail_mode == "strict",
         )
-        hub = Hub(settings, broker, stamps, loop.call_soon, EventLog())
+        hub = Hub(settings, broker, stamps, loop.call_soon, loop.time, EventLog())
         listener = Listener(broker, settings.redis_addr, hub.clients)
         app.cleanup_ctx.append(lambda _: listening(listener))
     app[SETTINGS] = settings
     app[HUB] = hub
-    app[TOPIC_LIST] = TopicList(hub)
     app[DRAIN] = Drain(hub)
     app[READINESS] = Readiness(hub, app[DRAIN], settings)
-    app[COMMANDS] = Commands(hub, app[DRAIN], settings)
+    app[SERVICE] = Service(hub, app[DRAIN], Access())
+    app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
     app[STARTED] = loop.time()
     add_routes(app)
     return app

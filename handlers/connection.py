@@ -5,8 +5,9 @@ import logging
 from collections.abc import Iterator
 from typing import cast
 
-from hub.command_queue import Commands
+from hub.access import Principal
 from hub.delivery.client import Client, State, Transport
+from hub.dispatcher import Dispatcher
 from hub.errors import INTERNAL_ERROR
 from hub.hub import Hub
 from hub.protocol.websocket_frames import (
@@ -67,26 +68,34 @@ class Connection(Link):
     broker is held: its frames are read on when it is released.
     """
 
-    __slots__ = ("_commands", "_name", "_queued", "_reader")
+    __slots__ = ("_dispatcher", "_name", "_principal", "_queued", "_reader")
 
-    def __init__(self, hub: Hub, commands: Commands, reader: FrameReader, name: str) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        dispatcher: Dispatcher,
+        reader: FrameReader,
+        name: str,
+        principal: Principal,
+    ) -> None:
         """`name` is the client id given for the connection, or empty."""
         super().__init__(hub)
-        self._commands = commands
+        self._dispatcher = dispatcher
         self._reader = reader
         self._name = name
+        self._principal = principal
         self._queued = False  # whether the next slice has its place in the queue
 
     def _join(self, transport: Transport) -> Client:
-        return self._hub.join(transport, self._name)
+        return self._hub.join(transport, self._name, principal=self._principal)
 
     def data_received(self, data: bytes) -> None:
         client, reader = self._client, self._reader
         self._handle(reader.feed(data))
-        if reader.more and client.unread is None:
-            client.unread = self._read_on
+        if reader.more and client.commands.unread is None:
+            client.commands.unread = self._read_on
             client.transport.pause_reading()
-            if not client.held:
+            if not client.commands.held:
                 self._read_on()
 
     def _read_on(self) -> None:
@@ -96,11 +105,11 @@ class Connection(Link):
 
     def _slices(self) -> Iterator[None]:
         client, reader = self._client, self._reader
-        while not client.held and client.state is not State.GONE:
+        while not client.commands.held and client.state is not State.GONE:
             self._handle(reader.read_on())
             if not reader.more:
-                client.unread = None
-                if not client.held:
+                client.commands.unread = None
+                if not client.commands.held:
                     client.transport.resume_reading()
                 break
             yield
@@ -108,21 +117,21 @@ class Connection(Link):
 
     def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
         client, reader = self._client, self._reader
-        client.unfinished = reader.unfinished
+        client.liveness.unfinished = reader.unfinished
         try:
             for opcode, payload in messages:
-                client.heard = True
+                client.liveness.heard = True
                 if opcode == CLOSE:
                     self._hub.closed(client, close_reply(payload))
                     return
                 if not client.open:  # only the answer to our Close is of interest now
                     continue
                 if opcode == TEXT:
-                    self._commands.handle(client, payload)
+                    self._dispatcher.handle(client, payload)
                 elif opcode == PING:
                     self._hub.fanout.send(client, pong_frame(payload))
                 elif opcode == BINARY:
-                    self._commands.handle_binary(client)
+                    self._dispatcher.handle_binary(client)
             if reader.broken is not None and client.open:
                 self._hub.fail(client, reader.broken)
         except Exception:  # the loop's edge: a fault of ours costs this connection, and is told

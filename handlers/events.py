@@ -7,8 +7,8 @@ from aiohttp import hdrs, web
 
 from handlers.answers import refuse_where_full, refuse_while_draining
 from handlers.connection import Link
-from handlers.keys import DRAIN, HUB, SETTINGS
-from handlers.requests import query_fields
+from handlers.keys import DRAIN, SERVICE, SETTINGS
+from handlers.requests import caller, query_fields
 from handlers.takeover import take_over
 from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
@@ -57,7 +57,7 @@ async def events(request: web.Request) -> web.Response:
         response.force_close()
         return response
     head = await _head(request)
-    stream = Stream(app[HUB], app[DRAIN], followed)
+    stream = Stream(app[SERVICE], app[DRAIN], caller(request), followed)
     return take_over(request, head + preamble(), _Listener(stream))
 
 

@@ -8,14 +8,16 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from handlers.answers import answer, awaitable, read_body, refuse
-from handlers.keys import HUB, SETTINGS
+from handlers.keys import SERVICE, SETTINGS
+from handlers.requests import caller
+from hub.access import Principal
 from hub.brokers.base import Accepted
 from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.errors import ErrorCode, Refusal
-from hub.hub import Hub
 from hub.protocol.commands import Publish
 from hub.protocol.http_requests import Parts, decode_batch, decode_publish
 from hub.protocol.validation import wrong_key
+from hub.service import Service
 from hub.values import Json
 
 _SLICE: Final = 100  # items of a batch that are looked at in one turn of the loop
@@ -27,7 +29,7 @@ async def publish(request: web.Request) -> web.Response:
     message = decode_publish(body, request.app[SETTINGS].max_topic_bytes)
     if isinstance(message, Refusal):
         return refuse(message)
-    hub = request.app[HUB]
+    service, who = request.app[SERVICE], caller(request)
     header = request.headers.get("Idempotency-Key")
     if header is not None:
         wrong = wrong_key(header)
@@ -35,8 +37,8 @@ async def publish(request: web.Request) -> web.Response:
             return refuse(Refusal(ErrorCode.INVALID_MESSAGE, wrong))
         message = _keyed(message, header)
     if isinstance(message, list):
-        return await _publish_all(hub, message)
-    outcome = await _outcome(_start(hub, message))
+        return await _publish_all(service, who, message)
+    outcome = await _outcome(_start(service, who, message))
     return refuse(outcome) if isinstance(outcome, Refusal) else answer(outcome)
 
 
@@ -47,7 +49,7 @@ async def publish_batch(request: web.Request) -> web.Response:
     items = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
     if isinstance(items, Refusal):
         return refuse(items)
-    return await _publish_all(request.app[HUB], await _in_slices(items))
+    return await _publish_all(request.app[SERVICE], caller(request), await _in_slices(items))
 
 
 async def _in_slices(items: Iterator[Publish | Refusal]) -> Parts:
@@ -68,7 +70,7 @@ def _keyed(message: Publish | Parts, key: str) -> Publish | Parts:
     return message if message.key else message._replace(key=key)
 
 
-async def _publish_all(hub: Hub, items: Parts) -> web.Response:
+async def _publish_all(service: Service, who: Principal, items: Parts) -> web.Response:
     """An answer or an error for each item, in order; many of them are published as a burst."""
     results: list[dict[str, Json]] = []
     deadline = asyncio.get_running_loop().time() + LIMIT
@@ -76,15 +78,17 @@ async def _publish_all(hub: Hub, items: Parts) -> web.Response:
         part = items[len(results) : len(results) + PART_ITEMS]
         if results or len(part) < len(items):
             topics = {item.topic for item in part if isinstance(item, Publish)}
-            await hub.pace(topics, deadline)
-        published, size = await _publish_part(hub, part)
+            await service.hub.pace(topics, deadline)
+        published, size = await _publish_part(service, who, part)
         results += published
         if len(results) < len(items) and any(it.get("nodes") for it in published):
             await asyncio.sleep(size / NODES_RATE)
     return answer({"results": results})
 
 
-async def _publish_part(hub: Hub, items: Parts) -> tuple[list[dict[str, Json]], int]:
+async def _publish_part(
+    service: Service, who: Principal, items: Parts
+) -> tuple[list[dict[str, Json]], int]:
     """Publish the first items, up to PART_BYTES.
 
     Returns:
@@ -96,7 +100,7 @@ async def _publish_part(hub: Hub, items: Parts) -> tuple[list[dict[str, Json]], 
         if isinstance(item, Refusal):
             started.append(item)
         else:
-            started.append(publishing := _start(hub, item))
+            started.append(publishing := _start(service, who, item))
             size += publishing.size
         if size >= PART_BYTES:
             break
@@ -112,16 +116,16 @@ class _Started(NamedTuple):
     size: int  # bytes of its event
 
 
-def _start(hub: Hub, message: Publish) -> _Started:
-    message_id = hub.stamps.new_id()
+def _start(service: Service, who: Principal, message: Publish) -> _Started:
+    message_id = service.hub.stamps.new_id()
     fields: dict[str, Json] = {
         "status": "published",
         "id": message_id,
         "topic": message.topic,
-        "receivers": hub.subscribers(message.topic),
+        "receivers": service.hub.subscribers(message.topic),
     }
     published, done = awaitable()
-    size = hub.publish(message.topic, message_id, message.payload, done, key=message.key)
+    size = service.publish(who, message.topic, message_id, message.payload, done, key=message.key)
     return _Started(fields, published, size)
 
 

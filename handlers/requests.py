@@ -5,6 +5,8 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from hub.access import ANONYMOUS, Principal
+
 
 def query_fields(request: web.Request) -> list[tuple[str, str]]:
     """The query's fields in order; aiohttp's own decoding lets through what is no UTF-8.
@@ -17,6 +19,11 @@ def query_fields(request: web.Request) -> list[tuple[str, str]]:
         return parse_qsl(query, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise web.HTTPBadRequest(text="The query is not UTF-8") from None
+
+
+def caller(request: web.Request) -> Principal:
+    """Return who makes a request."""
+    return ANONYMOUS
 
 
 def header_tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:

@@ -6,7 +6,8 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from handlers.answers import RETRY_AFTER, answer, degraded, refuse_while_draining
-from handlers.keys import HUB, READINESS, STARTED, TOPIC_LIST
+from handlers.keys import HUB, READINESS, SERVICE, STARTED
+from handlers.requests import caller
 from hub.protocol.http_requests import Listed
 from hub.topic_list import TopicPage
 from hub.values import Json
@@ -14,9 +15,8 @@ from hub.values import Json
 
 async def stats(request: web.Request) -> web.Response:
     """How many clients and topics there are, on all nodes, and the subscribers of some topics."""
-    hub, topic_list = request.app[HUB], request.app[TOPIC_LIST]
-    census = await hub.broker.census()
-    page = await topic_list.page(Listed(), census)
+    hub, service, who = request.app[HUB], request.app[SERVICE], caller(request)
+    page, census = await service.topics(who, Listed())
     fields: dict[str, Json] = {
         "total_clients": len(hub.clients),
         "total_topics": page.total,
@@ -28,7 +28,7 @@ async def stats(request: web.Request) -> web.Response:
         fields["node"] = {
             "id": census.node,
             "clients": len(hub.clients),
-            **_topics(await topic_list.page(Listed(), None)),
+            **_topics(await service.own_topics(who, Listed())),
             "poisoned": census.poisoned,
         }
     return answer({**fields, **degraded(census)})

@@ -6,8 +6,8 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from handlers.answers import answer, awaitable, degraded, read_body, refuse
-from handlers.keys import HUB, SETTINGS, TOPIC_LIST
-from handlers.requests import query_fields
+from handlers.keys import SERVICE, SETTINGS
+from handlers.requests import caller, query_fields
 from hub.errors import Refusal
 from hub.protocol.http_requests import decode_create, decode_listed
 from hub.values import Json
@@ -18,8 +18,7 @@ async def list_topics(request: web.Request) -> web.Response:
     listed = decode_listed(query_fields(request))
     if isinstance(listed, Refusal):
         return refuse(listed)
-    census = await request.app[HUB].broker.census()
-    page = await request.app[TOPIC_LIST].page(listed, census)
+    page, census = await request.app[SERVICE].topics(caller(request), listed)
     fields: dict[str, Json] = {"count": page.total, "topics": page.topics}
     if page.next:
         fields["next"] = page.next
@@ -32,7 +31,7 @@ async def create_topic(request: web.Request) -> web.Response:
     if isinstance(topic, Refusal):
         return refuse(topic)
     created, done = awaitable()
-    request.app[HUB].broker.create(topic, done)
+    request.app[SERVICE].create(caller(request), topic, done)
     outcome = await created
     if isinstance(outcome, Refusal):
         return refuse(outcome)
@@ -43,7 +42,7 @@ async def delete_topic(request: web.Request) -> web.Response:
     """Delete a topic, whoever made it; its subscribers are told and stay connected."""
     topic = topic_in_path(request)
     deleted, done = awaitable()
-    request.app[HUB].broker.delete(topic, done)
+    request.app[SERVICE].delete(caller(request), topic, done)
     outcome = await deleted
     if isinstance(outcome, Refusal):
         return refuse(outcome)

@@ -10,8 +10,8 @@ from multidict import CIMultiDictProxy
 
 from handlers.answers import refuse_where_full, refuse_while_draining
 from handlers.connection import Connection
-from handlers.keys import COMMANDS, HUB, SETTINGS
-from handlers.requests import header_tokens, query_fields
+from handlers.keys import DISPATCHER, HUB, SETTINGS
+from handlers.requests import caller, header_tokens, query_fields
 from handlers.takeover import take_over, unmask
 from hub.protocol.validation import wrong_client_id
 from hub.protocol.websocket_frames import FrameReader
@@ -37,7 +37,8 @@ async def upgrade(request: web.Request) -> NoReturn:
         b"Connection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
     )
-    take_over(request, response, Connection(app[HUB], app[COMMANDS], reader, name))
+    connection = Connection(app[HUB], app[DISPATCHER], reader, name, caller(request))
+    take_over(request, response, connection)
 
 
 def _accept(request: web.Request) -> bytes:

@@ -22,11 +22,10 @@ class EventLog(Observer):
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s connected", described(client))
 
-    def left(self, client: Client, reason: str) -> None:
-        if reason in FAULTS:
-            log.info("%s ended: %s", described(client), reason)
-        elif log.isEnabledFor(logging.DEBUG):
-            log.debug("%s ended: %s", described(client), reason)
+    def left(self, client: Client, reason: str, seconds: float) -> None:
+        level = logging.INFO if reason in FAULTS else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(level, "%s ended: %s", described(client), reason)
 
     def subscribed(self, client: Client, topic: str) -> None:
         if log.isEnabledFor(logging.DEBUG):

@@ -9,15 +9,16 @@ import random
 from functools import partial
 from typing import Final
 
+from hub.access import Principal
 from hub.brokers.base import Accepted
 from hub.delivery.client import Client, Transport
 from hub.delivery.framing import EventStream
 from hub.drain import Drain
 from hub.errors import REFUSED, Refusal
-from hub.hub import Hub
 from hub.protocol import sse
 from hub.protocol.http_requests import Followed
 from hub.protocol.replies import encode_ack, encode_error
+from hub.service import Service
 
 # Milliseconds, from and to: when a client comes back that has lost its stream. Each is told another
 # time in between, so that a thousand do not come back at once.
@@ -32,30 +33,38 @@ def preamble() -> bytes:
 class Stream:
     """Subscribes one client to what it has asked for, and answers as /ws does."""
 
-    def __init__(self, hub: Hub, drain: Drain, followed: Followed) -> None:
-        self.hub = hub
+    def __init__(
+        self, service: Service, drain: Drain, caller: Principal, followed: Followed
+    ) -> None:
+        self.hub = service.hub
+        self._service = service
+        self._caller = caller
         self._drain = drain
         self._followed = followed
 
     def open(self, transport: Transport) -> Client:
         """Take in the connection; what comes of its subscribes is said to it."""
         followed = self._followed
-        client = self.hub.join(transport, wire=EventStream(followed.topics, followed.places))
-        client.awaiting = len(followed.topics)
+        framing = EventStream(followed.topics, followed.places)
+        client = self.hub.join(transport, framing=framing, principal=self._caller)
+        client.commands.awaiting = len(followed.topics)
         for number, topic in enumerate(followed.topics):
             if client.open:  # no topic is made for a stream that is over
                 done = partial(self._complete, client, topic)
-                self.hub.subscribe(client, topic, done, followed.since(number))
+                self._service.subscribe(
+                    self._caller, client, topic, done, recover_from=followed.since(number)
+                )
         return client
 
     def _complete(self, client: Client, name: str, outcome: Accepted | Refusal) -> None:
-        client.awaiting -= 1
+        client.commands.awaiting -= 1
         if not client.open:
             return
         ts = self.hub.stamps.ts()
         if isinstance(outcome, Refusal):
-            error = client.wire.say(encode_error(outcome, ts))
-            self.hub.close(client, error, client.wire.ending, REFUSED)
+            self.hub.observer.refused(outcome)
+            error = client.encoding.message(encode_error(outcome, ts))
+            self.hub.close(client, error, client.framing.ending, REFUSED)
             return
         ack = encode_ack(
             "",
@@ -66,6 +75,6 @@ class Stream:
             recovered=outcome.recovered,
         )
         (topic,) = (it for it in client.topics if it.name == name)
-        self.hub.fanout.tell(client, topic, client.wire.say(ack, outcome.start))
-        if self._drain.begun and not client.awaiting:
+        self.hub.fanout.tell(client, topic, client.encoding.message(ack, outcome.start))
+        if self._drain.begun and not client.commands.awaiting:
             self._drain.completed(client)

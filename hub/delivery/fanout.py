@@ -1,8 +1,13 @@
-"""What is said within one tick of the loop, and its delivery at the tick's end.
+"""The fan-out: the messages of one tick of the loop, written to each client at once.
 
-State: the topics with a batch and the clients with pending frames, until the flush. Nothing here
-awaits, and one client's trouble reaches no other. This is the hot path: per message an append, per
-subscriber and tick one write.
+Theory of operation. A publish only appends its event to the topic's batch. At the end of the tick
+the batch is encoded once for each encoding, joined, and given to every subscriber as one write;
+acks and other messages to a client join that write. Nothing here awaits, and the trouble of one
+client reaches no other. Each tick costs an append a message and a write a subscriber: this is the
+hot path.
+
+Whatever changes the subscribers of a topic must `settle` its batch first, so that a new subscriber
+gets no event from before its ack.
 """
 
 from collections import deque
@@ -12,79 +17,86 @@ from typing import Final
 from hub.delivery.client import FLOWING, Client, State
 from hub.delivery.send_queue import Entry
 from hub.delivery.topic import Topic
-from hub.protocol import sse
-from hub.protocol.websocket_frames import text_payload
 
-# Writes of one turn for topics that have waited for it, and as many for topics that were published
-# to in this turn: 3 to 10 ms each. The subscribers of one topic are never divided.
+# Writes in one turn of the loop for topics that waited for it, and as many for topics that were
+# published to in this turn: 3 to 10 ms each. The subscribers of one topic are never divided.
 WRITES: Final = 512
 
 
 class Fanout:
-    """Joins the frames of a tick, so that a client costs one write however many there are."""
+    """State: the topics with a batch and the clients with pending messages, until the flush."""
 
     def __init__(
         self,
         call_soon: Callable[[Callable[[], None]], object],
         overrun: Callable[[Client], None],
         lost: Callable[[Client], None],
+        delivered: Callable[[int], None],
     ) -> None:
-        """`call_soon` runs the flush at the tick's end.
+        """Connect the fan-out to the loop and the hub.
 
-        `overrun` ends a client that is over its bounds, `lost` forgets one whose transport is gone.
+        Args:
+            call_soon: calls the flush at the end of the tick.
+            overrun: ends a client that exceeds the bounds of its send queue.
+            lost: forgets a client whose transport is closed.
+            delivered: gets, once a tick, the number of events that were given to subscribers.
         """
         self._call_soon = call_soon
         self._overrun = overrun
         self._lost = lost
-        self._topics: deque[Topic] = deque()  # with a batch of this tick
-        self._late: deque[Topic] = deque()  # with one of an earlier tick, which had no room for it
-        self._clients: list[Client] = []  # with pending frames
+        self._report = delivered
+        self._delivered = 0  # events times subscribers, since the last report
+        self._topics: deque[Topic[Client]] = deque()  # with a batch of this tick
+        self._late: deque[Topic[Client]] = (
+            deque()
+        )  # with a batch that an earlier tick had no room for
+        self._clients: list[Client] = []  # with pending messages
         self._scheduled = False
 
-    def broadcast(self, topic: Topic, frame: bytes) -> None:
-        """Say a frame to every subscriber that the topic has now."""
+    def broadcast(self, topic: Topic[Client], event: bytes) -> None:
+        """Send an event to the subscribers that the topic has now."""
         if not topic.batch:
             self._topics.append(topic)
             self._schedule()
-        topic.batch.append(frame)
+        topic.batch.append(event)
 
-    def send(self, client: Client, frame: bytes) -> None:
-        """Say a frame to one client, after all that was said to it before."""
+    def send(self, client: Client, message: bytes) -> None:
+        """Send an encoded message to one client, after everything sent to it before."""
         if client.state is FLOWING:
             if client.pending is not None:
-                client.pending.append(frame)
+                client.pending.append(message)
             else:
-                self._defer(client, frame)
+                self._defer(client, message)
                 self._schedule()
-        elif client.state is State.CONGESTED and not client.offer((frame, None, "")):
+        elif client.state is State.CONGESTED and not client.offer((message, None, "")):
             self._overrun(client)
 
-    def tell(self, client: Client, topic: Topic, said: bytes) -> None:
-        """Say what of a topic is no event, whatever the bounds; a stream's id may move by it."""
+    def tell(self, client: Client, topic: Topic[Client], message: bytes) -> None:
+        """Send an encoded message about a topic that is no event, regardless of the bounds."""
         if client.state is FLOWING:
-            self.send(client, client.wire.place(topic.name, said))
+            self.send(client, client.framing.place(topic.name, message))
         elif client.state is State.CONGESTED:
-            client.tell(topic, said)
+            client.tell(topic, message)
 
-    def settle(self, topic: Topic) -> None:
-        """Hand a topic's batch to its subscribers' queues, before who they are changes."""
+    def settle(self, topic: Topic[Client]) -> None:
+        """Give a topic's batch to its subscribers, before they change."""
         if topic.batch:
             self._hand_out(topic, direct=False)
 
     def flush(self) -> None:
-        """The end of the tick: one write for every client that something was said to."""
+        """End the tick: write to every client that has a message."""
         self._scheduled = False
         topics = self._topics
         if len(topics) == 1 and not self._late:
             topic = topics.pop()
-            if topic.batch:  # no client can get a second batch: write at once
+            if topic.batch:  # no client can get a second batch: write directly
                 self._hand_out(topic, direct=True)
         elif topics or self._late:
             if sum(map(_writes, topics)) > WRITES:  # small topics first: they cost others little
                 topics = deque(sorted(topics, key=_writes))
             for topic in [*_taken(self._late), *_taken(topics)]:
                 self._hand_out(topic, direct=False)
-            # Behind those that have waited longer, so that nobody can keep a topic waiting.
+            # Behind the topics that have waited longer, so that each has its turn.
             self._late.extend(topics)
             self._topics.clear()
             if self._late:
@@ -93,75 +105,70 @@ class Fanout:
         for client in clients:
             try:
                 client.flush()
-            except RuntimeError:  # uvloop's word for a transport that is closed
+            except RuntimeError:  # raised by uvloop when the transport is closed
                 self._lost(client)
+        if self._delivered:
+            self._report(self._delivered)
+            self._delivered = 0
 
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._call_soon(self.flush)
 
-    def _hand_out(self, topic: Topic, direct: bool) -> None:
-        """Give the batch, joined, to all subscribers; with `direct`, to their transports."""
-        frames, topic.batch = topic.batch, []
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
-        congested: list[Client] = []
+    def _hand_out(self, topic: Topic[Client], direct: bool) -> None:
+        """Give the batch to all subscribers; with `direct`, write it to their transports."""
+        events, topic.batch = topic.batch, []
+        queued: list[tuple[list[Client], list[Entry]]] = []
         lost: list[Client] = []
-        for client in topic.subscribers:
-            if client.state is FLOWING:
-                if client.pending is not None:
-                    client.pending.append(data)
-                elif direct:
-                    try:
-                        client.transport.write(data)
-                    except RuntimeError:  # uvloop's word for a transport that is closed
-                        lost.append(client)
-                else:
-                    self._defer(client, data)
-            elif client.state is State.CONGESTED:
-                congested.append(client)
-        if congested:
-            self._queue(congested, [(frame, topic, topic.epoch) for frame in frames])
-        if topic.streams:
-            self._hand_to_streams(topic, frames)
+        for encoding, clients in topic.groups.items():
+            self._delivered += len(events) * len(clients)
+            encoded = [encoding.event(event, topic.epoch) for event in events]
+            joined = encoded[0] if len(encoded) == 1 else b"".join(encoded)
+            personal = encoding.personal
+            congested: list[Client] = []
+            for client in clients:
+                if client.state is FLOWING:
+                    data = _placed(client, topic, encoded) if personal else joined
+                    if client.pending is not None:
+                        client.pending.append(data)
+                    elif direct:
+                        try:
+                            client.transport.write(data)
+                        except RuntimeError:  # raised by uvloop when the transport is closed
+                            lost.append(client)
+                    else:
+                        self._defer(client, data)
+                elif client.state is State.CONGESTED:
+                    congested.append(client)
+            if congested:
+                queued.append((congested, [(event, topic, topic.epoch) for event in encoded]))
+        # Only now, because the end of a client changes the groups.
+        for congested, entries in queued:
+            self._queue(congested, entries)
         for client in lost:
             self._lost(client)
 
-    def _hand_to_streams(self, topic: Topic, frames: list[bytes]) -> None:
-        """Give the batch, written anew, to those who get it as Server-Sent Events."""
-        events = [sse.event(text_payload(frame), topic.epoch) for frame in frames]
-        data = b"".join(events)
-        congested: list[Client] = []
-        for client in topic.streams:
-            if client.state is FLOWING:
-                place = client.wire.place
-                said = data
-                if not client.wire.shares:
-                    said = b"".join([place(topic.name, event) for event in events])
-                if client.pending is not None:
-                    client.pending.append(said)
-                else:
-                    self._defer(client, said)
-            elif client.state is State.CONGESTED:
-                congested.append(client)
-        if congested:
-            self._queue(congested, [(event, topic, topic.epoch) for event in events])
-
     def _defer(self, client: Client, data: bytes) -> None:
-        """Keep a client's first frames of the tick for its end."""
+        """Keep a client's first message of the tick for its end."""
         client.pending = [data]
         self._clients.append(client)
 
     def _queue(self, congested: list[Client], entries: list[Entry]) -> None:
-        """Let the events wait one by one, so that they count and may be dropped one by one."""
+        """Queue events one by one, so that each counts and can be dropped by itself."""
         for client in congested:
             if not all(client.offer(entry) for entry in entries):
                 self._overrun(client)
 
 
-def _taken(topics: deque[Topic]) -> list[Topic]:
-    """The first topics with a batch, taken out: as many as WRITES are enough for."""
-    taken: list[Topic] = []
+def _placed(client: Client, topic: Topic[Client], encoded: list[bytes]) -> bytes:
+    """Return a batch as this client must get it."""
+    return b"".join([client.framing.place(topic.name, event) for event in encoded])
+
+
+def _taken(topics: deque[Topic[Client]]) -> list[Topic[Client]]:
+    """Remove and return the first topics with a batch, for at most about WRITES writes."""
+    taken: list[Topic[Client]] = []
     writes = 0
     while topics and writes < WRITES:
         topic = topics.popleft()
@@ -171,5 +178,5 @@ def _taken(topics: deque[Topic]) -> list[Topic]:
     return taken
 
 
-def _writes(topic: Topic) -> int:
-    return 1 + len(topic.subscribers) + len(topic.streams)
+def _writes(topic: Topic[Client]) -> int:
+    return 1 + topic.receivers

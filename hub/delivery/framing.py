@@ -1,7 +1,9 @@
-"""How things are said to a client: by frames of RFC 6455, or as a stream of Server-Sent Events.
+"""The two ways to write messages to a connection: WebSocket frames and Server-Sent Events.
 
-State: none, but for where a stream of several topics is. What is shared by all clients of a wire is
-made by `say`; what a client has of its own, its stream's ids, `place` puts in as the bytes go out.
+An `Encoding` is shared by all connections of its kind: a batch of events is encoded once for all
+of their clients. A `Framing` belongs to one client and adds what differs from client to client,
+such as the ids of its stream. To add a third way, write one of each and hand the framing to
+`Hub.join`.
 """
 
 from collections.abc import Sequence
@@ -15,52 +17,99 @@ from hub.values import NOWHERE, Position
 
 
 class Ending(Enum):
-    """What follows the last words, once the transport has them."""
+    """What the server does after its last message to a client."""
 
-    AWAIT = "await"  # the client's own Close
-    HALF_CLOSE = "half_close"  # an end of stream, for a client whose frames make no sense any more
-    HANG_UP = "hang_up"  # the end of the connection
+    AWAIT = "await"  # wait for the client's Close
+    HALF_CLOSE = "half_close"  # close the sending side and read on, after invalid frames
+    HANG_UP = "hang_up"  # close the connection
 
 
-class Wire(Protocol):
-    """One way to say things."""
+class Encoding(Protocol):
+    """Encodes messages for every connection of one kind."""
 
-    streams: bool  # whether the topics keep its clients apart, as streams
-    shares: bool  # whether `place` changes nothing
-    ping: bytes  # said to a client that is silent
-    answers: bool  # whether it has to answer that, to be alive
-    ending: Ending  # what follows the last words that the server says by itself
+    @property
+    def personal(self) -> bool:
+        """Whether `Framing.place` must be called for each client."""
 
-    def say(self, message: bytes, position: Position = NOWHERE) -> bytes:
-        """One message; who has it is at `position` in the topic that it is about."""
+    def event(self, event: bytes, epoch: str) -> bytes:
+        """Encode an event of a topic; `epoch` is empty for a topic without history."""
+
+    def message(self, message: bytes, position: Position = NOWHERE) -> bytes:
+        """Encode any other message; with a position, its receiver is at that position."""
+
+
+class FrameEncoding:
+    """Text frames of RFC 6455."""
+
+    personal = False
+
+    def event(self, event: bytes, epoch: str) -> bytes:
+        return text_frame(event)
+
+    def message(self, message: bytes, position: Position = NOWHERE) -> bytes:
+        return text_frame(message)
+
+
+class StreamEncoding:
+    """Server-Sent Events."""
+
+    def __init__(self, *, personal: bool) -> None:
+        self.personal = personal
+
+    def event(self, event: bytes, epoch: str) -> bytes:
+        return sse.event(event, epoch)
+
+    def message(self, message: bytes, position: Position = NOWHERE) -> bytes:
+        return sse.message(message, position)
+
+
+FRAMES: Final = FrameEncoding()
+STREAM_OF_ONE: Final = StreamEncoding(personal=False)  # an id is the topic's position
+STREAM_OF_MANY: Final = StreamEncoding(personal=True)  # an id has the positions of all its topics
+
+
+class Framing(Protocol):
+    """Writes messages to one client."""
+
+    ping: bytes  # sent to a client that is silent
+    answers_pings: bool  # whether a live client answers `ping`
+    ends_with_topics: bool  # whether the connection is over with its last subscription
+    ending: Ending  # after a last message that the server sends by itself
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding that all connections of the kind share."""
 
     def place(self, topic: str, data: bytes) -> bytes:
-        """What `say` has made of a message about a topic, as this client is to get it next."""
+        """Return an encoded message about a topic as this client must get it next."""
 
-    def replay(self, topic: str, events: Sequence[bytes], since: Position) -> bytes:
-        """Events of a topic that follow a position, as this client is to get them next."""
+    def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
+        """Encode the events of a topic that follow a position, for this client."""
+
+    def reconnect(self, milliseconds: int) -> bytes:
+        """Tell the client when to reconnect; empty where the shutdown's info says it."""
 
     def close(self, close: Close) -> bytes:
-        """What says that the server ends the connection; empty where only the end says it."""
+        """Encode the reason for the end; empty where the protocol has no such message."""
 
 
 class WebSocket:
-    """Frames. All of its clients share one of these."""
+    """Frames. All WebSocket clients share one of these, since nothing differs between them."""
 
-    streams = False
-    shares = True
+    encoding = FRAMES
     ping = PING_FRAME
-    answers = True
+    answers_pings = True
+    ends_with_topics = False
     ending = Ending.AWAIT
-
-    def say(self, message: bytes, position: Position = NOWHERE) -> bytes:
-        return text_frame(message)
 
     def place(self, topic: str, data: bytes) -> bytes:
         return data
 
-    def replay(self, topic: str, events: Sequence[bytes], since: Position) -> bytes:
+    def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
         return b"".join(map(text_frame, events))
+
+    def reconnect(self, milliseconds: int) -> bytes:
+        return b""
 
     def close(self, close: Close) -> bytes:
         return close_frame(close.code, close.reason)
@@ -70,28 +119,27 @@ WEBSOCKET: Final = WebSocket()
 
 
 class EventStream:
-    """Server-Sent Events, on one topic or several."""
+    """A stream of Server-Sent Events, of one topic or several."""
 
-    streams = True
     ping = sse.COMMENT
-    answers = False  # its client has nothing to say
+    answers_pings = False  # a comment is acknowledged by TCP alone
+    ends_with_topics = True
     ending = Ending.HANG_UP
 
-    def __init__(self, topics: Sequence[str], places: Sequence[Position]) -> None:
-        """`places`: where its client says that it was, in each of the topics."""
-        # None where an id of the topic is one of the stream.
-        self._cursor = sse.Cursor(topics, places) if len(topics) > 1 else None
-        self.shares = self._cursor is None
-
-    def say(self, message: bytes, position: Position = NOWHERE) -> bytes:
-        return sse.message(message, position)
+    def __init__(self, topics: Sequence[str], positions: Sequence[Position]) -> None:
+        """`positions`: the client's own, in each of the topics."""
+        several = len(topics) > 1
+        self.encoding = STREAM_OF_MANY if several else STREAM_OF_ONE
+        self._cursor = sse.Cursor(topics, positions) if several else None
 
     def place(self, topic: str, data: bytes) -> bytes:
         return data if self._cursor is None else self._cursor.move(topic, data)
 
-    def replay(self, topic: str, events: Sequence[bytes], since: Position) -> bytes:
-        said = [self.place(topic, sse.event(event, since.epoch)) for event in events]
-        return b"".join(said)
+    def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
+        return b"".join([self.place(topic, sse.event(event, start.epoch)) for event in events])
+
+    def reconnect(self, milliseconds: int) -> bytes:
+        return sse.retry(milliseconds)
 
     def close(self, close: Close) -> bytes:
         return b""

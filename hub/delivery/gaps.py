@@ -1,49 +1,48 @@
-"""What may have been lost, and who is still to be told.
+"""Gaps: topics that may have lost events on their way to this node.
 
-State: the topics whose events may have been lost on the way to this node. Their subscribers are
-told before the topic's next event, and topics that stay silent are told by the sweeper, some at a
-time. None of it counts against a client's bounds.
+The subscribers of such a topic are told before its next event. Topics without a next event are told
+of by the sweep, some at a time. These messages do not count against a client's bounds.
 """
 
 from typing import Final
 
+from hub.delivery.client import Client
 from hub.delivery.fanout import Fanout
 from hub.delivery.topic import Topic
 from hub.protocol.notices import Notices
 from hub.values import NOWHERE
 
-PACE: Final = 1_000  # clients told at one visit of the sweeper
+PACE: Final = 1_000  # clients that one sweep tells, at most about
 
 
 class Gaps:
-    """Tells a topic's subscribers of a gap: once, in its place of the order."""
+    """State: the topics with a gap that their subscribers were not told of."""
 
     def __init__(self, fanout: Fanout, notices: Notices) -> None:
         self._fanout = fanout
         self._notices = notices
-        self._marked: dict[Topic, None] = {}
+        self._marked: dict[Topic[Client], None] = {}
 
-    def mark(self, topic: Topic) -> None:
-        """Events of the topic may have been lost just now."""
+    def mark(self, topic: Topic[Client]) -> None:
+        """Note that events after the topic's position may be lost."""
         topic.missed = topic.position
         self._marked[topic] = None
 
-    def tell(self, topic: Topic) -> None:
-        """Tell the subscribers of a marked topic, before anything else is said to them."""
+    def tell(self, topic: Topic[Client]) -> None:
+        """Tell the subscribers of a marked topic, before anything else is sent to them."""
         position, topic.missed = topic.missed or NOWHERE, None
         self._marked.pop(topic, None)
         self._fanout.settle(topic)
         message = self._notices.gap(topic.name, 0, position)
-        for clients in (topic.subscribers, topic.streams):
-            said = b""  # the same for all of a wire
+        for encoding, clients in topic.groups.items():
+            encoded = encoding.message(message, position)
             for client in clients:
-                said = said or client.wire.say(message, position)
-                self._fanout.tell(client, topic, said)
+                self._fanout.tell(client, topic, encoded)
 
     def sweep(self) -> None:
-        """Tell some of those that have waited longest."""
+        """Tell the subscribers of the topics that have waited longest."""
         told = 0
         while self._marked and told < PACE:
             topic = next(iter(self._marked))
-            told += 1 + len(topic.subscribers) + len(topic.streams)
+            told += 1 + topic.receivers
             self.tell(topic)

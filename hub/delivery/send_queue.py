@@ -1,68 +1,76 @@
-"""What waits for one congested client: whole frames in order, bounded in count and bytes.
+"""The queue of one congested client: whole messages in order, bounded in number and bytes.
 
-State: the waiting frames, their bytes, and how many events of which topic were dropped and not yet
-told. Overflow is a verdict, not an exception. Nothing here writes to a socket.
+A client that keeps up has none: its messages go to the transport at the end of each tick. Once the
+transport holds bytes, messages queue here one by one, so that each counts and, under
+BACKPRESSURE=drop_oldest, a single event can be dropped. A client is told of dropped events before
+the next event of the same topic, at the latest behind everything else that is queued.
+
+Some entries are marks. They belong to a topic, have a place in the order, and are never dropped:
+
+    left      the client unsubscribed here: events dropped before are told of here at the latest
+    said      a message about the topic that is no event, such as an ack, to be sent here
+    dropped   so many events were dropped here, between two marks
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from hub.delivery.framing import Wire
+from hub.delivery.framing import Framing
 from hub.delivery.topic import Topic
 from hub.values import NOWHERE, Position, offset_of
 
-# An event as bytes, its topic and epoch; or anything else with None and nothing. Events of one
-# topic and tick share these among all clients of a wire that wait for them. A topic with one of the
-# marks below for bytes says what has happened to it in this place.
-Entry = tuple[bytes, Topic | None, str]
+# The encoded event, its topic and its epoch; or any other message, None and an empty string.
+# Events of one topic and tick are the same objects in the queues of all clients of an encoding.
+# The bytes of a mark begin below every event's first byte: RFC 6455 section 5.2 sets FIN, a
+# stream's is a letter.
+Entry = tuple[bytes, Topic[Any] | None, str]
 
-# Marks begin below every event's first byte: RFC 6455 section 5.2 sets FIN, and a stream's is a
-# letter.
 _EVENTS: Final = b"@"
-_LEFT: Final = b""  # the client left the topic: what was dropped of it is told here at the latest
-_SAID: Final = b"!"  # what comes behind it is said here, whatever the bounds
-_DROPPED: Final = b"?%d:%d"  # so many events were dropped here, the last one with this offset
+_LEFT: Final = b""
+_SAID: Final = b"!"
+_DROPPED: Final = b"?%d:%d"  # the number of events, and the offset of the last one
 
-_CHUNK: Final = 65_536  # bytes handed to the transport at once: what is there can't be dropped
+_CHUNK: Final = 65_536  # bytes handed to the transport at once: what it has cannot be dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The limits that every outbox of a server shares."""
+    """The limits that all send queues of a server share."""
 
-    messages: int  # that may wait in the outbox
-    size: int  # bytes of them, the transport's buffer included
-    drop_oldest: bool  # what overflow costs: the oldest event, or (False) the connection
-    # Makes the message that tells of n lost events of a topic up to a position.
+    messages: int  # in the queue
+    size: int  # bytes in the queue and in the transport together
+    drop_oldest: bool  # on overflow drop the oldest event, else end the connection
+    # Makes the message about n dropped events of a topic, up to a position.
     gap: Callable[[str, int, Position], bytes]
+    dropped: Callable[[], None]  # called for each event that is dropped
 
 
-class Outbox:
-    """A bounded queue between the tick and a transport that takes no more."""
+class SendQueue:
+    """State: the entries, their bytes, and the dropped events that the client was not told of."""
 
-    __slots__ = ("_bounds", "_dropped", "_entries", "_marks", "_size", "_wire")
+    __slots__ = ("_bounds", "_dropped", "_entries", "_framing", "_marks", "_size")
 
-    def __init__(self, bounds: Bounds, wire: Wire) -> None:
+    def __init__(self, bounds: Bounds, framing: Framing) -> None:
         self._bounds = bounds
-        self._wire = wire
+        self._framing = framing
         self._entries: deque[Entry] = deque()
-        self._size = 0  # bytes of those that are no marks
-        self._marks = 0  # how many of them are marks; these are no messages
-        # Events gone from behind no mark of their topic, to be told before whatever of it is next:
-        # how many, and the newest one's position.
-        self._dropped: dict[Topic, tuple[int, Position]] = {}
+        self._size = 0  # bytes of the entries that are no marks
+        self._marks = 0  # number of marks, which are no messages
+        # By topic, dropped events with no mark of their topic before them: their number, and the
+        # position of the newest.
+        self._dropped: dict[Topic[Any], tuple[int, Position]] = {}
 
     def __bool__(self) -> bool:
-        """Whether anything is to be said: a frame, or that events were dropped."""
+        """Whether there is anything to send: a message, or that events were dropped."""
         return bool(self._entries or self._dropped)
 
     def offer(self, entry: Entry, buffered: int) -> bool:
-        """Take one more frame while the transport holds `buffered` bytes.
+        """Queue one more message; `buffered` is the number of bytes in the transport.
 
         Returns:
-            False where the bounds are overrun and no event is there to drop.
+            False if the bounds are exceeded and there is no event to drop.
         """
         self._entries.append(entry)
         self._size += len(entry[0])
@@ -75,18 +83,18 @@ class Outbox:
                 return False
         return True
 
-    def append(self, frame: bytes) -> None:
-        """Take a frame whatever the bounds: the last words before a Close."""
-        self._entries.append((frame, None, ""))
-        self._size += len(frame)
+    def append(self, message: bytes) -> None:
+        """Queue a message regardless of the bounds: the last one before a Close."""
+        self._entries.append((message, None, ""))
+        self._size += len(message)
 
     def put_first(self, message: bytes) -> None:
-        """Take a message whatever the bounds, ahead of all that waits."""
+        """Queue a message ahead of all others, regardless of the bounds."""
         self._entries.appendleft((message, None, ""))
         self._size += len(message)
 
     def _drop_oldest_event(self) -> bool:
-        marks: dict[Topic, int] = {}  # the last one of each topic, ahead of the event
+        marks: dict[Topic[Any], int] = {}  # the last mark of each topic before the event
         for place, (data, topic, epoch) in enumerate(self._entries):
             if topic is None:
                 continue
@@ -94,6 +102,7 @@ class Outbox:
                 marks[topic] = place
                 continue
             self._size -= len(data)
+            self._bounds.dropped()
             offset = offset_of(data) if epoch else 0
             if topic not in marks:
                 del self._entries[place]
@@ -102,68 +111,66 @@ class Outbox:
             elif count := _dropped_here(self._entries[marks[topic]][0]):
                 del self._entries[place]
                 self._entries[marks[topic]] = (_DROPPED % (count + 1, offset), topic, epoch)
-            else:  # it is told behind that mark
+            else:  # the client is told of it after that mark
                 self._entries[place] = (_DROPPED % (1, offset), topic, epoch)
                 self._marks += 1
             return True
         return False
 
     def take(self) -> bytes:
-        """The next bytes for the transport, in order; empty where nothing waits.
-
-        Every dropped event is told before its topic's next event, at the latest with the last
-        frame that waits.
-        """
+        """Remove and return the next bytes for the transport; empty if nothing is queued."""
         parts: list[bytes] = []
         size = 0
         while self._entries and size < _CHUNK:
             data, topic, epoch = self._entries.popleft()
             if topic in self._dropped:
-                parts.append(self._tell(topic))
+                parts.append(self._gap(topic))
             if topic is None:
                 self._size -= len(data)
             elif data > _EVENTS:
                 self._size -= len(data)
-                data = self._wire.place(topic.name, data)
+                data = self._framing.place(topic.name, data)
             else:
                 self._marks -= 1
                 if count := _dropped_here(data):
                     self._dropped[topic] = (count, _position(epoch, offset_of(data)))
                     continue
-                data = self._wire.place(topic.name, data[1:])
+                data = self._framing.place(topic.name, data[1:])
             parts.append(data)
             size += len(data)
         if not self._entries:
-            parts += [self._tell(topic) for topic in list(self._dropped)]
+            parts += [self._gap(topic) for topic in list(self._dropped)]
         return b"".join(parts)
 
-    def leave(self, topic: Topic) -> None:
-        """The client leaves a topic here: what is dropped of it, before and after, is told here."""
+    def leave(self, topic: Topic[Any]) -> None:
+        """Mark that the client unsubscribes from a topic here."""
         if topic in self._dropped or any(of is topic for _, of, _ in self._entries):
             self._mark(_LEFT, topic)
 
     def leave_all(self) -> None:
-        """The client leaves every topic here."""
+        """Mark that the client unsubscribes from every topic here."""
         queued = (topic for _, topic, _ in self._entries if topic is not None)
         for topic in dict.fromkeys([*self._dropped, *queued]):
             self._mark(_LEFT, topic)
 
-    def tell(self, topic: Topic, said: bytes) -> None:
-        """Say something of a topic here that is no event, whatever the bounds."""
-        self._mark(_SAID + said, topic)
+    def tell(self, topic: Topic[Any], message: bytes) -> None:
+        """Queue a message about a topic that is no event, regardless of the bounds."""
+        self._mark(_SAID + message, topic)
 
-    def _mark(self, mark: bytes, topic: Topic) -> None:
+    def _mark(self, mark: bytes, topic: Topic[Any]) -> None:
         self._entries.append((mark, topic, ""))
         self._marks += 1
 
-    def _tell(self, topic: Topic) -> bytes:
+    def _gap(self, topic: Topic[Any]) -> bytes:
+        """Return the message about the dropped events of a topic, and forget them."""
         count, position = self._dropped.pop(topic)
         message = self._bounds.gap(topic.name, count, position)
-        return self._wire.place(topic.name, self._wire.say(message, position))
+        encoded = self._framing.encoding.message(message, position)
+        return self._framing.place(topic.name, encoded)
 
 
 def _dropped_here(mark: bytes) -> int:
-    """How many events a mark says were dropped; 0 where it says something else."""
+    """Return the number of dropped events in a mark; 0 for another mark."""
     return int(mark[1 : mark.index(b":")]) if mark.startswith(b"?") else 0
 
 

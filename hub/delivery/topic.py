@@ -1,76 +1,99 @@
-"""One topic on this node: who receives it, and what was said in it during this tick."""
+"""One topic on this node: its subscribers, and the events published to it in this tick."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from hub.values import NOWHERE, Position
+from hub.delivery.framing import Encoding
+from hub.values import NOWHERE, Position, RecoverFrom
 
 if TYPE_CHECKING:
     from hub.brokers.base import Done
     from hub.brokers.history import History
-    from hub.delivery.client import Client
-    from hub.values import RecoverFrom
 
 
-class Wish(NamedTuple):
-    """A client that wants to be subscribed."""
+class Subscriber(Protocol):
+    """The part of a client that a topic needs."""
 
-    client: "Client"
-    since: "RecoverFrom | None"  # what it has of the topic, or wants
+    @property
+    def encoding(self) -> Encoding:
+        """How its connection encodes events. Topics group their subscribers by it."""
+
+
+S = TypeVar("S", bound=Subscriber)
+
+
+class SubscribeRequest(NamedTuple, Generic[S]):
+    """A subscribe that the broker has yet to answer."""
+
+    client: S
+    recover_from: RecoverFrom | None  # the events that it asks for, if any
     done: "Done"
 
 
-class Topic:
-    """State: the subscribers, those that the broker has yet to confirm, and the tick's batch."""
+class Topic(Generic[S]):
+    """State: the subscribers, the requests that await the broker, and the tick's events."""
 
-    __slots__ = (
-        "batch",
-        "behind",
-        "epoch",
-        "history",
-        "missed",
-        "name",
-        "streams",
-        "subscribers",
-        "waiting",
-    )
+    __slots__ = ("batch", "behind", "epoch", "groups", "history", "missed", "name", "requests")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # A dict for its order: events go out in the order of joining.
-        self.subscribers: dict[Client, None] = {}
-        # Those to whom it is said as Server-Sent Events are apart: frames are not tested for it.
-        self.streams: dict[Client, None] = {}
-        # Those of both that catch up with the others first, each with what it has read.
-        self.behind: dict[Client, Position] = {}
-        self.history: History | None = None  # what they read
-        self.epoch = ""  # of the batch: the history's may have changed behind it; empty without one
-        # Who waits for the broker's confirmation; None once it has come.
-        self.waiting: list[Wish] | None = []
-        # Frames published in this tick and not yet handed to the subscribers.
+        # The subscribers by encoding, since each encodes a batch once for all of its group. Dicts,
+        # for their order: clients get events in the order in which they joined.
+        self.groups: dict[Encoding, dict[S, None]] = {}
+        # Subscribers that are still reading the history, each with its position.
+        self.behind: dict[S, Position] = {}
+        self.history: History | None = None
+        self.epoch = ""  # of the batch; the history's may be newer. Empty without a history.
+        # Subscribes that await the broker's first confirmation; None once it has come.
+        self.requests: list[SubscribeRequest[S]] | None = []
+        # Events published in this tick and not yet handed to the subscribers.
         self.batch: list[bytes] = []
-        # Behind what nothing is missing, where the subscribers are to be told of a gap first
-        # (hub/delivery/gaps.py); None where they are not.
+        # The position before a gap that the subscribers must be told of before the next event
+        # (hub/delivery/gaps.py); None where there is no gap.
         self.missed: Position | None = None
 
     @property
     def members(self) -> int:
-        """How many are subscribed, those that catch up included."""
-        return len(self.subscribers) + len(self.streams) + len(self.behind)
+        """The number of subscribers, those that still read the history included."""
+        return self.receivers + len(self.behind)
+
+    @property
+    def receivers(self) -> int:
+        """The number of subscribers that get the next batch."""
+        groups = self.groups
+        if len(groups) == 1:  # nearly always
+            for clients in groups.values():
+                return len(clients)
+        return sum(map(len, groups.values()))
 
     @property
     def position(self) -> Position:
-        """Where it is."""
+        """The position of the newest event; NOWHERE without a history."""
         return NOWHERE if self.history is None else self.history.position
 
+    def __contains__(self, client: S) -> bool:
+        """Whether a client is a subscriber."""
+        return client in self.groups.get(client.encoding, ()) or client in self.behind
+
+    def subscribers(self) -> Iterator[S]:
+        """Every subscriber, those that still read the history included."""
+        for clients in self.groups.values():
+            yield from clients
+        yield from self.behind
+
     def remember(self, history: "History | None") -> None:
-        """Its history, as of now; the batch is empty."""
+        """Take over the broker's history of the topic; the batch must be empty."""
         self.history = history
         self.epoch = "" if history is None else history.epoch
 
-    def add(self, client: "Client") -> None:
+    def add(self, client: S) -> None:
         """Make a client one of those that get the next batch."""
-        (self.streams if client.wire.streams else self.subscribers)[client] = None
+        self.groups.setdefault(client.encoding, {})[client] = None
 
-    def discard(self, client: "Client") -> None:
-        """Make it none of them; harmless where it was none."""
-        (self.streams if client.wire.streams else self.subscribers).pop(client, None)
+    def discard(self, client: S) -> None:
+        """Remove a client from those that get the next batch; harmless if it is none of them."""
+        clients = self.groups.get(client.encoding)
+        if clients is not None:
+            clients.pop(client, None)
+            if not clients:
+                del self.groups[client.encoding]

@@ -32,7 +32,7 @@ class Subscribe(NamedTuple):
     request_id: str
     topic: str
     client_id: str | None  # None where the message leaves it out
-    since: RecoverFrom | None = None  # what it has of those that were, or wants
+    recover_from: RecoverFrom | None = None  # the events that it asks for, if any
 
 
 class Unsubscribe(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub.command_queue import Commands
+from hub.dispatcher import Dispatcher
 from hub.settings import Settings
 from tests.support.frame_vectors import FRAMES, wire
 from tests.support.frames import CLOSE, PING, PONG, TEXT, client_frame
@@ -153,7 +153,7 @@ async def test_a_fault_of_the_server_is_told_logged_and_costs_one_connection(
 
     async with raw_client(server.port) as client, raw_client(server.port) as other:
         with monkeypatch.context() as patch:
-            patch.setattr(Commands, "handle", fault)
+            patch.setattr(Dispatcher, "handle", fault)
             await client.send(PING_MESSAGE)
             assert await client.hear() == ("close", 1011, "internal_error")
         await other.send(PING_MESSAGE)

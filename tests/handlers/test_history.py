@@ -166,7 +166,7 @@ async def test_waiting_ends_with_the_event_the_time_the_topic_or_the_server() ->
 
 
 async def test_a_poll_whose_client_has_left_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.history._THERE", 0.05)
+    monkeypatch.setattr("hub.long_poll._CONNECTED", 0.05)
     async with caller() as it:
         await it.make("t")
         broker, drain = it.server.hub.broker, it.server.drain

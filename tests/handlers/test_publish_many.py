@@ -114,7 +114,7 @@ def test_a_large_body_is_searched_once_however_many_items_it_has(
         return may_be_deep(source)
 
     monkeypatch.setattr("hub.protocol.http_requests.may_be_deep", search)
-    monkeypatch.setattr("hub.protocol.commands.may_be_deep", search)
+    monkeypatch.setattr("hub.protocol.validation.may_be_deep", search)
     items = [{"topic": "t", "payload": "[" * 4_000} for _ in range(1_000)]
     body = json.dumps({"items": items}).encode()
     parts = decode_batch(body, 255, 65_536)

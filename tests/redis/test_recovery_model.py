@@ -256,7 +256,7 @@ class Lives(RuleBasedStateMachine):
         up = all(node.bus.bus is Bus.UP for node in self.nodes)
         asked = sum(it.asked for it in self.readers if it.open)
         if self.stream.peer is not None:
-            asked += self.stream.peer.client.awaiting
+            asked += self.stream.peer.client.commands.awaiting
         return up and not self.pending and not asked
 
     def _heard(self, topic: str) -> bool:

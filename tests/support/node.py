@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from handlers.connection import Connection
+from hub.access import ANONYMOUS, Access
 from hub.brokers.base import Broker
 from hub.brokers.memory import LocalBroker
-from hub.command_queue import Commands
 from hub.delivery.client import Client, Transport
 from hub.delivery.keepalive import SLICES, Keepalive
+from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.event_stream import Stream
 from hub.hub import Hub
@@ -19,6 +20,7 @@ from hub.ids import Stamps
 from hub.observer import Observer
 from hub.protocol.http_requests import Followed, decode_followed
 from hub.protocol.websocket_frames import FrameReader
+from hub.service import Service
 from hub.settings import Settings
 from tests.support.frames import CLOSE, TEXT, take_frames, unmask
 from tests.support.sse import Listener, Said
@@ -106,7 +108,7 @@ class Peer:
         """Send one message: bytes and strings as they are, anything else as JSON."""
         if not isinstance(message, bytes | str):
             message = json.dumps(message)
-        self._node.commands.handle(
+        self._node.dispatcher.handle(
             self.client, message if isinstance(message, bytes) else message.encode()
         )
 
@@ -134,7 +136,7 @@ class Wired:
     def __init__(self, node: "Node") -> None:
         self.transport = RecordingTransport()
         reader = FrameReader(node.settings.max_message_bytes, unmask)
-        self.connection = Connection(node.hub, node.commands, reader, "wired")
+        self.connection = Connection(node.hub, node.dispatcher, reader, "wired", ANONYMOUS)
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
         (*_, self.client) = node.hub.clients
         self.transport.client = self.client
@@ -154,7 +156,7 @@ class StreamPeer:
 
     def __init__(self, node: "Node", followed: Followed, last_id: str, room: int | None) -> None:
         self.transport = RecordingTransport(room)
-        self.client = Stream(node.hub, node.drain, followed).open(self.transport)
+        self.client = Stream(node.service, node.drain, ANONYMOUS, followed).open(self.transport)
         self.transport.client = self.client
         self.given = last_id
         self.listener = Listener(last_id)
@@ -187,10 +189,16 @@ class Node:
         self._soon: deque[Callable[[], None]] = deque()
         stamps = Stamps(lambda: self.wall_ns, "test")
         self.hub = Hub(
-            self.settings, self.broker, stamps, self._soon.append, observer or Observer()
+            self.settings,
+            self.broker,
+            stamps,
+            self._soon.append,
+            lambda: 0.0,
+            observer or Observer(),
         )
         self.drain = Drain(self.hub)
-        self.commands = Commands(self.hub, self.drain, self.settings)
+        self.service = Service(self.hub, self.drain, Access())
+        self.dispatcher = Dispatcher(self.service, self.drain, self.settings)
         hub = self.hub
         self.keepalive = Keepalive(
             self.settings, hub.clients, hub.fanout.send, hub.fail, progress, lambda _: None
