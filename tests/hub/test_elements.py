@@ -76,5 +76,5 @@ def test_a_message_of_too_many_elements_is_refused_unparsed(
         peer.say(text.replace(b'"t"', b'"\xff"'))
     (error, close) = peer.hear()
     assert error["error"]["code"] == "INVALID_MESSAGE"
-    assert error["error"]["message"] == inbound.TOO_MANY_ELEMENTS
+    assert error["error"]["message"] == validation.TOO_MANY_ELEMENTS
     assert close == ("close", 1007, "invalid_utf8")
