@@ -4,13 +4,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import HttpVersion11, hdrs, web
 
 from handlers.keys import DRAIN, READINESS
 from handlers.requests import header_tokens
-from hub.brokers.base import Accepted, Census, Done
+from hub.brokers.base import ClusterFigures
 from hub.errors import ErrorCode, Refusal
 from hub.protocol.http_requests import MAX_BATCH_BYTES
 from hub.protocol.replies import encode_answer
@@ -43,6 +43,7 @@ _KEPT: Final = (
     hdrs.UPGRADE,
 )
 
+_Result = TypeVar("_Result")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -79,18 +80,18 @@ def refuse(refusal: Refusal) -> web.Response:
     return response
 
 
-def degraded(census: Census | None) -> dict[str, Json]:
+def degraded(cluster: ClusterFigures | None) -> dict[str, Json]:
     """What an answer adds where the other nodes' part of it is missing."""
-    return {"degraded": True} if census is not None and census.degraded else {}
+    return {"degraded": True} if cluster is not None and cluster.degraded else {}
 
 
-def awaitable() -> tuple[asyncio.Future[Accepted | Refusal], Done]:
+def awaitable() -> tuple[asyncio.Future[_Result], Callable[[_Result], None]]:
     """A future, and the callback that completes it, for a call of the hub or its broker."""
-    future: asyncio.Future[Accepted | Refusal] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
 
-    def done(outcome: Accepted | Refusal) -> None:
+    def done(result: _Result) -> None:
         if not future.done():  # the request may have been cancelled meanwhile
-            future.set_result(outcome)
+            future.set_result(result)
 
     return future, done
 

@@ -11,7 +11,7 @@ from handlers.answers import answer, awaitable, read_body, refuse
 from handlers.keys import SERVICE, SETTINGS
 from handlers.requests import caller
 from hub.access import Principal
-from hub.brokers.base import Accepted
+from hub.brokers.base import PublishDone, PublishResult
 from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.errors import ErrorCode, Refusal
 from hub.protocol.commands import Publish
@@ -112,7 +112,7 @@ class _Started(NamedTuple):
     """A publish under way."""
 
     answer: dict[str, Json]  # if it succeeds
-    outcome: asyncio.Future[Accepted | Refusal]
+    outcome: asyncio.Future[PublishResult | Refusal]
     size: int  # bytes of its event
 
 
@@ -124,6 +124,8 @@ def _start(service: Service, who: Principal, message: Publish) -> _Started:
         "topic": message.topic,
         "receivers": service.hub.subscribers(message.topic),
     }
+    published: asyncio.Future[PublishResult | Refusal]
+    done: PublishDone
     published, done = awaitable()
     size = service.publish(who, message.topic, message_id, message.payload, done, key=message.key)
     return _Started(fields, published, size)

@@ -16,22 +16,22 @@ from hub.values import Json
 async def stats(request: web.Request) -> web.Response:
     """How many clients and topics there are, on all nodes, and the subscribers of some topics."""
     hub, service, who = request.app[HUB], request.app[SERVICE], caller(request)
-    page, census = await service.topics(who, Listed())
+    page, cluster = await service.topics(who, Listed())
     fields: dict[str, Json] = {
         "total_clients": len(hub.clients),
         "total_topics": page.total,
         **_topics(page),
     }
-    if census is not None:
-        fields["total_clients"] += census.clients
-        fields["nodes"] = 1 + census.nodes
+    if cluster is not None:
+        fields["total_clients"] += cluster.clients
+        fields["nodes"] = 1 + cluster.nodes
         fields["node"] = {
-            "id": census.node,
+            "id": cluster.node,
             "clients": len(hub.clients),
             **_topics(await service.own_topics(who, Listed())),
-            "poisoned": census.poisoned,
+            "poisoned": cluster.poisoned,
         }
-    return answer({**fields, **degraded(census)})
+    return answer({**fields, **degraded(cluster)})
 
 
 def _topics(page: TopicPage) -> dict[str, Json]:

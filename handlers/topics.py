@@ -1,5 +1,6 @@
 """`/topics`: list, create and delete them."""
 
+import asyncio
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -18,11 +19,11 @@ async def list_topics(request: web.Request) -> web.Response:
     listed = decode_listed(query_fields(request))
     if isinstance(listed, Refusal):
         return refuse(listed)
-    page, census = await request.app[SERVICE].topics(caller(request), listed)
+    page, cluster = await request.app[SERVICE].topics(caller(request), listed)
     fields: dict[str, Json] = {"count": page.total, "topics": page.topics}
     if page.next:
         fields["next"] = page.next
-    return answer({**fields, **degraded(census)})
+    return answer({**fields, **degraded(cluster)})
 
 
 async def create_topic(request: web.Request) -> web.Response:
@@ -30,22 +31,24 @@ async def create_topic(request: web.Request) -> web.Response:
     topic = decode_create(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(topic, Refusal):
         return refuse(topic)
+    created: asyncio.Future[Refusal | None]
     created, done = awaitable()
     request.app[SERVICE].create(caller(request), topic, done)
-    outcome = await created
-    if isinstance(outcome, Refusal):
-        return refuse(outcome)
+    refusal = await created
+    if refusal is not None:
+        return refuse(refusal)
     return answer({"status": "created", "topic": topic}, HTTPStatus.CREATED)
 
 
 async def delete_topic(request: web.Request) -> web.Response:
     """Delete a topic, whoever made it; its subscribers are told and stay connected."""
     topic = topic_in_path(request)
+    deleted: asyncio.Future[Refusal | None]
     deleted, done = awaitable()
     request.app[SERVICE].delete(caller(request), topic, done)
-    outcome = await deleted
-    if isinstance(outcome, Refusal):
-        return refuse(outcome)
+    refusal = await deleted
+    if refusal is not None:
+        return refuse(refusal)
     return answer({"status": "deleted", "topic": topic})
 
 

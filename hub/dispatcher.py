@@ -10,7 +10,7 @@ from collections import deque
 from functools import partial
 from typing import Final
 
-from hub.brokers.base import ACCEPTED, DEGRADED, Accepted
+from hub.brokers.base import PublishResult, SubscribeResult
 from hub.delivery.client import Client
 from hub.drain import Drain
 from hub.errors import INVALID_UTF8, ErrorCode, Refusal
@@ -18,6 +18,7 @@ from hub.protocol import replies
 from hub.protocol.commands import Command, Ping, Publish, Subscribe, Unsubscribe, decode
 from hub.service import Service
 from hub.settings import Settings
+from hub.values import Position
 
 MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
 # Commands under way or queued at which reading pauses. What has come when it resumes is one read:
@@ -98,20 +99,33 @@ class Dispatcher:
             )
         else:
             self._service.unsubscribe(client, command.topic)
-            outcome = DEGRADED if self._hub.broker.degraded else ACCEPTED
-            self._acknowledge(client, command, outcome)
+            self._acknowledge(client, command, self._hub.broker.degraded)
 
     def _complete(
-        self, client: Client, command: Publish | Subscribe, outcome: Accepted | Refusal
+        self,
+        client: Client,
+        command: Publish | Subscribe,
+        result: PublishResult | SubscribeResult | Refusal,
     ) -> None:
         """Answer a command that the broker has completed, and go on with those queued."""
         queue = client.commands
         queue.awaiting -= 1
         queue.exclusive = False
-        if isinstance(outcome, Refusal):
-            self._refuse(client, outcome._replace(request_id=command.request_id))
+        if isinstance(result, Refusal):
+            self._refuse(client, result._replace(request_id=command.request_id))
+        elif isinstance(result, PublishResult):
+            duplicate = result.first is not None
+            self._acknowledge(
+                client, command, result.degraded, duplicate=duplicate, position=result.position
+            )
         else:
-            self._acknowledge(client, command, outcome)
+            self._acknowledge(
+                client,
+                command,
+                result.degraded,
+                position=result.position,
+                recovered=result.recovered,
+            )
         if self._drain.begun:
             if not queue.awaiting:
                 self._drain.completed(client)
@@ -129,16 +143,23 @@ class Dispatcher:
             client.release()
 
     def _acknowledge(
-        self, client: Client, command: Publish | Subscribe | Unsubscribe, outcome: Accepted
+        self,
+        client: Client,
+        command: Publish | Subscribe | Unsubscribe,
+        degraded: bool,
+        *,
+        duplicate: bool = False,
+        position: Position | None = None,
+        recovered: bool | None = None,
     ) -> None:
         ack = replies.encode_ack(
             command.request_id,
             command.topic,
             self._hub.stamps.ts(),
-            outcome.degraded,
-            outcome.first is not None,
-            outcome.position,
-            outcome.recovered,
+            degraded,
+            duplicate,
+            position,
+            recovered,
         )
         self._send(client, ack)
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from hub.access import Principal
-from hub.brokers.base import Accepted
+from hub.brokers.base import SubscribeResult
 from hub.delivery.client import Client, Transport
 from hub.delivery.framing import EventStream
 from hub.drain import Drain
@@ -56,25 +56,25 @@ class Stream:
                 )
         return client
 
-    def _complete(self, client: Client, name: str, outcome: Accepted | Refusal) -> None:
+    def _complete(self, client: Client, name: str, result: SubscribeResult | Refusal) -> None:
         client.commands.awaiting -= 1
         if not client.open:
             return
         ts = self.hub.stamps.ts()
-        if isinstance(outcome, Refusal):
-            self.hub.observer.refused(outcome)
-            error = client.encoding.message(encode_error(outcome, ts))
+        if isinstance(result, Refusal):
+            self.hub.observer.refused(result)
+            error = client.encoding.message(encode_error(result, ts))
             self.hub.close(client, error, client.framing.ending, REFUSED)
             return
         ack = encode_ack(
             "",
             name,
             ts,
-            outcome.degraded,
-            position=outcome.position,
-            recovered=outcome.recovered,
+            result.degraded,
+            position=result.position,
+            recovered=result.recovered,
         )
         (topic,) = (it for it in client.topics if it.name == name)
-        self.hub.fanout.tell(client, topic, client.encoding.message(ack, outcome.start))
+        self.hub.fanout.tell(client, topic, client.encoding.message(ack, result.start))
         if self._drain.begun and not client.commands.awaiting:
             self._drain.completed(client)

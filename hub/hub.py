@@ -15,8 +15,8 @@ from functools import partial
 from typing import Final
 
 from hub.access import ANONYMOUS, Principal
-from hub.brokers.base import Accepted, Broker, Done
-from hub.brokers.idempotency import First
+from hub.brokers.base import Broker, PublishDone, SubscribeDone, SubscribeResult
+from hub.brokers.idempotency import FirstPublish
 from hub.delivery.client import Client, Transport
 from hub.delivery.fanout import Fanout
 from hub.delivery.framing import WEBSOCKET, Ending, Framing
@@ -150,7 +150,7 @@ class Hub:
         self,
         client: Client,
         name: str,
-        done: Done,
+        done: SubscribeDone,
         *,
         recover_from: RecoverFrom | None = None,
     ) -> None:
@@ -183,14 +183,14 @@ class Hub:
             self._remove(topic, client)
             self.observer.unsubscribed(client, name)
 
-    def _confirmed(self, topic: Topic[Client], outcome: Accepted | Refusal) -> None:
+    def _confirmed(self, topic: Topic[Client], result: SubscribeResult | Refusal) -> None:
         """Handle the broker's answer to a topic's first subscribe."""
         # The list grows if an answer leads to another subscribe.
         for request in topic.requests or ():
-            self._admit(topic, request, outcome)
+            self._admit(topic, request, result)
         topic.requests = None
         self._unconfirmed -= 1
-        if isinstance(outcome, Refusal):
+        if isinstance(result, Refusal):
             del self._topics[topic.name]
         elif not topic.members:
             self._retire(topic)
@@ -199,11 +199,11 @@ class Hub:
         self,
         topic: Topic[Client],
         request: SubscribeRequest[Client],
-        outcome: Accepted | Refusal,
+        result: SubscribeResult | Refusal,
     ) -> None:
         """Handle the broker's answer to a subscribe to a topic, which may be gone by now."""
         if self._topics.get(topic.name) is topic:
-            self._admit(topic, request, outcome)
+            self._admit(topic, request, result)
         else:
             client, recover_from, done = request
             self.subscribe(client, topic.name, done, recover_from=recover_from)
@@ -212,24 +212,24 @@ class Hub:
         self,
         topic: Topic[Client],
         request: SubscribeRequest[Client],
-        outcome: Accepted | Refusal,
+        result: SubscribeResult | Refusal,
     ) -> None:
         """Add a subscriber. It gets no event from before its ack, and every event after it."""
         client = request.client
-        if isinstance(outcome, Refusal):
-            request.done(outcome)
+        if isinstance(result, Refusal):
+            request.done(result)
         elif client.open:
             self._settle(topic)
             topic.remember(self.broker.history(topic.name))
             is_new = client not in topic
-            outcome = self.recovery.answer(topic, client, request.recover_from, outcome)
+            result = self.recovery.answer(topic, client, request.recover_from, result)
             if is_new:
                 if client not in topic.behind:
                     topic.add(client)
                 client.topics.append(topic)
                 self.subscriptions += 1
             self.broker.counted(topic.name, topic.members)
-            request.done(outcome)
+            request.done(result)
             self.observer.subscribed(client, topic.name)
 
     def _settle(self, topic: Topic[Client]) -> None:
@@ -258,7 +258,7 @@ class Hub:
     # Messages.
 
     def publish(
-        self, topic: str, message_id: Json, payload: Json, done: Done, *, key: str = ""
+        self, topic: str, message_id: Json, payload: Json, done: PublishDone, *, key: str = ""
     ) -> int:
         """Publish a message to a topic.
 
@@ -275,8 +275,8 @@ class Hub:
         event = encode_event(topic, message_id, payload, self.stamps.ts())
         self.observer.published(topic, len(event))
         if key:
-            first = First(message_id, self.subscribers(topic))
-            self.broker.publish_once(topic, event, done, key, first)
+            first = FirstPublish(message_id, self.subscribers(topic))
+            self.broker.publish_once(topic, event, done, key=key, first=first)
         else:
             self.broker.publish(topic, event, done)
         return len(event)

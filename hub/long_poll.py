@@ -31,7 +31,7 @@ async def wait_for_event(
     """
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
-    history = await broker.remembered(topic, position)
+    history = await broker.fetch_history(topic, position)
     while (
         isinstance(history, History)
         and history.position == position
@@ -43,7 +43,7 @@ async def wait_for_event(
         left = end - clock()
         waiting = [drain.waiting] if held is None else [drain.waiting, held.waiting]
         await _woken(waiting, min(left, _LOOK if held is None else _CONNECTED))
-        history = await broker.remembered(topic, position)
+        history = await broker.fetch_history(topic, position)
     return history
 
 

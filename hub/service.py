@@ -7,7 +7,7 @@ out. A new rule for callers belongs here, and nowhere else.
 from collections.abc import Callable
 
 from hub.access import Access, Principal, Verb
-from hub.brokers.base import Census, Done
+from hub.brokers.base import ClusterFigures, PublishDone, SubscribeDone, TopicDone
 from hub.brokers.history import History
 from hub.delivery.client import Client
 from hub.drain import Drain
@@ -34,7 +34,7 @@ class Service:
         topic: str,
         message_id: Json,
         payload: Json,
-        done: Done,
+        done: PublishDone,
         *,
         key: str = "",
     ) -> int:
@@ -50,7 +50,7 @@ class Service:
         caller: Principal,
         client: Client,
         topic: str,
-        done: Done,
+        done: SubscribeDone,
         *,
         recover_from: RecoverFrom | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class Service:
         """End a subscription, for which no right is needed."""
         self.hub.unsubscribe(client, topic)
 
-    def create(self, caller: Principal, topic: str, done: Done) -> None:
+    def create(self, caller: Principal, topic: str, done: TopicDone) -> None:
         """Create a topic that stays until it is deleted."""
         refusal = self._check(caller, Verb.MANAGE, topic)
         if refusal is None:
@@ -73,7 +73,7 @@ class Service:
         else:
             done(refusal)
 
-    def delete(self, caller: Principal, topic: str, done: Done) -> None:
+    def delete(self, caller: Principal, topic: str, done: TopicDone) -> None:
         """Delete a topic; its subscribers are told."""
         refusal = self._check(caller, Verb.MANAGE, topic)
         if refusal is None:
@@ -86,7 +86,7 @@ class Service:
     ) -> History | Refusal:
         """Return the history of a topic, with at least the events after a position."""
         refusal = self._check(caller, Verb.SUBSCRIBE, topic)
-        return refusal or await self.hub.broker.remembered(topic, position)
+        return refusal or await self.hub.broker.fetch_history(topic, position)
 
     async def next_history(
         self,
@@ -103,10 +103,12 @@ class Service:
             self.hub.broker, self._drain, topic, position, seconds=seconds, connected=connected
         )
 
-    async def topics(self, caller: Principal, listed: Listed) -> tuple[TopicPage, Census | None]:
+    async def topics(
+        self, caller: Principal, listed: Listed
+    ) -> tuple[TopicPage, ClusterFigures | None]:
         """Return a page of all topics, and the figures of the other nodes if there are any."""
-        census = await self.hub.broker.census()
-        return await self._topics.page(listed, census), census
+        cluster = await self.hub.broker.cluster_figures()
+        return await self._topics.page(listed, cluster), cluster
 
     async def own_topics(self, caller: Principal, listed: Listed) -> TopicPage:
         """Return a page of this node's topics."""

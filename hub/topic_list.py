@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
-from hub.brokers.base import Census
+from hub.brokers.base import ClusterFigures
 from hub.hub import Hub
 from hub.protocol.http_requests import Listed
 
@@ -31,10 +31,10 @@ class TopicList:
         self._hub = hub
         self._one_at_a_time = asyncio.Lock()  # or each of them would have its slice in every turn
 
-    async def page(self, listed: Listed, census: Census | None) -> TopicPage:
-        """The page that is asked for; with a census, its topics are among them."""
+    async def page(self, listed: Listed, cluster: ClusterFigures | None) -> TopicPage:
+        """The page that is asked for; with the cluster's figures, their topics are among them."""
         hub = self._hub
-        others = {} if census is None else census.topics
+        others = {} if cluster is None else cluster.topics
         kept: list[str] = []
         async with self._one_at_a_time:
             names = hub.topic_names()

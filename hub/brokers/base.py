@@ -1,39 +1,49 @@
 """The seam between nodes: who else must hear of a publish, and which topics there are.
 
-The hub speaks to a `Broker` and hears back through a `Node`; it does not know whether others are
-behind it. This is the contract alone: hub/brokers/memory.py is a single server's broker, and
+The hub calls a `Broker` and is called back through `BrokerEvents`; it does not know whether there
+are other nodes. This is the contract alone: hub/brokers/memory.py is a single server's broker, and
 hub/redis/broker.py that of many.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sized
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hub.brokers.history import History
-from hub.brokers.idempotency import First
+from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
 from hub.values import NOWHERE, Position
 
 
-class Accepted(NamedTuple):
-    """The broker has carried out what it was asked."""
+class PublishResult(NamedTuple):
+    """The result of a publish that was carried out."""
 
-    nodes: int | None = None  # of a publish: how many got the event; None where there are no others
-    degraded: bool = False  # whether the other nodes were out of reach
-    first: First | None = None  # of a repeated publish: what was answered when it was carried out
-    position: Position | None = None  # of a publish to a topic with history: its event's
-    recovered: bool | None = None  # of a subscribe that asked to recover: whether it does
-    start: Position = NOWHERE  # of a subscribe: what the events that come are behind
+    nodes: int | None = None  # nodes that received the event; None on a single server
+    degraded: bool = False  # True if the event reached this node alone, during an outage
+    first: FirstPublish | None = None  # the publish that this one repeats, if it is a repetition
+    position: Position | None = None  # of the event; None in a topic without history
 
 
-ACCEPTED = Accepted()
-DEGRADED = Accepted(degraded=True)
+class SubscribeResult(NamedTuple):
+    """The result of a subscribe that was carried out."""
 
-Done = Callable[[Accepted | Refusal], None]
+    degraded: bool = False  # True if only this node's events arrive, during an outage
+    position: Position | None = None  # of the topic; None without history
+    recovered: bool | None = None  # whether the missed events follow; None if none were asked for
+    start: Position = NOWHERE  # the position after which the subscriber's events begin
 
 
-class Census(NamedTuple):
-    """What there is beside this node."""
+PUBLISHED: Final = PublishResult()
+SUBSCRIBED: Final = SubscribeResult()
+
+PublishDone = Callable[[PublishResult | Refusal], None]
+SubscribeDone = Callable[[SubscribeResult | Refusal], None]
+# For the creation or deletion of a topic: None if it was carried out.
+TopicDone = Callable[[Refusal | None], None]
+
+
+class ClusterFigures(NamedTuple):
+    """The nodes, clients and topics of the deployment beside this node."""
 
     node: str  # this node's own id
     nodes: int = 0  # the others
@@ -44,8 +54,8 @@ class Census(NamedTuple):
     degraded: bool = False  # whether the others were out of reach: then none of them is counted
 
 
-class Node(Protocol):
-    """What a broker tells the node it serves; all are plain calls that never fail."""
+class BrokerEvents(Protocol):
+    """The calls that a broker makes to the hub it serves. They return at once and never raise."""
 
     @property
     def clients(self) -> Sized:
@@ -77,19 +87,21 @@ class Broker(Protocol):
     def reachable(self) -> bool | None:
         """Whether the other nodes are in reach now; None where there are none."""
 
-    def serve(self, node: Node) -> None:
-        """Name the node that events are for; once, before anything else."""
+    def serve(self, events: BrokerEvents) -> None:
+        """Set the hub that receives the events; called once, before anything else."""
 
-    def publish(self, topic: str, event: bytes, done: Done) -> None:
+    def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         """Send an encoded event to every node; refused with TOPIC_NOT_FOUND where no topic is."""
 
-    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+    def publish_once(
+        self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
+    ) -> None:
         """The same, unless a publish to the topic had this key: then its `first` is the outcome."""
 
-    def subscribe(self, topic: str, done: Done) -> None:
+    def subscribe(self, topic: str, done: SubscribeDone) -> None:
         """The node's first subscriber is coming: make the topic, and deliver from `done` on."""
 
-    def join(self, topic: str, done: Done) -> None:
+    def join(self, topic: str, done: SubscribeDone) -> None:
         """One more subscriber is coming to a topic that the node has: whether it may, and how."""
 
     def unsubscribe(self, topic: str) -> None:
@@ -98,16 +110,16 @@ class Broker(Protocol):
     def counted(self, topic: str, subscribers: int) -> None:
         """How many subscribers a topic has on this node, now that it has changed."""
 
-    def create(self, topic: str, done: Done) -> None:
+    def create(self, topic: str, done: TopicDone) -> None:
         """Make a topic that stays until it is deleted; refused with TOPIC_EXISTS."""
 
-    def delete(self, topic: str, done: Done) -> None:
+    def delete(self, topic: str, done: TopicDone) -> None:
         """Delete a topic and tell every node; refused with TOPIC_NOT_FOUND."""
 
     def history(self, topic: str) -> History | None:
         """What a topic remembers, as far as this node knows; None where it has no history."""
 
-    async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
+    async def fetch_history(self, topic: str, since: Position | None) -> History | Refusal:
         """What a topic remembers, whoever is subscribed to it; at least what is after `since`."""
 
     def topics(self) -> Collection[str]:
@@ -116,5 +128,5 @@ class Broker(Protocol):
     def sweep(self) -> None:
         """Let go of what has run out; called now and then."""
 
-    async def census(self) -> Census | None:
+    async def cluster_figures(self) -> ClusterFigures | None:
         """What the other nodes have, at most two seconds ago; None where there are none."""

@@ -20,7 +20,7 @@ OVERHEAD: Final = 320  # bytes of an entry beside its three strings, as measured
 SWEPT: Final = 1_000  # keys that one sweep may forget
 
 
-class First(NamedTuple):
+class FirstPublish(NamedTuple):
     """What the answer to a publish said, beside its topic, when it was first carried out."""
 
     message_id: Json
@@ -28,7 +28,7 @@ class First(NamedTuple):
     position: Position | None = None  # of its event, in a topic with history
 
 
-class Once:
+class IdempotencyKeys:
     """Remembers the publishes that had a key."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -42,15 +42,15 @@ class Once:
         """How many keys are kept, those included that have run out and were not yet swept."""
         return len(self._known)
 
-    def first(self, topic: str, key: str) -> First | None:
+    def get(self, topic: str, key: str) -> FirstPublish | None:
         """What a publish with this key was answered; None where it is the first."""
         known = self._known.get((topic, key))
         if known is None or known[0] <= self._clock():
             return None
         message_id, receivers, *place = orjson.loads(known[1])
-        return First(message_id, receivers, Position(*place) if place else None)
+        return FirstPublish(message_id, receivers, Position(*place) if place else None)
 
-    def remember(self, topic: str, key: str, first: First) -> None:
+    def remember(self, topic: str, key: str, first: FirstPublish) -> None:
         """A publish was carried out."""
         name = (topic, key)
         if name in self._known:  # it has run out; its place is at the end now

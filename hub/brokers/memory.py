@@ -9,9 +9,17 @@ from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
 from typing import Final
 
-from hub.brokers.base import ACCEPTED, Accepted, Done, Node
+from hub.brokers.base import (
+    PUBLISHED,
+    SUBSCRIBED,
+    BrokerEvents,
+    PublishDone,
+    PublishResult,
+    SubscribeDone,
+    TopicDone,
+)
 from hub.brokers.history import NOT_REMEMBERED, History, HistoryBudget
-from hub.brokers.idempotency import First, Once
+from hub.brokers.idempotency import FirstPublish, IdempotencyKeys
 from hub.errors import ErrorCode, Refusal
 from hub.values import TOTAL_BYTES, Position, Rule, find_rule
 
@@ -39,7 +47,7 @@ class LocalBroker:
         self._rules = rules or {}
         self._new_epoch = new_epoch
         self._budget = HistoryBudget(total_bytes)
-        self._once = Once(clock)
+        self._keys = IdempotencyKeys(clock)
         self._explicit: dict[str, None] = {}  # a dict for its order
         self._subscribed: set[str] = set()
         self._histories: dict[str, History] = {}  # of the topics that have one
@@ -50,47 +58,49 @@ class LocalBroker:
         # A heap of when to look at a topic, which is in it once, however often it was left.
         self._ends: list[tuple[float, str]] = []
         self._looked_at: set[str] = set()  # those in it
-        self._node: Node
+        self._events: BrokerEvents
 
-    def serve(self, node: Node) -> None:
-        self._node = node
+    def serve(self, events: BrokerEvents) -> None:
+        self._events = events
 
-    def publish(self, topic: str, event: bytes, done: Done) -> None:
+    def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         subscribed = topic in self._subscribed
         if not subscribed and not self._exists(topic):
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, f"Topic '{topic}' does not exist"))
             return
         history = self._histories.get(topic)
-        outcome = ACCEPTED
+        result = PUBLISHED
         if history is not None:
             event = history.append(event, self._clock())
-            outcome = Accepted(position=history.position)
+            result = PublishResult(position=history.position)
         if subscribed:
-            self._node.deliver(topic, event)
-        done(outcome)
+            self._events.deliver(topic, event)
+        done(result)
 
-    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
-        known = self._once.first(topic, key)
+    def publish_once(
+        self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
+    ) -> None:
+        known = self._keys.get(topic, key)
         if known is not None:
-            done(Accepted(first=known, position=known.position))
+            done(PublishResult(first=known, position=known.position))
             return
 
-        def taken(outcome: Accepted | Refusal) -> None:
-            if isinstance(outcome, Accepted):
-                self._once.remember(topic, key, first._replace(position=outcome.position))
-            done(outcome)
+        def taken(result: PublishResult | Refusal) -> None:
+            if isinstance(result, PublishResult):
+                self._keys.remember(topic, key, first._replace(position=result.position))
+            done(result)
 
         self.publish(topic, event, taken)
 
-    def subscribe(self, topic: str, done: Done) -> None:
+    def subscribe(self, topic: str, done: SubscribeDone) -> None:
         self._subscribed.add(topic)
         if self._is_idle(topic):
             del self._idle[topic]
         self._remember(topic)
-        done(ACCEPTED)
+        done(SUBSCRIBED)
 
-    def join(self, topic: str, done: Done) -> None:
-        done(ACCEPTED)
+    def join(self, topic: str, done: SubscribeDone) -> None:
+        done(SUBSCRIBED)
 
     def unsubscribe(self, topic: str) -> None:
         self._subscribed.discard(topic)
@@ -103,24 +113,24 @@ class LocalBroker:
     def counted(self, topic: str, subscribers: int) -> None:
         pass  # nobody else asks
 
-    def create(self, topic: str, done: Done) -> None:
+    def create(self, topic: str, done: TopicDone) -> None:
         if self._exists(topic):
             done(Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists"))
         else:
             self._explicit[topic] = None
             self._idle[topic] = math.inf
             self._remember(topic)
-            done(ACCEPTED)
+            done(None)
 
-    def delete(self, topic: str, done: Done) -> None:
+    def delete(self, topic: str, done: TopicDone) -> None:
         if self._exists(topic):
             self._explicit.pop(topic, None)
             self._subscribed.discard(topic)
             self._idle.pop(topic, None)
             if history := self._histories.pop(topic, None):
                 history.close()
-            self._node.deleted(topic)
-            done(ACCEPTED)
+            self._events.deleted(topic)
+            done(None)
         else:
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
 
@@ -134,15 +144,15 @@ class LocalBroker:
             history.expire(self._clock())
         return history
 
-    async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
+    async def fetch_history(self, topic: str, since: Position | None) -> History | Refusal:
         history = self.history(topic)
         return NOT_REMEMBERED if history is None else history
 
-    async def census(self) -> None:
+    async def cluster_figures(self) -> None:
         return None
 
     def sweep(self) -> None:
-        self._once.sweep()
+        self._keys.sweep()
         self._budget.sweep(self._clock())
         self._end_some()
 

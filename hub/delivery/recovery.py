@@ -11,7 +11,7 @@ reads on after it.
 from collections.abc import Callable
 from typing import Final
 
-from hub.brokers.base import Accepted
+from hub.brokers.base import SubscribeResult
 from hub.delivery.client import FLOWING, Client
 from hub.delivery.fanout import Fanout
 from hub.delivery.topic import Topic
@@ -55,20 +55,20 @@ class Recovery:
         topic: Topic[Client],
         client: Client,
         recover_from: RecoverFrom | None,
-        outcome: Accepted,
-    ) -> Accepted:
+        result: SubscribeResult,
+    ) -> SubscribeResult:
         """Begin the recovery that a subscribe asks for, if any, and complete its result."""
         start = None
         if recover_from is not None:
             start = self._begin(topic, client, recover_from)
         if topic.history is not None:
             here = topic.history.position
-            outcome = outcome._replace(position=here, start=start or here)
+            result = result._replace(position=here, start=start or here)
         if isinstance(recover_from, Position):
-            outcome = outcome._replace(recovered=start is not None)
+            result = result._replace(recovered=start is not None)
             missed = topic.position.offset - start.offset if start is not None else 0
             self._report(start is not None, missed)
-        return outcome
+        return result
 
     def _begin(
         self, topic: Topic[Client], client: Client, recover_from: RecoverFrom

@@ -7,7 +7,7 @@ from hub.delivery.framing import Encoding
 from hub.values import NOWHERE, Position, RecoverFrom
 
 if TYPE_CHECKING:
-    from hub.brokers.base import Done
+    from hub.brokers.base import SubscribeDone
     from hub.brokers.history import History
 
 
@@ -27,7 +27,7 @@ class SubscribeRequest(NamedTuple, Generic[S]):
 
     client: S
     recover_from: RecoverFrom | None  # the events that it asks for, if any
-    done: "Done"
+    done: "SubscribeDone"
 
 
 class Topic(Generic[S]):

@@ -12,9 +12,17 @@ from enum import Enum
 from functools import partial
 from typing import Final
 
-from hub.brokers.base import ACCEPTED, DEGRADED, Accepted, Census, Done, Node
+from hub.brokers.base import (
+    SUBSCRIBED,
+    BrokerEvents,
+    ClusterFigures,
+    PublishDone,
+    SubscribeDone,
+    SubscribeResult,
+    TopicDone,
+)
 from hub.brokers.history import History
-from hub.brokers.idempotency import First
+from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
 from hub.redis.batching import TURN, take
 from hub.redis.channels import Channels
@@ -68,15 +76,15 @@ class RedisBroker:
         self.inbox = Inbox(names, self._sender, self.channels, self._subscriptions, self._deleted)
         self._register = Register(self.node_id, self._sender, self.channels, self._deleted)
         self._figures = Figures(names, self.node_id)
-        self._node: Node
+        self._events: BrokerEvents
         self._session: Session
         self._waiting: deque[Callable[[], None]] = deque()
 
-    def _standing(self, topic: str) -> Accepted | Refusal:
-        """What a command comes to that needs no Redis."""
+    def _standing(self, topic: str) -> SubscribeResult | Refusal:
+        """Return the result of a subscribe that needs no command to Redis."""
         if self.bus is not Bus.OUT:
-            return ACCEPTED
-        return AWAY if self._is_strict(topic) else DEGRADED
+            return SUBSCRIBED
+        return AWAY if self._is_strict(topic) else SubscribeResult(degraded=True)
 
     def _is_strict(self, topic: str) -> bool:
         """A topic with history always is: without Redis there is no offset to give."""
@@ -90,13 +98,13 @@ class RedisBroker:
     def reachable(self) -> bool:
         return self.bus is Bus.UP
 
-    def serve(self, node: Node) -> None:
-        self._node = node
-        self._publisher.serve(node)
-        self._tails.serve(node, self.inbox.poison)
-        self.inbox.serve(node)
+    def serve(self, events: BrokerEvents) -> None:
+        self._events = events
+        self._publisher.serve(events)
+        self._tails.serve(events, self.inbox.poison)
+        self.inbox.serve(events)
 
-    def join(self, topic: str, done: Done) -> None:
+    def join(self, topic: str, done: SubscribeDone) -> None:
         self._in_turn(lambda: done(self._standing(topic)))
 
     # Commands. Those that wait are carried out in order, and none overtakes them.
@@ -107,16 +115,19 @@ class RedisBroker:
         else:
             command()
 
-    def publish(self, topic: str, event: bytes, done: Done) -> None:
+    def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         self._in_turn(partial(self._publisher.publish, topic, event, done))
 
-    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
-        self._in_turn(partial(self._publisher.publish_once, topic, event, done, key, first))
+    def publish_once(
+        self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
+    ) -> None:
+        publish = partial(self._publisher.publish_once, topic, event, done, key=key, first=first)
+        self._in_turn(publish)
 
-    def subscribe(self, topic: str, done: Done) -> None:
+    def subscribe(self, topic: str, done: SubscribeDone) -> None:
         self._in_turn(partial(self._subscribe, topic, done))
 
-    def _subscribe(self, topic: str, done: Done) -> None:
+    def _subscribe(self, topic: str, done: SubscribeDone) -> None:
         if self.channels.attached:
             self._subscriptions.want(topic, done)
             return
@@ -130,20 +141,20 @@ class RedisBroker:
     def counted(self, topic: str, subscribers: int) -> None:
         self.channels.count(topic, subscribers)
 
-    def create(self, topic: str, done: Done) -> None:
+    def create(self, topic: str, done: TopicDone) -> None:
         self._in_turn(partial(self._change, self._register.create, topic, done))
 
-    def delete(self, topic: str, done: Done) -> None:
+    def delete(self, topic: str, done: TopicDone) -> None:
         self._in_turn(partial(self._change, self._register.delete, topic, done))
 
     def _change(
-        self, change: Callable[[Session, str, Done, int], None], topic: str, done: Done
+        self, change: Callable[[Session, str, TopicDone, int], None], topic: str, done: TopicDone
     ) -> None:
         """Change the register, which only Redis can: nothing is served locally."""
 
-        def changed(outcome: Accepted | Refusal) -> None:
+        def changed(refusal: Refusal | None) -> None:
             self._figures.forget()  # whoever made the change sees it
-            done(outcome)
+            done(refusal)
 
         if self.bus is Bus.UP:
             change(self._session, topic, changed, self._publisher.force)
@@ -152,7 +163,7 @@ class RedisBroker:
 
     def _deleted(self, topic: str) -> None:
         if self._subscriptions.deleted(topic):
-            self._node.deleted(topic)
+            self._events.deleted(topic)
         self._register.returned(topic)
 
     # Figures.
@@ -160,7 +171,7 @@ class RedisBroker:
     def history(self, topic: str) -> History | None:
         return self._tails.history(topic)
 
-    async def remembered(self, topic: str, since: Position | None) -> History | Refusal:
+    async def fetch_history(self, topic: str, since: Position | None) -> History | Refusal:
         held = self._tails.history(topic)
         if held is not None:
             return held
@@ -182,10 +193,10 @@ class RedisBroker:
         self._publisher.grant_grace()
         self._tails.renew()
 
-    async def census(self) -> Census:
+    async def cluster_figures(self) -> ClusterFigures:
         if self.bus is Bus.UP:
             return await self._figures.take(self._session, self.inbox.poisoned)
-        return Census(self.node_id, degraded=True)
+        return ClusterFigures(self.node_id, degraded=True)
 
     # What the listener says.
 
@@ -204,7 +215,7 @@ class RedisBroker:
             if event is None:
                 self._deleted(topic)
             else:
-                self._node.deliver(topic, event)
+                self._events.deliver(topic, event)
         if self.bus is Bus.OUT:  # it was never up
             self._give_up()
 
@@ -228,7 +239,7 @@ class RedisBroker:
         """Tell which topics may have lost events; those that get one are told ahead of it."""
         if self.bus is Bus.UP and (topics := take(self.channels.unsure)):
             for topic in topics:
-                self._node.missed(topic)
+                self._events.missed(topic)
             asyncio.get_running_loop().call_soon(self._tell_missed)
 
     def _give_up(self) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from hub.brokers.base import ACCEPTED, Done
+from hub.brokers.base import SUBSCRIBED, SubscribeDone
 from hub.redis.batching import CHUNK, TURN, chunks, take
 from hub.redis.scripts import Names
 from hub.redis.session import Session
@@ -27,7 +27,7 @@ class _Coming:
 
     __slots__ = ("done", "leases")
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: SubscribeDone) -> None:
         self.done = done
         self.leases = 0  # that were sent and not answered
 
@@ -60,7 +60,7 @@ class Channels:
 
     # What the node wants.
 
-    def want(self, topic: str, done: Done) -> None:
+    def want(self, topic: str, done: SubscribeDone) -> None:
         """Subscribe; `done` when Redis has confirmed it and the lease is written."""
         self._coming[topic] = _Coming(done)
         self._change(topic)
@@ -100,7 +100,7 @@ class Channels:
             self.drop(topic)
         return held
 
-    def give_up(self) -> list[tuple[str, Done]]:
+    def give_up(self) -> list[tuple[str, SubscribeDone]]:
         """Some of the topics that are still to be confirmed, wanted no more; empty without any."""
         taken = list(islice(self._coming.items(), TURN))
         for topic, _ in taken:
@@ -237,7 +237,7 @@ class Channels:
             elif not coming.leases and topic not in self._lease:
                 del self._coming[topic]
                 self._held[topic] = 0
-                coming.done(ACCEPTED)
+                coming.done(SUBSCRIBED)
         if not reply:
             self.forgotten()
 

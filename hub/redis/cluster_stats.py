@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import hiredis
 
-from hub.brokers.base import Census
+from hub.brokers.base import ClusterFigures
 from hub.redis.scripts import Names
 from hub.redis.session import Session
 
@@ -23,9 +23,9 @@ class Figures:
         self._names = names
         self._node = node
         self._until = 0.0
-        self._taking: asyncio.Task[Census] | None = None  # or taken
+        self._taking: asyncio.Task[ClusterFigures] | None = None  # or taken
 
-    async def take(self, session: Session, poisoned: int) -> Census:
+    async def take(self, session: Session, poisoned: int) -> ClusterFigures:
         """The other nodes' figures now, or that they are out of reach."""
         taking = self._taking
         if taking is None or (taking.done() and asyncio.get_running_loop().time() >= self._until):
@@ -37,15 +37,15 @@ class Figures:
         """What there is has changed just now."""
         self._taking = None
 
-    async def _take(self, session: Session) -> Census:
+    async def _take(self, session: Session) -> ClusterFigures:
         try:
             census = await self._ask(session)
         except (TimeoutError, ConnectionError, hiredis.ReplyError):
-            return Census(self._node, degraded=True)
+            return ClusterFigures(self._node, degraded=True)
         self._until = asyncio.get_running_loop().time() + SERVES
         return census
 
-    async def _ask(self, session: Session) -> Census:
+    async def _ask(self, session: Session) -> ClusterFigures:
         names = self._names
         listed = await _ask(session, "ZRANGE", names.nodes, 0, -1)
         total: dict[str, int] = {}
@@ -60,7 +60,7 @@ class Figures:
         total.pop("", None)
         await _explicit(session, names.explicit, total)
         await _living(session, names.lives, total)
-        return Census(self._node, nodes, clients, total)
+        return ClusterFigures(self._node, nodes, clients, total)
 
 
 async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str, int]:

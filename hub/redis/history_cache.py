@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import hiredis
 
-from hub.brokers.base import Node
+from hub.brokers.base import BrokerEvents
 from hub.brokers.history import NOT_REMEMBERED, History, HistoryBudget
 from hub.errors import Refusal
 from hub.redis.batching import chunks, take
@@ -58,15 +58,15 @@ class Tails:
         self._pause = min([CHECKED, *(rule.ttl / 3 for rule in rules.values() if rule.size)])
         self._renewed = 0.0
         self._due: dict[str, object] = {}  # those that it is still to be told of
-        self._node: Node
+        self._events: BrokerEvents
         self._poison: Callable[[str, bytes], None]
 
-    def serve(self, node: Node, poison: Callable[[str, bytes], None]) -> None:
-        """Name the node that events are for; once, before anything else.
+    def serve(self, events: BrokerEvents, poison: Callable[[str, bytes], None]) -> None:
+        """Set the hub that receives the events; called once, before anything else.
 
         `poison` gets what is no event: where it was, and its bytes.
         """
-        self._node = node
+        self._events = events
         self._poison = poison
 
     @property
@@ -186,7 +186,7 @@ class Tails:
             tail.waiting.append(envelope)
         elif epoch == history.epoch and offset == history.top + 1:
             tail.last = envelope.ident
-            self._node.deliver(topic, history.append(envelope.event, self._clock()))
+            self._events.deliver(topic, history.append(envelope.event, self._clock()))
         elif epoch != history.epoch or offset > history.top:
             self._repair(session, topic, tail)
 
@@ -233,16 +233,16 @@ class Tails:
         if not joins:
             history.restart(epoch, first - 1)
             if known:
-                self._node.missed(topic)
+                self._events.missed(topic)
         for offset, (event, age) in enumerate(zip(events, ages, strict=True), first):
             if offset == history.top + 1:
                 said = self._append(topic, history, event, now - age / 1_000)
                 if not known:
                     continue
                 if said is None:
-                    self._node.missed(topic)
+                    self._events.missed(topic)
                 else:
-                    self._node.deliver(topic, said)
+                    self._events.deliver(topic, said)
         tail.last = last if history.top == top else b""
 
     def _append(self, topic: str, history: History, event: bytes, now: float) -> bytes | None:

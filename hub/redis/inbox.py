@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from hub.brokers.base import Node
+from hub.brokers.base import BrokerEvents
 from hub.redis.channels import Channels
 from hub.redis.envelope import DELETED, Envelope, Sender, unseal
 from hub.redis.scripts import Names
@@ -34,12 +34,12 @@ class Inbox:
         self._channels = channels
         self._subscriptions = subscriptions
         self._deleted = deleted
-        self._node: Node
+        self._events: BrokerEvents
         self.poisoned = 0
 
-    def serve(self, node: Node) -> None:
-        """Name the node that events are for; once, before anything else."""
-        self._node = node
+    def serve(self, events: BrokerEvents) -> None:
+        """Set the hub that receives the events; called once, before anything else."""
+        self._events = events
 
     def heard(self, push: list[Any]) -> None:
         """A push on the subscribed connection, of a topic."""
@@ -60,11 +60,11 @@ class Inbox:
     def _take(self, topic: str, envelope: Envelope) -> None:
         if topic in self._channels.unsure:
             del self._channels.unsure[topic]
-            self._node.missed(topic)
+            self._events.missed(topic)
         if envelope.kind == DELETED:
             self._deleted(topic)
         else:
-            self._node.deliver(topic, envelope.event)
+            self._events.deliver(topic, envelope.event)
 
     def poison(self, place: str, data: bytes) -> None:
         """Count what was read from Redis and no server of this deployment has written there."""

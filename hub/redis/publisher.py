@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from hub.brokers.base import DEGRADED, Accepted, Done, Node
-from hub.brokers.idempotency import First, Once
+from hub.brokers.base import BrokerEvents, PublishDone, PublishResult
+from hub.brokers.idempotency import FirstPublish, IdempotencyKeys
 from hub.errors import ErrorCode, Refusal
 from hub.redis.channels import Channels
 from hub.redis.envelope import EVENT, PLACED, Sender
@@ -25,6 +25,7 @@ MAX_EVENT: Final = 8_388_608
 
 AWAY: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis cannot be reached: try again")
 _UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have been delivered")
+_DEGRADED: Final = PublishResult(degraded=True)
 _TOO_LARGE: Final = Refusal(
     ErrorCode.INVALID_MESSAGE,
     f"The event is too large for Redis: at most {MAX_EVENT} bytes of JSON are allowed",
@@ -51,16 +52,16 @@ class Publisher:
         self._tails = tails
         self._strict = strict
         self._grace = grace
-        self._node: Node
+        self._events: BrokerEvents
         self._session: Session | None = None
         self._graces = 0  # that are under way
         clock = asyncio.get_running_loop().time
-        self._served = Once(clock)  # without Redis, which does not know of them
-        self._taken = Once(clock)  # by Redis: for repetitions while it is away
+        self._served = IdempotencyKeys(clock)  # without Redis, which does not know of them
+        self._taken = IdempotencyKeys(clock)  # by Redis: for repetitions while it is away
 
-    def serve(self, node: Node) -> None:
-        """Name the node that events are for; once, before anything else."""
-        self._node = node
+    def serve(self, events: BrokerEvents) -> None:
+        """Set the hub that receives the events; called once, before anything else."""
+        self._events = events
 
     def up(self, session: Session) -> None:
         """Publishes go through Redis from here on."""
@@ -89,7 +90,7 @@ class Publisher:
         """1 while an unknown topic is published all the same."""
         return 1 if self._graces else 0
 
-    def publish(self, topic: str, event: bytes, done: Done, *once: str | bytes) -> None:
+    def publish(self, topic: str, event: bytes, done: PublishDone, *once: str | bytes) -> None:
         """Send an event; `once` is its key and what is to be remembered for that."""
         session = self._session
         if len(event) > MAX_EVENT:
@@ -112,10 +113,12 @@ class Publisher:
         elif self._strict:
             done(AWAY)
         else:
-            self._node.deliver(topic, event)
-            done(DEGRADED)
+            self._events.deliver(topic, event)
+            done(_DEGRADED)
 
-    def _append(self, topic: str, event: bytes, rule: Rule, done: Done, *once: str | bytes) -> None:
+    def _append(
+        self, topic: str, event: bytes, rule: Rule, done: PublishDone, *once: str | bytes
+    ) -> None:
         """The same for a topic with history, which has no offset to give without Redis."""
         session = self._session
         if session is None:
@@ -139,25 +142,27 @@ class Publisher:
             *once,
         )
 
-    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
+    def publish_once(
+        self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
+    ) -> None:
         """Send it unless a publish to the topic had this key: Redis knows, or this node does."""
-        known = self._served.first(topic, key)
+        known = self._served.get(topic, key)
         if known is None and self._session is None:
-            known = self._taken.first(topic, key)
+            known = self._taken.get(topic, key)
         if known is not None:
-            done(Accepted(first=known, position=known.position))
+            done(PublishResult(first=known, position=known.position))
             return
 
-        def taken(outcome: Accepted | Refusal) -> None:
-            if isinstance(outcome, Accepted) and outcome.first is None:
-                known = first._replace(position=outcome.position)
-                (self._served if outcome.degraded else self._taken).remember(topic, key, known)
-            done(outcome)
+        def taken(result: PublishResult | Refusal) -> None:
+            if isinstance(result, PublishResult) and result.first is None:
+                known = first._replace(position=result.position)
+                (self._served if result.degraded else self._taken).remember(topic, key, known)
+            done(result)
 
         self.publish(topic, event, taken, key, orjson.dumps([first.message_id, first.receivers]))
 
     def _published(
-        self, session: Session, topic: str, event: bytes, seq: int, done: Done, reply: Any
+        self, session: Session, topic: str, event: bytes, seq: int, done: PublishDone, reply: Any
     ) -> None:
         if type(reply) is bytes:
             done(_repeated(reply))
@@ -165,7 +170,7 @@ class Publisher:
             session.check(reply)
             if not self._strict:
                 self._serve(topic, event, seq)
-            done(_UNSURE if self._strict else DEGRADED)
+            done(_UNSURE if self._strict else _DEGRADED)
         elif reply < 0:
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, f"Topic '{topic}' does not exist"))
         else:
@@ -173,12 +178,12 @@ class Publisher:
                 self._serve(topic, event, seq)
             elif topic in self._channels:
                 self._sender.owe(seq, topic, event)
-            done(Accepted(nodes=reply))
+            done(PublishResult(nodes=reply))
 
-    def _appended(self, session: Session, topic: str, done: Done, reply: Any) -> None:
+    def _appended(self, session: Session, topic: str, done: PublishDone, reply: Any) -> None:
         if type(reply) is list:
             nodes, epoch, offset = reply
-            done(Accepted(nodes=nodes, position=Position(epoch.decode(), offset)))
+            done(PublishResult(nodes=nodes, position=Position(epoch.decode(), offset)))
         elif type(reply) is bytes:
             done(_repeated(reply))
         elif type(reply) is int:
@@ -190,13 +195,13 @@ class Publisher:
     def _serve(self, topic: str, event: bytes, seq: int) -> None:
         """Deliver an own event that does not come back any more, unless it has."""
         if self._sender.serve(seq):
-            self._node.deliver(topic, event)
+            self._events.deliver(topic, event)
 
 
-def _repeated(answer: bytes) -> Accepted:
+def _repeated(answer: bytes) -> PublishResult:
     """What Redis remembers of a publish that had the same key."""
     nodes, epoch, offset, first = answer.split(b" ", 3)
     position = Position(epoch.decode(), int(offset)) if epoch != b"-" else None
     message_id, receivers = orjson.loads(first)
-    remembered = First(message_id, receivers, position)
-    return Accepted(nodes=int(nodes), first=remembered, position=position)
+    remembered = FirstPublish(message_id, receivers, position)
+    return PublishResult(nodes=int(nodes), first=remembered, position=position)

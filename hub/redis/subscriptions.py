@@ -6,7 +6,7 @@ State: the subscribes that wait until a history has been read.
 from collections.abc import Callable
 from functools import partial
 
-from hub.brokers.base import ACCEPTED, Accepted, Done
+from hub.brokers.base import SUBSCRIBED, SubscribeDone, SubscribeResult
 from hub.errors import Refusal
 from hub.redis.channels import Channels
 from hub.redis.envelope import Envelope
@@ -18,31 +18,31 @@ class Subscriptions:
     """Subscribes to the channel first, and then reads: what is said meanwhile is in one or both."""
 
     def __init__(
-        self, channels: Channels, tails: Tails, again: Callable[[str, Done], None]
+        self, channels: Channels, tails: Tails, again: Callable[[str, SubscribeDone], None]
     ) -> None:
         """`again` subscribes anew where the connection was lost on the way."""
         self._channels = channels
         self._tails = tails
         self._again = again
         self._session: Session
-        self._opening: dict[str, Done] = {}
+        self._opening: dict[str, SubscribeDone] = {}
 
     def attach(self, session: Session) -> None:
         """Redis is connected: tell it what is wanted."""
         self._session = session
         self._channels.attach(session)
 
-    def want(self, topic: str, done: Done) -> None:
+    def want(self, topic: str, done: SubscribeDone) -> None:
         """Subscribe; `done` when every event from then on arrives here."""
         if self.places(topic):
             self._channels.want(topic, partial(self._open, topic, done))
         else:
             self._channels.want(topic, done)
 
-    def _open(self, topic: str, done: Done, outcome: Accepted | Refusal) -> None:
+    def _open(self, topic: str, done: SubscribeDone, result: SubscribeResult | Refusal) -> None:
         """The node hears the topic: read its history before the subscribe is answered."""
-        if isinstance(outcome, Refusal):
-            done(outcome)
+        if isinstance(result, Refusal):
+            done(result)
         else:
             self._opening[topic] = done
             self._tails.open(self._session, topic, partial(self._opened, topic))
@@ -51,7 +51,7 @@ class Subscriptions:
         done = self._opening.pop(topic)
         if read:
             self._tails.live(self._session, [topic])
-            done(ACCEPTED)
+            done(SUBSCRIBED)
         else:
             self.drop(topic)
             self._again(topic, done)

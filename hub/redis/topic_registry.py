@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from hub.brokers.base import ACCEPTED, Done
+from hub.brokers.base import TopicDone
 from hub.errors import ErrorCode, Refusal
 from hub.redis.channels import Channels
 from hub.redis.connection import Reply
@@ -33,28 +33,30 @@ class Register:
         self._sender = sender
         self._channels = channels
         self._carry_out = deleted
-        self._deleting: dict[str, list[Done]] = {}
+        self._deleting: dict[str, list[TopicDone]] = {}
 
-    def create(self, session: Session, topic: str, done: Done, force: int) -> None:
+    def create(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
         """`force`: 1 where other nodes may not have their leases yet."""
         answered = partial(self._created, session, done)
         sha = session.shas.create
         session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, force)
 
-    def _created(self, session: Session, done: Done, reply: Reply) -> None:
+    def _created(self, session: Session, done: TopicDone, reply: Reply) -> None:
         if not session.check(reply):
             done(_UNSURE)
         else:
-            done(ACCEPTED if reply else _EXISTS)
+            done(None if reply else _EXISTS)
 
-    def delete(self, session: Session, topic: str, done: Done, force: int) -> None:
+    def delete(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
         """`force`: as above."""
         seq, envelope = self._sender.seal(DELETED)
         answered = partial(self._deleted, session, topic, seq, done)
         sha = session.shas.delete
         session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, envelope, force)
 
-    def _deleted(self, session: Session, topic: str, seq: int, done: Done, reply: Reply) -> None:
+    def _deleted(
+        self, session: Session, topic: str, seq: int, done: TopicDone, reply: Reply
+    ) -> None:
         if not session.check(reply):
             done(_UNSURE)
         elif reply <= 0:
@@ -62,14 +64,14 @@ class Register:
         elif session.lost.is_set():
             if self._sender.serve(seq):
                 self._carry_out(topic)
-            done(ACCEPTED)
+            done(None)
         elif topic in self._channels and self._sender.owe(seq, topic, None):
             # Answered when it has come back here too, so that whoever asks next sees it.
             self._deleting.setdefault(topic, []).append(done)
         else:
-            done(ACCEPTED)
+            done(None)
 
     def returned(self, topic: str) -> None:
         """A deletion has come back to this node, or is carried out without."""
         for done in self._deleting.pop(topic, ()):
-            done(ACCEPTED)
+            done(None)

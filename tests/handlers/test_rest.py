@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from handlers.answers import awaitable
-from hub.brokers.base import ACCEPTED
+from hub.brokers.base import PUBLISHED
 from hub.brokers.memory import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
@@ -236,7 +236,7 @@ async def test_a_completion_that_comes_after_its_request_was_cancelled_is_nobody
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await future
-    done(ACCEPTED)
+    done(PUBLISHED)
 
 
 async def half_a_body(port: int, *headers: str) -> RawClient:

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from hub import topic_list
-from hub.brokers.base import Census
+from hub.brokers.base import ClusterFigures
 from hub.brokers.memory import LocalBroker
 from hub.hub import Hub
 from hub.protocol.http_requests import MAX_LISTED, Listed
@@ -104,8 +104,8 @@ async def test_a_query_that_is_not_utf_8_is_refused(
 async def test_stats_lists_the_first_thousand(
     server: Running, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def census(_: LocalBroker) -> Census:
-        return Census("me", topics={"theirs": 3})
+    async def figures(_: LocalBroker) -> ClusterFigures:
+        return ClusterFigures("me", topics={"theirs": 3})
 
     names = [f"t{number:04}" for number in range(MAX_LISTED)]
     make(server.hub, names)
@@ -113,7 +113,7 @@ async def test_stats_lists_the_first_thousand(
     assert (stats["total_topics"], list(stats["topics"])) == (MAX_LISTED, names)
     assert "topics_truncated" not in stats
     make(server.hub, ["one more"])
-    monkeypatch.setattr(LocalBroker, "census", census)
+    monkeypatch.setattr(LocalBroker, "cluster_figures", figures)
     stats = await ask(session, "/stats")
     assert (stats["total_topics"], stats["topics_truncated"]) == (MAX_LISTED + 2, True)
     assert list(stats["topics"]) == ["one more", *names[:-1]]
@@ -154,10 +154,10 @@ async def test_one_turn_looks_at_a_slice_of_topics_however_many_requests_there_a
     make(node.hub, names)
     topics = TopicList(node.hub)
     count_turns()
-    census = Census(
+    figures = ClusterFigures(
         "me", topics={"05": 1, **dict.fromkeys((f"x{number}" for number in range(29)), 1)}
     )
-    asked = [topics.page(Listed(limit=7), census) for _ in range(3)]
+    asked = [topics.page(Listed(limit=7), figures) for _ in range(3)]
     for page in await asyncio.gather(*asked):
         assert list(page.topics) == names[:7]
         assert (page.topics["05"], page.next, page.total) == (1, "06", 79)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from hub.brokers.base import Accepted
+from hub.brokers.base import SubscribeResult
 from hub.errors import Refusal
 from hub.redis.batching import CHUNK, SHARE
 from hub.redis.channels import COUNTS, Channels
@@ -49,7 +49,7 @@ class Bench:
     def __init__(self) -> None:
         self.forgotten: list[None] = []
         self.channels = Channels(NAMES, "n", lambda: self.forgotten.append(None))
-        self.outcomes: list[Accepted | Refusal] = []
+        self.outcomes: list[SubscribeResult | Refusal] = []
         self.session = self.attach()
 
     def attach(self) -> ScriptedSession:
@@ -80,7 +80,7 @@ async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease(
     assert bench.session.publisher.said == [("EVALSHA", "lease", 0, "n", 0, "t", 0)]
     assert bench.outcomes == []
     bench.session.publisher.answer()
-    assert bench.outcomes == [Accepted()]
+    assert bench.outcomes == [SubscribeResult()]
 
 
 async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> None:
@@ -92,7 +92,7 @@ async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> Non
     bench.session.publisher.answer()
     assert bench.outcomes == []  # that lease may be the one that was deleted
     bench.session.publisher.answer()
-    assert bench.outcomes == [Accepted()]
+    assert bench.outcomes == [SubscribeResult()]
     assert [words[1] for words in bench.session.publisher.said] == ["lease", "lease"]
 
 
@@ -105,7 +105,7 @@ async def test_an_answer_counts_for_the_wish_that_it_was_asked_for() -> None:
     assert bench.outcomes == []
     bench.channels.flush()
     bench.session.publisher.answer()
-    assert bench.outcomes == [Accepted()]
+    assert bench.outcomes == [SubscribeResult()]
     assert bench.channels.deleted("t")
     bench.want("t")  # still subscribed: only its lease is missing
     bench.session.publisher.answer()  # of the HDEL

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hub.brokers.base import Accepted
+from hub.brokers.base import SubscribeResult
 from hub.brokers.memory import LocalBroker
 from hub.delivery.recovery import CHUNK
 from hub.errors import ErrorCode, Refusal
@@ -633,7 +633,7 @@ def test_who_leaves_before_the_broker_answers_is_subscribed_to_nothing() -> None
 def test_an_answer_says_that_the_others_are_out_of_reach() -> None:
     class Away(LocalBroker):
         def subscribe(self, topic: str, done: Any) -> None:
-            super().subscribe(topic, lambda _: done(Accepted(degraded=True)))
+            super().subscribe(topic, lambda _: done(SubscribeResult(degraded=True)))
 
     (said,) = Node(broker=Away()).stream("t").hear()
     assert said.message["degraded"] is True

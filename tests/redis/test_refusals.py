@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from hub.brokers.base import Accepted
+from hub.brokers.base import PublishResult
 from hub.errors import ErrorCode, Refusal
 from hub.redis.broker import Bus
 from hub.redis.publisher import MAX_EVENT
@@ -63,7 +63,7 @@ async def test_redis_that_takes_no_writes_is_one_outage(caplog: pytest.LogCaptur
             assert node.heard == []
             client.config_set("maxmemory", "0")
             await eventually(lambda: node.bus.bus is Bus.UP)
-            assert await node.publish("t", event(1)) == Accepted(nodes=1)
+            assert await node.publish("t", event(1)) == PublishResult(nodes=1)
             assert await node.hear(2) == [("missed", "t", b""), ("event", "t", event(1))]
     assert len([it for it in caplog.records if "OOM" in it.message]) == 1
 
@@ -122,7 +122,7 @@ async def test_an_event_that_redis_could_not_pass_on_is_refused(address: str, pr
         outcome = await node.publish("t", fits + b" ")
         assert isinstance(outcome, Refusal)
         assert (outcome.code, str(MAX_EVENT) in outcome.text) == (ErrorCode.INVALID_MESSAGE, True)
-        assert await node.publish("t", fits) == Accepted(nodes=1)
+        assert await node.publish("t", fits) == PublishResult(nodes=1)
         assert await node.hear(1) == [("event", "t", fits)]
 
 

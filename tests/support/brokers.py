@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Collection
 
-from hub.brokers.base import ACCEPTED, Accepted, Done, Node
+from hub.brokers.base import SUBSCRIBED, BrokerEvents, PublishDone, SubscribeDone, TopicDone
 from hub.brokers.history import NOT_REMEMBERED, History
-from hub.brokers.idempotency import First
+from hub.brokers.idempotency import FirstPublish
 from hub.brokers.memory import LocalBroker
 from hub.errors import ErrorCode, Refusal
 
@@ -43,30 +43,34 @@ class DeferredBroker:
         while self._calls:
             self.complete()
 
-    def serve(self, node: Node) -> None:
-        self._local.serve(node)
+    def serve(self, events: BrokerEvents) -> None:
+        self._local.serve(events)
 
-    def publish(self, topic: str, event: bytes, done: Done) -> None:
+    def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         self._calls.append(lambda: self._local.publish(topic, event, done))
 
-    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
-        self._calls.append(lambda: self._local.publish_once(topic, event, done, key, first))
+    def publish_once(
+        self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
+    ) -> None:
+        self._calls.append(
+            lambda: self._local.publish_once(topic, event, done, key=key, first=first)
+        )
 
-    def subscribe(self, topic: str, done: Done) -> None:
+    def subscribe(self, topic: str, done: SubscribeDone) -> None:
         self.subscribed.append(topic)
         self._calls.append(lambda: self._subscribe(topic, done))
 
-    def _subscribe(self, topic: str, done: Done) -> None:
+    def _subscribe(self, topic: str, done: SubscribeDone) -> None:
         if self.refusal is None:
             self._local.subscribe(topic, done)
         else:
             done(self.refusal)
 
-    def join(self, topic: str, done: Done) -> None:
+    def join(self, topic: str, done: SubscribeDone) -> None:
         if self.undecided:
-            self._calls.append(lambda: done(self.refusal or ACCEPTED))
+            self._calls.append(lambda: done(self.refusal or SUBSCRIBED))
         else:
-            done(ACCEPTED)
+            done(SUBSCRIBED)
 
     def unsubscribe(self, topic: str) -> None:
         self.unsubscribed.append(topic)
@@ -75,19 +79,19 @@ class DeferredBroker:
     def counted(self, topic: str, subscribers: int) -> None:
         pass
 
-    async def remembered(self, topic: str) -> History | Refusal:
+    async def fetch_history(self, topic: str) -> History | Refusal:
         return NOT_REMEMBERED
 
     def sweep(self) -> None:
         pass
 
-    async def census(self) -> None:
+    async def cluster_figures(self) -> None:
         return None
 
-    def create(self, topic: str, done: Done) -> None:
+    def create(self, topic: str, done: TopicDone) -> None:
         self._calls.append(lambda: self._local.create(topic, done))
 
-    def delete(self, topic: str, done: Done) -> None:
+    def delete(self, topic: str, done: TopicDone) -> None:
         self._calls.append(lambda: self._local.delete(topic, done))
 
     def history(self, topic: str) -> None:
@@ -102,8 +106,8 @@ class RefusingBroker(LocalBroker):
 
     refusal = Refusal(ErrorCode.TOPIC_NOT_FOUND, "out of order")
 
-    def publish(self, topic: str, event: bytes, done: Callable[[Accepted | Refusal], None]) -> None:
+    def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         done(self.refusal)
 
-    def subscribe(self, topic: str, done: Callable[[Accepted | Refusal], None]) -> None:
+    def subscribe(self, topic: str, done: SubscribeDone) -> None:
         done(self.refusal)

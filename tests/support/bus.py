@@ -8,8 +8,8 @@ from secrets import token_bytes, token_hex
 from types import MappingProxyType
 from typing import Any
 
-from hub.brokers.base import Accepted, Broker, Done
-from hub.brokers.idempotency import First
+from hub.brokers.base import Broker, PublishDone, PublishResult, SubscribeResult
+from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode, Refusal
 from hub.redis.address import parse_redis_address
 from hub.redis.broker import RedisBroker
@@ -23,14 +23,14 @@ from tests.support.node import Node
 PATIENCE = 20  # seconds for anything that must happen
 
 
-def refused(outcome: Accepted | Refusal) -> ErrorCode:
+def refused(outcome: object) -> ErrorCode:
     """The code of what must be a refusal."""
     assert isinstance(outcome, Refusal), outcome
     return outcome.code
 
 
 class RecordingNode:
-    """A `Node` that keeps what it hears, in order."""
+    """`BrokerEvents` that keep what they hear, in order."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -64,32 +64,31 @@ class RecordingNode:
                 self._news.clear()
                 await self._news.wait()
 
-    async def ask(self, call: Callable[..., None], *arguments: Any) -> Accepted | Refusal:
+    async def ask(self, call: Callable[..., None], *arguments: Any) -> Any:
         """Make a call of the broker and wait for its outcome."""
-        future: asyncio.Future[Accepted | Refusal] = asyncio.get_running_loop().create_future()
-        done: Done = future.set_result
-        call(*arguments, done)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        call(*arguments, future.set_result)
         async with asyncio.timeout(PATIENCE):
             return await future
 
-    async def subscribe(self, topic: str) -> Accepted | Refusal:
+    async def subscribe(self, topic: str) -> SubscribeResult | Refusal:
         return await self.ask(self.broker.subscribe, topic)
 
-    async def publish(self, topic: str, event: bytes = b"{}") -> Accepted | Refusal:
+    async def publish(self, topic: str, event: bytes = b"{}") -> PublishResult | Refusal:
         return await self.ask(self.broker.publish, topic, event)
 
     async def publish_once(
-        self, topic: str, event: bytes, key: str, first: First
-    ) -> Accepted | Refusal:
-        def call(done: Done) -> None:
-            self.broker.publish_once(topic, event, done, key, first)
+        self, topic: str, event: bytes, key: str, first: FirstPublish
+    ) -> PublishResult | Refusal:
+        def call(done: PublishDone) -> None:
+            self.broker.publish_once(topic, event, done, key=key, first=first)
 
         return await self.ask(call)
 
-    async def create(self, topic: str) -> Accepted | Refusal:
+    async def create(self, topic: str) -> Refusal | None:
         return await self.ask(self.broker.create, topic)
 
-    async def delete(self, topic: str) -> Accepted | Refusal:
+    async def delete(self, topic: str) -> Refusal | None:
         return await self.ask(self.broker.delete, topic)
 
 
