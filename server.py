@@ -46,7 +46,7 @@ from hub.drain import Drain
 from hub.errors import SettingError
 from hub.event_log import EventLog, RateLimit
 from hub.hub import Hub
-from hub.ids import Stamps
+from hub.ids import Ids
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import Tails
@@ -81,10 +81,10 @@ def build_app(settings: Settings) -> web.Application:
         client_max_size=settings.max_message_bytes,
     )
     new_epoch = partial(secrets.token_hex, 8)
-    stamps = Stamps(time.time_ns, secrets.token_hex(3))
+    ids = Ids(time.time_ns, secrets.token_hex(3))
     if settings.redis_addr is None:
         local = LocalBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)
-        hub = Hub(settings, local, stamps, loop.call_soon, loop.time, EventLog())
+        hub = Hub(settings, local, ids, loop.call_soon, loop.time, EventLog())
     else:
         broker = RedisBroker(
             Names(settings.redis_prefix, settings.redis_addr.db),
@@ -92,7 +92,7 @@ def build_app(settings: Settings) -> web.Application:
             Tails(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
             strict=settings.redis_fail_mode == "strict",
         )
-        hub = Hub(settings, broker, stamps, loop.call_soon, loop.time, EventLog())
+        hub = Hub(settings, broker, ids, loop.call_soon, loop.time, EventLog())
         listener = Listener(broker, settings.redis_addr, hub.clients)
         app.cleanup_ctx.append(lambda _: listening(listener))
     app[SETTINGS] = settings

@@ -117,7 +117,7 @@ class _Started(NamedTuple):
 
 
 def _start(service: Service, who: Principal, message: Publish) -> _Started:
-    message_id = service.hub.stamps.new_id()
+    message_id = service.hub.ids.new_id()
     fields: dict[str, Json] = {
         "status": "published",
         "id": message_id,

@@ -84,7 +84,7 @@ class Dispatcher:
                 client.principal, command.topic, command.id, command.payload, done, key=command.key
             )
         elif isinstance(command, Ping):
-            self._send(client, replies.encode_pong(command.request_id, self._hub.stamps.ts()))
+            self._send(client, replies.encode_pong(command.request_id, self._hub.ids.now()))
         elif isinstance(command, Refusal):
             self._refuse(client, command)
         elif command.client_id is None and self._require_client_id and not client.name:
@@ -155,7 +155,7 @@ class Dispatcher:
         ack = replies.encode_ack(
             command.request_id,
             command.topic,
-            self._hub.stamps.ts(),
+            self._hub.ids.now(),
             degraded,
             duplicate,
             position,
@@ -165,7 +165,7 @@ class Dispatcher:
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         self._hub.observer.refused(refusal)
-        self._send(client, replies.encode_error(refusal, self._hub.stamps.ts()))
+        self._send(client, replies.encode_error(refusal, self._hub.ids.now()))
 
     def _send(self, client: Client, reply: bytes) -> None:
         self._hub.fanout.send(client, client.encoding.message(reply))

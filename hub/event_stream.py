@@ -60,7 +60,7 @@ class Stream:
         client.commands.awaiting -= 1
         if not client.open:
             return
-        ts = self.hub.stamps.ts()
+        ts = self.hub.ids.now()
         if isinstance(result, Refusal):
             self.hub.observer.refused(result)
             error = client.encoding.message(encode_error(result, ts))

@@ -27,7 +27,7 @@ from hub.delivery.send_queue import Bounds
 from hub.delivery.topic import SubscribeRequest, Topic
 from hub.delivery.turns import Turns
 from hub.errors import LEFT, LOST, SLOW_CONSUMER, TOPIC_DELETED, Close, Refusal
-from hub.ids import Stamps
+from hub.ids import Ids
 from hub.observer import Observer
 from hub.protocol.notices import Notices
 from hub.protocol.replies import encode_event
@@ -45,21 +45,21 @@ class Hub:
         self,
         settings: Settings,
         broker: Broker,
-        stamps: Stamps,
+        ids: Ids,
         call_soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
         observer: Observer,
     ) -> None:
         """`clock` returns seconds of a monotonic clock; `call_soon` is the loop's."""
         self.observer = observer
-        self.stamps = stamps
+        self.ids = ids
         self.broker = broker
         self.clients: dict[Client, None] = {}  # a dict, to visit them in order
         self.subscriptions = 0  # of all clients
         self.fanout = Fanout(call_soon, self._overrun, self.leave, observer.delivered)
         self.turns = Turns(call_soon)
         self.pacing = Pacing()
-        self.notices = Notices(stamps)
+        self.notices = Notices(ids)
         self.gaps = Gaps(self.fanout, self.notices)
         self.recovery = Recovery(
             self.fanout, self.notices, call_soon, settings.recovery_limit, observer.recovered
@@ -271,8 +271,8 @@ class Hub:
             The size of the encoded event in bytes.
         """
         if message_id is None or message_id == "":
-            message_id = self.stamps.new_id()
-        event = encode_event(topic, message_id, payload, self.stamps.ts())
+            message_id = self.ids.new_id()
+        event = encode_event(topic, message_id, payload, self.ids.now())
         self.observer.published(topic, len(event))
         if key:
             first = FirstPublish(message_id, self.subscribers(topic))

@@ -1,13 +1,10 @@
-"""What the server says unasked: of gaps, deletions, its shutdown, a client too slow.
-
-State: none of its own; times and ids are the stamps'.
-"""
+"""Messages that the server sends unasked: gaps, deletions, the shutdown, a client too slow."""
 
 from enum import StrEnum
 from typing import Final
 
 from hub.errors import ErrorCode, Refusal
-from hub.ids import Stamps
+from hub.ids import Ids
 from hub.protocol.replies import encode_error, encode_info
 from hub.values import Json, Position
 
@@ -18,7 +15,7 @@ _SHUTDOWN: Final = "Server is shutting down. Please disconnect gracefully."
 
 
 class Reason(StrEnum):
-    """The `reason` of an info. Reasons may be added; none of these may change."""
+    """The `reason` of an info or shutdown message. Reasons may be added and never change."""
 
     TOPIC_DELETED = "TOPIC_DELETED"
     SHUTDOWN = "SHUTDOWN"
@@ -26,15 +23,18 @@ class Reason(StrEnum):
 
 
 class Notices:
-    """Makes the messages."""
+    """Encodes notices as JSON, each with a new id and the time."""
 
-    def __init__(self, stamps: Stamps) -> None:
-        self._stamps = stamps
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
 
     def gap(self, topic: str, dropped: int, position: Position) -> bytes:
-        """Events of a topic were lost: so many, or (0) nobody knows how many, if any.
+        """Encode the notice that events of a topic may have been lost.
 
-        `position`: behind which nothing is missing, in a topic with history.
+        Args:
+            topic: the topic's name.
+            dropped: lost events; 0 if their number is not known.
+            position: the position after which nothing is missing; NOWHERE without history.
         """
         payload: dict[str, Json] = {"reason": Reason.GAP}
         if dropped:
@@ -44,17 +44,17 @@ class Notices:
         return self._info(topic, "info", payload, Reason.GAP)
 
     def deleted(self, topic: str) -> bytes:
-        """A topic was deleted, and with it the subscription."""
+        """Encode the notice that a topic was deleted, which ends the subscription."""
         return self._info(topic, "info", "Topic has been deleted", Reason.TOPIC_DELETED)
 
     def shutdown(self, max_ms: int) -> bytes:
-        """The server goes away; a client is to come back within so many milliseconds."""
+        """Encode the notice of a shutdown; clients reconnect after 0 to `max_ms` milliseconds."""
         fields: dict[str, Json] = {"reconnect": {"min_ms": 0, "max_ms": max_ms}}
         return self._info(None, "shutdown", _SHUTDOWN, Reason.SHUTDOWN, fields)
 
     def too_slow(self) -> bytes:
-        """More waits for the client than may."""
-        return encode_error(_TOO_SLOW, self._stamps.ts())
+        """Encode the error that precedes the Close of a client with a full send queue."""
+        return encode_error(_TOO_SLOW, self._ids.now())
 
     def _info(
         self,
@@ -64,5 +64,5 @@ class Notices:
         reason: Reason,
         fields: dict[str, Json] | None = None,
     ) -> bytes:
-        message_id = f"{kind}_{self._stamps.new_id()}"
-        return encode_info(topic, message_id, payload, reason, self._stamps.ts(), fields)
+        message_id = f"{kind}_{self._ids.new_id()}"
+        return encode_info(topic, message_id, payload, reason, self._ids.now(), fields)

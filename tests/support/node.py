@@ -16,7 +16,7 @@ from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.event_stream import Stream
 from hub.hub import Hub
-from hub.ids import Stamps
+from hub.ids import Ids
 from hub.observer import Observer
 from hub.protocol.http_requests import Followed, decode_followed
 from hub.protocol.websocket_frames import FrameReader
@@ -187,11 +187,11 @@ class Node:
         self.broker = LocalBroker() if broker is None else broker
         self.wall_ns = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
         self._soon: deque[Callable[[], None]] = deque()
-        stamps = Stamps(lambda: self.wall_ns, "test")
+        ids = Ids(lambda: self.wall_ns, "test")
         self.hub = Hub(
             self.settings,
             self.broker,
-            stamps,
+            ids,
             self._soon.append,
             lambda: 0.0,
             observer or Observer(),
