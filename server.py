@@ -40,10 +40,9 @@ from handlers.takeover import close_idle
 from hub.access import Access
 from hub.brokers.memory import LocalBroker
 from hub.delivery.keepalive import SLICES, Keepalive
-from hub.delivery.unread import Unread
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
-from hub.errors import SettingError
+from hub.errors import GOING_AWAY, SettingError
 from hub.event_log import EventLog, RateLimit
 from hub.hub import Hub
 from hub.ids import Ids
@@ -54,6 +53,7 @@ from hub.redis.scripts import Names
 from hub.redis.supervisor import Listener
 from hub.service import Service
 from hub.settings import Settings, read_settings
+from hub.unread import Unread
 
 log = logging.getLogger("server")
 
@@ -182,7 +182,7 @@ async def shut_down(
         timeout = settings.shutdown_timeout
         log.warning("cutting clients that did not leave in %g s: %d", timeout, len(hub.clients))
         for client in list(hub.clients):
-            client.abort()
+            client.abort(GOING_AWAY.reason)
         for transport in open_transports(server):
             if transport.get_write_buffer_size():  # an answer that is read slowly, or not at all
                 transport.abort()

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from handlers.answers import answer, answer_json, refuse
 from handlers.keys import SERVICE
-from handlers.requests import caller
+from handlers.requests import caller, query_fields
 from handlers.topics import topic_in_path
 from hub.brokers.history import History
 from hub.errors import Refusal
@@ -16,7 +16,7 @@ from hub.protocol.replies import encode_history
 
 async def read_history(request: web.Request) -> web.Response:
     """Return events in order, or the newest first, and the topic's position."""
-    asked = decode_asked(request.query)
+    asked = decode_asked(dict(query_fields(request)))
     if isinstance(asked, Refusal):
         return refuse(asked)
     service, who = request.app[SERVICE], caller(request)

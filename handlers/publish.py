@@ -75,13 +75,15 @@ async def _publish_all(service: Service, who: Principal, items: Parts) -> web.Re
     results: list[dict[str, Json]] = []
     deadline = asyncio.get_running_loop().time() + LIMIT
     while len(results) < len(items):
+        if results:
+            await asyncio.sleep(0)  # 1,000 publishes take 50 ms
         part = items[len(results) : len(results) + PART_ITEMS]
         if results or len(part) < len(items):
             topics = {item.topic for item in part if isinstance(item, Publish)}
             await service.hub.pace(topics, deadline)
         published, size = await _publish_part(service, who, part)
         results += published
-        if len(results) < len(items) and any(it.get("nodes") for it in published):
+        if len(results) < len(items) and any(map(_is_for_others, published)):
             await asyncio.sleep(size / NODES_RATE)
     return answer({"results": results})
 
@@ -106,6 +108,12 @@ async def _publish_part(
             break
     outcomes = [it if isinstance(it, Refusal) else await _outcome(it) for it in started]
     return [{"error": it.text} if isinstance(it, Refusal) else it for it in outcomes], size
+
+
+def _is_for_others(published: dict[str, Json]) -> bool:
+    """Whether other nodes got an event; this one is counted too where it has subscribers."""
+    here = 1 if published.get("receivers") else 0
+    return bool(published.get("nodes", 0) > here)
 
 
 class _Started(NamedTuple):

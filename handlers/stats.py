@@ -55,7 +55,7 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def live(_request: web.Request) -> web.Response:
-    """That the loop turns; whoever does not get this may kill the process."""
+    """200 while the loop turns: a process that does not answer may be restarted."""
     return answer({"status": "ok"})
 
 

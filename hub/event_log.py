@@ -6,13 +6,14 @@ State: how many lines of each kind were logged within the last second.
 import logging
 from typing import Final
 
-from hub.delivery.client import Client
+from hub.delivery.client import Client, Transport
 from hub.errors import FAULTS
 from hub.observer import Observer
 
 log = logging.getLogger(__name__)
 
 LINES: Final = 10  # of one kind that are logged in a second
+KINDS: Final = 1_000  # that are counted at a time
 
 
 class EventLog(Observer):
@@ -38,10 +39,18 @@ class EventLog(Observer):
 
 def described(client: Client) -> str:
     """A client for the log: the number and the address of its connection, and its name."""
-    peer = client.transport.get_extra_info("peername")
-    where = f" from {peer[0]}:{peer[1]}" if peer else ""
+    where = address(client.transport)
     name = f" ({client.name!r:.100})" if client.name else ""
-    return f"connection {client.number}{where}{name}"
+    return f"connection {client.number} from {where}{name}"
+
+
+def address(transport: Transport) -> str:
+    """The other side of a connection, for the log."""
+    peer = transport.get_extra_info("peername")
+    if not peer:
+        return "an unknown address"
+    host, port = peer[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class RateLimit(logging.Filter):
@@ -52,8 +61,10 @@ class RateLimit(logging.Filter):
         self._kinds: dict[str, list[int]] = {}  # the second, lines logged in it, lines left out
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kind = self._kinds.setdefault(str(record.msg), [0, 0, 0])
         second = int(record.created)
+        if len(self._kinds) >= KINDS:  # the loop's own faults have an object's address in the text
+            self._kinds.clear()
+        kind = self._kinds.setdefault(str(record.msg), [0, 0, 0])
         if kind[0] != second:
             if kind[2]:
                 record.msg = f"{record.getMessage()} ({kind[2]} more like it were left out)"

@@ -10,6 +10,7 @@ the gate (hub/service.py). The hub knows no HTTP and no socket: time, ids and th
 `call_soon` are arguments.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
@@ -34,8 +35,8 @@ from hub.protocol.replies import encode_event
 from hub.settings import Settings
 from hub.values import Json, RecoverFrom
 
-PARTED: Final = 1_000  # topics that a client leaves in one turn of the loop: 5 ms
-TOLD: Final = 1_000  # clients that are told of a deletion in one turn: 20 ms
+PARTED: Final = 1_000  # topics that clients leave in one turn of the loop: 5 ms
+TOLD: Final = 250  # clients that are told of a deletion in one turn: 5 ms
 
 
 class Hub:
@@ -69,6 +70,8 @@ class Hub:
         self._topics: dict[str, Topic[Client]] = {}  # with subscribers, or subscribes under way
         self._unconfirmed = 0  # topics that the broker has yet to confirm
         self._deleted: dict[Topic[Client], None] = {}  # with subscribers who were not told yet
+        self._parting: deque[tuple[Client, list[Topic[Client]]]] = deque()  # topics to leave
+        self._parted = 0  # topics that were left in this turn
         self._bounds = Bounds(
             settings.max_queue_size,
             settings.max_queue_bytes,
@@ -136,13 +139,29 @@ class Hub:
         """Take a client that is not open any more out of its topics."""
         topics = client.unsubscribed_from_all()
         if topics:
-            self.turns.start(self._part_from(client, topics))
+            if not self._parting and not self._parted:
+                self.turns.queue(self._part_on())
+            self._parting.append((client, topics))
+            self._part_some()
 
-    def _part_from(self, client: Client, topics: Iterable[Topic[Client]]) -> Iterator[None]:
-        for number, topic in enumerate(topics, 1):
-            self._remove(topic, client)
-            if number % PARTED == 0:
-                yield
+    def _part_on(self) -> Iterator[None]:
+        """Go on in the turns after the one in which the first client left."""
+        while True:
+            self._parted = 0
+            self._part_some()
+            if not self._parted:
+                return
+            yield
+
+    def _part_some(self) -> None:
+        """Take clients out of topics, as many as one turn may; they leave in order."""
+        while self._parting and self._parted < PARTED:
+            client, topics = self._parting[0]
+            while topics and self._parted < PARTED:
+                self._remove(topics.pop(), client)
+                self._parted += 1
+            if not topics:
+                self._parting.popleft()
 
     # Subscriptions.
 
@@ -230,7 +249,8 @@ class Hub:
                 self.subscriptions += 1
             self.broker.counted(topic.name, topic.members)
             request.done(result)
-            self.observer.subscribed(client, topic.name)
+            if is_new:
+                self.observer.subscribed(client, topic.name)
 
     def _settle(self, topic: Topic[Client]) -> None:
         """Send everything that is due to the subscribers, before they change."""

@@ -15,7 +15,10 @@ class Observer:
         """A client has connected."""
 
     def left(self, client: Client, reason: str, seconds: float) -> None:
-        """A connection has ended after so many seconds; `reason` is in `hub.errors.REASONS`."""
+        """A connection has ended after so many seconds, and its subscriptions with it.
+
+        `reason` is in `hub.errors.REASONS`. No `unsubscribed` follows for its subscriptions.
+        """
 
     def subscribed(self, client: Client, topic: str) -> None:
         """A client has become a subscriber of a topic."""

@@ -100,7 +100,7 @@ class Service:
         """Return the history of a topic once it has an event after a position."""
         refusal = self._check(caller, Verb.SUBSCRIBE, topic)
         return refusal or await wait_for_event(
-            self.hub.broker, self._drain, topic, position, seconds=seconds, connected=connected
+            self.hub, self._drain, topic, position, seconds=seconds, connected=connected
         )
 
     async def topics(

@@ -40,6 +40,9 @@ def find_rule(rules: Mapping[str, Rule], topic: str) -> Rule | None:
 
 
 def offset_of(event: bytes) -> int:
-    """Return the offset at the end of an encoded event; 0 where it has none."""
-    end = event[event.rindex(b":") + 1 :].rstrip(b"}\n")
-    return int(end) if end.isdigit() else 0
+    """Return the offset at the end of an encoded event; 0 where it has none.
+
+    An event that comes from Redis may be any text in braces (hub/redis/envelope.py).
+    """
+    end = event[event.rfind(b":") + 1 :].rstrip(b"}\n")
+    return int(end) if end.isdigit() and len(end) < 16 else 0

@@ -7,7 +7,7 @@ import socket
 import aiohttp
 import pytest
 
-from hub.drain import MAX_SPREAD, SLICE
+from hub.drain import MAX_SPREAD, SLICE, TOPICS
 from tests.support.frames import CLOSE, client_frame
 from tests.support.node import Node
 from tests.support.process import ServerProcess, server_process
@@ -152,6 +152,16 @@ def test_ten_thousand_clients_are_dismissed_in_slices() -> None:
     info = peers[-1].hear()[0]
     assert info["reconnect"]["max_ms"] == 20_000
     assert MAX_SPREAD == 30_000
+
+
+def test_clients_with_many_topics_are_fewer_in_a_slice() -> None:
+    node = Node()
+    names = [f"t{number}" for number in range(20 * TOPICS)]
+    peers = [node.subscribed(*names) for _ in range(SLICE)]
+    node.drain.begin()
+    assert 0 < sum(not peer.client.open for peer in peers) <= SLICE // 20
+    node.tick()
+    assert not any(peer.client.open for peer in peers)
 
 
 async def test_a_client_that_takes_no_byte_is_cut_before_the_timeout() -> None:

@@ -1,6 +1,7 @@
 """Clients that stop reading, on real sockets: they are cut, and nobody else notices."""
 
 import asyncio
+import re
 import tracemalloc
 
 import pytest
@@ -148,14 +149,18 @@ def waiting(transport: asyncio.Transport | None) -> bool:
     return transport is not None and transport.get_write_buffer_size() > 0
 
 
-async def test_an_answer_that_nobody_reads_is_cut() -> None:
+async def test_an_answer_that_nobody_reads_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     async with running(ANSWER) as server:
         client = await ask_for_much(server)
         server.visit_requests(0.0)
         server.visit_requests(9.9)
         assert len(server.requests) == 1
+        assert not caplog.messages[1:]  # the first says where the server listens
         server.visit_requests(10.0)
         await until(lambda: not server.requests)
+        (line,) = caplog.messages[1:]
+        assert re.fullmatch(r"request from 127\.0\.0\.1:\d+ ended: its answer was not taken", line)
         with pytest.raises(ConnectionResetError):  # what the kernel held for it is gone too
             await client.read_to_end()
         client.close()

@@ -93,13 +93,13 @@ class History:
     def __init__(
         self, epoch: str, rule: Rule, top: int = 0, budget: HistoryBudget | None = None
     ) -> None:
-        """`budget`: that of the process; without one, a budget of its own."""
-        self._budget = budget or HistoryBudget()
+        """`budget`: that of the process; None for a history that is read once and not kept."""
+        self._budget = budget
         self.epoch = epoch
         self.rule = rule
         self.top = top  # the offset of the newest event
         self.to_be_swept = False  # whether the budget's sweep is going to look at it
-        self.waiting: dict[Callable[[], None], None] = {}  # called when there is news
+        self.waiting: dict[Callable[[], None], None] = {}  # called at the next news
         # Lists, for slices and for the search by time; what is forgotten leaves them in bulk.
         self._events: list[bytes] = []
         self._times: list[float] = []  # when each was said
@@ -130,31 +130,34 @@ class History:
             self._forget(1)
             over -= 1
         budget = self._budget
-        budget.used += len(event) + OVERHEAD
-        if budget.latest is not self:
-            budget.touch(self)
-        if budget.used > budget.limit:
-            budget.enforce()
+        if budget is not None:
+            budget.used += len(event) + OVERHEAD
+            if budget.latest is not self:
+                budget.touch(self)
+            if budget.used > budget.limit:
+                budget.enforce()
         if self.waiting:
             self.wake()
         return event
 
     def restart(self, epoch: str, top: int) -> None:
         """Another stream has taken this one's place: all is forgotten, and `top` is said."""
-        self._forget(len(self._events) - self._start)
+        self._forget_all()
         self.epoch = epoch
         self.top = top
         self.wake()
 
     def wake(self) -> None:
-        """Call those who wait for the next event, or for the stream's end."""
-        for wake in list(self.waiting):
+        """Call those who wait for the next event, or for the stream's end, once."""
+        waiting, self.waiting = self.waiting, {}
+        for wake in waiting:
             wake()
 
     def close(self) -> None:
         """The topic is gone: forget all, and call those who wait."""
-        self._forget(len(self._events) - self._start)
-        self._budget.leave(self)
+        self._forget_all()
+        if self._budget is not None:
+            self._budget.leave(self)
         self.wake()
 
     def expire(self, now: float, most: int = MAX_SIZE) -> int:
@@ -177,11 +180,20 @@ class History:
             size += len(self._events[place])
             self._events[place] = b""
         self._bytes -= size
-        self._budget.used -= size + OVERHEAD * count
+        if self._budget is not None:
+            self._budget.used -= size + OVERHEAD * count
         self._start += count
         if self._start > len(self._events) // 2:
             del self._events[: self._start], self._times[: self._start]
             self._start = 0
+
+    def _forget_all(self) -> None:
+        if self._budget is not None:
+            self._budget.used -= self._bytes + OVERHEAD * (len(self._events) - self._start)
+        self._events.clear()
+        self._times.clear()
+        self._start = 0
+        self._bytes = 0
 
     def recovers(self, since: Position, limit: int) -> bool:
         """Whether every event after a position is here, and they are no more than `limit`."""
@@ -196,7 +208,7 @@ class History:
 
         Without an offset: from the oldest on, or reversed from the newest back.
         """
-        self._budget.touch(self)
+        self._use()
         if reverse:
             count = self.top + 1 - self.first if offset is None else max(0, offset - self.first)
             end = self._start + count
@@ -209,13 +221,17 @@ class History:
 
         The caller has seen that they are remembered: `offset` is `first` - 1 or more.
         """
-        self._budget.touch(self)
+        self._use()
         start = self._start + offset - self.first + 1
         end, taken = start, 0
         while end < len(self._events) and taken < size:
             taken += len(self._events[end])
             end += 1
         return self._events[start:end]
+
+    def _use(self) -> None:
+        if self._budget is not None:
+            self._budget.touch(self)
 
     def newest(self, count: int) -> int:
         """The offset behind which there are so many events, or all that there are."""

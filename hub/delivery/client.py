@@ -11,6 +11,7 @@ The transport's write limits are (0, 0), so it pauses as soon as the kernel does
 everything. Commands and signs of life have small objects of their own.
 """
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -33,6 +34,13 @@ class Transport(Protocol):
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def get_extra_info(self, name: str) -> Any: ...
+
+
+# Of a transport: the bytes that its other side has acknowledged so far, and whether it lacks some.
+Progress = Callable[[Transport], tuple[int, bool]]
+
+# Makes the kernel drop the unacknowledged bytes of a transport when it is aborted.
+Discard = Callable[[Transport], None]
 
 
 class State(Enum):
@@ -244,6 +252,7 @@ class Client:
 
     def lost(self) -> None:
         """The connection is lost."""
+        self.commands.unread = None  # it refers to the connection, which refers to this client
         self._forget(State.GONE)
 
     def _forget(self, state: State) -> None:

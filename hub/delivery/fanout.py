@@ -95,7 +95,8 @@ class Fanout:
             if sum(map(_writes, topics)) > WRITES:  # small topics first: they cost others little
                 topics = deque(sorted(topics, key=_writes))
             for topic in [*_taken(self._late), *_taken(topics)]:
-                self._hand_out(topic, direct=False)
+                if topic.batch:  # a topic that was settled meanwhile may be listed twice
+                    self._hand_out(topic, direct=False)
             # Behind the topics that have waited longer, so that each has its turn.
             self._late.extend(topics)
             self._topics.clear()

@@ -11,8 +11,7 @@ import math
 from collections.abc import Callable, Collection
 from typing import Final
 
-from hub.delivery.client import FLOWING, Client, State
-from hub.delivery.unread import Discard, Progress
+from hub.delivery.client import FLOWING, Client, Discard, Progress, State
 from hub.errors import IDLE_TIMEOUT, MESSAGE_TIMEOUT, WRITE_TIMEOUT, Close
 from hub.settings import Settings
 

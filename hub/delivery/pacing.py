@@ -18,7 +18,7 @@ PART_BYTES: Final = 131_072  # of a part's encoded events
 # Bytes a second for subscribers on other nodes, whose congestion this node cannot see.
 NODES_RATE: Final = 4_194_304
 PATIENCE: Final = 1.0  # seconds for a client to take something
-LIMIT: Final = 5.0  # seconds that one burst waits in all
+LIMIT: Final = 5.0  # seconds that one burst waits in all for the subscribers of this node
 
 
 class _Wait:
@@ -50,9 +50,7 @@ class Pacing:
         """
         clock = asyncio.get_running_loop().time
         # Until the part of another burst is written, which congests its subscribers.
-        while clock() < deadline and any(  # noqa: ASYNC110
-            sum(map(len, topic.batch)) >= PART_BYTES for topic in topics
-        ):
+        while clock() < deadline and any(map(_has_part, topics)):  # noqa: ASYNC110
             await asyncio.sleep(0)
         wait = _Wait(self._congested(topics))
         self._waits[wait] = None
@@ -83,3 +81,8 @@ class Pacing:
                 del wait.clients[client]
             else:
                 wait.clients[client] = holds
+
+
+def _has_part(topic: Topic[Client]) -> bool:
+    """Whether a topic's batch has as many bytes as a part of a burst."""
+    return sum(map(len, topic.batch)) >= PART_BYTES

@@ -138,8 +138,9 @@ class SendQueue:
                 data = self._framing.place(topic.name, data[1:])
             parts.append(data)
             size += len(data)
-        if not self._entries:
-            parts += [self._gap(topic) for topic in list(self._dropped)]
+        while self._dropped and not self._entries and size < _CHUNK:
+            parts.append(self._gap(next(iter(self._dropped))))
+            size += len(parts[-1])
         return b"".join(parts)
 
     def leave(self, topic: Topic[Any]) -> None:

@@ -36,6 +36,10 @@ class Turns:
             self._scheduled = True
             self._call_soon(self._run)
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function in a turn after this one."""
+        self.queue(_calling(function))
+
     def _run(self) -> None:
         try:
             for _ in range(min(AT_ONCE, len(self._waiting))):
@@ -46,3 +50,8 @@ class Turns:
             self._scheduled = bool(self._waiting)
             if self._scheduled:
                 self._call_soon(self._run)
+
+
+def _calling(function: Callable[[], object]) -> Iterator[None]:
+    function()
+    yield from ()

@@ -189,7 +189,8 @@ class FrameReader:
             if messages and whole:  # another one than before
                 self._serial += 1
             self.unfinished = self._serial
-        else:
+        elif self.unfinished:
+            self._serial += 1
             self.unfinished = 0
         return messages
 

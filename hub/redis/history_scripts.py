@@ -12,6 +12,10 @@
 A stream begins anew, under the epoch that the caller brings, where its epoch is missing (a new
 topic, FLUSHALL), or where it says something else than the caller knows: a Redis that was restarted,
 or a replica in its place, may have lost what was said last, and would give its offsets once more.
+
+Others may have written to the keys too. An entry that no server has written is not read; where it
+keeps the next event from being appended, the stream begins anew. A script that failed instead would
+cost the node its connection, and all topics with it, again and again.
 """
 
 from typing import Final
@@ -32,6 +36,8 @@ end
 """
 
 _STREAM: Final = """
+local function key_of(offset) return string.format('%.0f-0', offset) end
+local function number(text) return tonumber(text) or 0 end
 local function restart(topic, fresh, ttl)
   local history = P .. 'history:' .. topic
   redis.call('DEL', P .. 'events:' .. topic)
@@ -51,10 +57,19 @@ APPEND: Final = (
     + """
 local function trim(events, total, most)
   local oldest = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
-  while oldest and total - oldest[2][6] > most do
+  while oldest and total - number(oldest[2][6]) > most do
     redis.call('XDEL', events, oldest[1])
     oldest = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
   end
+end
+local function append(events, size, offset, event, before, said)
+  local entry = {'e', event, 't', now_ms(), 'b', before, 'p', said or ''}
+  return redis.pcall('XADD', events, 'MAXLEN', size, key_of(offset), unpack(entry))
+end
+-- Whether the error is that of a newer entry, or of another type of key; not that of a full memory.
+local function is_in_the_way(reply)
+  local err = reply.err
+  return err and (string.find(err, 'equal or smaller') or string.find(err, 'WRONGTYPE'))
 end
 local topic, me, event, size = ARGV[1], ARGV[2], ARGV[5], ARGV[7]
 local once = once_key(topic, ARGV[10])
@@ -63,10 +78,14 @@ if first then return first end
 if not exists(topic, me) and not in_doubt(me, ARGV[4]) then return -1 end
 local history, events = P .. 'history:' .. topic, P .. 'events:' .. topic
 local was = redis.call('HMGET', history, 'epoch', 'top', 'bytes', 'longest', 'last')
-local epoch = was[1] or restart(topic, ARGV[6], ARGV[8])
-local offset, before, longest = (was[2] or 0) + 1, was[3] or 0, math.max(was[4] or 0, #event)
-local entry = {'e', event, 't', now_ms(), 'b', before, 'p', was[5] or ''}
-redis.call('XADD', events, 'MAXLEN', size, offset .. '-0', unpack(entry))
+local epoch, offset, before = was[1], number(was[2]) + 1, number(was[3])
+local reply = epoch and append(events, size, offset, event, before, was[5])
+if not epoch or is_in_the_way(reply) then
+  epoch, offset, before, was = restart(topic, ARGV[6], ARGV[8]), 1, 0, {}
+  reply = append(events, size, offset, event, before, '')
+end
+if reply.err then return reply end
+local longest = math.max(number(was[4]), #event)
 local last = string.sub(ARGV[3], 5, 20)
 local bytes = before + #event
 redis.call('HSET', history, 'top', offset, 'bytes', bytes, 'longest', longest, 'last', last)
@@ -88,7 +107,6 @@ return {nodes, epoch, offset}
 READ: Final = (
     _STREAM
     + """
-local function key_of(offset) return string.format('%.0f-0', offset) end
 local topic, fresh, ttl, since = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local history, events = P .. 'history:' .. topic, P .. 'events:' .. topic
 local known, last = ARGV[6], ARGV[7]
@@ -96,7 +114,7 @@ if known and not last and not exists(topic, known) then return false end
 local epoch = redis.call('HGET', history, 'epoch')
 -- An epoch goes into ids as it is: what is none of ours is not handed on.
 if not epoch or not string.match(epoch, '^%w+$') then epoch = restart(topic, fresh, ttl) end
-local top = tonumber(redis.call('HGET', history, 'top'))
+local top = number(redis.call('HGET', history, 'top'))
 if last and known ~= epoch then
   since = 0
 elseif last then
@@ -108,11 +126,11 @@ elseif last then
 end
 if since < 0 then since = math.max(0, top + since) end
 local first, said, ages, now = top + 1, {}, {}, now_ms()
-local entries = redis.call('XRANGE', events, key_of(since + 1), '+', 'COUNT', ARGV[3])
+local entries = redis.call('XRANGE', events, key_of(since + 1), key_of(top), 'COUNT', ARGV[3])
 for _, entry in ipairs(entries) do
-  local age = now - entry[2][4]
-  if #said > 0 or age < ttl then
-    if #said == 0 then first = tonumber(string.match(entry[1], '^%d+')) end
+  local offset, age = tonumber(string.match(entry[1], '^(%d+)-0$')), now - number(entry[2][4])
+  if offset and (#said > 0 or age < ttl) then
+    if offset ~= first + #said then first, said, ages = offset, {}, {} end
     said[#said + 1], ages[#ages + 1] = entry[2][2], age
   end
 end

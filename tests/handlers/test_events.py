@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.client import URL
 from aiohttp.web_protocol import RequestHandler
 from playwright.async_api import async_playwright
 
@@ -132,6 +133,25 @@ async def test_a_bad_request_is_refused_before_a_stream_begins(
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
     assert not server.hub.clients
     assert server.topics() == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("", "'Topic is required for subscribe'"), ("?topic=a%0Ab&topic=a%0Ab", r"a\nb")],
+)
+async def test_a_refused_request_is_one_line_of_the_log(
+    server: Running, query: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(URL(f"{server.url}/events{query}", encoded=True)) as answer,
+    ):
+        assert answer.status == 400
+    (line,) = caplog.messages
+    assert line.startswith("refused /events from 127.0.0.1: 400 ")
+    assert said in line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientSession
+from aiohttp.client import URL
 
 from hub.brokers.history import NOT_REMEMBERED
+from hub.delivery.turns import AT_ONCE
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support.server import Running, running
@@ -110,6 +113,12 @@ async def test_a_bad_query_says_what_is_allowed(query: dict[str, str], text: str
         assert text in body["error"]
 
 
+async def test_a_query_that_is_not_utf8_is_refused(server: Running) -> None:
+    url = URL(f"{server.url}/topics/t/history?since_epoch=%ff&since_offset=1", encoded=True)
+    async with ClientSession() as session, session.get(url) as answer:
+        assert (answer.status, await answer.json()) == (400, {"error": "The query is not UTF-8"})
+
+
 async def test_no_topic_and_no_history_are_404() -> None:
     async with caller() as it:
         await it.make("off")
@@ -163,6 +172,25 @@ async def test_waiting_ends_with_the_event_the_time_the_topic_or_the_server() ->
         status, answer = await last
         assert (status, answer["events"]) == (200, [])
         assert it.server.drain.waiting == {}
+
+
+async def test_an_event_wakes_a_few_of_many_polls_a_turn() -> None:
+    polls = 10 * AT_ONCE
+    async with caller() as it:
+        await it.make("t")
+        waiting = [asyncio.create_task(it.history("t", wait=30)) for _ in range(polls)]
+        still = it.server.drain.waiting
+        while len(still) < polls:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for number in range(3):
+            it.server.hub.publish("t", None, number, lambda _: None)
+        left = [len(still)]
+        while still:
+            await asyncio.sleep(0)
+            left.append(len(still))
+        assert max(before - after for before, after in pairwise(left)) <= AT_ONCE
+        for status, body in await asyncio.gather(*waiting):
+            assert (status, len(body["events"])) == (200, 3)
 
 
 async def test_a_poll_whose_client_has_left_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

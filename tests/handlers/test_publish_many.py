@@ -5,11 +5,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
+from hub.delivery.pacing import PART_ITEMS
 from hub.protocol import http_requests as rest
 from hub.protocol.http_requests import MAX_BATCH_BYTES, decode_batch
 from hub.protocol.validation import MAX_ELEMENTS, decode_topic, may_be_deep
@@ -47,6 +49,23 @@ async def test_one_payload_goes_to_many_topics(server: Running) -> None:
         assert list(body["results"][0]) == ["status", "id", "topic", "receivers"]
         assert len({it["id"] for it in body["results"] if "id" in it}) == 3
         assert sorted(await heard(client, 3)) == [("a", {"n": 1}), ("a", {"n": 1}), ("b", {"n": 1})]
+
+
+async def test_a_publish_to_many_topics_takes_many_turns() -> None:
+    async with running(Settings(history_size=1)) as server:
+        broker = server.hub.broker
+        topics = [f"t{number}" for number in range(10 * PART_ITEMS)]
+        for topic in topics:
+            broker.create(topic, lambda _: None)
+        body = {"topics": topics, "payload": 1}
+        publishing = asyncio.create_task(call(server, "/publish", body))
+        published = [0]
+        while not publishing.done():
+            await asyncio.sleep(0)
+            histories = [broker.history(topic) for topic in topics]
+            published.append(sum(it.top for it in histories if it is not None))
+        assert published[-1] == len(topics)
+        assert max(after - before for before, after in pairwise(published)) == PART_ITEMS
 
 
 async def test_a_batch_keeps_its_order_and_a_bad_item_fails_alone(server: Running) -> None:

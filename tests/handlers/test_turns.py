@@ -1,8 +1,10 @@
 """How much of one connection's bytes a turn of the loop reads, and that all of them are read."""
 
+import gc
+
 import pytest
 
-from hub.protocol.websocket_frames import SLICE_FRAMES
+from hub.protocol.websocket_frames import SLICE_FRAMES, FrameReader
 from hub.settings import Settings
 from tests.support.brokers import DeferredBroker
 from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame
@@ -124,6 +126,28 @@ def test_a_lost_connection_is_read_no_further() -> None:
     assert not node.hub.clients
 
 
+def test_a_connection_that_is_lost_is_freed_with_what_was_not_read() -> None:
+    """Without a garbage collection, which is rare in the server."""
+    node = Node()
+    gc.collect()
+    before = readers()
+    gc.disable()
+    try:
+        peer = node.connection()
+        peer.send(client_frame(PING) * MANY)
+        peer.connection.connection_lost(None)
+        node.tick()
+        assert readers() == before + 1
+        del peer
+        assert readers() == before
+    finally:
+        gc.enable()
+
+
+def readers() -> int:
+    return sum(isinstance(it, FrameReader) for it in gc.get_objects())
+
+
 # A message that never ends.
 
 
@@ -169,6 +193,19 @@ def test_each_message_has_its_own_time() -> None:
         node.visit_all(100.0 + second)
         peer.send(whole[3:] + whole[:3])  # always one that has begun
     assert {opcode for opcode, _ in peer.frames()} == {TEXT}
+
+
+@pytest.mark.parametrize("pause", [0.5, 60.0])
+def test_the_time_of_a_message_ends_with_it(pause: float) -> None:
+    """Each visit sees a message that has begun, and never the same one."""
+    node = Node(Settings(message_timeout=5.0))
+    peer = node.connection()
+    whole = client_frame(TEXT, b'{"type":"ping"}')
+    for number in range(20):
+        peer.send(whole[:3])
+        node.visit_all(100.0 + pause * number)
+        peer.send(whole[3:])
+    assert {opcode for opcode, _ in peer.frames()} <= {TEXT, PING}
 
 
 def test_the_time_stands_still_while_reading_is_paused() -> None:

@@ -1,6 +1,7 @@
 """What the log says of connections: why each of them ended, and no more than somebody can read."""
 
 import logging
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -132,6 +133,17 @@ def test_a_stream_that_is_over_says_why(caplog: pytest.LogCaptureFixture) -> Non
     ]
 
 
+def test_a_subscribe_that_is_repeated_is_not_reported_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    node = Node(observer=EventLog())
+    peer = node.subscribed("t")
+    peer.say({"type": "subscribe", "topic": "t", "client_id": "me"})
+    assert [message["type"] for message in peer.hear()] == ["ack"]
+    assert sum("subscribed to" in message for message in caplog.messages) == 1
+
+
 def test_a_name_with_line_breaks_stays_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     node = Node(observer=EventLog())
@@ -155,3 +167,13 @@ def test_lines_of_one_kind_are_limited_and_the_others_counted() -> None:
     assert limit.filter(later)
     assert later.getMessage() == "x ended (5 more like it were left out)"
     assert limit.filter(record("%s ended", 12.0, "y"))
+
+
+def test_texts_that_all_differ_take_bounded_memory() -> None:
+    limit = RateLimit()
+    tracemalloc.start()
+    for number in range(20_000):
+        assert limit.filter(record(f"fault at {number}", 10.0 + number / 100))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 500_000

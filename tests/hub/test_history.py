@@ -1,12 +1,15 @@
 """What a topic remembers, against a list that forgets nothing."""
 
+import gc
+from sys import getrefcount
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.brokers import history as module
 from hub.brokers.history import OVERHEAD, History, HistoryBudget
-from hub.values import Position, Rule, find_rule
+from hub.values import Position, Rule, find_rule, offset_of
 
 EVENT = b'{"n":%d}'
 
@@ -71,6 +74,20 @@ def test_the_longest_prefix_rules() -> None:
     assert find_rule(rules, "chat/a") == chat
     assert find_rule(rules, "chat/xy") is None
     assert find_rule({"chat/": chat}, "news") is None
+
+
+def test_a_history_without_a_budget_is_freed_at_once() -> None:
+    """Such are made for one answer; the server collects garbage rarely."""
+    history = History("e", Rule(5, 60.0, 1_000))
+    event = history.append(EVENT % 1, 0.0)
+    history.page(None, 5, False)
+    kept = getrefcount(event)
+    gc.disable()
+    try:
+        del history
+        assert getrefcount(event) == kept - 1
+    finally:
+        gc.enable()
 
 
 STEPS = st.one_of(
@@ -153,3 +170,9 @@ def test_a_sweep_looks_at_some_topics_and_forgets_some_events(
     assert budget.used == 3 * size
     budget.sweep(11.0)
     assert budget.used == size
+
+
+@pytest.mark.parametrize("event", [b"{}", b"{x}", b'{"n":' + b"1" * 5_000 + b"}", b'{"offset":}'])
+def test_text_in_braces_has_no_offset(event: bytes) -> None:
+    """Events from Redis are not parsed: one that is none must not stop what delivers the others."""
+    assert offset_of(event) == 0

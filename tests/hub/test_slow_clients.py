@@ -130,6 +130,19 @@ def test_what_was_dropped_is_told_once_and_by_topic() -> None:
     assert brief(slow.hear()) == ["a3"]
 
 
+def test_what_was_dropped_of_many_topics_is_told_a_part_at_a_time() -> None:
+    node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
+    topics = [f"t{number}" for number in range(2_000)]
+    slow = node.subscribed(*topics, room=10)
+    for topic in topics:
+        publish(node, topic, 0)
+    slow.transport.drain(room=1_000)
+    assert 0 < len(slow.transport.held) < 70_000
+    slow.transport.drain()
+    told = [it["topic"] for it in slow.hear() if it["type"] == "info"]
+    assert sorted(told) == sorted(topics[1:-2])  # the first was written, the last two waited
+
+
 def test_drop_oldest_makes_room_for_answers_but_never_drops_one() -> None:
     node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
     slow = node.subscribed("t", room=10)

@@ -3,9 +3,29 @@
 import asyncio
 
 import aiohttp
+import pytest
 
+from handlers import publish
+from hub.redis.address import parse_redis_address
+from hub.settings import Settings
 from tests.support.burst import ITEMS, batch, post, read, subscribers
 from tests.support.process import server_process
+from tests.support.raw import raw_client
+from tests.support.server import running
+
+
+async def test_a_burst_that_is_read_here_alone_is_not_paced_for_others(
+    address: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "NODES_RATE", 1)  # byte a second
+    settings = Settings(redis_addr=parse_redis_address(address), redis_prefix=prefix)
+    async with running(settings) as server, raw_client(server.port) as reader:
+        await reader.subscribe("t")
+        reading = asyncio.create_task(read(reader, ITEMS))
+        async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(20):
+            answers = await post(session, batch("t"))
+        assert {(answer["nodes"], answer["receivers"]) for answer in answers} == {(1, 1)}
+        assert await reading == [*range(ITEMS)]
 
 
 async def test_readers_on_another_server_keep_their_connections(address: str, prefix: str) -> None:

@@ -366,6 +366,56 @@ async def test_an_entry_of_a_history_that_is_no_event_is_a_gap(
         ) == (1, 2)
 
 
+async def test_an_entry_of_a_history_that_lacks_fields_is_not_read(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, f"127.0.0.1:{shared_redis.port}", prefix)
+        await one.subscribe("t")
+        await one.publish("t", event(0))
+        with shared_redis.client() as client:
+            for entry in ("1-1", "1-2"):
+                client.xadd(f"{prefix}:events:t", {"e": '{"n":9}'}, entry)
+        await one.publish("t", event(1))
+        await two.subscribe("t")
+        for node in (one, two):
+            history = await node.broker.fetch_history("t", None)
+            assert isinstance(history, History)
+            assert (history.first, history.top) == (1, 2)
+            assert [orjson.loads(it)["n"] for it in history.page(None, 9, False)] == [0, 1]
+            assert ("missed", "t", b"") not in node.heard
+
+
+async def test_a_history_in_whose_way_something_is_begins_anew(
+    shared_redis: RedisServer, prefix: str
+) -> None:
+    """The connection to Redis stays, and so do the other topics."""
+    async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix, rules=RULES) as node:
+        for topic in ("newer", "string", "top", "off/t"):
+            await node.subscribe(topic)
+            await node.publish(topic, event(0))
+        with shared_redis.client() as client:
+            client.xadd(f"{prefix}:events:newer", {"x": "y"})
+            client.delete(f"{prefix}:events:string")
+            client.set(f"{prefix}:events:string", "x")
+            client.hset(f"{prefix}:history:top", "top", "x")
+        for topic in ("newer", "string", "top"):
+            assert place(await node.publish(topic, event(1))).offset == 1
+            assert place(await node.publish(topic, event(2))).offset == 2
+        assert isinstance(await node.publish("off/t", event(1)), PublishResult)
+        await node.until(lambda: len(said_of(node, "off/t")) == 2)
+        for topic in ("newer", "string", "top"):
+            await node.until(lambda topic=topic: said_of(node, topic)[-1] == 2)
+            assert said_of(node, topic) == [0, 1, 2]
+            assert ("missed", topic, b"") in node.heard
+
+
+def said_of(node: BusNode, of: str) -> list[int]:
+    return [
+        orjson.loads(it)["n"] for what, topic, it in node.heard if (what, topic) == ("event", of)
+    ]
+
+
 async def test_a_history_whose_epoch_is_none_begins_a_new_one(
     shared_redis: RedisServer, prefix: str
 ) -> None:

@@ -11,11 +11,11 @@ import server as product
 from handlers.keys import DRAIN, HUB
 from handlers.sockets import discard, listen, progress
 from hub.delivery.keepalive import SLICES, Keepalive
-from hub.delivery.unread import Unread
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.redis.address import parse_redis_address
 from hub.settings import Settings
+from hub.unread import Unread
 
 
 @dataclass

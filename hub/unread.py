@@ -5,16 +5,14 @@ transport's own buffer says too little: the kernel takes more only when a third 
 free, which a slow reader needs a minute for. Time is an argument.
 """
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from hub.delivery.client import Transport
+from hub.delivery.client import Discard, Progress, Transport
+from hub.event_log import address
 
-# Of a transport: how many bytes its other side has acknowledged so far, and whether more wait.
-Progress = Callable[[Transport], tuple[int, bool]]
-
-# Has a transport's kernel throw away what the other side has not taken, when it is aborted.
-Discard = Callable[[Transport], None]
+log = logging.getLogger(__name__)
 
 
 class _Mark(NamedTuple):
@@ -42,6 +40,7 @@ class Unread:
             if mark is None or mark.acknowledged != acknowledged:
                 marks[transport] = _Mark(acknowledged, now)
             elif now - mark.since >= self._write_timeout:
+                log.info("request from %s ended: its answer was not taken", address(transport))
                 self._discard(transport)
                 transport.abort()
             else:
