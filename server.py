@@ -49,7 +49,7 @@ from hub.ids import Ids
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import Tails
-from hub.redis.scripts import Names
+from hub.redis.keys import Keys
 from hub.redis.supervisor import Listener
 from hub.service import Service
 from hub.settings import Settings, read_settings
@@ -87,7 +87,7 @@ def build_app(settings: Settings) -> web.Application:
         hub = Hub(settings, local, ids, loop.call_soon, loop.time, EventLog())
     else:
         broker = RedisBroker(
-            Names(settings.redis_prefix, settings.redis_addr.db),
+            Keys(settings.redis_prefix, settings.redis_addr.db),
             secrets.token_bytes(8),
             Tails(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
             strict=settings.redis_fail_mode == "strict",

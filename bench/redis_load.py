@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from servers import Server, redis_server, running
 
 from hub.redis.connection import Link
-from hub.redis.scripts import Names
+from hub.redis.keys import Keys
+from hub.redis.scripts import scripts_for
 
 PUBLISHES = 20_000  # and topics
 BATCH = 50
@@ -35,8 +36,8 @@ class Cluster:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self.names = Names("load")
-        self.scripts = self.names.scripts()
+        self.keys = Keys("load")
+        self.scripts = scripts_for(self.keys)
         self.redis = redis.asyncio.Redis(port=port)
         self.heard = 0
 
@@ -59,7 +60,7 @@ class Cluster:
         subscriber = await self.link()
         subscriber.listen(self._count)
         for topic in topics:
-            subscriber.say("SUBSCRIBE", self.names.channel(topic))
+            subscriber.say("SUBSCRIBE", self.keys.channel(topic))
         return subscriber
 
     def _count(self, push: list[Any]) -> None:
@@ -125,7 +126,7 @@ async def topics(cluster: Cluster) -> None:
     subscriber.listen(lambda push: None)
     for at in range(0, PUBLISHES, 1_000):
         some = names[at : at + 1_000]
-        subscriber.say("SUBSCRIBE", *map(cluster.names.channel, some))
+        subscriber.say("SUBSCRIBE", *map(cluster.keys.channel, some))
         await link.ask(
             "EVAL", cluster.scripts.lease, 0, "n0", 1, *(word for it in some for word in (it, 1))
         )

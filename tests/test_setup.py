@@ -321,6 +321,7 @@ def test_the_build_copies_what_the_tree_has_and_nothing_else() -> None:
         assert (ROOT / source).exists()
         assert not ignored(source)
     assert not ignored("hub/hub.py")
+    assert not ignored("hub/redis/lua/lib/life.lua")
 
 
 @pytest.mark.parametrize(

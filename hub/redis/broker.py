@@ -30,8 +30,8 @@ from hub.redis.cluster_stats import Figures
 from hub.redis.envelope import Sender
 from hub.redis.history_cache import Tails
 from hub.redis.inbox import Inbox
+from hub.redis.keys import Keys
 from hub.redis.publisher import AWAY, Publisher
-from hub.redis.scripts import Names
 from hub.redis.session import Session
 from hub.redis.subscriptions import Subscriptions
 from hub.redis.topic_registry import Register
@@ -53,7 +53,7 @@ class RedisBroker:
 
     def __init__(
         self,
-        names: Names,
+        keys: Keys,
         run: bytes,
         tails: Tails,
         *,
@@ -63,19 +63,19 @@ class RedisBroker:
         """`run`: 8 bytes that no other process has. `grace`: seconds."""
         self.node_id = run.hex()
         self.bus = Bus.JOINING
-        self.names = names
+        self.keys = keys
         self.strict = strict
         self.remembers = tails.remembers  # whether any topic has a history
-        self.channels = Channels(names, self.node_id, self._forgotten)
+        self.channels = Channels(keys, self.node_id, self._forgotten)
         self._tails = tails
         self._subscriptions = Subscriptions(self.channels, tails, self.subscribe)
         self._sender = Sender(run)
         self._publisher = Publisher(
             self.node_id, self._sender, self.channels, tails, strict=strict, grace=grace
         )
-        self.inbox = Inbox(names, self._sender, self.channels, self._subscriptions, self._deleted)
+        self.inbox = Inbox(keys, self._sender, self.channels, self._subscriptions, self._deleted)
         self._register = Register(self.node_id, self._sender, self.channels, self._deleted)
-        self._figures = Figures(names, self.node_id)
+        self._figures = Figures(keys, self.node_id)
         self._events: BrokerEvents
         self._session: Session
         self._waiting: deque[Callable[[], None]] = deque()

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hub.brokers.base import SUBSCRIBED, SubscribeDone
 from hub.redis.batching import CHUNK, TURN, chunks, take
-from hub.redis.scripts import Names
+from hub.redis.keys import Keys
 from hub.redis.session import Session
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ class _Coming:
 class Channels:
     """Brings the subscribed connection, and the register, to what the node wants."""
 
-    def __init__(self, names: Names, node: str, forgotten: Callable[[], None]) -> None:
+    def __init__(self, keys: Keys, node: str, forgotten: Callable[[], None]) -> None:
         """`forgotten` is called where Redis has lost the register of topics."""
-        self._names = names
+        self._keys = keys
         self._node = node
         self._forgotten = forgotten
         self._session: Session | None = None
@@ -138,7 +138,7 @@ class Channels:
     def _scan_leases(self, session: Session, cursor: bytes) -> None:
         """Read a page of the leases: topics dropped without a connection may still be there."""
         answered = partial(self._scanned, session)
-        leases = self._names.leases(self._node)
+        leases = self._keys.leases(self._node)
         session.publisher.send(answered, "HSCAN", leases, cursor, "COUNT", CHUNK)
 
     def _scanned(self, session: Session, reply: Any) -> None:
@@ -173,7 +173,7 @@ class Channels:
 
     def confirmed(self, channel: bytes) -> str | None:
         """Redis has confirmed a subscription; the topic, if the node had it before."""
-        topic = self._names.topic(channel)
+        topic = self._keys.topic(channel)
         if topic is None:
             return None  # the node's own channel
         if topic in self._held or topic in self._coming:
@@ -201,7 +201,7 @@ class Channels:
         self._told.difference_update(go)
         for word, topics in (("UNSUBSCRIBE", go), ("SUBSCRIBE", come)):
             for some in chunks(topics):
-                session.subscriber.say(word, *map(self._names.channel, some))
+                session.subscriber.say(word, *map(self._keys.channel, some))
         self._flush_leases(session)
         if self._changed or self._lease:
             self._schedule()
@@ -244,7 +244,7 @@ class Channels:
     def _unlease(self, topics: list[str]) -> None:
         session = self._session
         if session is not None:
-            session.publisher.send(session.check, "HDEL", self._names.leases(self._node), *topics)
+            session.publisher.send(session.check, "HDEL", self._keys.leases(self._node), *topics)
 
     def _write(self, topic: str) -> None:
         self._lease[topic] = None

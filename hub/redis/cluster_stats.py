@@ -9,7 +9,7 @@ from typing import Any, Final
 import hiredis
 
 from hub.brokers.base import ClusterFigures
-from hub.redis.scripts import Names
+from hub.redis.keys import Keys
 from hub.redis.session import Session
 
 SERVES: Final = 1.0  # seconds that a census serves, and that Redis may take for one answer of it
@@ -19,8 +19,8 @@ PAGE: Final = 1_000  # topics of one answer: a million at once would stall Redis
 class Figures:
     """Asks Redis: a command for each node and PAGE of its topics, however often somebody asks."""
 
-    def __init__(self, names: Names, node: str) -> None:
-        self._names = names
+    def __init__(self, keys: Keys, node: str) -> None:
+        self._keys = keys
         self._node = node
         self._until = 0.0
         self._taking: asyncio.Task[ClusterFigures] | None = None  # or taken
@@ -46,20 +46,20 @@ class Figures:
         return census
 
     async def _ask(self, session: Session) -> ClusterFigures:
-        names = self._names
-        listed = await _ask(session, "ZRANGE", names.nodes, 0, -1)
+        keys = self._keys
+        listed = await _ask(session, "ZRANGE", keys.nodes, 0, -1)
         total: dict[str, int] = {}
         nodes = clients = 0
         for node in listed:
             if node.decode() == self._node:
                 continue
-            counts = await _leases(session, names.leases(node.decode()), total)
+            counts = await _leases(session, keys.leases(node.decode()), total)
             if "" in counts:  # else its leases have run out: it is dead
                 nodes += 1
                 clients += counts[""]
         total.pop("", None)
-        await _explicit(session, names.explicit, total)
-        await _living(session, names.lives, total)
+        await _explicit(session, keys.explicit, total)
+        await _living(session, keys.lives, total)
         return ClusterFigures(self._node, nodes, clients, total)
 
 

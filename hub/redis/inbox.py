@@ -11,7 +11,7 @@ from typing import Any
 from hub.brokers.base import BrokerEvents
 from hub.redis.channels import Channels
 from hub.redis.envelope import DELETED, Envelope, Sender, unseal
-from hub.redis.scripts import Names
+from hub.redis.keys import Keys
 from hub.redis.subscriptions import Subscriptions
 
 log = logging.getLogger(__name__)
@@ -22,14 +22,14 @@ class Inbox:
 
     def __init__(
         self,
-        names: Names,
+        keys: Keys,
         sender: Sender,
         channels: Channels,
         subscriptions: Subscriptions,
         deleted: Callable[[str], None],
     ) -> None:
         """`deleted` carries out a deletion in its place of the topic's order."""
-        self._names = names
+        self._keys = keys
         self._sender = sender
         self._channels = channels
         self._subscriptions = subscriptions
@@ -47,7 +47,7 @@ class Inbox:
             self._subscriptions.confirmed(push[1])
         elif push[0] == b"message":
             _, channel, data = push
-            topic = self._names.topic(channel)
+            topic = self._keys.topic(channel)
             envelope = unseal(data)
             if envelope is None or topic is None or self._sender.is_forged(envelope):
                 self.poison(f"channel {channel!r}", data)

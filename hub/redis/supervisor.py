@@ -16,6 +16,7 @@ from hub.redis.address import RedisAddress
 from hub.redis.broker import Bus, RedisBroker
 from hub.redis.connection import Link
 from hub.redis.outage import Outage
+from hub.redis.scripts import scripts_for
 from hub.redis.sentinel import leave_time, moved_master, wait_for
 from hub.redis.session import FAILURES, Session, open_session
 
@@ -47,8 +48,8 @@ class Listener:
         self._broker = broker
         self._address = address
         self._clients = clients
-        self._scripts = broker.names.scripts()
-        self._channel = broker.names.node(broker.node_id)
+        self._scripts = scripts_for(broker.keys)
+        self._channel = broker.keys.node(broker.node_id)
         self.settled = asyncio.Event()  # joined, or an outage declared, for the first time
         self._session: Session | None = None  # the newest that was opened
         self._sent = self._answered = self._returned = 0  # beats
@@ -230,6 +231,6 @@ class Listener:
 
     def _leave(self, session: Session) -> None:
         """Give up what the node holds, if Redis is there to hear it."""
-        names, node = self._broker.names, self._broker.node_id
-        session.publisher.send(session.check, "DEL", names.leases(node))
-        session.publisher.send(session.check, "ZREM", names.nodes, node)
+        keys, node = self._broker.keys, self._broker.node_id
+        session.publisher.send(session.check, "DEL", keys.leases(node))
+        session.publisher.send(session.check, "ZREM", keys.nodes, node)

@@ -7,9 +7,10 @@ from hub.brokers.base import SubscribeResult
 from hub.errors import Refusal
 from hub.redis.batching import CHUNK, SHARE
 from hub.redis.channels import COUNTS, Channels
-from hub.redis.scripts import Names, Scripts
+from hub.redis.keys import Keys
+from hub.redis.scripts import Scripts
 
-NAMES = Names("p")
+KEYS = Keys("p")
 
 
 class ScriptedLink:
@@ -48,7 +49,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.forgotten: list[None] = []
-        self.channels = Channels(NAMES, "n", lambda: self.forgotten.append(None))
+        self.channels = Channels(KEYS, "n", lambda: self.forgotten.append(None))
         self.outcomes: list[SubscribeResult | Refusal] = []
         self.session = self.attach()
 
@@ -66,7 +67,7 @@ class Bench:
         self.channels.flush()
 
     def confirm(self, topic: str) -> str | None:
-        held_before = self.channels.confirmed(NAMES.channel(topic))
+        held_before = self.channels.confirmed(KEYS.channel(topic))
         self.channels.flush()
         return held_before
 

@@ -14,7 +14,7 @@ from hub.errors import ErrorCode, Refusal
 from hub.redis.address import parse_redis_address
 from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import Tails
-from hub.redis.scripts import Names
+from hub.redis.keys import Keys
 from hub.redis.supervisor import Listener
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Rule
@@ -108,10 +108,10 @@ class BusNode(RecordingNode):
         clock: Callable[[], float] | None,
     ) -> None:
         where = parse_redis_address(address)
-        names = Names(prefix, where.db)
+        keys = Keys(prefix, where.db)
         clock = clock or asyncio.get_running_loop().time
         tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
-        self.bus = RedisBroker(names, token_bytes(8), tails, strict=strict, grace=grace)
+        self.bus = RedisBroker(keys, token_bytes(8), tails, strict=strict, grace=grace)
         super().__init__(self.bus)
         # A Redis that is there may take its time to join; one that is not fails at once.
         self.listener = Listener(self.bus, where, self.clients, beat=beat, patience=PATIENCE)
@@ -178,7 +178,7 @@ class HubNode(Node):
         where = parse_redis_address(address)
         clock = asyncio.get_running_loop().time
         tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
-        broker = RedisBroker(Names(prefix, where.db), token_bytes(8), tails, strict=False)
+        broker = RedisBroker(Keys(prefix, where.db), token_bytes(8), tails, strict=False)
         super().__init__(settings, broker)
         self.bus = broker
         self.listener = Listener(broker, where, self.hub.clients, beat=beat)
