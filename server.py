@@ -48,9 +48,9 @@ from hub.hub import Hub
 from hub.ids import Ids
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
-from hub.redis.history_cache import Tails
+from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
-from hub.redis.supervisor import Listener
+from hub.redis.supervisor import Supervisor
 from hub.service import Service
 from hub.settings import Settings, read_settings
 from hub.unread import Unread
@@ -89,12 +89,12 @@ def build_app(settings: Settings) -> web.Application:
         broker = RedisBroker(
             Keys(settings.redis_prefix, settings.redis_addr.db),
             secrets.token_bytes(8),
-            Tails(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
+            HistoryCache(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
             strict=settings.redis_fail_mode == "strict",
         )
         hub = Hub(settings, broker, ids, loop.call_soon, loop.time, EventLog())
-        listener = Listener(broker, settings.redis_addr, hub.clients)
-        app.cleanup_ctx.append(lambda _: listening(listener))
+        supervisor = Supervisor(broker, settings.redis_addr, hub.clients)
+        app.cleanup_ctx.append(lambda _: supervised(supervisor))
     app[SETTINGS] = settings
     app[HUB] = hub
     app[DRAIN] = Drain(hub)
@@ -129,10 +129,10 @@ async def start(
     return runner, servers
 
 
-async def listening(listener: Listener) -> AsyncIterator[None]:
+async def supervised(supervisor: Supervisor) -> AsyncIterator[None]:
     """Keep the broker connected while the application runs, from when it knows where it stands."""
-    task = asyncio.create_task(listener.run())
-    await listener.settled.wait()
+    task = asyncio.create_task(supervisor.run())
+    await supervisor.settled.wait()
     yield
     task.cancel()
     await asyncio.wait([task])

@@ -26,15 +26,15 @@ from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
 from hub.redis.batching import TURN, take
 from hub.redis.channels import Channels
-from hub.redis.cluster_stats import Figures
+from hub.redis.cluster_stats import ClusterStats
 from hub.redis.envelope import Sender
-from hub.redis.history_cache import Tails
+from hub.redis.history_cache import HistoryCache
 from hub.redis.inbox import Inbox
 from hub.redis.keys import Keys
-from hub.redis.publisher import AWAY, Publisher
+from hub.redis.publish_pipeline import AWAY, PublishPipeline
 from hub.redis.session import Session
 from hub.redis.subscriptions import Subscriptions
-from hub.redis.topic_registry import Register
+from hub.redis.topic_registry import TopicRegistry
 from hub.values import Position
 
 GRACE: Final = 5.0  # seconds after a connect in which other nodes may not have their leases yet
@@ -55,7 +55,7 @@ class RedisBroker:
         self,
         keys: Keys,
         run: bytes,
-        tails: Tails,
+        cache: HistoryCache,
         *,
         strict: bool,
         grace: float = GRACE,
@@ -65,17 +65,17 @@ class RedisBroker:
         self.bus = Bus.JOINING
         self.keys = keys
         self.strict = strict
-        self.remembers = tails.remembers  # whether any topic has a history
+        self.remembers = cache.remembers  # whether any topic has a history
         self.channels = Channels(keys, self.node_id, self._forgotten)
-        self._tails = tails
-        self._subscriptions = Subscriptions(self.channels, tails, self.subscribe)
+        self._cache = cache
+        self._subscriptions = Subscriptions(self.channels, cache, self.subscribe)
         self._sender = Sender(run)
-        self._publisher = Publisher(
-            self.node_id, self._sender, self.channels, tails, strict=strict, grace=grace
+        self._pipeline = PublishPipeline(
+            self.node_id, self._sender, self.channels, cache, strict=strict, grace=grace
         )
         self.inbox = Inbox(keys, self._sender, self.channels, self._subscriptions, self._deleted)
-        self._register = Register(self.node_id, self._sender, self.channels, self._deleted)
-        self._figures = Figures(keys, self.node_id)
+        self._registry = TopicRegistry(self.node_id, self._sender, self.channels, self._deleted)
+        self._stats = ClusterStats(keys, self.node_id)
         self._events: BrokerEvents
         self._session: Session
         self._waiting: deque[Callable[[], None]] = deque()
@@ -88,7 +88,7 @@ class RedisBroker:
 
     def _is_strict(self, topic: str) -> bool:
         """A topic with history always is: without Redis there is no offset to give."""
-        return self.strict or self._tails.rule(topic) is not None
+        return self.strict or self._cache.rule(topic) is not None
 
     @property
     def degraded(self) -> bool:
@@ -100,8 +100,8 @@ class RedisBroker:
 
     def serve(self, events: BrokerEvents) -> None:
         self._events = events
-        self._publisher.serve(events)
-        self._tails.serve(events, self.inbox.poison)
+        self._pipeline.serve(events)
+        self._cache.serve(events, self.inbox.poison)
         self.inbox.serve(events)
 
     def join(self, topic: str, done: SubscribeDone) -> None:
@@ -116,12 +116,12 @@ class RedisBroker:
             command()
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
-        self._in_turn(partial(self._publisher.publish, topic, event, done))
+        self._in_turn(partial(self._pipeline.publish, topic, event, done))
 
     def publish_once(
         self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
     ) -> None:
-        publish = partial(self._publisher.publish_once, topic, event, done, key=key, first=first)
+        publish = partial(self._pipeline.publish_once, topic, event, done, key=key, first=first)
         self._in_turn(publish)
 
     def subscribe(self, topic: str, done: SubscribeDone) -> None:
@@ -142,10 +142,10 @@ class RedisBroker:
         self.channels.count(topic, subscribers)
 
     def create(self, topic: str, done: TopicDone) -> None:
-        self._in_turn(partial(self._change, self._register.create, topic, done))
+        self._in_turn(partial(self._change, self._registry.create, topic, done))
 
     def delete(self, topic: str, done: TopicDone) -> None:
-        self._in_turn(partial(self._change, self._register.delete, topic, done))
+        self._in_turn(partial(self._change, self._registry.delete, topic, done))
 
     def _change(
         self, change: Callable[[Session, str, TopicDone, int], None], topic: str, done: TopicDone
@@ -153,52 +153,52 @@ class RedisBroker:
         """Change the register, which only Redis can: nothing is served locally."""
 
         def changed(refusal: Refusal | None) -> None:
-            self._figures.forget()  # whoever made the change sees it
+            self._stats.forget()  # whoever made the change sees it
             done(refusal)
 
         if self.bus is Bus.UP:
-            change(self._session, topic, changed, self._publisher.force)
+            change(self._session, topic, changed, self._pipeline.force)
         else:
             done(AWAY)
 
     def _deleted(self, topic: str) -> None:
         if self._subscriptions.deleted(topic):
             self._events.deleted(topic)
-        self._register.returned(topic)
+        self._registry.returned(topic)
 
-    # Figures.
+    # Statistics.
 
     def history(self, topic: str) -> History | None:
-        return self._tails.history(topic)
+        return self._cache.history(topic)
 
     async def fetch_history(self, topic: str, since: Position | None) -> History | Refusal:
-        held = self._tails.history(topic)
+        held = self._cache.history(topic)
         if held is not None:
             return held
         if self.bus is not Bus.UP:
             return AWAY
-        return await self._tails.fetch(self._session, topic, since, self.node_id) or AWAY
+        return await self._cache.fetch(self._session, topic, since, self.node_id) or AWAY
 
     def topics(self) -> Collection[str]:
         return ()  # only Redis knows
 
     def sweep(self) -> None:
-        self._publisher.sweep()
-        self._tails.expire()
+        self._pipeline.sweep()
+        self._cache.expire()
         if self.bus is Bus.UP:
-            self._tails.sweep(self._session)
+            self._cache.sweep(self._session)
 
     def _forgotten(self) -> None:
         """Redis has lost the register."""
-        self._publisher.grant_grace()
-        self._tails.renew()
+        self._pipeline.grant_grace()
+        self._cache.renew()
 
     async def cluster_figures(self) -> ClusterFigures:
         if self.bus is Bus.UP:
-            return await self._figures.take(self._session, self.inbox.poisoned)
+            return await self._stats.take(self._session, self.inbox.poisoned)
         return ClusterFigures(self.node_id, degraded=True)
 
-    # What the listener says.
+    # Called by the supervisor.
 
     def attach(self, session: Session) -> None:
         """Redis is connected: tell it what is wanted. Commands wait on."""
@@ -210,7 +210,7 @@ class RedisBroker:
         if self.bus is Bus.UP:
             self.bus = Bus.JOINING
         self.channels.detach()
-        self._publisher.down()
+        self._pipeline.down()
         for topic, event in self._sender.take_owed():
             if event is None:
                 self._deleted(topic)
@@ -222,7 +222,7 @@ class RedisBroker:
     def up(self) -> None:
         """All is subscribed and leased: commands go through Redis from here on."""
         self.bus = Bus.UP
-        self._publisher.up(self._session)
+        self._pipeline.up(self._session)
         self._tell_missed()
         self._run_waiting()
 

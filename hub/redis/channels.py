@@ -133,13 +133,13 @@ class Channels:
             session.check(reply)
 
         self._beginning = True
-        session.publisher.send(begun, "EVALSHA", session.shas.lease, 0, self._node, 1)
+        session.commands.send(begun, "EVALSHA", session.shas.lease, 0, self._node, 1)
 
     def _scan_leases(self, session: Session, cursor: bytes) -> None:
         """Read a page of the leases: topics dropped without a connection may still be there."""
         answered = partial(self._scanned, session)
         leases = self._keys.leases(self._node)
-        session.publisher.send(answered, "HSCAN", leases, cursor, "COUNT", CHUNK)
+        session.commands.send(answered, "HSCAN", leases, cursor, "COUNT", CHUNK)
 
     def _scanned(self, session: Session, reply: Any) -> None:
         if not session.check(reply):
@@ -201,7 +201,7 @@ class Channels:
         self._told.difference_update(go)
         for word, topics in (("UNSUBSCRIBE", go), ("SUBSCRIBE", come)):
             for some in chunks(topics):
-                session.subscriber.say(word, *map(self._keys.channel, some))
+                session.pushes.say(word, *map(self._keys.channel, some))
         self._flush_leases(session)
         if self._changed or self._lease:
             self._schedule()
@@ -222,7 +222,7 @@ class Channels:
                     counted.append((topic, self._coming[topic]))
             answered = partial(self._leased, session, counted)
             sha = session.shas.lease
-            session.publisher.send(answered, "EVALSHA", sha, 0, self._node, 0, *words)
+            session.commands.send(answered, "EVALSHA", sha, 0, self._node, 0, *words)
 
     def _leased(self, session: Session, counted: list[tuple[str, _Coming]], reply: Any) -> None:
         if not session.check(reply) or session is not self._session:
@@ -244,7 +244,7 @@ class Channels:
     def _unlease(self, topics: list[str]) -> None:
         session = self._session
         if session is not None:
-            session.publisher.send(session.check, "HDEL", self._keys.leases(self._node), *topics)
+            session.commands.send(session.check, "HDEL", self._keys.leases(self._node), *topics)
 
     def _write(self, topic: str) -> None:
         self._lease[topic] = None

@@ -16,7 +16,7 @@ SERVES: Final = 1.0  # seconds that a census serves, and that Redis may take for
 PAGE: Final = 1_000  # topics of one answer: a million at once would stall Redis, and this server
 
 
-class Figures:
+class ClusterStats:
     """Asks Redis: a command for each node and PAGE of its topics, however often somebody asks."""
 
     def __init__(self, keys: Keys, node: str) -> None:
@@ -105,4 +105,4 @@ async def _living(session: Session, key: str, total: dict[str, int]) -> None:
 
 async def _ask(session: Session, *words: Any) -> Any:
     async with asyncio.timeout(SERVES):
-        return await session.publisher.ask(*words)
+        return await session.commands.ask(*words)

@@ -27,7 +27,7 @@ MANY: Final = 16  # commands that do not wait
 _NOTHING: Final = object()
 
 
-class Link(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """A pipeline of commands; what one tick sends leaves as one write."""
 
     _transport: asyncio.Transport

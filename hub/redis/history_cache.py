@@ -23,7 +23,7 @@ from hub.values import NOWHERE, TOTAL_BYTES, Position, Rule, find_rule
 CHECKED: Final = 30.0  # seconds between two looks whether an idle topic is where its stream is
 
 
-class _Tail:
+class CachedHistory:
     """One topic's."""
 
     __slots__ = ("history", "last", "waiting")
@@ -35,7 +35,7 @@ class _Tail:
         self.waiting: list[Envelope] | None = None
 
 
-class Tails:
+class HistoryCache:
     """Reads and repairs; what it hands on is whole and in order."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Tails:
         self.new_epoch = new_epoch
         self._clock = clock
         self._budget = HistoryBudget(total_bytes)
-        self._tails: dict[str, _Tail] = {}
+        self._cache: dict[str, CachedHistory] = {}
         # How often Redis is told that all of them live, and when it was.
         self._pause = min([CHECKED, *(rule.ttl / 3 for rule in rules.values() if rule.size)])
         self._renewed = 0.0
@@ -80,56 +80,56 @@ class Tails:
 
     def history(self, topic: str) -> History | None:
         """What is remembered of a topic that the node is subscribed to."""
-        tail = self._tails.get(topic)
-        if tail is None or not tail.history.epoch:  # it is being opened
+        cached = self._cache.get(topic)
+        if cached is None or not cached.history.epoch:  # it is being opened
             return None
-        tail.history.expire(self._clock())
-        return tail.history
+        cached.history.expire(self._clock())
+        return cached.history
 
     def open(self, session: Session, topic: str, opened: Callable[[bool], None]) -> None:
         """Read what there is of a topic that is subscribed just now; whether it was read."""
         rule = self.rule(topic)
         assert rule is not None
-        tail = self._tails[topic] = _Tail(History("", rule, budget=self._budget))
-        self._read(session, topic, tail, opened, -rule.size)
+        cached = self._cache[topic] = CachedHistory(History("", rule, budget=self._budget))
+        self._read(session, topic, cached, opened, -rule.size)
 
     def check(self, session: Session, topic: str) -> bool:
         """Read what a topic's subscribers may have missed; whether it has a history."""
-        tail = self._tails.get(topic)
-        if tail is None:
+        cached = self._cache.get(topic)
+        if cached is None:
             return False
-        self._repair(session, topic, tail)
+        self._repair(session, topic, cached)
         return True
 
-    def _repair(self, session: Session, topic: str, tail: _Tail) -> None:
+    def _repair(self, session: Session, topic: str, cached: CachedHistory) -> None:
         """Go on behind what is known, if the stream still says the same there."""
-        if tail.waiting is None:
-            here = tail.history.position
-            self._read(session, topic, tail, _ignore, here.offset, here.epoch, tail.last)
+        if cached.waiting is None:
+            here = cached.history.position
+            self._read(session, topic, cached, _ignore, here.offset, here.epoch, cached.last)
 
     def live(self, session: Session, topics: Iterable[str]) -> None:
         """Tell Redis that these live on for their time from now on; see where they are."""
         words: list[str | int] = []
         told: list[str] = []
         for topic in topics:
-            if (tail := self._tails.get(topic)) is not None:
-                words += (topic, int(tail.history.rule.ttl * 1_000))
+            if (cached := self._cache.get(topic)) is not None:
+                words += (topic, int(cached.history.rule.ttl * 1_000))
                 told.append(topic)
         if told:
             answered = partial(self._placed, session, told)
-            session.publisher.send(answered, "EVALSHA", session.shas.live, 0, *words)
+            session.commands.send(answered, "EVALSHA", session.shas.live, 0, *words)
 
     def _placed(self, session: Session, topics: list[str], reply: Any) -> None:
         """Where Redis has them: what is not where this node has it is read."""
         if not session.check(reply):
             return
         for topic, epoch, top in zip(topics, reply[::2], reply[1::2], strict=True):
-            tail = self._tails.get(topic)
-            if tail is None:
+            cached = self._cache.get(topic)
+            if cached is None:
                 continue
-            known = tail.history
+            known = cached.history
             if epoch != known.epoch.encode() or int(top) != known.top:
-                self._repair(session, topic, tail)
+                self._repair(session, topic, cached)
 
     def expire(self) -> None:
         """Let go of what is too old, of some topics at each call."""
@@ -140,7 +140,7 @@ class Tails:
         now = self._clock()
         if now >= self._renewed + self._pause:
             self._renewed = now
-            self._due = {**self._tails}
+            self._due = {**self._cache}
         for some in chunks(take(self._due)):
             self.live(session, some)
 
@@ -157,7 +157,7 @@ class Tails:
             return NOT_REMEMBERED
         words = self._reading(topic, rule, -rule.size if since is None else since.offset)
         try:
-            reply = await session.publisher.ask("EVALSHA", session.shas.read, 0, *words, node)
+            reply = await session.commands.ask("EVALSHA", session.shas.read, 0, *words, node)
         except (ConnectionError, hiredis.ReplyError):
             return None
         if reply is None:
@@ -171,63 +171,68 @@ class Tails:
 
     def drop(self, topic: str) -> None:
         """The node is subscribed no more."""
-        tail = self._tails.pop(topic, None)
-        if tail is not None:
-            tail.history.close()
+        cached = self._cache.pop(topic, None)
+        if cached is not None:
+            cached.history.close()
 
     def heard(self, session: Session, topic: str, envelope: Envelope) -> None:
         """An event that has a position has come."""
-        tail = self._tails.get(topic)
-        if tail is None:
+        cached = self._cache.get(topic)
+        if cached is None:
             return
-        history = tail.history
+        history = cached.history
         epoch, offset = envelope.position or NOWHERE
-        if tail.waiting is not None:
-            tail.waiting.append(envelope)
+        if cached.waiting is not None:
+            cached.waiting.append(envelope)
         elif epoch == history.epoch and offset == history.top + 1:
-            tail.last = envelope.ident
+            cached.last = envelope.ident
             self._events.deliver(topic, history.append(envelope.event, self._clock()))
         elif epoch != history.epoch or offset > history.top:
-            self._repair(session, topic, tail)
+            self._repair(session, topic, cached)
 
     def _read(
         self,
         session: Session,
         topic: str,
-        tail: _Tail,
+        cached: CachedHistory,
         read: Callable[[bool], None],
         since: int,
         *known: str | bytes,
     ) -> None:
-        tail.waiting = []
-        words = (*self._reading(topic, tail.history.rule, since), *known)
-        answered = partial(self._was_read, session, topic, tail, read)
-        session.publisher.send(answered, "EVALSHA", session.shas.read, 0, *words)
+        cached.waiting = []
+        words = (*self._reading(topic, cached.history.rule, since), *known)
+        answered = partial(self._was_read, session, topic, cached, read)
+        session.commands.send(answered, "EVALSHA", session.shas.read, 0, *words)
 
     def _reading(self, topic: str, rule: Rule, since: int) -> tuple[str | int, ...]:
         return (topic, self.new_epoch(), rule.size, int(rule.ttl * 1_000), since)
 
     def _was_read(
-        self, session: Session, topic: str, tail: _Tail, read: Callable[[bool], None], reply: Any
+        self,
+        session: Session,
+        topic: str,
+        cached: CachedHistory,
+        read: Callable[[bool], None],
+        reply: Any,
     ) -> None:
-        waiting, tail.waiting = tail.waiting or [], None
-        if self._tails.get(topic) is not tail:
+        waiting, cached.waiting = cached.waiting or [], None
+        if self._cache.get(topic) is not cached:
             return  # it was left meanwhile
         if not session.check(reply):
             read(False)  # the next session reads again
             return
-        self._take(topic, tail, reply)
+        self._take(topic, cached, reply)
         read(True)
         for place, envelope in enumerate(waiting):
-            if tail.waiting is not None:  # a hole even now: it is being read again
-                tail.waiting += waiting[place:]
+            if cached.waiting is not None:  # a hole even now: it is being read again
+                cached.waiting += waiting[place:]
                 return
             self.heard(session, topic, envelope)
 
-    def _take(self, topic: str, tail: _Tail, reply: Any) -> None:
+    def _take(self, topic: str, cached: CachedHistory, reply: Any) -> None:
         """Go on with what was read, or begin anew where it does not join what there is."""
         epoch, top, first, events, ages, last = reply
-        epoch, history, now = epoch.decode(), tail.history, self._clock()
+        epoch, history, now = epoch.decode(), cached.history, self._clock()
         known = history.epoch != ""  # else it is being opened: nobody is to hear what was
         joins = history.epoch == epoch and first <= history.top + 1 <= top + 1
         if not joins:
@@ -243,7 +248,7 @@ class Tails:
                     self._events.missed(topic)
                 else:
                     self._events.deliver(topic, said)
-        tail.last = last if history.top == top else b""
+        cached.last = last if history.top == top else b""
 
     def _append(self, topic: str, history: History, event: bytes, now: float) -> bytes | None:
         """Append an entry of a stream; None where it is no event: the history begins behind it."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import hiredis
 
 from hub.redis.address import RedisAddress
-from hub.redis.connection import Link, Reply
+from hub.redis.connection import RedisConnection, Reply
 from hub.redis.scripts import Scripts
 from hub.redis.sentinel import UnusableError, find_master
 
@@ -22,25 +22,25 @@ FINISH: Final = 1.0  # seconds for the answers of a session that is over
 
 
 class Session:
-    """What an attempt to connect has made; `lost` is set, with `why`, when either link ends."""
+    """Two connections, for commands and for pushes; `lost` is set when either of them ends."""
 
     def __init__(self) -> None:
         self.lost = asyncio.Event()
         self.why = ""
         self.on_lost: Callable[[], None] = lambda: None  # called at once, before `lost` is seen
-        self.publisher = Link(self._end)
-        self.subscriber = Link(self._end)
+        self.commands = RedisConnection(self._end)
+        self.pushes = RedisConnection(self._end)
         self.shas = Scripts(*[""] * len(fields(Scripts)))
         self.master: tuple[str, int] = ("", 0)
         self.run = b""  # which process Redis is
-        self.publisher_id = 0  # the publisher's, as Redis counts its connections
+        self.commands_id = 0  # the number that Redis gave to the connection for commands
 
     def _end(self, why: str) -> None:
         if not self.lost.is_set():
             self.why = why
             self.lost.set()
             self.on_lost()
-            self.subscriber.abort(why)
+            self.pushes.abort(why)
 
     def check(self, reply: Reply) -> bool:
         """Whether a reply is none of an error; Redis' own refusal ends the session.
@@ -54,9 +54,9 @@ class Session:
     async def finish(self) -> None:
         """Let what was sent be answered, if Redis still does, and close both connections."""
         try:
-            if self.publisher.open:
+            if self.commands.open:
                 async with asyncio.timeout(FINISH):
-                    await self.publisher.ask("PING")
+                    await self.commands.ask("PING")
         except (TimeoutError, ConnectionError, hiredis.ReplyError):
             pass  # what is unanswered stays so
         finally:  # cancelled, too: a connection that is left open keeps uvloop from closing
@@ -65,7 +65,7 @@ class Session:
     def abort(self, why: str) -> None:
         """Cut both connections; whoever waits for an answer learns that none comes."""
         self._end(why)
-        self.publisher.abort(why)
+        self.commands.abort(why)
 
 
 # Of an attempt to connect. UnicodeError: what a sentinel said is no name of a host.
@@ -87,15 +87,15 @@ async def open_session(
         async with asyncio.timeout(CONNECT):
             session.master = await find_master(address)
             runs = [
-                await _greet(link, address, session.master, name)
-                for link in (session.publisher, session.subscriber)
+                await _greet(connection, address, session.master, name)
+                for connection in (session.commands, session.pushes)
             ]
             if runs[0] != runs[1]:
                 raise UnusableError("the two connections lead to two servers")
             session.run = runs[0]
-            session.publisher_id = await session.publisher.ask("CLIENT", "ID")
+            session.commands_id = await session.commands.ask("CLIENT", "ID")
             await _cut(before, session)
-            load = session.publisher.ask
+            load = session.commands.ask
             session.shas = Scripts(
                 *[(await load("SCRIPT", "LOAD", it)).decode() for it in astuple(scripts)]
             )
@@ -109,7 +109,7 @@ async def _cut(before: Session | None, session: Session) -> None:
     """End the old way to publish: a lease, or its end, that arrives late would be taken for new."""
     if before is not None and before.run == session.run:  # else the number is somebody else's
         try:
-            await session.publisher.ask("CLIENT", "KILL", "ID", before.publisher_id)
+            await session.commands.ask("CLIENT", "KILL", "ID", before.commands_id)
         except hiredis.ReplyError:
             pass  # not allowed to (ACL): what is late is late
 
@@ -123,25 +123,27 @@ def _refusal(error: hiredis.ReplyError) -> str:
     return said[0] if said else "no code"
 
 
-async def _greet(link: Link, address: RedisAddress, master: tuple[str, int], name: str) -> bytes:
-    """Connect a link and log in; the run id of the server, which is a master."""
+async def _greet(
+    connection: RedisConnection, address: RedisAddress, master: tuple[str, int], name: str
+) -> bytes:
+    """Connect a connection and log in; the run id of the server, which is a master."""
     loop = asyncio.get_running_loop()
     if address.path:
-        await loop.create_unix_connection(lambda: link, address.path)
+        await loop.create_unix_connection(lambda: connection, address.path)
     else:
         context = ssl.create_default_context(cafile=address.ca or None) if address.tls else None
-        await loop.create_connection(lambda: link, *master, ssl=context)
+        await loop.create_connection(lambda: connection, *master, ssl=context)
     if address.password:
         words = (address.username, address.password) if address.username else (address.password,)
         try:
-            await link.ask("AUTH", *words)
+            await connection.ask("AUTH", *words)
         except hiredis.ReplyError as error:
             raise UnusableError(f"Redis refused the login: {_refusal(error)}") from None
     if address.db:
-        await link.ask("SELECT", address.db)
-    await link.ask("CLIENT", "SETNAME", name)
-    role: list[Any] = await link.ask("ROLE")
+        await connection.ask("SELECT", address.db)
+    await connection.ask("CLIENT", "SETNAME", name)
+    role: list[Any] = await connection.ask("ROLE")
     if role[0] != b"master":
         raise UnusableError(f"it is no master: {role[0].decode()}")
-    info: bytes = await link.ask("INFO", "server")
+    info: bytes = await connection.ask("INFO", "server")
     return next(line for line in info.split(b"\r\n") if line.startswith(b"run_id:"))

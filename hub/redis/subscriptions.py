@@ -10,7 +10,7 @@ from hub.brokers.base import SUBSCRIBED, SubscribeDone, SubscribeResult
 from hub.errors import Refusal
 from hub.redis.channels import Channels
 from hub.redis.envelope import Envelope
-from hub.redis.history_cache import Tails
+from hub.redis.history_cache import HistoryCache
 from hub.redis.session import Session
 
 
@@ -18,11 +18,11 @@ class Subscriptions:
     """Subscribes to the channel first, and then reads: what is said meanwhile is in one or both."""
 
     def __init__(
-        self, channels: Channels, tails: Tails, again: Callable[[str, SubscribeDone], None]
+        self, channels: Channels, cache: HistoryCache, again: Callable[[str, SubscribeDone], None]
     ) -> None:
         """`again` subscribes anew where the connection was lost on the way."""
         self._channels = channels
-        self._tails = tails
+        self._cache = cache
         self._again = again
         self._session: Session
         self._opening: dict[str, SubscribeDone] = {}
@@ -45,12 +45,12 @@ class Subscriptions:
             done(result)
         else:
             self._opening[topic] = done
-            self._tails.open(self._session, topic, partial(self._opened, topic))
+            self._cache.open(self._session, topic, partial(self._opened, topic))
 
     def _opened(self, topic: str, read: bool) -> None:
         done = self._opening.pop(topic)
         if read:
-            self._tails.live(self._session, [topic])
+            self._cache.live(self._session, [topic])
             done(SUBSCRIBED)
         else:
             self.drop(topic)
@@ -59,15 +59,15 @@ class Subscriptions:
     def drop(self, topic: str) -> None:
         """Subscribe no more."""
         if self._channels.attached:
-            self._tails.live(self._session, [topic])  # from now on nobody puts its end off
-        self._tails.drop(topic)
+            self._cache.live(self._session, [topic])  # from now on nobody puts its end off
+        self._cache.drop(topic)
         self._channels.drop(topic)
 
     def deleted(self, topic: str) -> bool:
         """The topic was deleted in this place of its order; whether the node is to be told."""
         if not self._channels.deleted(topic):
             return False
-        self._tails.drop(topic)
+        self._cache.drop(topic)
         done = self._opening.pop(topic, None)
         if done is None:
             return True
@@ -76,14 +76,14 @@ class Subscriptions:
 
     def places(self, topic: str) -> bool:
         """Whether the topic's events are put in order by their offsets."""
-        return self._tails.rule(topic) is not None
+        return self._cache.rule(topic) is not None
 
     def heard(self, topic: str, envelope: Envelope) -> None:
         """An event of such a topic has come."""
-        self._tails.heard(self._session, topic, envelope)
+        self._cache.heard(self._session, topic, envelope)
 
     def confirmed(self, channel: bytes) -> None:
         """Redis has confirmed a subscription."""
         held = self._channels.confirmed(channel)
-        if held is not None and not self._tails.check(self._session, held):
+        if held is not None and not self._cache.check(self._session, held):
             self._channels.unsure[held] = None

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hub.redis.address import RedisAddress
 from hub.redis.broker import Bus, RedisBroker
-from hub.redis.connection import Link
+from hub.redis.connection import RedisConnection
 from hub.redis.outage import Outage
 from hub.redis.scripts import scripts_for
 from hub.redis.sentinel import leave_time, moved_master, wait_for
@@ -30,7 +30,7 @@ BACKOFF: Final = 1.0  # seconds between two attempts to connect, at most
 _DIGITS: Final = 16  # of a beat's number, at most
 
 
-class Listener:
+class Supervisor:
     """One task for the life of the server."""
 
     def __init__(
@@ -114,34 +114,36 @@ class Listener:
         session.on_lost = self._on_lost
         if session.lost.is_set():  # before anybody could hear of it
             raise ConnectionError(session.why)
-        session.subscriber.listen(partial(self._heard, session))
-        session.subscriber.say("SUBSCRIBE", self._channel)
+        session.pushes.listen(partial(self._heard, session))
+        session.pushes.say("SUBSCRIBE", self._channel)
         broker.attach(session)
         await broker.channels.all_told()
-        session.subscriber.say("PING")
-        await self._until(session, session.subscriber, lambda: self._subscribed)
+        session.pushes.say("PING")
+        await self._until(session, session.pushes, lambda: self._subscribed)
         await broker.channels.all_told()  # the leases of what was confirmed
         self._beat(session)
-        await self._until(session, session.publisher, lambda: self._under_way == 0)
+        await self._until(session, session.commands, lambda: self._under_way == 0)
         self._calm()
         self._outage.end()
         broker.up()
         self.settled.set()
         log.info("joined the other servers through Redis at %s", self._address)
 
-    async def _until(self, session: Session, link: Link, come: Callable[[], bool]) -> None:
-        """Wait as long as anything is heard on the link that it is to come on.
+    async def _until(
+        self, session: Session, connection: RedisConnection, come: Callable[[], bool]
+    ) -> None:
+        """Wait as long as anything is heard on the connection that it is to come on.
 
         Raises:
             ConnectionError, TimeoutError: it does not come.
         """
         clock = asyncio.get_running_loop().time
-        link.heard = clock()
+        connection.heard = clock()
         while not session.lost.is_set():
             if come():
                 return
             self._news.clear()
-            left = link.heard + MISSED * self._pause - clock()
+            left = connection.heard + MISSED * self._pause - clock()
             if left <= 0:
                 raise TimeoutError
             await wait_for(self._news, left)
@@ -185,7 +187,7 @@ class Listener:
             if reply == 0:
                 self._broker.channels.forgotten()
 
-        session.publisher.send(answered, "EVALSHA", session.shas.beat, 0, *words)
+        session.commands.send(answered, "EVALSHA", session.shas.beat, 0, *words)
 
     def _heard(self, session: Session, push: list[Any]) -> None:
         if isinstance(push, Exception):
@@ -232,5 +234,5 @@ class Listener:
     def _leave(self, session: Session) -> None:
         """Give up what the node holds, if Redis is there to hear it."""
         keys, node = self._broker.keys, self._broker.node_id
-        session.publisher.send(session.check, "DEL", keys.leases(node))
-        session.publisher.send(session.check, "ZREM", keys.nodes, node)
+        session.commands.send(session.check, "DEL", keys.leases(node))
+        session.commands.send(session.check, "ZREM", keys.nodes, node)

@@ -22,7 +22,7 @@ _UNKNOWN: Final = Refusal(
 _UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have been carried out")
 
 
-class Register:
+class TopicRegistry:
     """Each change is one script, so that no two nodes make the same topic."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Register:
         """`force`: 1 where other nodes may not have their leases yet."""
         answered = partial(self._created, session, done)
         sha = session.shas.create
-        session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, force)
+        session.commands.send(answered, "EVALSHA", sha, 0, topic, self._node, force)
 
     def _created(self, session: Session, done: TopicDone, reply: Reply) -> None:
         if not session.check(reply):
@@ -52,7 +52,7 @@ class Register:
         seq, envelope = self._sender.seal(DELETED)
         answered = partial(self._deleted, session, topic, seq, done)
         sha = session.shas.delete
-        session.publisher.send(answered, "EVALSHA", sha, 0, topic, self._node, envelope, force)
+        session.commands.send(answered, "EVALSHA", sha, 0, topic, self._node, envelope, force)
 
     def _deleted(
         self, session: Session, topic: str, seq: int, done: TopicDone, reply: Reply

@@ -126,7 +126,7 @@ async def test_a_silent_topic_is_repaired_too_and_what_cannot_be_is_told(
         for count, lost in ((3, 0), (12, 7)):
             before = top(two).offset
             two.heard.clear()
-            two.listener._session.subscriber.abort("cut by the test")
+            two.supervisor._session.pushes.abort("cut by the test")
             for number in range(count):
                 await one.publish("t", event(number))
             await eventually(lambda before=before, count=count: top(two).offset == before + count)  # type: ignore[misc]
@@ -555,7 +555,7 @@ async def test_a_tail_without_room_is_repaired_and_answers_honestly(
             await node.subscribe("long/t")
         numbers = itertools.count()
         for _ in range(5):
-            one.listener._session.subscriber.abort("cut by the test")
+            one.supervisor._session.pushes.abort("cut by the test")
             for _ in range(4):
                 here = place(await two.publish("long/t", event(next(numbers))))
         await eventually(lambda: top(one, "long/t") == here)

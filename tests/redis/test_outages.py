@@ -153,7 +153,7 @@ async def test_keys_that_have_run_out_are_forgotten_with_redis_and_without(
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
-        kept = (node.bus._publisher._taken, node.bus._publisher._served)
+        kept = (node.bus._pipeline._taken, node.bus._pipeline._served)
         for key in "abc":
             await node.publish_once("t", b"{}", key, FirstPublish("m", 1))
         node.broker.sweep()
@@ -183,7 +183,7 @@ async def test_a_session_that_is_lost_before_it_is_used_holds_nobody_up(
         attempts += 1
         session = await open_session(*arguments)
         if attempts > 1:
-            session.subscriber.abort("cut")
+            session.pushes.abort("cut")
         return session
 
     monkeypatch.setattr("hub.redis.supervisor.open_session", lost)
@@ -542,9 +542,9 @@ async def test_who_leaves_while_a_session_ends_leaves_no_connection(
         connections = client.info("clients")["connected_clients"]
         async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
             own_redis.freeze()  # what was sent is not answered: the session waits for that
-            session = node.listener._session
+            session = node.supervisor._session
             assert session is not None
-            session.subscriber.abort("cut by the test")
+            session.pushes.abort("cut by the test")
             await asyncio.sleep(0.02)
         own_redis.thaw()
         await eventually(lambda: client.info("clients")["connected_clients"] == connections)

@@ -10,7 +10,7 @@ import redis
 from hub.brokers.base import PublishResult
 from hub.errors import ErrorCode, Refusal
 from hub.redis.broker import Bus
-from hub.redis.publisher import MAX_EVENT
+from hub.redis.publish_pipeline import MAX_EVENT
 from tests.support.bus import bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import redis_server

@@ -13,9 +13,9 @@ from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode, Refusal
 from hub.redis.address import parse_redis_address
 from hub.redis.broker import RedisBroker
-from hub.redis.history_cache import Tails
+from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
-from hub.redis.supervisor import Listener
+from hub.redis.supervisor import Supervisor
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node
@@ -110,11 +110,11 @@ class BusNode(RecordingNode):
         where = parse_redis_address(address)
         keys = Keys(prefix, where.db)
         clock = clock or asyncio.get_running_loop().time
-        tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
-        self.bus = RedisBroker(keys, token_bytes(8), tails, strict=strict, grace=grace)
+        cache = HistoryCache(rules, partial(token_hex, 8), clock, total_bytes)
+        self.bus = RedisBroker(keys, token_bytes(8), cache, strict=strict, grace=grace)
         super().__init__(self.bus)
         # A Redis that is there may take its time to join; one that is not fails at once.
-        self.listener = Listener(self.bus, where, self.clients, beat=beat, patience=PATIENCE)
+        self.supervisor = Supervisor(self.bus, where, self.clients, beat=beat, patience=PATIENCE)
 
 
 @asynccontextmanager
@@ -145,18 +145,18 @@ async def bus_node(
         total_bytes=total_bytes,
         clock=clock,
     )
-    async with listening(node.listener):
-        node.listener.patience = patience
+    async with supervised(node.supervisor):
+        node.supervisor.patience = patience
         yield node
 
 
 @asynccontextmanager
-async def listening(listener: Listener) -> AsyncIterator[None]:
+async def supervised(supervisor: Supervisor) -> AsyncIterator[None]:
     """Keep its broker connected, from when it knows where it stands."""
-    task = asyncio.create_task(listener.run())
+    task = asyncio.create_task(supervisor.run())
     try:
         async with asyncio.timeout(PATIENCE):
-            await listener.settled.wait()
+            await supervisor.settled.wait()
         yield
     finally:
         task.cancel()
@@ -177,11 +177,11 @@ class HubNode(Node):
     ) -> None:
         where = parse_redis_address(address)
         clock = asyncio.get_running_loop().time
-        tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
-        broker = RedisBroker(Keys(prefix, where.db), token_bytes(8), tails, strict=False)
+        cache = HistoryCache(rules, partial(token_hex, 8), clock, total_bytes)
+        broker = RedisBroker(Keys(prefix, where.db), token_bytes(8), cache, strict=False)
         super().__init__(settings, broker)
         self.bus = broker
-        self.listener = Listener(broker, where, self.hub.clients, beat=beat)
+        self.supervisor = Supervisor(broker, where, self.hub.clients, beat=beat)
 
 
 @asynccontextmanager
@@ -195,5 +195,5 @@ async def hub_node(
 ) -> AsyncIterator[HubNode]:
     """A node that has joined."""
     node = HubNode(address, prefix, rules, beat, settings, total_bytes)
-    async with listening(node.listener):
+    async with supervised(node.supervisor):
         yield node

@@ -15,7 +15,7 @@ from hub.brokers.idempotency import FirstPublish, IdempotencyKeys
 from hub.errors import ErrorCode, Refusal
 from hub.redis.channels import Channels
 from hub.redis.envelope import EVENT, PLACED, Sender
-from hub.redis.history_cache import Tails
+from hub.redis.history_cache import HistoryCache
 from hub.redis.session import Session
 from hub.values import Position, Rule
 
@@ -32,7 +32,7 @@ _TOO_LARGE: Final = Refusal(
 )
 
 
-class Publisher:
+class PublishPipeline:
     """Sends what is published, or serves it without Redis, each in its turn."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Publisher:
         node_id: str,
         sender: Sender,
         channels: Channels,
-        tails: Tails,
+        cache: HistoryCache,
         *,
         strict: bool,
         grace: float,
@@ -49,7 +49,7 @@ class Publisher:
         self._node_id = node_id
         self._sender = sender
         self._channels = channels
-        self._tails = tails
+        self._cache = cache
         self._strict = strict
         self._grace = grace
         self._events: BrokerEvents
@@ -95,11 +95,11 @@ class Publisher:
         session = self._session
         if len(event) > MAX_EVENT:
             done(_TOO_LARGE)
-        elif (rule := self._tails.rule(topic)) is not None:
+        elif (rule := self._cache.rule(topic)) is not None:
             self._append(topic, event, rule, done, *once)
         elif session is not None:
             seq, envelope = self._sender.seal(EVENT, event)
-            session.publisher.send(
+            session.commands.send(
                 partial(self._published, session, topic, event, seq, done),
                 "EVALSHA",
                 session.shas.publish,
@@ -125,7 +125,7 @@ class Publisher:
             done(AWAY)
             return
         _, head = self._sender.seal(PLACED)
-        session.publisher.send(
+        session.commands.send(
             partial(self._appended, session, topic, done),
             "EVALSHA",
             session.shas.append,
@@ -135,7 +135,7 @@ class Publisher:
             head,
             self.force,
             event,
-            self._tails.new_epoch(),
+            self._cache.new_epoch(),
             rule.size,
             int(rule.ttl * 1_000),
             rule.max_bytes,
