@@ -80,7 +80,7 @@ async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease(
     bench.confirm("t")
     assert bench.session.commands.said == [("EVALSHA", "lease", 0, "n", 0, "t", 0)]
     assert bench.outcomes == []
-    bench.session.publisher.answer()
+    bench.session.commands.answer()
     assert bench.outcomes == [SubscribeResult()]
 
 
@@ -92,9 +92,9 @@ async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> Non
     bench.channels.flush()
     bench.session.commands.answer()
     assert bench.outcomes == []  # that lease may be the one that was deleted
-    bench.session.publisher.answer()
+    bench.session.commands.answer()
     assert bench.outcomes == [SubscribeResult()]
-    assert [words[1] for words in bench.session.publisher.said] == ["lease", "lease"]
+    assert [words[1] for words in bench.session.commands.said] == ["lease", "lease"]
 
 
 async def test_an_answer_counts_for_the_wish_that_it_was_asked_for() -> None:
@@ -105,7 +105,7 @@ async def test_an_answer_counts_for_the_wish_that_it_was_asked_for() -> None:
     bench.session.commands.answer()  # before the second lease has left
     assert bench.outcomes == []
     bench.channels.flush()
-    bench.session.publisher.answer()
+    bench.session.commands.answer()
     assert bench.outcomes == [SubscribeResult()]
     assert bench.channels.deleted("t")
     bench.want("t")  # still subscribed: only its lease is missing
