@@ -12,11 +12,18 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, cast
 
+from aiohttp import web
+
 from hub.delivery.client import Transport
+from hub.errors import SettingError
+from hub.settings import Settings
 
 log = logging.getLogger(__name__)
+
+ListenSockets = list[socket.socket]
 
 # Connections that may wait to be accepted: a storm of reconnects needs many.
 BACKLOG: Final = 4096
@@ -33,7 +40,7 @@ _TCP_INFO: Final = struct.Struct("=24xI92xQ16xI")
 _AT_ONCE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for 0 seconds
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int) -> ListenSockets:
     """A listening socket for every address of `host` that this machine has.
 
     Raises:
@@ -41,7 +48,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
         UnicodeError: `host` is no name of a host.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
+    sockets: ListenSockets = []
     refused: OSError | None = None
     for family, _, _, _, address in found:
         try:
@@ -83,8 +90,21 @@ def raise_descriptors() -> tuple[int, int]:
     return soft, hard
 
 
-def reserve(descriptors: int) -> int:
-    """How many of them WebSockets and streams leave."""
+def fit_descriptors(settings: Settings, descriptors: int) -> Settings:
+    """Return the settings with a MAX_CONNECTIONS that the number of descriptors allows.
+
+    Raises:
+        SettingError: MAX_CONNECTIONS is set to more.
+    """
+    most = descriptors - _reserve(descriptors)
+    if settings.max_connections > most:
+        allowed = f"at most {most} are allowed with {descriptors} file descriptors (ulimit -n)"
+        raise SettingError("MAX_CONNECTIONS", str(settings.max_connections), allowed)
+    return replace(settings, max_connections=settings.max_connections or most)
+
+
+def _reserve(descriptors: int) -> int:
+    """Return the number of descriptors that WebSockets and streams may not use."""
     return min(RESERVE, descriptors // 2)
 
 
@@ -111,12 +131,12 @@ class Door(asyncio.Protocol):
 
 
 async def accept(
-    serve: Callable[[], asyncio.Protocol], sockets: list[socket.socket]
+    serve: Callable[[], asyncio.Protocol], sockets: ListenSockets
 ) -> list[asyncio.Server]:
     """Accept on the sockets, as far as descriptors go; `serve` makes a connection HTTP's."""
     loop = asyncio.get_running_loop()
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    end = descriptors - reserve(descriptors) // OWN_SHARE
+    end = descriptors - _reserve(descriptors) // OWN_SHARE
     return [
         await loop.create_server(lambda: Door(serve, end), sock=sock, backlog=BACKLOG)
         for sock in sockets
@@ -134,6 +154,11 @@ async def stop_accepting(servers: list[asyncio.Server], seconds: float) -> None:
         while poll.poll(0) and loop.time() < end:  # noqa: ASYNC110  there is no event for it
             await asyncio.sleep(0)  # in each turn the loop accepts one
         server.close()
+
+
+def http_transports(server: web.Server) -> list[asyncio.Transport]:
+    """Return the open connections that belong to aiohttp, and not to a client of the hub."""
+    return [it.transport for it in server.connections if it.transport is not None]
 
 
 # --- What the kernel knows ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp.web_protocol import RequestHandler
 
-import server as product
+from handlers.lifetime import HTTP_KEEPALIVE
 from handlers.sockets import SEND_BUFFER, listen
 from tests.support.frames import CLOSE, client_frame
 from tests.support.process import ServerProcess, server_process, spawn
@@ -161,7 +161,7 @@ async def test_the_arguments_for_aiohttp_are_all_understood(server: Running) -> 
     assert server.runner.server is not None
     handler = server.runner.server()
     assert isinstance(handler, RequestHandler)
-    assert handler.keepalive_timeout == product.HTTP_KEEPALIVE
+    assert handler.keepalive_timeout == HTTP_KEEPALIVE
     assert handler.access_logger is None
 
 

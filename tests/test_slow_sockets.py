@@ -234,7 +234,7 @@ async def test_a_stream_whose_network_is_gone_is_cut_after_a_comment() -> None:
             return acknowledged, True
 
         hub = server.hub
-        server.keepalive = Keepalive(
+        server.sweeper.keepalive = Keepalive(
             Settings(), hub.clients, hub.fanout.send, hub.fail, unplugged, discard
         )
         for now in (0.0, 54.0, 63.9):

@@ -9,13 +9,14 @@ from aiohttp.web_protocol import RequestHandler
 
 import server as product
 from handlers.keys import DRAIN, HUB
-from handlers.sockets import discard, listen, progress
-from hub.delivery.keepalive import SLICES, Keepalive
+from handlers.lifetime import start
+from handlers.sockets import listen
+from hub.delivery.keepalive import SLICES
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.redis.address import parse_redis_address
 from hub.settings import Settings
-from hub.unread import Unread
+from hub.sweep import Sweeper
 
 
 @dataclass
@@ -25,8 +26,7 @@ class Running:
     runner: web.AppRunner
     hub: Hub
     drain: Drain
-    keepalive: Keepalive
-    unread: Unread
+    sweeper: Sweeper
     port: int
 
     @property
@@ -46,7 +46,7 @@ class Running:
     def visit_all(self, now: float) -> None:
         """One whole round of the keepalive, as if it were `now`."""
         for _ in range(SLICES):
-            self.keepalive.sweep(now)
+            self.sweeper.keepalive.sweep(now)
 
     @property
     def requests(self) -> list[RequestHandler]:
@@ -56,7 +56,7 @@ class Running:
 
     def visit_requests(self, now: float) -> None:
         """Look at the connections that are HTTP's, as if it were `now`."""
-        self.unread.sweep([it.transport for it in self.requests if it.transport], now)
+        self.sweeper.sweep_http(now)
 
 
 @asynccontextmanager
@@ -66,12 +66,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     app = product.build_app(settings)
     (listener,) = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    runner, servers = await product.start(app, [listener])
+    runner, servers = await start(app, [listener])
     try:
-        hub = app[HUB]
-        keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail, progress, discard)
-        unread = Unread(progress, discard, settings.write_timeout)
-        yield Running(runner, hub, app[DRAIN], keepalive, unread, port)
+        assert runner.server is not None
+        sweeper = product.build_sweeper(app, runner.server)
+        yield Running(runner, app[HUB], app[DRAIN], sweeper, port)
     finally:
         for client in list(app[HUB].clients):
             client.abort()
