@@ -1,4 +1,4 @@
-"""The names under which `server.py` puts what it built into the application."""
+"""The keys of the application's parts, which `server.py` builds."""
 
 from aiohttp import web
 
@@ -15,4 +15,4 @@ SERVICE = web.AppKey("service", Service)
 DRAIN = web.AppKey("drain", Drain)
 READINESS = web.AppKey("readiness", Readiness)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
-STARTED = web.AppKey("started", float)  # when the server started, by the loop's clock
+STARTED = web.AppKey("started", float)  # time of the start in seconds, by the loop's clock
