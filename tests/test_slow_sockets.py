@@ -10,6 +10,7 @@ from handlers.sockets import discard, progress
 from hub.delivery.client import Transport
 from hub.delivery.keepalive import Keepalive
 from hub.settings import Settings
+from tests.support.frames import TEXT, client_frame
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 
@@ -121,9 +122,10 @@ async def test_a_flood_of_commands_without_reading_the_answers_is_cut() -> None:
         running(Settings()) as server,
         raw_client(server.port, receive_buffer=SMALL) as flooder,
     ):
-        async with asyncio.timeout(10):
+        ping = client_frame(TEXT, b'{"type":"ping","request_id":"%b"}' % (b"x" * 1_000))
+        async with asyncio.timeout(30):
             while any(client.open for client in server.hub.clients):
-                await flooder.say({"type": "ping", "request_id": "x" * 1_000})
+                await flooder.send(ping * 16)
         server.visit_all(0.0)
         server.visit_all(10.0)
         await until(lambda: not server.hub.clients)
