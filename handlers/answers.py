@@ -191,7 +191,7 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
             response.force_close()
         return response
     except Exception:  # a fault of the server: log it, and answer 500
-        log.exception("%s %r failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

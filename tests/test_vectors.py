@@ -36,7 +36,7 @@ class NodeWorld:
         self._peers[who].say(text)
 
     async def say_binary(self, who: str, data: bytes) -> None:
-        self._node.commands.handle_binary(self._peers[who].client)
+        self._node.dispatcher.handle_binary(self._peers[who].client)
 
     async def hear(self, who: str) -> Any:
         for other, peer in self._peers.items():
