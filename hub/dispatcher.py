@@ -15,10 +15,9 @@ from hub.delivery.client import Client
 from hub.drain import Drain
 from hub.errors import INVALID_UTF8, ErrorCode, Refusal
 from hub.protocol import replies
-from hub.protocol.commands import Command, Ping, Publish, Subscribe, Unsubscribe, decode
+from hub.protocol.commands import Command, Ping, Publish, Subscribe, decode
 from hub.service import Service
 from hub.settings import Settings
-from hub.values import Position
 
 MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
 # Commands under way or queued at which reading pauses. What has come when it resumes is one read:
@@ -99,7 +98,8 @@ class Dispatcher:
             )
         else:
             self._service.unsubscribe(client, command.topic)
-            self._acknowledge(client, command, self._hub.broker.degraded)
+            ts, degraded = self._hub.ids.now(), self._hub.broker.degraded
+            self._send(client, replies.encode_ack(command.request_id, command.topic, ts, degraded))
 
     def _complete(
         self,
@@ -113,19 +113,17 @@ class Dispatcher:
         queue.exclusive = False
         if isinstance(result, Refusal):
             self._refuse(client, result._replace(request_id=command.request_id))
-        elif isinstance(result, PublishResult):
-            duplicate = result.first is not None
-            self._acknowledge(
-                client, command, result.degraded, duplicate=duplicate, position=result.position
-            )
         else:
-            self._acknowledge(
-                client,
-                command,
+            ack = replies.encode_ack(
+                command.request_id,
+                command.topic,
+                self._hub.ids.now(),
                 result.degraded,
-                position=result.position,
-                recovered=result.recovered,
+                isinstance(result, PublishResult) and result.first is not None,
+                result.position,
+                result.recovered if isinstance(result, SubscribeResult) else None,
             )
+            self._send(client, ack)
         if self._drain.begun:
             if not queue.awaiting:
                 self._drain.completed(client)
@@ -141,27 +139,6 @@ class Dispatcher:
             client.commands.backlog = backlog
         if not client.commands.awaiting and not backlog:
             client.release()
-
-    def _acknowledge(
-        self,
-        client: Client,
-        command: Publish | Subscribe | Unsubscribe,
-        degraded: bool,
-        *,
-        duplicate: bool = False,
-        position: Position | None = None,
-        recovered: bool | None = None,
-    ) -> None:
-        ack = replies.encode_ack(
-            command.request_id,
-            command.topic,
-            self._hub.ids.now(),
-            degraded,
-            duplicate,
-            position,
-            recovered,
-        )
-        self._send(client, ack)
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         self._hub.observer.refused(refusal)

@@ -124,8 +124,12 @@ class Fanout:
         lost: list[Client] = []
         for encoding, clients in topic.groups.items():
             self._delivered += len(events) * len(clients)
-            encoded = [encoding.event(event, topic.epoch) for event in events]
-            joined = encoded[0] if len(encoded) == 1 else b"".join(encoded)
+            if len(events) == 1:
+                joined = encoding.event(events[0], topic.epoch)
+                encoded = [joined]
+            else:
+                encoded = [encoding.event(event, topic.epoch) for event in events]
+                joined = b"".join(encoded)
             personal = encoding.personal
             congested: list[Client] = []
             for client in clients:
