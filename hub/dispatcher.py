@@ -22,7 +22,7 @@ from hub.settings import Settings
 MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
 # Commands under way or queued at which reading pauses. What has come when it resumes is one read:
 # at 10,000 publishes a second, waking up for each of them cost more than all else
-# (docs/decisions).
+# (docs/decisions, 0025).
 FEW: Final = 2
 
 _BINARY: Final = Refusal(

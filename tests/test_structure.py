@@ -1,4 +1,4 @@
-"""The table of packages in docs/design.md, held against the imports of every module."""
+"""The table of packages in docs/architecture.md, held against the imports of every module."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ ROW = re.compile(r"\| `(\w+)` \| ([^|]*) \|([^|]*)\|([^|]*)\|")
 # By package: the packages of ours, and the others, that it may import.
 TABLE = {
     found[1]: (set(re.findall(r"`(\w+)`", found[3])), set(found[4].split()))
-    for line in (ROOT / "docs/design.md").read_text().splitlines()
+    for line in (ROOT / "docs/architecture.md").read_text().splitlines()
     if (found := ROW.fullmatch(line))
 }
 GROUND = {"hub/access.py", "hub/errors.py", "hub/ids.py", "hub/origins.py", "hub/values.py"}

@@ -4,7 +4,7 @@ State: the commands of this tick, and who waits for which reply. It knows no top
 which Redis pushes (SUBSCRIBE) has a listener, which gets all that comes from then on.
 
 An own protocol over hiredis' reader, because order and the fate of what was sent are the point:
-docs/design.md has the race with redis-py's PubSub.
+docs/decisions, 0023, has the race with redis-py's PubSub.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Answered = Callable[[Reply], object]  # gets a ConnectionError where no reply wi
 
 # A tick's commands leave at its end. But where few come within a millisecond of the last ones they
 # wait for the next: at 10,000 publishes a second that saves most system calls and wake-ups, here,
-# in Redis and in every node that is subscribed (docs/design.md).
+# in Redis and in every node that is subscribed (docs/decisions, 0024).
 PACE: Final = 0.001  # seconds, which is what uvloop's timers can tell apart
 MANY: Final = 16  # commands that do not wait
 
