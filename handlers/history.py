@@ -15,7 +15,7 @@ from hub.protocol.replies import encode_history
 
 
 async def read_history(request: web.Request) -> web.Response:
-    """Return events in order, or the newest first, and the topic's position."""
+    """Answer with events in order, or the newest first, and the topic's position."""
     asked = decode_asked(dict(query_fields(request)))
     if isinstance(asked, Refusal):
         return refuse(asked)

@@ -43,7 +43,7 @@ async def start(
         app,
         access_log=None,
         keepalive_timeout=HTTP_KEEPALIVE,
-        tcp_keepalive=False,  # the server has a timeout for every wait
+        tcp_keepalive=False,  # the server's own timeouts cover all connections
         lingering_time=HTTP_LINGER,
         auto_decompress=False,  # an encoded body is refused
         shutdown_timeout=HTTP_SHUTDOWN,

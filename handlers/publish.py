@@ -1,4 +1,4 @@
-"""Publishing by whoever can make an HTTP request: to a topic, to many, or a batch of messages."""
+"""`POST /publish` and `/publish/batch`: publish to a topic, to several topics, or a batch."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from hub.protocol.validation import wrong_key
 from hub.service import Service
 from hub.values import Json
 
-_SLICE: Final = 100  # items of a batch that are looked at in one turn of the loop
+_SLICE: Final = 100  # items of a batch that are decoded in one turn of the loop
 
 
 async def publish(request: web.Request) -> web.Response:
@@ -43,7 +43,7 @@ async def publish(request: web.Request) -> web.Response:
 
 
 async def publish_batch(request: web.Request) -> web.Response:
-    """Publish every one of the body's `items`; one that can't be published fails alone."""
+    """Publish the body's `items`; an item that cannot be published does not stop the others."""
     settings = request.app[SETTINGS]
     body = await read_body(request)
     items = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
@@ -53,7 +53,7 @@ async def publish_batch(request: web.Request) -> web.Response:
 
 
 async def _in_slices(items: Iterator[Publish | Refusal]) -> Parts:
-    """All items of a batch, some in each turn of the loop; 4 MB take 30 ms beside the parsing."""
+    """Return all items of a batch, decoded in slices: 4 MB take 30 ms after the parsing."""
     parts: Parts = []
     while True:
         await asyncio.sleep(0)
@@ -64,14 +64,14 @@ async def _in_slices(items: Iterator[Publish | Refusal]) -> Parts:
 
 
 def _keyed(message: Publish | Parts, key: str) -> Publish | Parts:
-    """The message with the key of the header, unless it has its own."""
+    """Return the message, or messages, with the header's key where they have none of their own."""
     if isinstance(message, list):
         return [it if isinstance(it, Refusal) or it.key else it._replace(key=key) for it in message]
     return message if message.key else message._replace(key=key)
 
 
 async def _publish_all(service: Service, who: Principal, items: Parts) -> web.Response:
-    """An answer or an error for each item, in order; many of them are published as a burst."""
+    """Publish all items in parts, and answer with a result or an error for each, in order."""
     results: list[dict[str, Json]] = []
     deadline = asyncio.get_running_loop().time() + LIMIT
     while len(results) < len(items):
@@ -91,10 +91,10 @@ async def _publish_all(service: Service, who: Principal, items: Parts) -> web.Re
 async def _publish_part(
     service: Service, who: Principal, items: Parts
 ) -> tuple[list[dict[str, Json]], int]:
-    """Publish the first items, up to PART_BYTES.
+    """Publish the first items, until their events have PART_BYTES bytes.
 
     Returns:
-        An answer or an error for each of them, and the size of their events in bytes.
+        A result or an error for each published item, and the size of their events in bytes.
     """
     started: list[_Started | Refusal] = []
     size = 0
@@ -111,17 +111,17 @@ async def _publish_part(
 
 
 def _is_for_others(published: dict[str, Json]) -> bool:
-    """Whether other nodes got an event; this one is counted too where it has subscribers."""
+    """Return True if other nodes got an event; `nodes` counts this one if it has subscribers."""
     here = 1 if published.get("receivers") else 0
     return bool(published.get("nodes", 0) > here)
 
 
 class _Started(NamedTuple):
-    """A publish under way."""
+    """A publish that has no outcome yet."""
 
-    answer: dict[str, Json]  # if it succeeds
+    answer: dict[str, Json]  # the fields of the answer if it succeeds
     outcome: asyncio.Future[PublishResult | Refusal]
-    size: int  # bytes of its event
+    size: int  # bytes of the event
 
 
 def _start(service: Service, who: Principal, message: Publish) -> _Started:

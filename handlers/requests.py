@@ -24,7 +24,7 @@ def query_fields(request: web.Request) -> list[tuple[str, str]]:
 
 
 def caller(request: web.Request) -> Principal:
-    """Return who makes a request."""
+    """Return the principal that makes a request."""
     return ANONYMOUS
 
 

@@ -1,4 +1,4 @@
-"""`/topics`: list, create and delete them."""
+"""`/topics`: list, create and delete topics."""
 
 import asyncio
 from http import HTTPStatus
@@ -15,7 +15,7 @@ from hub.values import Json
 
 
 async def list_topics(request: web.Request) -> web.Response:
-    """A page of the topics with their numbers of subscribers, on all nodes."""
+    """Answer with a page of topics and their numbers of subscribers, on all nodes."""
     listed = decode_listed(query_fields(request))
     if isinstance(listed, Refusal):
         return refuse(listed)
@@ -27,7 +27,7 @@ async def list_topics(request: web.Request) -> web.Response:
 
 
 async def create_topic(request: web.Request) -> web.Response:
-    """Make a topic that stays until it is deleted."""
+    """Create a topic that exists until it is deleted."""
     topic = decode_create(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(topic, Refusal):
         return refuse(topic)
@@ -41,7 +41,7 @@ async def create_topic(request: web.Request) -> web.Response:
 
 
 async def delete_topic(request: web.Request) -> web.Response:
-    """Delete a topic, whoever made it; its subscribers are told and stay connected."""
+    """Delete a topic, created or automatic; its subscribers are notified and stay connected."""
     topic = topic_in_path(request)
     deleted: asyncio.Future[Refusal | None]
     deleted, done = awaitable()
@@ -53,7 +53,13 @@ async def delete_topic(request: web.Request) -> web.Response:
 
 
 def topic_in_path(request: web.Request) -> str:
-    """The rest of the path, decoded once; aiohttp's own decoding is lossy for encoded slashes."""
+    """Return the path after `/topics/`, decoded once.
+
+    aiohttp's own decoding does not distinguish encoded slashes.
+
+    Raises:
+        HTTPBadRequest: the topic is not UTF-8.
+    """
     raw = request.rel_url.raw_path.removeprefix("/topics/")
     try:
         return unquote(raw, errors="strict")

@@ -42,7 +42,11 @@ async def upgrade(request: web.Request) -> NoReturn:
 
 
 def _accept(request: web.Request) -> bytes:
-    """Check that the request is an upgrade, and prove that it was understood."""
+    """Check the headers of the handshake, and return the value of `Sec-WebSocket-Accept`.
+
+    Raises:
+        HTTPException: the request is not an upgrade to WebSocket.
+    """
     headers = request.headers
     if (
         request.version < HttpVersion11
@@ -65,13 +69,17 @@ def _accept(request: web.Request) -> bytes:
 
 
 def _offer(request: web.Request) -> dict[str, str]:
-    """The headers of a 426 (RFC 9110 section 7.8)."""
+    """Return the headers of a 426 (RFC 9110 section 7.8)."""
     connection = "Upgrade" if request.keep_alive else "Upgrade, close"
     return {hdrs.UPGRADE: "websocket", hdrs.CONNECTION: connection}
 
 
 def _single(headers: CIMultiDictProxy[str], name: str) -> str:
-    """A header that may not be repeated (RFC 6455 section 11.3); empty where it is absent."""
+    """Return a header that must not be repeated (RFC 6455 section 11.3), or an empty string.
+
+    Raises:
+        HTTPBadRequest: the header is repeated.
+    """
     values = headers.getall(name, ("",))
     if len(values) > 1:
         raise web.HTTPBadRequest(text=f"{name} must not be repeated")
