@@ -12,22 +12,10 @@ from handlers.lifetime import HTTP_KEEPALIVE
 from handlers.sockets import SEND_BUFFER, listen
 from tests.support.frames import CLOSE, client_frame
 from tests.support.process import ServerProcess, server_process, spawn
-from tests.support.raw import RawClient
+from tests.support.raw import RawClient, stalled_client
 from tests.support.server import Running
 
 TEXT = "Server is shutting down. Please disconnect gracefully."
-
-
-async def stalled_client(port: int) -> RawClient:
-    """A client that has more waiting than its socket takes, and does not read."""
-    stalled = await RawClient.connect(port, receive_buffer=4_096)
-    await stalled.subscribe("big")
-    async with aiohttp.ClientSession() as session:
-        for _ in range(12):
-            body = {"topic": "big", "payload": "x" * 60_000}
-            async with session.post(f"http://127.0.0.1:{port}/publish", json=body) as answer:
-                assert answer.status == 200
-    return stalled
 
 
 async def leave_in_peace(client: RawClient) -> list[object]:

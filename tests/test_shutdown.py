@@ -11,7 +11,7 @@ from hub.drain import MAX_SPREAD, SLICE, TOPICS
 from tests.support.frames import CLOSE, client_frame
 from tests.support.node import Node
 from tests.support.process import ServerProcess, server_process
-from tests.support.raw import HANDSHAKE, RawClient
+from tests.support.raw import HANDSHAKE, RawClient, stalled_client
 from tests.support.sse import Listener
 
 READY = b"GET /ready HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -166,13 +166,7 @@ def test_clients_with_many_topics_are_fewer_in_a_slice() -> None:
 
 async def test_a_client_that_takes_no_byte_is_cut_before_the_timeout() -> None:
     async with server_process(WRITE_TIMEOUT="0.5", SHUTDOWN_TIMEOUT="3600") as server:
-        stalled = await RawClient.connect(server.port, receive_buffer=4_096)
-        await stalled.subscribe("t")
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as session:
-            for _ in range(12):
-                body = {"topic": "t", "payload": "x" * 60_000}
-                async with session.post("/publish", json=body) as answer:
-                    assert answer.status == 200
+        stalled = await stalled_client(server.port)
         server.terminate()
         async with asyncio.timeout(15):
             assert await server.exit_code() == 0

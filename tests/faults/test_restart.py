@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from tests.support.process import ROOT, ServerProcess, server_process
-from tests.support.raw import RawClient
+from tests.support.raw import RawClient, stalled_client
 from tests.support.redis import RedisServer, free_port
 from tests.support.sse import Listener
 
@@ -137,18 +137,6 @@ async def event_source(url: str, heard: asyncio.Queue[int]) -> None:
             await asyncio.sleep(min(retry, 0.5))
 
 
-async def stuck_client(port: int) -> RawClient:
-    """A client that does not read, and for which more waits than its socket takes."""
-    client = await RawClient.connect(port, receive_buffer=4_096)
-    await client.subscribe("big")
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-        for _ in range(12):
-            body = {"topic": "big", "payload": "x" * 60_000}
-            async with session.post("/publish", json=body) as answer:
-                assert answer.status == 200
-    return client
-
-
 async def until_it_answers(url: str) -> None:
     async with aiohttp.ClientSession(url) as session, asyncio.timeout(20):
         while True:
@@ -171,7 +159,7 @@ async def test_a_restart_fails_no_publish_and_a_stream_comes_back(
         heard: asyncio.Queue[int] = asyncio.Queue()
         async with restarting(ports[1], redis):
             async with restarting(ports[0], redis) as leaving:
-                stuck = await stuck_client(ports[0])
+                stuck = await stalled_client(ports[0])
                 direct = await RawClient.connect(ports[0])
                 await direct.subscribe("t")  # so that the topic is there, whatever comes
                 await until_it_answers(url)

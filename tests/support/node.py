@@ -247,13 +247,18 @@ class Node:
         self.tick()
 
     def topics(self) -> dict[str, int]:
-        """The subscribers of every topic."""
-        topics = {name: self.hub.subscribers(name) for name in self.hub.topic_names()}
-        assert (self.hub.topic_count, self.hub.subscriptions) == (len(topics), sum(topics.values()))
-        return topics
+        """Return the number of subscribers of every topic."""
+        return topics_of(self.hub)
 
     def publish(self, topic: str, payload: Any) -> Any:
         """Publish as REST does, without a publisher's connection; the outcome."""
         outcomes: list[Any] = []
         self.hub.publish(topic, None, payload, outcomes.append)
         return outcomes[0] if outcomes else None
+
+
+def topics_of(hub: Hub) -> dict[str, int]:
+    """Return the number of subscribers of every topic, and check the hub's own totals."""
+    topics = {name: hub.subscribers(name) for name in hub.topic_names()}
+    assert (hub.topic_count, hub.subscriptions) == (len(topics), sum(topics.values()))
+    return topics

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
+import aiohttp
+
 from tests.support.frames import CLOSE, TEXT, client_frame, take_frames
 
 HANDSHAKE = (
@@ -168,6 +170,18 @@ async def raw_client(port: int, **options: Any) -> AsyncIterator[RawClient]:
         yield client
     finally:
         client.close()
+
+
+async def stalled_client(port: int) -> RawClient:
+    """Return a client that reads nothing, with more bytes queued than its socket takes."""
+    client = await RawClient.connect(port, receive_buffer=4_096)
+    await client.subscribe("big")
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for _ in range(12):
+            body = {"topic": "big", "payload": "x" * 60_000}
+            async with session.post("/publish", json=body) as answer:
+                assert answer.status == 200
+    return client
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -17,6 +17,7 @@ from hub.hub import Hub
 from hub.redis.address import parse_redis_address
 from hub.settings import Settings
 from hub.sweep import Sweeper
+from tests.support.node import topics_of
 
 
 @dataclass
@@ -38,10 +39,8 @@ class Running:
         return f"ws://127.0.0.1:{self.port}/ws"
 
     def topics(self) -> dict[str, int]:
-        """The subscribers of every topic."""
-        topics = {name: self.hub.subscribers(name) for name in self.hub.topic_names()}
-        assert (self.hub.topic_count, self.hub.subscriptions) == (len(topics), sum(topics.values()))
-        return topics
+        """Return the number of subscribers of every topic."""
+        return topics_of(self.hub)
 
     def visit_all(self, now: float) -> None:
         """One whole round of the keepalive, as if it were `now`."""
