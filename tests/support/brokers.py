@@ -1,4 +1,4 @@
-"""Brokers that complete when the test says so, as one over a network does."""
+"""Brokers whose calls complete when a test says so, like a broker over a network."""
 
 from collections import deque
 from collections.abc import Callable, Collection
@@ -13,7 +13,7 @@ from hub.errors import ErrorCode, Refusal
 class DeferredBroker:
     """A `LocalBroker` whose calls take effect later, in order, one at each `complete()`.
 
-    All but `unsubscribe`, which nobody waits for: it takes effect at once.
+    `unsubscribe` has no outcome, and takes effect at once.
     """
 
     degraded = False
@@ -22,13 +22,13 @@ class DeferredBroker:
     def __init__(self) -> None:
         self._local = LocalBroker()
         self._calls: deque[Callable[[], None]] = deque()
-        self.subscribed: list[str] = []  # what the node has announced, first-in and last-out
+        self.subscribed: list[str] = []  # topics that the node has announced
         self.unsubscribed: list[str] = []
-        self.refusal: Refusal | None = None  # what a subscribe comes to; None: it succeeds
-        self.undecided = False  # whether a subscribe to what the node has must wait, too
+        self.refusal: Refusal | None = None  # outcome of a subscribe; None if it succeeds
+        self.undecided = False  # whether subscribes to the node's own topics wait, too
 
     def __len__(self) -> int:
-        """How many calls wait to be completed."""
+        """Return the number of calls that are not completed."""
         return len(self._calls)
 
     def complete(self, count: int = 1) -> None:
@@ -36,7 +36,7 @@ class DeferredBroker:
             self._calls.popleft()()
 
     def complete_last(self) -> None:
-        """As where another node's call overtakes."""
+        """Complete the newest call first, as if another node's call overtook the others."""
         self._calls.pop()()
 
     def complete_all(self) -> None:
@@ -102,7 +102,7 @@ class DeferredBroker:
 
 
 class RefusingBroker(LocalBroker):
-    """A broker that cannot be reached: it refuses to subscribe and to publish."""
+    """A broker out of reach: it refuses subscribes and publishes."""
 
     refusal = Refusal(ErrorCode.TOPIC_NOT_FOUND, "out of order")
 

@@ -1,4 +1,4 @@
-"""Brokers over a real Redis without the rest of a server: what each hands to its node is kept."""
+"""Brokers over a real Redis, with nodes that record the calls of their broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -24,18 +24,18 @@ PATIENCE = 20  # seconds for anything that must happen
 
 
 def refused(outcome: object) -> ErrorCode:
-    """The code of what must be a refusal."""
+    """Return the code of an outcome that must be a refusal."""
     assert isinstance(outcome, Refusal), outcome
     return outcome.code
 
 
 class RecordingNode:
-    """`BrokerEvents` that keep what they hear, in order."""
+    """`BrokerEvents` that record all calls in order."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.clients: list[Any] = []
-        self.heard: list[tuple[str, str, bytes]] = []  # what, of which topic, the event
+        self.heard: list[tuple[str, str, bytes]] = []  # method, topic, event
         self._news = asyncio.Event()
         broker.serve(self)
 
@@ -53,7 +53,7 @@ class RecordingNode:
         self._news.set()
 
     async def hear(self, count: int) -> list[tuple[str, str, bytes]]:
-        """Wait until so many things were heard, and take them all."""
+        """Wait until `count` calls are recorded; return and remove all."""
         await self.until(lambda: len(self.heard) >= count)
         heard, self.heard = self.heard, []
         return heard
@@ -93,7 +93,7 @@ class RecordingNode:
 
 
 class BusNode(RecordingNode):
-    """The same behind a broker over Redis."""
+    """A recording node with a broker over Redis."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class BusNode(RecordingNode):
         cache = HistoryCache(rules, partial(token_hex, 8), clock, total_bytes)
         self.bus = RedisBroker(keys, token_bytes(8), cache, strict=strict, grace=grace)
         super().__init__(self.bus)
-        # A Redis that is there may take its time to join; one that is not fails at once.
+        # Joining a Redis that runs may take a while; without one it fails at once.
         self.supervisor = Supervisor(self.bus, where, self.clients, beat=beat, patience=PATIENCE)
 
 
@@ -130,10 +130,10 @@ async def bus_node(
     total_bytes: int = TOTAL_BYTES,
     clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[BusNode]:
-    """A node that has joined, or found that it can't; unknown topics are refused at once.
+    """A node that has connected to Redis, or failed to; it refuses unknown topics at once.
 
-    `patience`: seconds from the loss of its connection to an outage; `clock`: what tells how old
-    its events are, in seconds.
+    `patience` is the time in seconds from the loss of the connection to an outage. `clock` returns
+    the time in seconds, for the age of events.
     """
     node = BusNode(
         address,
@@ -152,7 +152,7 @@ async def bus_node(
 
 @asynccontextmanager
 async def supervised(supervisor: Supervisor) -> AsyncIterator[None]:
-    """Keep its broker connected, from when it knows where it stands."""
+    """Keep a broker connected; the block begins when the first attempt has an outcome."""
     task = asyncio.create_task(supervisor.run())
     try:
         async with asyncio.timeout(PATIENCE):
@@ -164,7 +164,7 @@ async def supervised(supervisor: Supervisor) -> AsyncIterator[None]:
 
 
 class HubNode(Node):
-    """A whole node without sockets, over Redis."""
+    """A complete node without sockets, with a broker over Redis."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ async def hub_node(
     settings: Settings | None = None,
     total_bytes: int = TOTAL_BYTES,
 ) -> AsyncIterator[HubNode]:
-    """A node that has joined."""
+    """A complete node that has connected to Redis."""
     node = HubNode(address, prefix, rules, beat, settings, total_bytes)
     async with supervised(node.supervisor):
         yield node

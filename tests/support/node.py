@@ -1,4 +1,4 @@
-"""A node without sockets: the real hub, with a clock, a tick and transports that a test turns."""
+"""A node without sockets: the real hub, with a clock, ticks and transports that a test drives."""
 
 import asyncio
 import json
@@ -27,14 +27,14 @@ from tests.support.sse import Listener, Said
 
 
 class RecordingTransport:
-    """Keeps what it is given; with `room` bytes of kernel, it holds back the rest and says so."""
+    """A transport that records writes; beyond `room` bytes, it buffers and pauses writing."""
 
     def __init__(self, room: int | None = None) -> None:
         self.client: Client  # set by Node.connect
-        self.room = room  # bytes that the "kernel" still takes; None: all
-        self.written = bytearray()  # what the kernel took
-        self.held = bytearray()  # what it did not
-        self.taken = 0  # bytes that the kernel took in all
+        self.room = room  # bytes that the "kernel" still takes; None for all
+        self.written = bytearray()  # bytes that the "kernel" took
+        self.held = bytearray()  # buffered bytes
+        self.taken = 0  # number of all bytes that the "kernel" took
         self.writes = 0
         self.reading = True
         self.ended = ""  # "close", "eof" or "abort"
@@ -49,7 +49,7 @@ class RecordingTransport:
             self.client.pause_writing()
 
     def drain(self, room: int | None = None) -> None:
-        """The peer reads: the kernel takes `room` bytes more, or all there are."""
+        """Let the "kernel" take `room` more bytes, or all."""
         self.room = room
         if self.held:
             self._pass_on()
@@ -90,13 +90,13 @@ class RecordingTransport:
 
 
 def progress(transport: Transport) -> tuple[int, bool]:
-    """As if the other side acknowledged whatever the "kernel" takes."""
+    """Return a transport's progress as if the peer acknowledged all that the "kernel" takes."""
     assert isinstance(transport, RecordingTransport)
     return transport.taken, bool(transport.held)
 
 
 class Peer:
-    """The far end of one client of a `Node`."""
+    """The client's side of one connection of a `Node`."""
 
     def __init__(self, node: "Node", name: str, room: int | None) -> None:
         self.transport = RecordingTransport(room)
@@ -105,7 +105,7 @@ class Peer:
         self._node = node
 
     def say(self, message: Any) -> None:
-        """Send one message: bytes and strings as they are, anything else as JSON."""
+        """Send one message: bytes and strings unchanged, anything else as JSON."""
         if not isinstance(message, bytes | str):
             message = json.dumps(message)
         self._node.dispatcher.handle(
@@ -113,11 +113,11 @@ class Peer:
         )
 
     def frames(self) -> list[tuple[int, bytes]]:
-        """The frames that have arrived since the last look."""
+        """Return the frames that have arrived since the last call."""
         return take_frames(self.transport.written)
 
     def hear(self) -> list[Any]:
-        """End the tick; the messages that have arrived since the last look, and ("close", code)."""
+        """End the tick, and return the messages since the last call; a Close is ("close", code)."""
         self._node.tick()
         heard: list[Any] = []
         for opcode, payload in self.frames():
@@ -131,7 +131,7 @@ class Peer:
 
 
 class Wired:
-    """The far end of one WebSocket connection of a `Node`: it sends bytes, in any pieces."""
+    """The client's side of one WebSocket connection of a `Node`; it sends bytes."""
 
     def __init__(self, node: "Node") -> None:
         self.transport = RecordingTransport()
@@ -142,17 +142,17 @@ class Wired:
         self.transport.client = self.client
 
     def send(self, data: bytes) -> None:
-        """Some bytes arrive with one read."""
+        """Deliver bytes to the server as one read."""
         assert self.transport.reading
         self.connection.data_received(data)
 
     def frames(self) -> list[tuple[int, bytes]]:
-        """The frames that have arrived since the last look."""
+        """Return the frames that have arrived since the last call."""
         return take_frames(self.transport.written)
 
 
 class StreamPeer:
-    """The far end of one stream of a `Node`."""
+    """The client's side of one event stream of a `Node`."""
 
     def __init__(self, node: "Node", followed: Followed, last_id: str, room: int | None) -> None:
         self.transport = RecordingTransport(room)
@@ -163,19 +163,19 @@ class StreamPeer:
         self._node = node
 
     def drain(self, room: int | None = None) -> None:
-        """Take `room` bytes more, or all there are, and see what comes of it."""
+        """Let the "kernel" take `room` more bytes, or all, and resume recoveries."""
         self.transport.drain(room)
         self._node.hub.recovery.resume(self.client)  # as the connection does
         self._node.tick()
 
     def hear(self, count: int | None = None) -> list[Said]:
-        """End the tick; the messages that have arrived since the last look, or some of them."""
+        """End the tick, and return the messages since the last call, or `count` of them."""
         self._node.tick()
         return self.listener.take(self.transport.written, count)
 
 
 class Node:
-    """One server's domain, driven by hand."""
+    """A hub with its dispatcher, drain and keepalive, driven by a test."""
 
     def __init__(
         self,
@@ -205,15 +205,15 @@ class Node:
         )
 
     def connection(self) -> "Wired":
-        """A new client at whose end bytes arrive."""
+        """Return a new client that sends bytes."""
         return Wired(self)
 
     def connect(self, name: str = "", room: int | None = None) -> Peer:
-        """A new client; `room` bytes go through until its transport drains."""
+        """Return a new client; its transport takes `room` bytes until it drains."""
         return Peer(self, name, room)
 
     def subscribed(self, *topics: str, room: int | None = None) -> Peer:
-        """A new client that is subscribed to `topics` and has heard its acks."""
+        """Return a new client that is subscribed to `topics` and has received the acks."""
         peer = self.connect("someone")
         for topic in topics:
             peer.say({"type": "subscribe", "topic": topic})
@@ -224,24 +224,24 @@ class Node:
     def stream(
         self, *topics: str, last_id: str = "", last_n: str = "", room: int | None = None
     ) -> StreamPeer:
-        """A new stream of events; `room` bytes go through until its transport drains."""
+        """Return a new event stream; its transport takes `room` bytes until it drains."""
         query = [*(("topic", topic) for topic in topics), ("last_n", last_n)]
         followed = decode_followed(query, last_id, self.settings.max_topic_bytes)
         assert isinstance(followed, Followed), followed
         return StreamPeer(self, followed, last_id, room)
 
     def tick(self) -> None:
-        """The loop's turn ends: what was scheduled for it runs."""
+        """Run all scheduled callbacks, and those that they schedule."""
         while self._soon:
             self._soon.popleft()()
 
     def turn(self) -> None:
-        """One turn of the loop: what it schedules runs in the next one."""
+        """Run the callbacks scheduled so far, as one turn of the loop does."""
         for _ in range(len(self._soon)):
             self._soon.popleft()()
 
     def visit_all(self, now: float) -> None:
-        """One whole round of the keepalive, as if it were `now`."""
+        """Run a complete round of the keepalive at time `now`."""
         for _ in range(SLICES):
             self.keepalive.sweep(now)
         self.tick()
@@ -251,7 +251,7 @@ class Node:
         return topics_of(self.hub)
 
     def publish(self, topic: str, payload: Any) -> Any:
-        """Publish as REST does, without a publisher's connection; the outcome."""
+        """Publish as REST does, without a connection, and return the outcome."""
         outcomes: list[Any] = []
         self.hub.publish(topic, None, payload, outcomes.append)
         return outcomes[0] if outcomes else None

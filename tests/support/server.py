@@ -1,4 +1,4 @@
-"""A real server in this process, on a free port, whose keepalive waits for a test to turn it."""
+"""A real server in this process, on a free port; a test drives its keepalive."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ from tests.support.node import topics_of
 
 @dataclass
 class Running:
-    """A server that listens, and the way into it."""
+    """A listening server, with access to its parts."""
 
     runner: web.AppRunner
     hub: Hub
@@ -43,24 +43,24 @@ class Running:
         return topics_of(self.hub)
 
     def visit_all(self, now: float) -> None:
-        """One whole round of the keepalive, as if it were `now`."""
+        """Run a complete round of the keepalive at time `now`."""
         for _ in range(SLICES):
             self.sweeper.keepalive.sweep(now)
 
     @property
     def requests(self) -> list[RequestHandler]:
-        """The connections that are HTTP's."""
+        """The HTTP connections."""
         assert self.runner.server is not None
         return self.runner.server.connections
 
     def visit_requests(self, now: float) -> None:
-        """Look at the connections that are HTTP's, as if it were `now`."""
+        """Check the HTTP connections at time `now`."""
         self.sweeper.sweep_http(now)
 
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
-    """Serve with `settings` on a free port of the loopback."""
+    """Serve with `settings` on a free port of the loopback interface."""
     settings = replace(settings, host="127.0.0.1", port=0)
     app = product.build_app(settings)
     (listener,) = listen(settings.host, settings.port)
@@ -82,7 +82,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 async def two_that_remember(
     address: str, prefix: str
 ) -> AsyncIterator[tuple[ClientSession, ClientSession]]:
-    """Two servers on one Redis, whose topics keep 5 events; a way into each."""
+    """Run two servers on one Redis with a history of 5 events; return a session for each."""
     where = parse_redis_address(address)
     settings = Settings(redis_addr=where, redis_prefix=prefix, history_size=5)
     async with (
