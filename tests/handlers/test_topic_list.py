@@ -1,4 +1,4 @@
-"""Lists of topics: in order, a page at a time, and never long in one turn of the loop."""
+"""Lists of topics: their order, pages, and the work in one turn of the loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -54,9 +54,7 @@ async def test_pages_give_every_topic_once_and_in_order(
     assert found == sorted(names)
 
 
-async def test_a_page_that_ends_with_the_last_topic_has_no_next(
-    server: Running, session: aiohttp.ClientSession
-) -> None:
+async def test_the_last_page_has_no_next(server: Running, session: aiohttp.ClientSession) -> None:
     make(server.hub, "abc")
     assert (await ask(session, "/topics", limit=2))["next"] == "b"
     assert "next" not in await ask(session, "/topics", limit=3)
@@ -73,7 +71,7 @@ async def test_a_page_that_ends_with_the_last_topic_has_no_next(
         ({"prefix": "", "after": "", "limit": ""}, ["a", "b", "ba", "bb", "c"]),
     ],
 )
-async def test_a_prefix_and_a_place_select_topics(
+async def test_prefix_and_after_select_topics(
     server: Running, session: aiohttp.ClientSession, query: dict[str, str], names: list[str]
 ) -> None:
     make(server.hub, ["c", "bb", "ba", "b", "a"])
@@ -84,7 +82,7 @@ async def test_a_prefix_and_a_place_select_topics(
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "1.5", "many", "9" * 10, "٣"])
-async def test_a_limit_that_is_none_is_refused(
+async def test_an_invalid_limit_is_refused(
     server: Running, session: aiohttp.ClientSession, limit: str
 ) -> None:
     async with session.get("/topics", params={"limit": limit}) as answer:
@@ -121,7 +119,7 @@ async def test_stats_lists_the_first_thousand(
     assert list(stats["node"]["topics"]) == ["one more", *names[:-1]]
 
 
-async def test_health_looks_at_no_topic(
+async def test_health_reads_counters_only(
     server: Running, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(server.hub, "abc")
@@ -131,7 +129,7 @@ async def test_health_looks_at_no_topic(
     assert (health["topics"], health["subscribers"]) == (3, 0)
 
 
-async def test_one_turn_looks_at_a_slice_of_topics_however_many_requests_there_are(
+async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turn = 0
@@ -166,7 +164,7 @@ async def test_one_turn_looks_at_a_slice_of_topics_however_many_requests_there_a
     assert len({number for number, _ in looked}) == len(looked)
 
 
-async def test_topics_may_come_and_go_while_they_are_listed(
+async def test_topics_may_be_created_and_deleted_while_they_are_listed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(topic_list, "SLICE", 2)
