@@ -19,7 +19,7 @@ from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from handlers.takeover import unmask
-from hub.frames import FrameReader
+from hub.protocol.websocket_frames import FrameReader
 
 LIMIT = 65_536  # bytes of a message, for both
 BATCH = 64  # messages that arrive in one chunk

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from servers import Server, redis_server, running
 
-from hub.redis_scripts import Names
-from hub.resp import Link
+from hub.redis.connection import RedisConnection
+from hub.redis.keys import Keys
+from hub.redis.scripts import scripts_for
 
 PUBLISHES = 20_000  # and topics
 BATCH = 50
@@ -35,31 +36,33 @@ class Cluster:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self.names = Names("load")
-        self.scripts = self.names.scripts()
+        self.keys = Keys("load")
+        self.scripts = scripts_for(self.keys)
         self.redis = redis.asyncio.Redis(port=port)
         self.heard = 0
 
-    async def link(self) -> Link:
-        link = Link(lambda why: None)
-        await asyncio.get_running_loop().create_connection(lambda: link, "127.0.0.1", self._port)
-        return link
+    async def connection(self) -> RedisConnection:
+        connection = RedisConnection(lambda why: None)
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection, "127.0.0.1", self._port
+        )
+        return connection
 
     async def spent(self) -> float:
         """Seconds of processor time that Redis has used."""
         cpu: dict[str, float] = await self.redis.info("cpu")
         return cpu["used_cpu_user"] + cpu["used_cpu_sys"]
 
-    async def node(self, number: int, *topics: str) -> Link:
+    async def node(self, number: int, *topics: str) -> RedisConnection:
         """A node that holds these topics; its subscribed connection."""
         words = [word for topic in topics for word in (topic, 1)]
-        publisher = await self.link()
+        publisher = await self.connection()
         await publisher.ask("EVAL", self.scripts.lease, 0, f"n{number}", 1, *words)
         publisher.abort("done")
-        subscriber = await self.link()
+        subscriber = await self.connection()
         subscriber.listen(self._count)
         for topic in topics:
-            subscriber.say("SUBSCRIBE", self.names.channel(topic))
+            subscriber.say("SUBSCRIBE", self.keys.channel(topic))
         return subscriber
 
     def _count(self, push: list[Any]) -> None:
@@ -75,15 +78,15 @@ class Cluster:
         return await self._many(self.scripts.append, *words)
 
     async def _many(self, script: str, *words: Any) -> float:
-        link = await self.link()
-        sha = (await link.ask("SCRIPT", "LOAD", script)).decode()
+        connection = await self.connection()
+        sha = (await connection.ask("SCRIPT", "LOAD", script)).decode()
         before = await self.spent()
         for _ in range(PUBLISHES // BATCH):
             for _ in range(BATCH - 1):
-                link.send(lambda reply: None, "EVALSHA", sha, 0, *words)
-            await link.ask("EVALSHA", sha, 0, *words)
+                connection.send(lambda reply: None, "EVALSHA", sha, 0, *words)
+            await connection.ask("EVALSHA", sha, 0, *words)
         took = await self.spent() - before
-        link.abort("done")
+        connection.abort("done")
         return took / PUBLISHES * 1e6
 
 
@@ -120,13 +123,13 @@ async def topics(cluster: Cluster) -> None:
     names = [f"room:{number:08}" for number in range(PUBLISHES)]
     before = await cluster.spent()
     used = (await cluster.redis.info("memory"))["used_memory"]
-    link = await cluster.link()
-    subscriber = await cluster.link()
+    connection = await cluster.connection()
+    subscriber = await cluster.connection()
     subscriber.listen(lambda push: None)
     for at in range(0, PUBLISHES, 1_000):
         some = names[at : at + 1_000]
-        subscriber.say("SUBSCRIBE", *map(cluster.names.channel, some))
-        await link.ask(
+        subscriber.say("SUBSCRIBE", *map(cluster.keys.channel, some))
+        await connection.ask(
             "EVAL", cluster.scripts.lease, 0, "n0", 1, *(word for it in some for word in (it, 1))
         )
     print("a topic that a node begins to hold")
@@ -137,11 +140,11 @@ async def topics(cluster: Cluster) -> None:
         words = [word for name in names[:changed] for word in (name, 2)]
         before = await cluster.spent()
         for number in range(200):
-            await link.ask("EVAL", cluster.scripts.beat, 0, "n0", number, 500, *words)
+            await connection.ask("EVAL", cluster.scripts.beat, 0, "n0", number, 500, *words)
         took = (await cluster.spent() - before) / 200 * 1e6
         print(f"a beat with {changed:5} changes  {took:8.1f} µs of Redis")
     subscriber.abort("done")
-    link.abort("done")
+    connection.abort("done")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The race behind hub/resp.py: what a message costs a node by redis-py's PubSub, and by a Link.
+"""Race hub/redis/connection.py with redis-py's PubSub: the cost of a message for a node.
 
     .venv/bin/python bench/redis_reader.py
 
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from servers import Server, redis_server, running
 
-from hub.resp import Link
+from hub.redis.connection import RedisConnection
 
 ROUNDS = 5
 MESSAGES = 20_000  # of a round
@@ -58,8 +58,8 @@ async def read_by_pubsub(port: int, protocol: int) -> float:
     return best
 
 
-async def read_by_link(port: int) -> float:
-    link = await connected(port)
+async def read_by_connection(port: int) -> float:
+    connection = await connected(port)
     count = 0
     whole = asyncio.Event()
 
@@ -69,8 +69,8 @@ async def read_by_link(port: int) -> float:
         if count == MESSAGES:
             whole.set()
 
-    link.listen(listener)
-    link.say("SUBSCRIBE", "c")
+    connection.listen(listener)
+    connection.say("SUBSCRIBE", "c")
 
     async def read() -> None:
         nonlocal count
@@ -79,7 +79,7 @@ async def read_by_link(port: int) -> float:
         whole.clear()
 
     best = await timed(lambda: together(read(), flood(port)))
-    link.abort("done")
+    connection.abort("done")
     return best
 
 
@@ -98,24 +98,24 @@ async def publish_by_pipeline(port: int, batch: int) -> float:
     return best
 
 
-async def publish_by_link(port: int, batch: int) -> float:
-    link = await connected(port)
+async def publish_by_connection(port: int, batch: int) -> float:
+    connection = await connected(port)
 
     async def publish() -> None:
         for _ in range(MESSAGES // batch):
             for _ in range(batch - 1):
-                link.send(lambda reply: None, "PUBLISH", "nobody", EVENT)
-            await link.ask("PUBLISH", "nobody", EVENT)
+                connection.send(lambda reply: None, "PUBLISH", "nobody", EVENT)
+            await connection.ask("PUBLISH", "nobody", EVENT)
 
     best = await timed(publish)
-    link.abort("done")
+    connection.abort("done")
     return best
 
 
-async def connected(port: int) -> Link:
-    link = Link(lambda why: None)
-    await asyncio.get_running_loop().create_connection(lambda: link, "127.0.0.1", port)
-    return link
+async def connected(port: int) -> RedisConnection:
+    connection = RedisConnection(lambda why: None)
+    await asyncio.get_running_loop().create_connection(lambda: connection, "127.0.0.1", port)
+    return connection
 
 
 async def together(*parts: Awaitable[None]) -> None:
@@ -136,10 +136,10 @@ async def main(port: int) -> None:
     print("reading, µs a message")
     print(f"  redis-py PubSub, RESP3   {await read_by_pubsub(port, 3):6.2f}")
     print(f"  redis-py PubSub, RESP2   {await read_by_pubsub(port, 2):6.2f}")
-    print(f"  hub/resp.py              {await read_by_link(port):6.2f}")
+    print(f"  hub/redis/connection.py              {await read_by_connection(port):6.2f}")
     print(f"publishing {BATCH} at a time, µs a message")
     print(f"  redis-py pipeline        {await publish_by_pipeline(port, BATCH):6.2f}")
-    print(f"  hub/resp.py              {await publish_by_link(port, BATCH):6.2f}")
+    print(f"  hub/redis/connection.py              {await publish_by_connection(port, BATCH):6.2f}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The edge: HTTP and WebSocket requests in, calls of the hub out. No state is kept in here."""
+"""HTTP and WebSocket handlers: they turn requests into calls of the hub, and keep no state."""

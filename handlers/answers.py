@@ -1,26 +1,27 @@
-"""What every REST handler answers with: JSON bodies, and errors made in one place."""
+"""JSON responses, request bodies, and the errors that all handlers share."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import HttpVersion11, hdrs, web
 
 from handlers.keys import DRAIN, READINESS
 from handlers.requests import header_tokens
-from hub.broker import Accepted, Census, Done
+from hub.brokers.base import ClusterFigures
 from hub.errors import ErrorCode, Refusal
-from hub.inbound import MAX_ELEMENTS, TOO_MANY_ELEMENTS, Json, too_many_elements
-from hub.outbound import encode_answer
-from hub.rest import MAX_BATCH_BYTES
+from hub.protocol.http_requests import MAX_BATCH_BYTES
+from hub.protocol.replies import encode_answer
+from hub.protocol.validation import MAX_ELEMENTS, TOO_MANY_ELEMENTS, too_many_elements
+from hub.values import Json
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER: Final = "5"  # seconds: another server, or this one anew, should be there by then
+RETRY_AFTER: Final = "5"  # seconds; by then another server, or this one restarted, is ready
 
-# The paths whose requests become connections of clients.
+# The paths on which a request becomes a client's connection.
 CONNECT: Final = "/ws"
 EVENTS: Final = "/events"
 BATCH: Final = "/publish/batch"  # the one path whose bodies may be larger than a message
@@ -33,7 +34,7 @@ _STATUS: Final = {
     ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
-# Headers of an error that its answer has too.
+# Headers of an aiohttp error that are copied to its JSON response.
 _KEPT: Final = (
     hdrs.ALLOW,
     hdrs.CONNECTION,
@@ -42,14 +43,15 @@ _KEPT: Final = (
     hdrs.UPGRADE,
 )
 
+_Result = TypeVar("_Result")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Answer(web.Response):
     """A response that is freed as soon as its connection is lost.
 
-    aiohttp's writer waits for a slow client in a future. That future's exception has a traceback
-    whose frames hold the future: a cycle, with the whole body in it.
+    aiohttp's writer waits for a slow client in a future. The traceback of that future's exception
+    has frames that refer to the future, so the body would stay in a reference cycle.
     """
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -60,17 +62,17 @@ class Answer(web.Response):
 
 
 def answer(fields: dict[str, Json], status: int = HTTPStatus.OK) -> web.Response:
-    """A JSON response."""
+    """Return a response with `fields` as its JSON body."""
     return answer_json(encode_answer(fields), status)
 
 
 def answer_json(body: bytes, status: int = HTTPStatus.OK) -> web.Response:
-    """A response whose body is JSON already."""
+    """Return a response for a body that is JSON already."""
     return Answer(body=body, status=status, content_type="application/json")
 
 
 def refuse(refusal: Refusal) -> web.Response:
-    """What a refusal is over REST: its code's status, else the body was bad: 400."""
+    """Return the response for a refusal: the status of its code, or 400 for a bad request."""
     status = _STATUS.get(refusal.code, HTTPStatus.BAD_REQUEST)
     response = answer({"error": refusal.text}, status)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -78,36 +80,36 @@ def refuse(refusal: Refusal) -> web.Response:
     return response
 
 
-def degraded(census: Census | None) -> dict[str, Json]:
-    """What an answer adds where the other nodes' part of it is missing."""
-    return {"degraded": True} if census is not None and census.degraded else {}
+def degraded(cluster: ClusterFigures | None) -> dict[str, Json]:
+    """Return the field that marks an answer in which figures of other nodes are missing."""
+    return {"degraded": True} if cluster is not None and cluster.degraded else {}
 
 
-def awaitable() -> tuple[asyncio.Future[Accepted | Refusal], Done]:
-    """A future, and the callback that completes it, for a call of the hub or its broker."""
-    future: asyncio.Future[Accepted | Refusal] = asyncio.get_running_loop().create_future()
+def awaitable() -> tuple[asyncio.Future[_Result], Callable[[_Result], None]]:
+    """Return a future, and the callback that completes it when the hub or broker is done."""
+    future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
 
-    def done(outcome: Accepted | Refusal) -> None:
+    def done(result: _Result) -> None:
         if not future.done():  # the request may have been cancelled meanwhile
-            future.set_result(outcome)
+            future.set_result(result)
 
     return future, done
 
 
 def body_limit(request: web.Request) -> int:
-    """Bytes that a request's body may have."""
+    """Return the maximum size of a request's body, in bytes."""
     return MAX_BATCH_BYTES if request.path == BATCH else request.client_max_size
 
 
 async def read_body(request: web.Request) -> bytes:
-    """A request's body.
+    """Read a request's body.
 
     Raises:
-        HTTPException: it is too large, encoded, broken or slow.
-        CancelledError: the client has left.
+        HTTPException: the body is too large, encoded, malformed or slow.
+        CancelledError: the client has disconnected.
     """
     if not {"", "identity"}.issuperset(header_tokens(request.headers, hdrs.CONTENT_ENCODING)):
-        # The encoding is not named: a header may hold what is no text.
+        # The message does not quote the encoding: a header may hold bytes that are not text.
         raise web.HTTPUnsupportedMediaType(text="A body with a Content-Encoding is not understood")
     limit = body_limit(request)
     if (request.content_length or 0) > limit:
@@ -118,51 +120,51 @@ async def read_body(request: web.Request) -> bytes:
         async with asyncio.timeout(BODY_TIMEOUT):
             if limit == request.client_max_size:
                 body = await request.read()
-            else:  # the clone gets no name, which the traceback of an error would keep
+            else:  # no variable for the clone: the traceback of an error would keep it alive
                 body = await request.clone(client_max_size=limit).read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text="The body did not arrive in time") from None
     except web.RequestPayloadError:
         raise web.HTTPBadRequest(text="The body is not what its headers say") from None
     except ConnectionError as error:
-        # aiohttp keeps the error in the body's reader, and the traceback holds the reader.
+        # aiohttp keeps the error in the body's reader, and the traceback refers to the reader.
         error.with_traceback(None)
-        raise asyncio.CancelledError from None  # nobody is there to be answered
+        raise asyncio.CancelledError from None  # there is no client to answer
     if len(body) > MAX_ELEMENTS:
         if too_many_elements(body):
             raise web.HTTPBadRequest(text=TOO_MANY_ELEMENTS)
-        await asyncio.sleep(0)  # to parse 4 MB is enough for a turn of the loop
+        await asyncio.sleep(0)  # parsing 4 MB is enough work for one turn of the loop
     return body
 
 
 async def _continue(request: web.Request) -> None:
-    """Ask for the body (RFC 9110 section 10.1.1), where the client knows what that is."""
+    """Send `100 Continue` (RFC 9110 section 10.1.1) if the client speaks HTTP/1.1."""
     if request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # of the response, which has not begun
+        request.writer.output_size = 0  # aiohttp must not take it for a part of the response
 
 
 def refuse_while_draining(request: web.Request) -> None:
-    """Raise 503 where the clients are told to leave."""
+    """Raise 503 during the shutdown."""
     if request.app[DRAIN].begun:
         raise unavailable("Server is shutting down")
 
 
 def refuse_where_full(request: web.Request) -> None:
-    """Raise 503 where there are as many WebSockets and streams as may be."""
+    """Raise 503 if there are MAX_CONNECTIONS WebSockets and streams."""
     if request.app[READINESS].full:
         log.warning("full: new WebSockets and streams are refused (MAX_CONNECTIONS)")
         raise unavailable("Server is full")
 
 
 def unavailable(why: str) -> web.HTTPServiceUnavailable:
-    """A 503 that says when to try again."""
+    """Return a 503 with a `Retry-After` header."""
     return web.HTTPServiceUnavailable(text=why, headers={hdrs.RETRY_AFTER: RETRY_AFTER})
 
 
 @web.middleware
 async def close_in_shutdown(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Have every answer end its connection, once the shutdown was announced."""
+    """Close the connection after each response once the shutdown has been announced."""
     response = await handler(request)
     if request.app[DRAIN].announced:
         response.force_close()
@@ -171,9 +173,9 @@ async def close_in_shutdown(request: web.Request, handler: _Handler) -> web.Stre
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Turn whatever a request fails with into `{"error": …}`."""
-    # From Python 3.12 on, aiohttp serves the requests that came in one read in one turn of the
-    # loop, unless one waits.
+    """Turn every error of a request into a response with the body `{"error": …}`."""
+    # From Python 3.12 on, aiohttp serves all requests that arrived in one read in one turn of the
+    # loop, unless a handler awaits something.
     await asyncio.sleep(0)
     try:
         return await handler(request)
@@ -188,7 +190,7 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT):
             response.force_close()
         return response
-    except Exception:  # the task's edge: the client learns that it was not its fault
+    except Exception:  # a fault of the server: log it, and answer 500
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
 

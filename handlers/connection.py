@@ -1,21 +1,30 @@
-"""One connection that is ours: flow control to its client, and of a WebSocket bytes to messages."""
+"""The protocols of client connections: flow control, and the messages of a WebSocket."""
 
 import asyncio
 import logging
 from collections.abc import Iterator
 from typing import cast
 
-from hub.client import Client, State, Transport
-from hub.commands import Commands
+from hub.access import Principal
+from hub.delivery.client import Client, State, Transport
+from hub.dispatcher import Dispatcher
 from hub.errors import INTERNAL_ERROR
-from hub.frames import BINARY, CLOSE, PING, TEXT, FrameReader, close_reply, pong_frame
 from hub.hub import Hub
+from hub.protocol.websocket_frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    TEXT,
+    FrameReader,
+    close_reply,
+    pong_frame,
+)
 
 log = logging.getLogger(__name__)
 
 
 class Link(asyncio.Protocol):
-    """What the event loop calls for any client: every decision is left to the hub."""
+    """The asyncio protocol of any client. It passes every event of the connection to the hub."""
 
     __slots__ = ("_client", "_hub")
 
@@ -26,16 +35,17 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
-        # At (0, 0) the transport says at once when the kernel does not take all, and when it has.
+        # At (0, 0) pause_writing follows any write that the kernel does not take completely, and
+        # resume_writing follows when the transport's buffer is empty.
         transport.set_write_buffer_limits(high=0, low=0)
         self._client = self._join(transport)
 
     def _join(self, transport: Transport) -> Client:
-        """Take the connection in."""
+        """Return a new client for the connection."""
         raise NotImplementedError
 
     def eof_received(self) -> bool:
-        # A client that only shut its sending side may still read what is queued for it.
+        # A client that closed only its sending side may still read its queued frames.
         self._hub.closed(self._client, b"")
         return True  # the hub closes the transport
 
@@ -53,32 +63,41 @@ class Link(asyncio.Protocol):
 
 
 class Connection(Link):
-    """A WebSocket's: it takes frames apart, a slice of them in each turn of the loop.
+    """The protocol of a WebSocket connection: it parses frames and handles them in slices.
 
-    While frames are left of what has arrived, reading is paused. A client whose commands await the
-    broker is held: its frames are read on when it is released.
+    A slice is the number of frames handled in one turn of the event loop. While more frames have
+    arrived than were handled, reading is paused. A client whose commands await the broker is held:
+    its next slice follows when it is released.
     """
 
-    __slots__ = ("_commands", "_name", "_queued", "_reader")
+    __slots__ = ("_dispatcher", "_name", "_principal", "_queued", "_reader")
 
-    def __init__(self, hub: Hub, commands: Commands, reader: FrameReader, name: str) -> None:
-        """`name` is the client id given for the connection, or empty."""
+    def __init__(
+        self,
+        hub: Hub,
+        dispatcher: Dispatcher,
+        reader: FrameReader,
+        name: str,
+        principal: Principal,
+    ) -> None:
+        """`name` is the `client_id` of the connection, or empty."""
         super().__init__(hub)
-        self._commands = commands
+        self._dispatcher = dispatcher
         self._reader = reader
         self._name = name
-        self._queued = False  # whether the next slice has its place in the queue
+        self._principal = principal
+        self._queued = False  # whether slices are queued in the hub's turns
 
     def _join(self, transport: Transport) -> Client:
-        return self._hub.join(transport, self._name)
+        return self._hub.join(transport, self._name, principal=self._principal)
 
     def data_received(self, data: bytes) -> None:
         client, reader = self._client, self._reader
         self._handle(reader.feed(data))
-        if reader.more and client.unread is None:
-            client.unread = self._read_on
+        if reader.more and client.commands.unread is None:
+            client.commands.unread = self._read_on
             client.transport.pause_reading()
-            if not client.held:
+            if not client.commands.held:
                 self._read_on()
 
     def _read_on(self) -> None:
@@ -88,11 +107,11 @@ class Connection(Link):
 
     def _slices(self) -> Iterator[None]:
         client, reader = self._client, self._reader
-        while not client.held and client.state is not State.GONE:
+        while not client.commands.held and client.state is not State.GONE:
             self._handle(reader.read_on())
             if not reader.more:
-                client.unread = None
-                if not client.held:
+                client.commands.unread = None
+                if not client.commands.held:
                     client.transport.resume_reading()
                 break
             yield
@@ -100,24 +119,24 @@ class Connection(Link):
 
     def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
         client, reader = self._client, self._reader
-        client.unfinished = reader.unfinished
+        client.liveness.unfinished = reader.unfinished
         try:
             for opcode, payload in messages:
-                client.heard = True
+                client.liveness.heard = True
                 if opcode == CLOSE:
                     self._hub.closed(client, close_reply(payload))
                     return
-                if not client.open:  # only the answer to our Close is of interest now
+                if not client.open:  # the server has sent a Close: ignore all but the answer
                     continue
                 if opcode == TEXT:
-                    self._commands.handle(client, payload)
+                    self._dispatcher.handle(client, payload)
                 elif opcode == PING:
                     self._hub.fanout.send(client, pong_frame(payload))
                 elif opcode == BINARY:
-                    self._commands.handle_binary(client)
+                    self._dispatcher.handle_binary(client)
             if reader.broken is not None and client.open:
                 self._hub.fail(client, reader.broken)
-        except Exception:  # the loop's edge: a fault of ours costs this connection, and is told
+        except Exception:  # a fault of the server: log it, and close this connection only
             log.exception("Closing a connection because of a fault in the server")
             if client.open:
                 self._hub.fail(client, INTERNAL_ERROR)

@@ -1,4 +1,4 @@
-"""`GET /events`: topics as Server-Sent Events, for whoever has no WebSocket."""
+"""`GET /events`: topics as a stream of Server-Sent Events."""
 
 from email.utils import formatdate
 from typing import Final
@@ -7,24 +7,24 @@ from aiohttp import hdrs, web
 
 from handlers.answers import refuse_where_full, refuse_while_draining
 from handlers.connection import Link
-from handlers.keys import DRAIN, HUB, SETTINGS
-from handlers.requests import query_fields
+from handlers.keys import DRAIN, SERVICE, SETTINGS
+from handlers.requests import caller, query_fields
 from handlers.takeover import take_over
-from hub.client import Client, Transport
+from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
-from hub.rest import decode_followed
-from hub.stream import Stream, preamble
+from hub.event_stream import Stream, preamble
+from hub.protocol.http_requests import decode_followed
 
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
     hdrs.CACHE_CONTROL: "no-store",
-    "X-Accel-Buffering": "no",  # nginx would keep events back until it has more of them
+    "X-Accel-Buffering": "no",  # else nginx buffers events until it has more of them
     hdrs.CONNECTION: "close",  # the body ends with it
 }
 
 
-class _Listener(Link):
-    """A stream's connection. What comes behind the request says nothing, and is not kept."""
+class _StreamConnection(Link):
+    """The protocol of a stream's connection. Bytes after the request are ignored."""
 
     __slots__ = ("_stream",)
 
@@ -39,8 +39,8 @@ class _Listener(Link):
 async def events(request: web.Request) -> web.Response:
     """Make the request's connection a stream of the hub.
 
-    Where the server is full, the answer to a browser is a stream that only says when to come back:
-    after a status that is not 200, `EventSource` never does.
+    If the server is full, a browser gets a stream that ends after its `retry` field, because
+    `EventSource` does not reconnect after a status other than 200.
     """
     refuse_while_draining(request)
     app = request.app
@@ -57,12 +57,12 @@ async def events(request: web.Request) -> web.Response:
         response.force_close()
         return response
     head = await _head(request)
-    stream = Stream(app[HUB], app[DRAIN], followed)
-    return take_over(request, head + preamble(), _Listener(stream))
+    stream = Stream(app[SERVICE], app[DRAIN], caller(request), followed)
+    return take_over(request, head + preamble(), _StreamConnection(stream))
 
 
 async def _head(request: web.Request) -> bytes:
-    """The response's head, with the headers for other origins that every answer has."""
+    """Return the head of the response, with the CORS headers that every response has."""
     response = web.Response(headers={hdrs.DATE: formatdate(usegmt=True), **_HEADERS})
     await request.app.on_response_prepare.send(request, response)
     lines = [f"{name}: {value}" for name, value in response.headers.items()]

@@ -1,18 +1,18 @@
-"""The names under which `server.py` puts what it built into the application."""
+"""The keys of the application's parts, which `server.py` builds."""
 
 from aiohttp import web
 
-from hub.commands import Commands
+from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.readiness import Readiness
+from hub.service import Service
 from hub.settings import Settings
-from hub.topic_list import TopicList
 
 SETTINGS = web.AppKey("settings", Settings)
 HUB = web.AppKey("hub", Hub)
-TOPIC_LIST = web.AppKey("topic_list", TopicList)
+SERVICE = web.AppKey("service", Service)
 DRAIN = web.AppKey("drain", Drain)
 READINESS = web.AppKey("readiness", Readiness)
-COMMANDS = web.AppKey("commands", Commands)
-STARTED = web.AppKey("started", float)  # when the server started, by the loop's clock
+DISPATCHER = web.AppKey("dispatcher", Dispatcher)
+STARTED = web.AppKey("started", float)  # time of the start in seconds, by the loop's clock

@@ -1,4 +1,4 @@
-"""Which requests may be carried out, by their `Host` and `Origin`; what browsers are told of it."""
+"""Checks of the `Host` and `Origin` headers, and CORS headers."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from handlers.keys import SETTINGS
 from hub.origins import host_name
 
-# Probes ask by address, whatever the server's name is.
+# Probes use the server's address as host, not its name.
 _PROBES: Final = frozenset({"/live", "/ready", "/health", "/metrics"})
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -20,7 +20,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def check_sender(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Refuse a request for another host, or from an origin that is not allowed.
 
-    CORS does not do that: a browser sends simple requests first and withholds only their answers.
+    CORS alone is not enough: a browser sends simple requests and withholds only the responses.
     """
     hosts = request.app[SETTINGS].allowed_hosts
     if hosts and host_name(_host(request)) not in hosts and request.path not in _PROBES:
@@ -33,20 +33,23 @@ async def check_sender(request: web.Request, handler: _Handler) -> web.StreamRes
 
 
 def add_cors(app: web.Application) -> None:
-    """Answer preflights for every route there is, and let allowed origins read every answer."""
-    # No credentials: with them, "*" would hand every origin the rights of the page itself. Every
-    # origin, since check_sender has refused those that are not allowed.
+    """Answer preflights of all routes added so far, and let allowed origins read all responses."""
+    # "*" is safe without credentials: with them, every origin would have the rights of the page
+    # itself. check_sender has refused the origins that are not allowed.
     options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         allow_credentials=False, expose_headers="*", allow_headers="*"
     )
     cors = aiohttp_cors.setup(app, defaults={"*": options})
-    for route in list(app.router.routes()):  # a list: each gains a sibling for the preflight
+    for route in list(app.router.routes()):  # a list: cors.add() adds a route for the preflight
         cors.add(route)
     app.on_response_prepare.append(_complete_cors)
 
 
 async def _complete_cors(request: web.Request, response: web.StreamResponse) -> None:
-    """What aiohttp-cors leaves out: `Vary`, answers of no route (404, 405), and refused origins."""
+    """Set the CORS headers that aiohttp-cors does not.
+
+    These are `Vary`, those of responses without a route (404, 405), and those of refused origins.
+    """
     response.headers.add(hdrs.VARY, hdrs.ORIGIN)
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None:
@@ -59,7 +62,7 @@ async def _complete_cors(request: web.Request, response: web.StreamResponse) -> 
 
 
 def _asks_for_methods(request: web.Request) -> bool:
-    """Whether a request is an `OPTIONS` of a route and no CORS preflight."""
+    """Return True for an `OPTIONS` request of a route that is not a CORS preflight."""
     headers = request.headers
     return (
         request.method == hdrs.METH_OPTIONS
@@ -69,7 +72,7 @@ def _asks_for_methods(request: web.Request) -> bool:
 
 
 async def _list_methods(request: web.Request) -> web.Response:
-    """The methods of a path (RFC 9110 section 9.3.7), which may belong to several resources."""
+    """Answer with the methods of a path (RFC 9110 section 9.3.7), from all its resources."""
     resolved = [await resource.resolve(request) for resource in request.app.router.resources()]
     methods = {method for _, allowed in resolved for method in allowed}
     headers = {hdrs.ALLOW: ", ".join(sorted(methods))}
@@ -77,11 +80,14 @@ async def _list_methods(request: web.Request) -> web.Response:
 
 
 def _is_allowed(request: web.Request) -> bool:
-    """Whether each `Origin` of a request is allowed. Without one it is no page of another site."""
+    """Return True if every `Origin` of a request is allowed.
+
+    A request without one does not come from a page of another site.
+    """
     allow = request.app[SETTINGS].allowed_origins.allow
     return all(allow(origin, _host(request)) for origin in request.headers.getall(hdrs.ORIGIN, ()))
 
 
 def _host(request: web.Request) -> str:
-    # Not request.host: where there is no header, it asks the system for a name.
+    # Not request.host: without the header, it returns the name of this machine.
     return request.headers.get(hdrs.HOST, "")

@@ -1,4 +1,4 @@
-"""`GET /` and `GET /client.js`: a page for people and the client that it uses, static files."""
+"""`GET /` and `GET /client.js`: the test page, and the JavaScript client that it uses."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ _CLIENT: Final = (_HERE.parent / "clients/js/client.js").read_bytes()
 
 
 def _hashes(page: bytes) -> str:
-    """The scripts inside the page, as its policy names them (CSP level 3, section 2.3.1)."""
+    """Return the hashes of the page's inline scripts as CSP sources (level 3, section 2.3.1)."""
     scripts = re.findall(rb"(?s)<script[^>]*>(.+?)</script>", page)
     digests = (base64.b64encode(hashlib.sha256(script).digest()) for script in scripts)
     return " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
@@ -33,11 +33,11 @@ _POLICY: Final = {
 
 
 async def page(_request: web.Request) -> web.Response:
-    """The page to connect, subscribe, publish and watch."""
+    """Serve the page on which people connect, subscribe, publish and watch."""
     headers = _HEADERS | _POLICY
     return Answer(body=_PAGE, content_type="text/html", charset="utf-8", headers=headers)
 
 
 async def client_module(_request: web.Request) -> web.Response:
-    """The client for browsers, as a module that pages of other origins may import too."""
+    """Serve the client for browsers as a module; pages of other origins may import it too."""
     return Answer(body=_CLIENT, content_type="text/javascript", charset="utf-8", headers=_HEADERS)

@@ -1,4 +1,4 @@
-"""Publishing by whoever can make an HTTP request: to a topic, to many, or a batch of messages."""
+"""`POST /publish` and `/publish/batch`: publish to a topic, to several topics, or a batch."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,15 +8,19 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from handlers.answers import answer, awaitable, read_body, refuse
-from handlers.keys import HUB, SETTINGS
-from hub.broker import Accepted
+from handlers.keys import SERVICE, SETTINGS
+from handlers.requests import caller
+from hub.access import Principal
+from hub.brokers.base import PublishDone, PublishResult
+from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.errors import ErrorCode, Refusal
-from hub.hub import Hub
-from hub.inbound import Json, Publish, wrong_key
-from hub.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
-from hub.rest import Parts, decode_batch, decode_publish
+from hub.protocol.commands import Publish
+from hub.protocol.http_requests import Parts, decode_batch, decode_publish
+from hub.protocol.validation import wrong_key
+from hub.service import Service
+from hub.values import Json
 
-_SLICE: Final = 100  # items of a batch that are looked at in one turn of the loop
+_SLICE: Final = 100  # items of a batch that are decoded in one turn of the loop
 
 
 async def publish(request: web.Request) -> web.Response:
@@ -25,7 +29,7 @@ async def publish(request: web.Request) -> web.Response:
     message = decode_publish(body, request.app[SETTINGS].max_topic_bytes)
     if isinstance(message, Refusal):
         return refuse(message)
-    hub = request.app[HUB]
+    service, who = request.app[SERVICE], caller(request)
     header = request.headers.get("Idempotency-Key")
     if header is not None:
         wrong = wrong_key(header)
@@ -33,23 +37,23 @@ async def publish(request: web.Request) -> web.Response:
             return refuse(Refusal(ErrorCode.INVALID_MESSAGE, wrong))
         message = _keyed(message, header)
     if isinstance(message, list):
-        return await _publish_all(hub, message)
-    outcome = await _outcome(_start(hub, message))
+        return await _publish_all(service, who, message)
+    outcome = await _outcome(_start(service, who, message))
     return refuse(outcome) if isinstance(outcome, Refusal) else answer(outcome)
 
 
 async def publish_batch(request: web.Request) -> web.Response:
-    """Publish every one of the body's `items`; one that can't be published fails alone."""
+    """Publish the body's `items`; an item that cannot be published does not stop the others."""
     settings = request.app[SETTINGS]
     body = await read_body(request)
     items = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
     if isinstance(items, Refusal):
         return refuse(items)
-    return await _publish_all(request.app[HUB], await _in_slices(items))
+    return await _publish_all(request.app[SERVICE], caller(request), await _in_slices(items))
 
 
 async def _in_slices(items: Iterator[Publish | Refusal]) -> Parts:
-    """All items of a batch, some in each turn of the loop; 4 MB take 30 ms beside the parsing."""
+    """Return all items of a batch, decoded in slices: 4 MB take 30 ms after the parsing."""
     parts: Parts = []
     while True:
         await asyncio.sleep(0)
@@ -60,14 +64,14 @@ async def _in_slices(items: Iterator[Publish | Refusal]) -> Parts:
 
 
 def _keyed(message: Publish | Parts, key: str) -> Publish | Parts:
-    """The message with the key of the header, unless it has its own."""
+    """Return the message, or messages, with the header's key where they have none of their own."""
     if isinstance(message, list):
         return [it if isinstance(it, Refusal) or it.key else it._replace(key=key) for it in message]
     return message if message.key else message._replace(key=key)
 
 
-async def _publish_all(hub: Hub, items: Parts) -> web.Response:
-    """An answer or an error for each item, in order; many of them are published as a burst."""
+async def _publish_all(service: Service, who: Principal, items: Parts) -> web.Response:
+    """Publish all items in parts, and answer with a result or an error for each, in order."""
     results: list[dict[str, Json]] = []
     deadline = asyncio.get_running_loop().time() + LIMIT
     while len(results) < len(items):
@@ -76,19 +80,21 @@ async def _publish_all(hub: Hub, items: Parts) -> web.Response:
         part = items[len(results) : len(results) + PART_ITEMS]
         if results or len(part) < len(items):
             topics = {item.topic for item in part if isinstance(item, Publish)}
-            await hub.pace(topics, deadline)
-        published, size = await _publish_part(hub, part)
+            await service.hub.pace(topics, deadline)
+        published, size = await _publish_part(service, who, part)
         results += published
         if len(results) < len(items) and any(map(_is_for_others, published)):
             await asyncio.sleep(size / NODES_RATE)
     return answer({"results": results})
 
 
-async def _publish_part(hub: Hub, items: Parts) -> tuple[list[dict[str, Json]], int]:
-    """Publish the first items, up to PART_BYTES.
+async def _publish_part(
+    service: Service, who: Principal, items: Parts
+) -> tuple[list[dict[str, Json]], int]:
+    """Publish the first items, until their events have PART_BYTES bytes.
 
     Returns:
-        An answer or an error for each of them, and the size of their events in bytes.
+        A result or an error for each published item, and the size of their events in bytes.
     """
     started: list[_Started | Refusal] = []
     size = 0
@@ -96,7 +102,7 @@ async def _publish_part(hub: Hub, items: Parts) -> tuple[list[dict[str, Json]], 
         if isinstance(item, Refusal):
             started.append(item)
         else:
-            started.append(publishing := _start(hub, item))
+            started.append(publishing := _start(service, who, item))
             size += publishing.size
         if size >= PART_BYTES:
             break
@@ -105,29 +111,31 @@ async def _publish_part(hub: Hub, items: Parts) -> tuple[list[dict[str, Json]], 
 
 
 def _is_for_others(published: dict[str, Json]) -> bool:
-    """Whether other nodes got an event; this one is counted too where it has subscribers."""
+    """Return True if other nodes got an event; `nodes` counts this one if it has subscribers."""
     here = 1 if published.get("receivers") else 0
     return bool(published.get("nodes", 0) > here)
 
 
 class _Started(NamedTuple):
-    """A publish under way."""
+    """A publish that has no outcome yet."""
 
-    answer: dict[str, Json]  # if it succeeds
-    outcome: asyncio.Future[Accepted | Refusal]
-    size: int  # bytes of its event
+    answer: dict[str, Json]  # the fields of the answer if it succeeds
+    outcome: asyncio.Future[PublishResult | Refusal]
+    size: int  # bytes of the event
 
 
-def _start(hub: Hub, message: Publish) -> _Started:
-    message_id = hub.stamps.new_id()
+def _start(service: Service, who: Principal, message: Publish) -> _Started:
+    message_id = service.hub.ids.new_id()
     fields: dict[str, Json] = {
         "status": "published",
         "id": message_id,
         "topic": message.topic,
-        "receivers": hub.subscribers(message.topic),
+        "receivers": service.hub.subscribers(message.topic),
     }
+    published: asyncio.Future[PublishResult | Refusal]
+    done: PublishDone
     published, done = awaitable()
-    size = hub.publish(message.topic, message_id, message.payload, done, key=message.key)
+    size = service.publish(who, message.topic, message_id, message.payload, done, key=message.key)
     return _Started(fields, published, size)
 
 

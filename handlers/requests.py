@@ -1,16 +1,20 @@
-"""What handlers read of a request beside its body, by stricter rules than aiohttp's."""
+"""Parsers of queries and header lists that are stricter than aiohttp's."""
 
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from hub.access import ANONYMOUS, Principal
+
 
 def query_fields(request: web.Request) -> list[tuple[str, str]]:
-    """The query's fields in order; aiohttp's own decoding lets through what is no UTF-8.
+    """Return the fields of a request's query, in order.
+
+    aiohttp's own decoding accepts bytes that are not UTF-8.
 
     Raises:
-        HTTPBadRequest: it is no UTF-8.
+        HTTPBadRequest: the query is not UTF-8.
     """
     query = request.rel_url.raw_query_string
     try:
@@ -19,8 +23,16 @@ def query_fields(request: web.Request) -> list[tuple[str, str]]:
         raise web.HTTPBadRequest(text="The query is not UTF-8") from None
 
 
+def caller(request: web.Request) -> Principal:
+    """Return the principal that makes a request."""
+    return ANONYMOUS
+
+
 def header_tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:
-    """The members of a list that may be spread over several header lines (RFC 9110 section 5.3)."""
+    """Return the lower-case members of a list header.
+
+    The list may be spread over several header lines (RFC 9110 section 5.3).
+    """
     if name not in headers:
         return []
     return [token.strip() for token in ",".join(headers.getall(name)).lower().split(",")]

@@ -1,4 +1,4 @@
-"""Every route of the server."""
+"""The routes of the server."""
 
 from aiohttp import web
 
@@ -26,14 +26,14 @@ ROUTES = (
     web.get("/topics", list_topics),
     web.post("/topics", create_topic),
     web.get(r"/topics/{name:[\s\S]+}/history", read_history),
-    # A topic's name may end in "/history": preflights and OPTIONS find the path above first.
+    # A topic's name may end in "/history". Preflights and OPTIONS match the path above first.
     web.delete(r"/topics/{name:[\s\S]+}/history", delete_topic),
     web.delete(r"/topics/{name:[\s\S]+}", delete_topic),
 )
 
 
 def add_routes(app: web.Application) -> None:
-    """Add the routes, with CORS on each."""
+    """Add all routes, with CORS, to the application."""
     for definition in ROUTES:
         kwargs = {**definition.kwargs, "expect_handler": _expect}
         method, path, handler = definition.method, definition.path, definition.handler
@@ -42,4 +42,4 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _expect(_request: web.Request) -> None:
-    """Leave `Expect` to read_body: a request that is refused before is not asked for its body."""
+    """Ignore `Expect`: read_body answers it, so a request that is refused sends no body."""

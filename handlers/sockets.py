@@ -1,6 +1,6 @@
-"""Sockets and their descriptors: listening, accepting within bounds, and what the kernel knows.
+"""Listening sockets, limits of file descriptors, and a connection's progress in the kernel.
 
-State: none, but for each connection that is being accepted.
+State: none, except for a `Door` while its connection is being accepted.
 """
 
 import asyncio
@@ -12,20 +12,29 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, cast
 
-from hub.client import Transport
+from aiohttp import web
+
+from hub.delivery.client import Transport
+from hub.errors import SettingError
+from hub.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Connections that may wait to be accepted: a storm of reconnects needs many.
+ListenSockets = list[socket.socket]
+
+# Connections that the kernel queues for accept(): many, for a storm of reconnects.
 BACKLOG: Final = 4096
-# Bytes of kernel buffer for a client (SO_SNDBUF, which Linux doubles). Left to grow by itself it
-# would hide 4 MB of backlog from the outbox's bounds.
+# Bytes of kernel buffer for a client (SO_SNDBUF, which Linux doubles). Without a limit it grows
+# to 4 MB, which the bounds of the send queue would not count.
 SEND_BUFFER: Final = 131_072
-# Descriptors that WebSockets and streams leave to REST, probes, Redis and files; at most half.
+# Descriptors kept for REST, probes, Redis and files, not for WebSockets and streams; at most half
+# of all descriptors.
 RESERVE: Final = 256
-# One in so many of the reserve is for no connection at all: Redis can always be connected again.
+# This fraction of the reserve (1/OWN_SHARE) is for no incoming connection, so that the server can
+# always reconnect to Redis.
 OWN_SHARE: Final = 8
 # struct tcp_info of Linux: tcpi_unacked (packets), tcpi_bytes_acked, tcpi_notsent_bytes.
 _TCP_INFO: Final = struct.Struct("=24xI92xQ16xI")
@@ -33,15 +42,15 @@ _TCP_INFO: Final = struct.Struct("=24xI92xQ16xI")
 _AT_ONCE: Final = struct.pack("ii", 1, 0)  # struct linger: on, for 0 seconds
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """A listening socket for every address of `host` that this machine has.
+def listen(host: str, port: int) -> ListenSockets:
+    """Return a listening socket for every address of `host` that this machine has.
 
     Raises:
-        OSError: an address is taken, or `host` has none here.
-        UnicodeError: `host` is no name of a host.
+        OSError: an address is in use, or this machine has no address of `host`.
+        UnicodeError: `host` is not a valid host name.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
+    sockets: ListenSockets = []
     refused: OSError | None = None
     for family, _, _, _, address in found:
         try:
@@ -51,7 +60,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 for sock in sockets:
                     sock.close()
                 raise
-            refused = error  # such as ::1 for localhost, in a container without IPv6
+            refused = error  # for example ::1 for localhost, in a container without IPv6
     if refused is not None and not sockets:
         raise refused
     return sockets
@@ -65,7 +74,7 @@ def _listener(family: int, address: Any) -> socket.socket:
         backlog=BACKLOG,
         dualstack_ipv6=any_ipv6 and socket.has_dualstack_ipv6(),
     )
-    # What is accepted inherits it.
+    # Accepted sockets inherit it.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return sock
 
@@ -74,28 +83,45 @@ def _listener(family: int, address: Any) -> socket.socket:
 
 
 def raise_descriptors() -> tuple[int, int]:
-    """Raise the soft limit of file descriptors to the hard one; what it was, and is."""
+    """Raise the soft limit of file descriptors to the hard one.
+
+    Returns:
+        The soft limit before and after.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # macOS has a lower limit than its hard one
+    except (OSError, ValueError):  # macOS accepts less than its hard limit
         return soft, soft
     return soft, hard
 
 
-def reserve(descriptors: int) -> int:
-    """How many of them WebSockets and streams leave."""
+def fit_descriptors(settings: Settings, descriptors: int) -> Settings:
+    """Return the settings with a MAX_CONNECTIONS that the number of descriptors allows.
+
+    Raises:
+        SettingError: MAX_CONNECTIONS is set to more.
+    """
+    most = descriptors - _reserve(descriptors)
+    if settings.max_connections > most:
+        allowed = f"at most {most} are allowed with {descriptors} file descriptors (ulimit -n)"
+        raise SettingError("MAX_CONNECTIONS", str(settings.max_connections), allowed)
+    return replace(settings, max_connections=settings.max_connections or most)
+
+
+def _reserve(descriptors: int) -> int:
+    """Return the number of descriptors that WebSockets and streams may not use."""
     return min(RESERVE, descriptors // 2)
 
 
 class Door(asyncio.Protocol):
-    """The first owner of a connection: it is HTTP's where there are descriptors left for it.
+    """The first protocol of a connection: it passes it to HTTP if descriptors are left.
 
-    A new descriptor is the lowest that is free, so one near the end says that all below are in use.
+    A new descriptor is the lowest that is free. So its number says how many are in use.
     """
 
     def __init__(self, serve: Callable[[], asyncio.Protocol], end: int) -> None:
-        """`serve` makes a connection HTTP's; `end`: the first descriptor that is for none."""
+        """`serve` returns an HTTP protocol; `end` is the first descriptor that is refused."""
         self._serve = serve
         self._end = end
 
@@ -111,12 +137,12 @@ class Door(asyncio.Protocol):
 
 
 async def accept(
-    serve: Callable[[], asyncio.Protocol], sockets: list[socket.socket]
+    serve: Callable[[], asyncio.Protocol], sockets: ListenSockets
 ) -> list[asyncio.Server]:
-    """Accept on the sockets, as far as descriptors go; `serve` makes a connection HTTP's."""
+    """Accept connections while descriptors are left; `serve` returns their HTTP protocol."""
     loop = asyncio.get_running_loop()
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    end = descriptors - reserve(descriptors) // OWN_SHARE
+    end = descriptors - _reserve(descriptors) // OWN_SHARE
     return [
         await loop.create_server(lambda: Door(serve, end), sock=sock, backlog=BACKLOG)
         for sock in sockets
@@ -124,7 +150,7 @@ async def accept(
 
 
 async def stop_accepting(servers: list[asyncio.Server], seconds: float) -> None:
-    """Accept what waits in the backlogs, for so many seconds at most, then close the listeners."""
+    """Accept the connections in the backlogs for at most `seconds`, then close the listeners."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     for server in servers:
@@ -132,27 +158,32 @@ async def stop_accepting(servers: list[asyncio.Server], seconds: float) -> None:
         for sock in server.sockets:
             poll.register(sock.fileno(), select.POLLIN)
         while poll.poll(0) and loop.time() < end:  # noqa: ASYNC110  there is no event for it
-            await asyncio.sleep(0)  # in each turn the loop accepts one
+            await asyncio.sleep(0)  # the loop accepts one connection a turn
         server.close()
 
 
-# --- What the kernel knows ------------------------------------------------------------------------
+def http_transports(server: web.Server) -> list[asyncio.Transport]:
+    """Return the open connections that belong to aiohttp, and not to a client of the hub."""
+    return [it.transport for it in server.connections if it.transport is not None]
+
+
+# --- Progress of a connection in the kernel -------------------------------------------------------
 
 
 def progress(transport: Transport) -> tuple[int, bool]:
-    """How many bytes the other side has acknowledged so far, and whether more wait."""
+    """Return the bytes that the peer's TCP has acknowledged, and True if more are queued."""
     buffered = transport.get_write_buffer_size()
     if sys.platform == "linux":
         sock = cast(asyncio.Transport, transport).get_extra_info("socket")
-        if sock.fileno() >= 0:  # else it is closed
+        if sock.fileno() >= 0:  # else the socket is closed
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
             unacknowledged, acknowledged, unsent = _TCP_INFO.unpack(info)
             return acknowledged, bool(unacknowledged or unsent or buffered)
-    return -buffered, bool(buffered)  # all there is to see: less of it means that more was taken
+    return -buffered, bool(buffered)  # without TCP_INFO: a smaller buffer is progress, too
 
 
 def discard(transport: Transport) -> None:
-    """Have the kernel throw away what the other side has not taken, when the socket is closed."""
+    """Make the kernel drop the unacknowledged bytes when the socket is closed, and send a RST."""
     sock = cast(asyncio.Transport, transport).get_extra_info("socket")
-    if sock.fileno() >= 0:  # else it is closed
+    if sock.fileno() >= 0:  # else the socket is closed
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)

@@ -1,4 +1,4 @@
-"""Figures for people, and what probes and load balancers ask."""
+"""`/stats` for people; `/health`, `/live` and `/ready` for probes and load balancers."""
 
 import asyncio
 from http import HTTPStatus
@@ -6,41 +6,41 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from handlers.answers import RETRY_AFTER, answer, degraded, refuse_while_draining
-from handlers.keys import HUB, READINESS, STARTED, TOPIC_LIST
-from hub.inbound import Json
-from hub.rest import Listed
+from handlers.keys import HUB, READINESS, SERVICE, STARTED
+from handlers.requests import caller
+from hub.protocol.http_requests import Listed
 from hub.topic_list import TopicPage
+from hub.values import Json
 
 
 async def stats(request: web.Request) -> web.Response:
-    """How many clients and topics there are, on all nodes, and the subscribers of some topics."""
-    hub, topic_list = request.app[HUB], request.app[TOPIC_LIST]
-    census = await hub.broker.census()
-    page = await topic_list.page(Listed(), census)
+    """Answer with the numbers of clients and topics of all nodes, and the first topics."""
+    hub, service, who = request.app[HUB], request.app[SERVICE], caller(request)
+    page, cluster = await service.topics(who, Listed())
     fields: dict[str, Json] = {
         "total_clients": len(hub.clients),
         "total_topics": page.total,
         **_topics(page),
     }
-    if census is not None:
-        fields["total_clients"] += census.clients
-        fields["nodes"] = 1 + census.nodes
+    if cluster is not None:
+        fields["total_clients"] += cluster.clients
+        fields["nodes"] = 1 + cluster.nodes
         fields["node"] = {
-            "id": census.node,
+            "id": cluster.node,
             "clients": len(hub.clients),
-            **_topics(await topic_list.page(Listed(), None)),
-            "poisoned": census.poisoned,
+            **_topics(await service.own_topics(who, Listed())),
+            "poisoned": cluster.poisoned,
         }
-    return answer({**fields, **degraded(census)})
+    return answer({**fields, **degraded(cluster)})
 
 
 def _topics(page: TopicPage) -> dict[str, Json]:
-    """The first topics, and whether there are more."""
+    """Return the fields for the first topics, with a mark if there are more."""
     return {"topics": page.topics, **({"topics_truncated": True} if page.next else {})}
 
 
 async def health(request: web.Request) -> web.Response:
-    """That the server is there, since when, and how much it serves."""
+    """Answer with the uptime and the numbers of topics and subscribers; 503 while draining."""
     refuse_while_draining(request)
     hub = request.app[HUB]
     uptime = asyncio.get_running_loop().time() - request.app[STARTED]
@@ -55,12 +55,12 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def live(_request: web.Request) -> web.Response:
-    """200 while the loop turns: a process that does not answer may be restarted."""
+    """Answer 200 while the event loop runs; without an answer, the process may be killed."""
     return answer({"status": "ok"})
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Whether new clients and requests should be sent here, check by check."""
+    """Answer 200 if this node accepts new clients and requests, else 503, with all checks."""
     readiness = request.app[READINESS]
     checks: dict[str, Json] = {**readiness.checks()}
     why = readiness.refusal()

@@ -1,57 +1,65 @@
-"""`/topics`: list, create and delete them."""
+"""`/topics`: list, create and delete topics."""
 
+import asyncio
 from http import HTTPStatus
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from handlers.answers import answer, awaitable, degraded, read_body, refuse
-from handlers.keys import HUB, SETTINGS, TOPIC_LIST
-from handlers.requests import query_fields
+from handlers.keys import SERVICE, SETTINGS
+from handlers.requests import caller, query_fields
 from hub.errors import Refusal
-from hub.inbound import Json
-from hub.rest import decode_create, decode_listed
+from hub.protocol.http_requests import decode_create, decode_listed
+from hub.values import Json
 
 
 async def list_topics(request: web.Request) -> web.Response:
-    """A page of the topics with their numbers of subscribers, on all nodes."""
+    """Answer with a page of topics and their numbers of subscribers, on all nodes."""
     listed = decode_listed(query_fields(request))
     if isinstance(listed, Refusal):
         return refuse(listed)
-    census = await request.app[HUB].broker.census()
-    page = await request.app[TOPIC_LIST].page(listed, census)
+    page, cluster = await request.app[SERVICE].topics(caller(request), listed)
     fields: dict[str, Json] = {"count": page.total, "topics": page.topics}
     if page.next:
         fields["next"] = page.next
-    return answer({**fields, **degraded(census)})
+    return answer({**fields, **degraded(cluster)})
 
 
 async def create_topic(request: web.Request) -> web.Response:
-    """Make a topic that stays until it is deleted."""
+    """Create a topic that exists until it is deleted."""
     topic = decode_create(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(topic, Refusal):
         return refuse(topic)
+    created: asyncio.Future[Refusal | None]
     created, done = awaitable()
-    request.app[HUB].broker.create(topic, done)
-    outcome = await created
-    if isinstance(outcome, Refusal):
-        return refuse(outcome)
+    request.app[SERVICE].create(caller(request), topic, done)
+    refusal = await created
+    if refusal is not None:
+        return refuse(refusal)
     return answer({"status": "created", "topic": topic}, HTTPStatus.CREATED)
 
 
 async def delete_topic(request: web.Request) -> web.Response:
-    """Delete a topic, whoever made it; its subscribers are told and stay connected."""
+    """Delete a topic, created or automatic; its subscribers are notified and stay connected."""
     topic = topic_in_path(request)
+    deleted: asyncio.Future[Refusal | None]
     deleted, done = awaitable()
-    request.app[HUB].broker.delete(topic, done)
-    outcome = await deleted
-    if isinstance(outcome, Refusal):
-        return refuse(outcome)
+    request.app[SERVICE].delete(caller(request), topic, done)
+    refusal = await deleted
+    if refusal is not None:
+        return refuse(refusal)
     return answer({"status": "deleted", "topic": topic})
 
 
 def topic_in_path(request: web.Request) -> str:
-    """The rest of the path, decoded once; aiohttp's own decoding is lossy for encoded slashes."""
+    """Return the path after `/topics/`, decoded once.
+
+    aiohttp's own decoding does not distinguish encoded slashes.
+
+    Raises:
+        HTTPBadRequest: the topic is not UTF-8.
+    """
     raw = request.rel_url.raw_path.removeprefix("/topics/")
     try:
         return unquote(raw, errors="strict")

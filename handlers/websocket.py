@@ -10,11 +10,11 @@ from multidict import CIMultiDictProxy
 
 from handlers.answers import refuse_where_full, refuse_while_draining
 from handlers.connection import Connection
-from handlers.keys import COMMANDS, HUB, SETTINGS
-from handlers.requests import header_tokens, query_fields
+from handlers.keys import DISPATCHER, HUB, SETTINGS
+from handlers.requests import caller, header_tokens, query_fields
 from handlers.takeover import take_over, unmask
-from hub.frames import FrameReader
-from hub.inbound import wrong_client_id
+from hub.protocol.validation import wrong_client_id
+from hub.protocol.websocket_frames import FrameReader
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 
@@ -37,11 +37,16 @@ async def upgrade(request: web.Request) -> NoReturn:
         b"Connection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
     )
-    take_over(request, response, Connection(app[HUB], app[COMMANDS], reader, name))
+    connection = Connection(app[HUB], app[DISPATCHER], reader, name, caller(request))
+    take_over(request, response, connection)
 
 
 def _accept(request: web.Request) -> bytes:
-    """Check that the request is an upgrade, and prove that it was understood."""
+    """Check the headers of the handshake, and return the value of `Sec-WebSocket-Accept`.
+
+    Raises:
+        HTTPException: the request is not an upgrade to WebSocket.
+    """
     headers = request.headers
     if (
         request.version < HttpVersion11
@@ -64,13 +69,17 @@ def _accept(request: web.Request) -> bytes:
 
 
 def _offer(request: web.Request) -> dict[str, str]:
-    """The headers of a 426 (RFC 9110 section 7.8)."""
+    """Return the headers of a 426 (RFC 9110 section 7.8)."""
     connection = "Upgrade" if request.keep_alive else "Upgrade, close"
     return {hdrs.UPGRADE: "websocket", hdrs.CONNECTION: connection}
 
 
 def _single(headers: CIMultiDictProxy[str], name: str) -> str:
-    """A header that may not be repeated (RFC 6455 section 11.3); empty where it is absent."""
+    """Return a header that must not be repeated (RFC 6455 section 11.3), or an empty string.
+
+    Raises:
+        HTTPBadRequest: the header is repeated.
+    """
     values = headers.getall(name, ("",))
     if len(values) > 1:
         raise web.HTTPBadRequest(text=f"{name} must not be repeated")

@@ -9,8 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from hub import sse
-from hub.client import FLOWING, Client
+from hub.delivery.client import FLOWING, Client
 from hub.errors import GOING_AWAY
 from hub.hub import Hub
 
@@ -70,22 +69,25 @@ class Drain:
     def _tell(self, client: Client) -> None:
         """Tell a client ahead of what is queued for it, and close it behind that."""
         client.drop_backlog()
-        said = client.wire.say(self._info)
-        if client.wire.streams:
-            said = sse.retry(random.randint(0, self._max_ms)) + said
+        framing = client.framing
+        info = framing.encoding.message(self._info)
+        said = framing.reconnect(random.randint(0, self._max_ms)) + info
         if client.state is not FLOWING:
             client.tell_first(said)
-        elif client.awaiting:
+        elif client.commands.awaiting:
             self._hub.fanout.send(client, said)
         else:  # nothing is queued
             self._close(client, said)
             return
-        if client.awaiting:
+        if client.commands.awaiting:
             self._completing.add(client)
         else:
             self._close(client, b"")
 
     def _close(self, client: Client, said: bytes) -> None:
-        client.deadline = math.inf  # hub/keepalive.py: while it takes what is queued
-        wire = client.wire
-        self._hub.close(client, said + wire.close(GOING_AWAY), wire.ending, GOING_AWAY.reason)
+        client.liveness.deadline = (
+            math.inf
+        )  # hub/delivery/keepalive.py: while it takes what is queued
+        framing = client.framing
+        last = said + framing.close(GOING_AWAY)
+        self._hub.close(client, last, framing.ending, GOING_AWAY.reason)

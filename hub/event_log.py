@@ -1,33 +1,35 @@
-"""The log of what the hub reports, and a limit on how much of it clients can cause.
+"""The log of connections and subscriptions, and a limit on the lines that clients can cause.
 
-State: how many lines of each kind were logged within the last second.
+State: the number of lines of each message text in the current window of time.
 """
 
 import logging
+from collections.abc import Container
+from dataclasses import dataclass
 from typing import Final
 
-from hub.client import Client, Transport
+from hub.delivery.client import Client, Transport
 from hub.errors import FAULTS
 from hub.observer import Observer
 
 log = logging.getLogger(__name__)
 
-LINES: Final = 10  # of one kind that are logged in a second
-KINDS: Final = 1_000  # that are counted at a time
+LINES: Final = 10  # of one message text that are logged in a second
+SELDOM: Final = 60.0  # seconds between two lines of a warning that has one cause for all clients
+TEXTS: Final = 1_000  # message texts that are counted at a time
 
 
 class EventLog(Observer):
-    """Logs the end of a connection that is somebody's fault as info, all else as debug."""
+    """Logs a connection that ended by a fault at level info, and every other event at debug."""
 
     def joined(self, client: Client) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s connected", described(client))
 
-    def left(self, client: Client, reason: str) -> None:
-        if reason in FAULTS:
-            log.info("%s ended: %s", described(client), reason)
-        elif log.isEnabledFor(logging.DEBUG):
-            log.debug("%s ended: %s", described(client), reason)
+    def left(self, client: Client, reason: str, seconds: float) -> None:
+        level = logging.INFO if reason in FAULTS else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(level, "%s ended: %s", described(client), reason)
 
     def subscribed(self, client: Client, topic: str) -> None:
         if log.isEnabledFor(logging.DEBUG):
@@ -39,14 +41,14 @@ class EventLog(Observer):
 
 
 def described(client: Client) -> str:
-    """A client for the log: the number and the address of its connection, and its name."""
+    """Return a client's connection number, address and name as text for the log."""
     where = address(client.transport)
     name = f" ({client.name!r:.100})" if client.name else ""
     return f"connection {client.number} from {where}{name}"
 
 
 def address(transport: Transport) -> str:
-    """The other side of a connection, for the log."""
+    """Return the address of the other side of a connection as text for the log."""
     peer = transport.get_extra_info("peername")
     if not peer:
         return "an unknown address"
@@ -55,22 +57,43 @@ def address(transport: Transport) -> str:
 
 
 class RateLimit(logging.Filter):
-    """Passes LINES records a second of each message text, and says how many it has left out."""
+    """Limits the lines of each message text; the first line after a pause counts the others.
 
-    def __init__(self) -> None:
+    LINES of a text pass within a second. Of a warning by one of the loggers in `seldom`, one line
+    passes within SELDOM seconds.
+    """
+
+    def __init__(self, seldom: Container[str] = ()) -> None:
         super().__init__()
-        self._kinds: dict[str, list[int]] = {}  # the second, lines logged in it, lines left out
+        self._seldom = seldom
+        self._texts: dict[str, _Window] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        second = int(record.created)
-        if len(self._kinds) >= KINDS:  # the loop's own faults have an object's address in the text
-            self._kinds.clear()
-        kind = self._kinds.setdefault(str(record.msg), [0, 0, 0])
-        if kind[0] != second:
-            if kind[2]:
-                record.msg = f"{record.getMessage()} ({kind[2]} more like it were left out)"
+        """Return True if the record is to be logged; add the number of those that were not."""
+        lines, seconds = LINES, 1.0
+        if record.levelno == logging.WARNING and record.name in self._seldom:
+            lines, seconds = 1, SELDOM
+        text = str(record.msg)
+        if len(self._texts) >= TEXTS:  # the loop's own faults have an object's address in the text
+            self._texts.clear()
+        window = self._texts.get(text)
+        # The clock may be set back: a window that begins later is over, too.
+        if window is None or not window.start <= record.created < window.start + seconds:
+            if window is not None and window.left_out:
+                record.msg = f"{record.getMessage()} ({window.left_out} more like it were left out)"
                 record.args = ()
-            kind[:] = second, 0, 0
-        kind[1] += 1
-        kind[2] += kind[1] > LINES
-        return kind[1] <= LINES
+            window = self._texts[text] = _Window(record.created)
+        if window.logged < lines:
+            window.logged += 1
+            return True
+        window.left_out += 1
+        return False
+
+
+@dataclass(slots=True)
+class _Window:
+    """The lines of one message text since `start`, in seconds since the epoch."""
+
+    start: float
+    logged: int = 0
+    left_out: int = 0

@@ -1,26 +1,51 @@
-"""What the hub reports as it happens: clients that come and go, and their subscriptions.
+"""The observer: hears of everything that logs, figures and hooks are made from.
 
-State: none. The hub calls an observer's methods at the moment itself, so they must be short and
-never fail.
+The hub calls these methods at the moment itself, so they must be short and must not raise. The
+fan-out reports a count once a tick, and never a single delivery.
 """
 
-from hub.client import Client
+from hub.delivery.client import Client
+from hub.errors import Refusal
 
 
 class Observer:
-    """Ignores everything. Override what you want to see."""
+    """Ignores everything. Override the methods of the events that you want."""
 
     def joined(self, client: Client) -> None:
         """A client has connected."""
 
-    def left(self, client: Client, reason: str) -> None:
-        """A client's connection is over, and its subscriptions with it, of which no more is said.
+    def left(self, client: Client, reason: str, seconds: float) -> None:
+        """A connection has ended after so many seconds, and its subscriptions with it.
 
-        `reason` is a word of `hub.errors.REASONS`.
+        `reason` is in `hub.errors.REASONS`. No `unsubscribed` follows for its subscriptions.
         """
 
     def subscribed(self, client: Client, topic: str) -> None:
         """A client has become a subscriber of a topic."""
 
     def unsubscribed(self, client: Client, topic: str) -> None:
-        """A client has ended its subscription to a topic, or the topic was deleted."""
+        """A subscription has ended, by its client or because the topic was deleted."""
+
+    def published(self, topic: str, size: int) -> None:
+        """A message is about to be published; its event has `size` bytes."""
+
+    def delivered(self, events: int) -> None:
+        """So many events were given to subscribers in this tick, each counted per subscriber."""
+
+    def dropped(self) -> None:
+        """An event was dropped from the send queue of a congested client."""
+
+    def recovered(self, complete: bool, events: int) -> None:
+        """A subscribe asked for the events after its position: all of them follow, or none."""
+
+    def gap(self, topic: str) -> None:
+        """Events of a topic may be lost, and its subscribers are going to be told."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """A command or request was refused."""
+
+    def broker_lost(self) -> None:
+        """The other nodes are out of reach."""
+
+    def broker_back(self) -> None:
+        """The other nodes are in reach again."""

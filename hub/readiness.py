@@ -1,6 +1,6 @@
-"""Whether this node should be sent new clients and requests, check by check.
+"""The readiness of this node for new clients and requests, as load balancers ask for it.
 
-State: since when the other nodes are out of reach. Time is an argument.
+State: the time since when Redis is out of reach. Times are arguments, in seconds.
 """
 
 import math
@@ -14,7 +14,7 @@ OK: Final = "ok"
 
 
 class Readiness:
-    """Answers a balancer's question."""
+    """Checks the shutdown, the connection to Redis and the number of clients."""
 
     def __init__(self, hub: Hub, drain: Drain, settings: Settings) -> None:
         self._hub = hub
@@ -22,11 +22,11 @@ class Readiness:
         self._max_connections = settings.max_connections
         self._strict = settings.redis_fail_mode == "strict"
         self._grace = settings.ready_redis_grace
-        self._lost_at = -math.inf  # it was never there
+        self._lost_at = -math.inf  # no grace for a Redis that has never been reached
         self._now = 0.0
 
     def sweep(self, now: float) -> None:
-        """Look whether the other nodes are in reach."""
+        """Record whether Redis is in reach at `now`."""
         if self._hub.broker.reachable is False:
             if self._lost_at == math.inf:
                 self._lost_at = now
@@ -36,11 +36,11 @@ class Readiness:
 
     @property
     def full(self) -> bool:
-        """Whether there are as many clients as may be."""
+        """True if there are MAX_CONNECTIONS clients."""
         return 0 < self._max_connections <= len(self._hub.clients)
 
     def checks(self) -> dict[str, str]:
-        """What is looked at, by name, and how it is."""
+        """Return the state of each check by its name."""
         checks = {"shutdown": "draining" if self._drain.announced else OK}
         if self._hub.broker.reachable is not None:
             checks["redis"] = OK if self._hub.broker.reachable else "lost"
@@ -48,7 +48,7 @@ class Readiness:
         return checks
 
     def refusal(self) -> str:
-        """Why nobody should be sent here; empty where the node is ready."""
+        """Return the reason why this node is not ready, or an empty string."""
         if self._drain.announced:
             return "Server is shutting down"
         lost = self._hub.broker.reachable is False and self._now - self._lost_at > self._grace

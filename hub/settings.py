@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hub.errors import SettingError
-from hub.history import MAX_SIZE, TOTAL_BYTES, Rule
 from hub.origins import EVERY_ORIGIN, Origins, parse_hosts, parse_origins
-from hub.redis_address import FORMS as REDIS_FORMS
-from hub.redis_address import RedisAddress, parse_redis_address
+from hub.redis.address import FORMS as REDIS_FORMS
+from hub.redis.address import RedisAddress, parse_redis_address
+from hub.values import MAX_SIZE, TOTAL_BYTES, Rule
 
 SECRETS: Final = frozenset({"REDIS_ADDR"})  # settings whose values are never printed
 MAX_SECONDS: Final = 86_400  # of any time

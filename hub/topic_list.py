@@ -1,7 +1,7 @@
-"""Topics in the order of their names, a page at a time.
+"""Pages of topics, in the order of their names.
 
-State: whose turn it is. A server may have hundreds of thousands of topics, and to look at them
-all takes longer than the other clients may wait: it is done in slices, for one request at a time.
+State: a lock. A server may have hundreds of thousands of topics, and looking at all of them takes
+too long for one turn of the loop. It is done in slices, for one request at a time.
 """
 
 import asyncio
@@ -9,32 +9,32 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
-from hub.broker import Census
+from hub.brokers.base import ClusterFigures
 from hub.hub import Hub
-from hub.rest import Listed
+from hub.protocol.http_requests import Listed
 
-SLICE: Final = 10_000  # topics that one turn of the loop looks at: 2 to 8 ms
+SLICE: Final = 10_000  # topics looked at in one turn of the loop: 2 to 8 ms
 
 
 class TopicPage(NamedTuple):
-    """Some topics, and how many there are."""
+    """A page of topics, and the number of all topics."""
 
-    total: int  # of all topics, whatever was asked for
-    topics: dict[str, int]  # the page: subscribers by topic
-    next: str  # the page's last topic, where there are more behind it; else empty
+    total: int  # number of all topics, on this page or not
+    topics: dict[str, int]  # number of subscribers by topic
+    next: str  # the page's last topic if more topics follow, else empty
 
 
 class TopicList:
-    """Lists the topics of a node, and of the others beside it."""
+    """Lists the topics of this node and of the other nodes."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._one_at_a_time = asyncio.Lock()  # or each of them would have its slice in every turn
+        self._one_at_a_time = asyncio.Lock()  # else each request would have a slice of every turn
 
-    async def page(self, listed: Listed, census: Census | None) -> TopicPage:
-        """The page that is asked for; with a census, its topics are among them."""
+    async def page(self, listed: Listed, cluster: ClusterFigures | None) -> TopicPage:
+        """Return the requested page, with the topics of the other nodes if `cluster` is given."""
         hub = self._hub
-        others = {} if census is None else census.topics
+        others = {} if cluster is None else cluster.topics
         kept: list[str] = []
         async with self._one_at_a_time:
             names = hub.topic_names()
@@ -54,7 +54,7 @@ class TopicList:
 
 
 async def _slices(names: Iterable[str]) -> AsyncIterator[list[str]]:
-    """All names, some in each turn of the loop."""
+    """Yield all names in slices, and end the turn of the loop after each full slice."""
     rest = iter(names)
     while part := list(islice(rest, SLICE)):
         yield part
@@ -63,7 +63,10 @@ async def _slices(names: Iterable[str]) -> AsyncIterator[list[str]]:
 
 
 def _first(kept: list[str], found: Iterable[str], listed: Listed) -> list[str]:
-    """The first of both that are asked for, and one more, which tells that there are more."""
+    """Return the first matching names of both lists, sorted.
+
+    The result has one name more than the limit if further names match.
+    """
     if len(kept) > listed.limit:
         last = kept[-1]
         found = [name for name in found if name < last]

@@ -1,33 +1,28 @@
-"""Connections that take nothing of what is written to them, found by what TCP acknowledges.
+"""The write timeout of HTTP connections, measured by the bytes that TCP acknowledges.
 
-State: of each transport that holds bytes, how much was acknowledged and since when no more. A
-transport's own buffer says too little: the kernel takes more only when a third of its buffer is
-free, which a slow reader needs a minute for. Time is an argument.
+State: for each transport with queued bytes, the acknowledged bytes and the time of the last
+progress. The size of a transport's buffer is not enough: the kernel takes more bytes only when a
+third of its own buffer is free, which can take a slow reader a minute. Times are arguments, in
+seconds.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from hub.client import Transport
+from hub.delivery.client import Discard, Progress, Transport
 from hub.event_log import address
 
 log = logging.getLogger(__name__)
 
-# Of a transport: how many bytes its other side has acknowledged so far, and whether more wait.
-Progress = Callable[[Transport], tuple[int, bool]]
-
-# Has a transport's kernel throw away what the other side has not taken, when it is aborted.
-Discard = Callable[[Transport], None]
-
 
 class _Mark(NamedTuple):
     acknowledged: int  # bytes
-    since: float
+    since: float  # seconds
 
 
 class Unread:
-    """Cuts the HTTP connections whose answers nobody takes."""
+    """Resets HTTP connections whose peer has taken no byte for the write timeout."""
 
     def __init__(self, progress: Progress, discard: Discard, write_timeout: float) -> None:
         self._progress = progress
@@ -36,7 +31,10 @@ class Unread:
         self._marks: dict[Transport, _Mark] = {}
 
     def sweep(self, transports: Iterable[Transport], now: float) -> None:
-        """Look at all that are open at `now`, and at those that began to close since."""
+        """Check the open transports at `now`, and those that were found with queued bytes before.
+
+        The latter may be closing, and are then no longer among the open ones.
+        """
         marks: dict[Transport, _Mark] = {}
         for transport in {*transports, *self._marks}:
             if not transport.get_write_buffer_size():

@@ -1,4 +1,4 @@
-"""Every asynchronous test runs on uvloop, as the server does."""
+"""Fixtures for all tests. Asynchronous tests run on uvloop, as the server does."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

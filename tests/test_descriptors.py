@@ -1,4 +1,4 @@
-"""File descriptors: what is left of them when clients take all they can."""
+"""Limits of file descriptors, and the reserve when clients use up the others."""
 
 import asyncio
 import resource
@@ -45,7 +45,7 @@ async def limited_server(**settings: str) -> AsyncIterator[ServerProcess]:
 
 
 async def status(port: int, path: str, **headers: str) -> int:
-    """The status of a request over a connection of its own."""
+    """Send a request over a new connection, and return the status."""
     async with (
         aiohttp.ClientSession(headers={"Connection": "close", **headers}) as session,
         session.get(f"http://127.0.0.1:{port}{path}") as answer,
@@ -81,7 +81,7 @@ async def test_the_soft_limit_is_raised_and_clients_leave_a_reserve() -> None:
         assert "".join(server.log).count("full: new WebSockets and streams are refused") == 1
 
 
-async def test_an_event_source_is_told_to_come_back_to_a_full_server() -> None:
+async def test_a_full_server_tells_an_event_source_to_reconnect() -> None:
     async with limited_server(MAX_CONNECTIONS="1") as server:
         only = await RawClient.connect(server.port)
         stream = await RawClient.dial(server.port)
@@ -108,8 +108,8 @@ async def test_more_connections_than_descriptors_stop_the_start_with_one_line() 
     ]
 
 
-async def test_redis_comes_back_while_clients_take_every_descriptor() -> None:
-    """Without a reserve of its own, a node that has lost Redis never gets it back."""
+async def test_the_server_reconnects_to_redis_while_clients_use_all_descriptors() -> None:
+    """Without a reserve for itself, a node could never reconnect to Redis."""
     with redis_server() as redis:
         assert isinstance(redis, RedisServer)
         async with limited_server(REDIS_ADDR=f"127.0.0.1:{redis.port}") as server:
@@ -128,7 +128,7 @@ async def test_redis_comes_back_while_clients_take_every_descriptor() -> None:
 
 
 async def keep_knocking(port: int) -> None:
-    """Connect again and again; what the server does not close is kept."""
+    """Open connections until cancelled, and keep those that the server does not close."""
     kept: list[RawClient] = []
     try:
         while True:
@@ -140,5 +140,5 @@ async def keep_knocking(port: int) -> None:
             client.close()
 
 
-def test_this_process_has_enough_for_these_tests() -> None:
+def test_this_process_has_enough_descriptors_for_these_tests() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 4 * HARD

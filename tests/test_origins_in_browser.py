@@ -1,4 +1,4 @@
-"""What a page of another origin can do to a server, in a real browser."""
+"""The power of a page of another origin over a server, in a real browser."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -57,7 +57,7 @@ def fetch(page: Page, url: str, **options: Any) -> Any:
 
 
 def publish(page: Page, url: str) -> Any:
-    """What a page can send anywhere without asking first."""
+    """Send a publish from a page as a simple request, which needs no preflight."""
     return fetch(page, url + "/topics", method="POST", mode="no-cors", body='{"name":"theirs"}')
 
 
@@ -77,10 +77,10 @@ def test_a_page_of_another_origin_cannot_write_without_cors(
 
 
 @pytest.mark.parametrize("origins", ["*", "same"])
-def test_a_name_that_leads_to_the_server_is_not_enough(
+def test_another_host_name_of_the_server_is_refused(
     backstage: Backstage, page: Page, origins: str
 ) -> None:
-    """DNS rebinding: for the browser, the server is of the origin of the attacker's page."""
+    """DNS rebinding: the browser takes the server for the origin of the attacker's page."""
     settings = Settings(
         allowed_origins=parse_origins(origins), allowed_hosts=parse_hosts("app.test")
     )
@@ -96,9 +96,7 @@ def test_a_name_that_leads_to_the_server_is_not_enough(
     assert server.topics() == {}
 
 
-def test_a_page_of_the_servers_own_origin_may_do_everything(
-    backstage: Backstage, page: Page
-) -> None:
+def test_a_page_of_the_servers_origin_may_do_everything(backstage: Backstage, page: Page) -> None:
     settings = Settings(allowed_origins=Origins(same=True), allowed_hosts=parse_hosts("app.test"))
     server: Running = backstage.enter(running(settings))
     own = f"http://app.test:{server.port}"

@@ -1,8 +1,8 @@
-"""The page that `GET /` serves, as a person uses it: in a real browser, against a real server.
+"""The page that `GET /` serves, in a real browser with a real server.
 
-All of it is synchronous: Playwright's own loop runs in this thread while the browser is open, and
-the server is a process of its own, which can be killed. What would take time (a minute without a
-reconnect) passes on Playwright's clock; what the real server never says is said by a double of it.
+The tests are synchronous: Playwright's own loop runs in this thread while the browser is open, and
+the server is a process that can be killed. Playwright's clock passes long times (a minute without a
+reconnect), and a double of the server sends what the real one never sends.
 """
 
 import json
@@ -59,7 +59,7 @@ class Server:
 
 @contextmanager
 def serving(port: int = 0, **settings: str) -> Iterator[Server]:
-    """A server on `port` (0: any free one) that has said where it listens."""
+    """Start a server on `port` (0: any free one), and wait until it listens."""
     process = subprocess.Popen(
         [sys.executable, "server.py"],
         cwd=ROOT,
@@ -82,7 +82,7 @@ def serving(port: int = 0, **settings: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """One server for every test that lets it live; each uses topics of its own."""
+    """The server of all tests that do not kill it; each test uses its own topics."""
     with serving() as running:
         yield running
 
@@ -95,7 +95,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def watched(page: Page) -> Iterator[Page]:
-    """Whatever the page logs as wrong, a breach of its policy included, fails the test."""
+    """Fail the test if the page logs an error, such as a breach of its policy."""
     page.set_default_timeout(PATIENCE)
     wrong: list[str] = []
 
@@ -117,20 +117,20 @@ def watched(page: Page) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def tab(browser: Browser) -> Page:
-    """The tab that most tests share: to open one takes as long as a whole test."""
+    """The tab that most tests share, since opening one takes as long as a test."""
     return browser.new_page()
 
 
 @pytest.fixture
 def page(tab: Page) -> Iterator[Page]:
-    """Where to open the page, with the real clock and the real network."""
+    """A tab with the real clock and the real network."""
     with watched(tab):
         yield tab
 
 
 @pytest.fixture
 def staged(browser: Browser) -> Iterator[Page]:
-    """A tab of its own, whose clock the test can turn and whose network it can play."""
+    """A new tab whose clock and network the test controls."""
     page = browser.new_page()
     page.clock.install()
     with watched(page):
@@ -181,7 +181,7 @@ def publish(page: Page, topic: str, payload: str) -> None:
 
 
 def publish_elsewhere(page: Page, server: Server, topic: str, payload: object) -> None:
-    """Publish over REST, as somebody else would."""
+    """Publish over REST, as another client."""
     answer = page.request.post(f"{server.url}/publish", data={"topic": topic, "payload": payload})
     assert answer.ok
 
@@ -189,7 +189,7 @@ def publish_elsewhere(page: Page, server: Server, topic: str, payload: object) -
 # --- The way of a newcomer ------------------------------------------------------------------------
 
 
-def test_says_what_to_do_next(page: Page, server: Server) -> None:
+def test_the_page_says_what_to_do_next(page: Page, server: Server) -> None:
     page.goto(server.url)
     events = panel(page, "Events")
 
@@ -201,7 +201,7 @@ def test_says_what_to_do_next(page: Page, server: Server) -> None:
     expect(events).to_contain_text("Waiting for events of first.")
 
 
-def test_shows_what_it_published_itself(connected: Page) -> None:
+def test_the_page_shows_its_own_publishes(connected: Page) -> None:
     subscribe(connected, "orders")
     publish(connected, "orders", '{"total": 12345678901234567890}')
 
@@ -213,7 +213,9 @@ def test_shows_what_it_published_itself(connected: Page) -> None:
     expect(chip(connected, "orders")).to_contain_text("1")
 
 
-def test_shows_what_others_publish_newest_first(connected: Page, server: Server) -> None:
+def test_the_page_shows_the_publishes_of_others_newest_first(
+    connected: Page, server: Server
+) -> None:
     subscribe(connected, "news")
     publish_elsewhere(connected, server, "news", {"n": 1})
     publish_elsewhere(connected, server, "news", None)
@@ -221,7 +223,7 @@ def test_shows_what_others_publish_newest_first(connected: Page, server: Server)
     expect(rows(connected).locator("pre")).to_have_text(["null", '{\n  "n": 1\n}'])
 
 
-def test_markup_in_a_payload_is_text(connected: Page, server: Server) -> None:
+def test_markup_in_a_payload_is_shown_as_text(connected: Page, server: Server) -> None:
     subscribe(connected, "<b>bold</b>")
     publish_elsewhere(connected, server, "<b>bold</b>", "<img src=x onerror=alert(1)>")
 
@@ -254,7 +256,7 @@ def test_an_unknown_topic_is_refused_with_a_way_out(connected: Page) -> None:
     expect(rows(connected).locator("pre")).to_have_text("1")
 
 
-def test_text_that_is_no_json_goes_as_a_string(connected: Page) -> None:
+def test_text_that_is_not_json_is_published_as_a_string(connected: Page) -> None:
     subscribe(connected, "plain")
     publish(connected, "plain", "it's {here")
 
@@ -301,7 +303,7 @@ def test_stats_name_the_topics_and_a_click_subscribes(
     other.close()
 
 
-def test_failing_stats_are_said_and_get_over(staged: Page, server: Server) -> None:
+def test_failing_stats_are_reported_and_retried(staged: Page, server: Server) -> None:
     staged.route("**/stats", lambda route: route.fulfill(body="<p>busy</p>"))
     staged.goto(server.url)
     expect(panel(staged, "Server").get_by_role("status")).to_contain_text("No figures")
@@ -311,7 +313,7 @@ def test_failing_stats_are_said_and_get_over(staged: Page, server: Server) -> No
     expect(panel(staged, "Server").get_by_role("status")).to_be_empty()
 
 
-def test_a_deleted_topic_is_told_and_its_chip_goes(connected: Page, server: Server) -> None:
+def test_a_deleted_topic_is_reported_and_its_chip_removed(connected: Page, server: Server) -> None:
     subscribe(connected, "doomed")
     assert connected.request.delete(f"{server.url}/topics/doomed").ok
 
@@ -323,7 +325,7 @@ def test_a_deleted_topic_is_told_and_its_chip_goes(connected: Page, server: Serv
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
-def test_comes_back_by_itself(page: Page, how: signal.Signals) -> None:
+def test_the_page_reconnects_by_itself(page: Page, how: signal.Signals) -> None:
     with serving() as first:
         page.goto(first.url)
         subscribe(page, "lasting")  # connects too
@@ -340,7 +342,7 @@ def test_comes_back_by_itself(page: Page, how: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("remembered", [True, False], ids=["remembered", "forgotten"])
-def test_what_was_missed_is_shown_or_told(page: Page, remembered: bool) -> None:
+def test_missed_events_are_shown_or_reported_as_lost(page: Page, remembered: bool) -> None:
     with serving(HISTORY_SIZE="5") as server:
         page.goto(server.url)
         subscribe(page, "missed")
@@ -359,7 +361,7 @@ def test_what_was_missed_is_shown_or_told(page: Page, remembered: bool) -> None:
             expect(rows(page)).to_have_count(0)
 
 
-def test_a_publish_outlives_the_connection(page: Page) -> None:
+def test_a_publish_survives_a_lost_connection(page: Page) -> None:
     with serving() as first:
         page.goto(first.url)
         subscribe(page, "patient")
@@ -373,7 +375,7 @@ def test_a_publish_outlives_the_connection(page: Page) -> None:
         expect(rows(page).locator("pre")).to_have_text('"late"')
 
 
-def test_a_disconnect_by_hand_lasts(staged: Page, server: Server) -> None:
+def test_after_disconnect_the_page_does_not_reconnect(staged: Page, server: Server) -> None:
     opened: list[object] = []
     staged.on("websocket", lambda socket: opened.append(socket))
     staged.goto(server.url)
@@ -390,14 +392,14 @@ def test_a_disconnect_by_hand_lasts(staged: Page, server: Server) -> None:
 
 
 def double(staged: Page, server: Server, answer: Callable[[WebSocketRoute], None]) -> None:
-    """Serve the real page, whose WebSockets are answered by `answer`; connect."""
+    """Open the page with a double of the server that calls `answer`, and connect."""
     staged.route_web_socket(re.compile("/ws"), answer)
     staged.goto(server.url)
     staged.get_by_role("button", name="Connect").click()
 
 
 def acking(socket: WebSocketRoute) -> None:
-    """From here on, the double acks what is asked of it."""
+    """Make the double ack all commands from now on."""
 
     def ack(text: str | bytes) -> None:
         said = json.loads(text)
@@ -408,7 +410,9 @@ def acking(socket: WebSocketRoute) -> None:
     socket.on_message(ack)
 
 
-def test_a_refusal_by_policy_is_taken_for_an_answer(staged: Page, server: Server) -> None:
+def test_after_a_refusal_by_policy_the_page_does_not_reconnect(
+    staged: Page, server: Server
+) -> None:
     opened: list[WebSocketRoute] = []
 
     def refuse(socket: WebSocketRoute) -> None:
@@ -423,7 +427,7 @@ def test_a_refusal_by_policy_is_taken_for_an_answer(staged: Page, server: Server
     assert len(opened) == 1
 
 
-def test_a_connection_that_fell_silent_is_given_up(staged: Page, server: Server) -> None:
+def test_a_silent_connection_is_given_up(staged: Page, server: Server) -> None:
     opened: list[WebSocketRoute] = []
     double(staged, server, lambda socket: opened.append(socket))  # which answers no ping
     expect(state(staged)).to_contain_text("Connected")
@@ -462,7 +466,7 @@ def test_a_flood_is_bounded_and_can_be_paused(staged: Page, server: Server) -> N
     expect(rows(staged)).to_have_count(0)
 
 
-def test_a_gap_is_told_in_its_place(staged: Page, server: Server) -> None:
+def test_a_gap_is_shown_in_its_place(staged: Page, server: Server) -> None:
     opened: list[WebSocketRoute] = []
     double(staged, server, lambda socket: opened.append(socket))
     expect(state(staged)).to_contain_text("Connected")
@@ -474,7 +478,7 @@ def test_a_gap_is_told_in_its_place(staged: Page, server: Server) -> None:
     expect(rows(staged, "lost")).to_contain_text("Missing here: 17 events")
 
 
-def test_fits_a_phone_and_a_desk(page: Page, server: Server) -> None:
+def test_the_page_fits_a_phone_and_a_desktop(page: Page, server: Server) -> None:
     page.goto(server.url)
     subscribe(page, "long" * 40)
     expect(panel(page, "Server")).to_contain_text("long" * 40)

@@ -13,15 +13,18 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
-from hub import inbound, once, outbound
+from hub.brokers import idempotency as once
+from hub.brokers.history import History
+from hub.brokers.memory import LocalBroker
 from hub.errors import CLOSES, ErrorCode, Refusal
-from hub.history import History, Position, Rule
-from hub.local_broker import LocalBroker
-from hub.notices import Reason
+from hub.event_stream import RETRY, preamble
 from hub.origins import parse_origins
-from hub.rest import MAX_STREAM_TOPICS
+from hub.protocol import commands, validation
+from hub.protocol import replies as outbound
+from hub.protocol.http_requests import MAX_STREAM_TOPICS
+from hub.protocol.notices import Reason
 from hub.settings import Settings
-from hub.stream import RETRY, preamble
+from hub.values import Position, Rule
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, mask
 from tests.support.markdown import table
 from tests.support.node import Node
@@ -30,7 +33,7 @@ from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
 
 DOCUMENT = (ROOT / "docs/protocol.md").read_text()
-SOURCE = "".join(file.read_text() for file in sorted((ROOT / "hub").glob("*.py")))
+SOURCE = "".join(file.read_text() for file in sorted((ROOT / "hub").glob("**/*.py")))
 LIMIT = Settings().max_message_bytes
 LONGEST_TOPIC = Settings().max_topic_bytes
 
@@ -75,10 +78,10 @@ def test_figures_of_constants_are_right() -> None:
     assert RETRY == (1_000, 5_000)
     levels = re.findall(r"(\d+) levels", DOCUMENT)
     assert levels
-    assert {int(level) for level in levels} == {inbound.MAX_NESTING}
-    assert f"non-empty string of at most {inbound.MAX_CLIENT_ID_BYTES} bytes." in DOCUMENT
-    assert f"`id` is any JSON of at most {inbound.MAX_ID_BYTES} bytes" in DOCUMENT
-    assert f"a string of 1 to {inbound.MAX_KEY_BYTES} bytes" in DOCUMENT
+    assert {int(level) for level in levels} == {validation.MAX_NESTING}
+    assert f"non-empty string of at most {validation.MAX_CLIENT_ID_BYTES} bytes." in DOCUMENT
+    assert f"`id` is any JSON of at most {validation.MAX_ID_BYTES} bytes" in DOCUMENT
+    assert f"a string of 1 to {validation.MAX_KEY_BYTES} bytes" in DOCUMENT
     assert f"at most {once.LIMIT:,} keys, in at most {once.MAX_BYTES >> 20} MiB" in DOCUMENT
 
 
@@ -90,10 +93,10 @@ EXAMPLES = [
 ]
 STREAMS = re.findall(r"(?ms)^```text\n(.*?)^```$", DOCUMENT)
 CLIENT_TYPES = {
-    "subscribe": inbound.Subscribe,
-    "unsubscribe": inbound.Unsubscribe,
-    "publish": inbound.Publish,
-    "ping": inbound.Ping,
+    "subscribe": commands.Subscribe,
+    "unsubscribe": commands.Unsubscribe,
+    "publish": commands.Publish,
+    "ping": commands.Ping,
 }
 FROM_CLIENTS = [example for example in EXAMPLES if example["type"] in CLIENT_TYPES]
 FROM_THE_SERVER = [example for example in EXAMPLES if example["type"] not in CLIENT_TYPES]
@@ -137,7 +140,7 @@ def masked(stream: str) -> str:
 
 @pytest.mark.parametrize("example", FROM_CLIENTS, ids=name)
 def test_an_example_of_a_client_is_understood(example: dict[str, Any]) -> None:
-    command = inbound.decode(json.dumps(example).encode(), LONGEST_TOPIC)
+    command = commands.decode(json.dumps(example).encode(), LONGEST_TOPIC)
     assert type(command) is CLIENT_TYPES[example["type"]]
 
 
@@ -459,7 +462,7 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("GET /ws", 101): [upgrade()],
     ("GET /ws", 400): [
         upgrade(Sec_WebSocket_Key="short"),
-        upgrade("/ws?client_id=" + "x" * (inbound.MAX_CLIENT_ID_BYTES + 1)),
+        upgrade("/ws?client_id=" + "x" * (validation.MAX_CLIENT_ID_BYTES + 1)),
         upgrade("/ws?client_id=%ff"),
     ],
     ("GET /ws", 426): [("GET", "/ws", {}), upgrade(Sec_WebSocket_Version="12")],

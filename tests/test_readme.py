@@ -20,8 +20,9 @@ import pytest
 from aiohttp import web
 
 from handlers.routes import ROUTES
-from hub import inbound, outbound
 from hub.errors import ErrorCode, Refusal, SettingError
+from hub.protocol import commands as inbound
+from hub.protocol import replies as outbound
 from hub.settings import Settings, read_settings
 from tests.support.markdown import Block, blocks, code, prose, table
 from tests.support.process import ROOT, server_process
@@ -31,10 +32,8 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    "docs/protocol.md",
-    "docs/design.md",
-    "docs/scaling.md",
     "bench/README.md",
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("**/*.md")),
 )
 CLIENTS = "clients/README.md"  # whose blocks tests/clients/test_readme.py runs
 PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md")  # documents whose commands are make's
@@ -49,10 +48,10 @@ NOT_RUN = {
 }
 
 RUN_ELSEWHERE = {
-    ".venv/bin/python bench/frame_reader.py": "tests/test_design_doc.py runs it",
-    ".venv/bin/python bench/redis_reader.py": "tests/test_design_doc.py runs it",
-    ".venv/bin/python bench/redis_load.py": "tests/test_design_doc.py runs it",
-    ".venv/bin/python bench/history.py": "tests/test_design_doc.py runs it",
+    ".venv/bin/python bench/frame_reader.py": "tests/test_docs.py runs it",
+    ".venv/bin/python bench/redis_reader.py": "tests/test_docs.py runs it",
+    ".venv/bin/python bench/redis_load.py": "tests/test_docs.py runs it",
+    ".venv/bin/python bench/history.py": "tests/test_docs.py runs it",
     ".venv/bin/python bench/fairness.py": "tests/bench/test_fairness.py runs it",
     "python server.py": "is what the tour starts",
 }

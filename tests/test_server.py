@@ -1,4 +1,4 @@
-"""The process: how it starts, how it refuses to, and how it ends."""
+"""The server process: its start, errors at the start, and its end."""
 
 import asyncio
 import signal
@@ -8,30 +8,18 @@ import aiohttp
 import pytest
 from aiohttp.web_protocol import RequestHandler
 
-import server as product
+from handlers.lifetime import HTTP_KEEPALIVE
 from handlers.sockets import SEND_BUFFER, listen
 from tests.support.frames import CLOSE, client_frame
 from tests.support.process import ServerProcess, server_process, spawn
-from tests.support.raw import RawClient
+from tests.support.raw import RawClient, stalled_client
 from tests.support.server import Running
 
 TEXT = "Server is shutting down. Please disconnect gracefully."
 
 
-async def stalled_client(port: int) -> RawClient:
-    """A client that has more waiting than its socket takes, and does not read."""
-    stalled = await RawClient.connect(port, receive_buffer=4_096)
-    await stalled.subscribe("big")
-    async with aiohttp.ClientSession() as session:
-        for _ in range(12):
-            body = {"topic": "big", "payload": "x" * 60_000}
-            async with session.post(f"http://127.0.0.1:{port}/publish", json=body) as answer:
-                assert answer.status == 200
-    return stalled
-
-
-async def leave_in_peace(client: RawClient) -> list[object]:
-    """Read up to the Close and answer it; what was heard before."""
+async def answer_close(client: RawClient) -> list[object]:
+    """Read up to the Close and answer it; return the payloads before it."""
     heard = []
     while not isinstance(message := await client.hear(), tuple):
         assert message is not None, "the end came before the Close"
@@ -43,7 +31,7 @@ async def leave_in_peace(client: RawClient) -> list[object]:
     return heard
 
 
-async def test_sigterm_lets_500_clients_leave_and_cuts_the_one_that_does_not() -> None:
+async def test_sigterm_drains_500_clients_and_cuts_the_one_that_does_not_read() -> None:
     async with server_process(SHUTDOWN_TIMEOUT="2") as server:
         stalled = await stalled_client(server.port)
         clients = [await RawClient.connect(server.port) for _ in range(499)]
@@ -58,25 +46,25 @@ async def test_sigterm_lets_500_clients_leave_and_cuts_the_one_that_does_not() -
         await server.wait_for_log("clients to leave: 500")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port))
-        heard = await asyncio.gather(*(leave_in_peace(client) for client in clients[3:]))
+        heard = await asyncio.gather(*(answer_close(client) for client in clients[3:]))
         assert heard == [[0, 1, 2, TEXT]] * 496
-        await asyncio.gather(*(leave_in_peace(client) for client in clients[:3]))
+        await asyncio.gather(*(answer_close(client) for client in clients[:3]))
         assert await server.exit_code() == 0
         assert "cutting clients that did not leave in 2 s: 1" in "".join(server.log)
         stalled.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_process_ends_at_once_when_all_have_left(number: signal.Signals) -> None:
+async def test_the_process_ends_when_all_clients_have_disconnected(number: signal.Signals) -> None:
     async with server_process(SHUTDOWN_TIMEOUT="3600") as server:
         clients = [await RawClient.connect(server.port) for _ in range(5)]
         server.process.send_signal(number)
         for client in clients:
-            assert await leave_in_peace(client) == [TEXT]
+            assert await answer_close(client) == [TEXT]
         assert await server.exit_code() == 0
 
 
-async def test_without_clients_it_ends_at_once_though_rest_connections_are_open() -> None:
+async def test_without_clients_idle_rest_connections_do_not_delay_the_end() -> None:
     async with (
         server_process(SHUTDOWN_TIMEOUT="3600") as server,
         aiohttp.ClientSession() as session,
@@ -87,7 +75,7 @@ async def test_without_clients_it_ends_at_once_though_rest_connections_are_open(
         assert await server.exit_code() == 0
 
 
-async def test_a_second_signal_ends_it_at_once() -> None:
+async def test_a_second_signal_ends_the_process_at_once() -> None:
     async with server_process(SHUTDOWN_TIMEOUT="3600") as server:
         stalled = await stalled_client(server.port)
         server.terminate()
@@ -98,7 +86,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
 
 
 async def refused_start(**settings: str) -> str:
-    """The one line that a start which fails leaves."""
+    """Start a server that must fail, and return the one line of its log."""
     server: ServerProcess = await spawn(**settings)
     assert await server.exit_code() == 1
     (line,) = "".join(server.log).splitlines()
@@ -111,7 +99,7 @@ async def test_a_bad_setting_stops_the_start_with_one_line() -> None:
     )
 
 
-async def test_an_address_that_is_taken_stops_the_start_with_one_line() -> None:
+async def test_an_address_in_use_stops_the_start_with_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = await refused_start(PORT=port)
@@ -119,7 +107,7 @@ async def test_an_address_that_is_taken_stops_the_start_with_one_line() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 70])  # not ours; no names at all
-async def test_a_host_that_cannot_be_stops_the_start_with_one_line(host: str) -> None:
+async def test_an_invalid_host_stops_the_start_with_one_line(host: str) -> None:
     line = await refused_start(HOST=host)
     assert line.startswith(f"HOST={host!r} PORT=0: cannot listen: ")
 
@@ -136,7 +124,7 @@ async def test_malformed_http_does_not_fill_the_log() -> None:
         assert "ERROR" not in "".join(server.log)
 
 
-async def test_a_client_that_is_closing_already_keeps_its_bound_in_the_shutdown() -> None:
+async def test_a_closing_client_keeps_its_write_timeout_in_the_shutdown() -> None:
     async with server_process(WRITE_TIMEOUT="0.5", SHUTDOWN_TIMEOUT="3600") as server:
         client = await RawClient.connect(server.port)
         await client.send(client_frame(3))
@@ -156,17 +144,17 @@ async def test_the_keepalive_runs_by_itself() -> None:
         assert await server.exit_code() == 0
 
 
-async def test_the_arguments_for_aiohttp_are_all_understood(server: Running) -> None:
-    """One misspelt argument would make aiohttp drop them all, with a warning per connection."""
+async def test_aiohttp_accepts_all_arguments(server: Running) -> None:
+    """aiohttp drops all arguments if one is misspelt, and warns about it at each connection."""
     assert server.runner.server is not None
     handler = server.runner.server()
     assert isinstance(handler, RequestHandler)
-    assert handler.keepalive_timeout == product.HTTP_KEEPALIVE
+    assert handler.keepalive_timeout == HTTP_KEEPALIVE
     assert handler.access_logger is None
 
 
-async def test_the_send_buffer_is_bounded_for_every_client() -> None:
-    """A kernel buffer that grows by itself would hide megabytes from the outbox bounds."""
+async def test_the_send_buffer_of_every_client_is_bounded() -> None:
+    """The bounds of the send queue do not count the bytes in the kernel's buffer."""
     (listener,) = listen("127.0.0.1", 0)
     with listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
@@ -176,7 +164,7 @@ async def test_the_send_buffer_is_bounded_for_every_client() -> None:
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-async def test_the_ipv6_any_address_takes_ipv4_too() -> None:
+async def test_the_ipv6_wildcard_address_accepts_ipv4() -> None:
     (listener,) = listen("::", 0)
     port = listener.getsockname()[1]
     with listener:

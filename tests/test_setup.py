@@ -1,9 +1,9 @@
-"""What an operator trusts: locks, make, the image and compose, proven without network or engine.
+"""Locks, make, the image and compose, tested without network and container engine.
 
-The image is stood in for by what its Dockerfile says: a directory with a virtual environment that
-holds the packages of `requirements.lock` and nothing else, and a tree that holds the files it
-copies and nothing else. Its own commands run there, as its own user where the tests are root.
-What needs the registry (a wheel for every pin) is `make check-wheels`, which `.ci/run` calls.
+A stand-in for the image is made from its Dockerfile: a directory with a virtual environment that
+holds the packages of `requirements.lock` and nothing else, and a tree with the files that it
+copies and nothing else. Its commands run there, as its user if the tests run as root.
+`make check-wheels`, which `.ci/run` calls, needs the registry: it finds a wheel for every pin.
 """
 
 import configparser
@@ -44,7 +44,7 @@ PATIENCE = 30
 
 
 def pins(lock: str) -> dict[str, Requirement]:
-    """Every `name==version; marker` of a lock file, by canonical name."""
+    """Return the `name==version; marker` lines of a lock file by canonical name."""
     lines = (ROOT / lock).read_text().splitlines()
     found = [Requirement(line.rstrip(" \\")) for line in lines if line[0] not in "# "]
     return {canonicalize_name(pin.name): pin for pin in found}
@@ -72,7 +72,7 @@ def test_a_lock_pins_what_is_declared_within_its_range(lock: str, declared: list
         assert wanted.specifier.contains(version(pin)), f"{lock} has {pin}, declared is {wanted}"
 
 
-def test_the_test_lock_holds_every_pin_of_the_other() -> None:
+def test_the_test_lock_has_every_pin_of_the_run_lock() -> None:
     run, test = pins("requirements.lock"), pins("requirements-test.lock")
     assert {name: version(pin) for name, pin in run.items()} == {
         name: version(test[name]) for name in run
@@ -91,13 +91,13 @@ def test_a_lock_has_pins_and_hashes_and_no_address_or_path(lock: str) -> None:
         ), f"not a pin with its hashes: {entry}"
 
 
-def test_what_is_installed_is_what_is_locked() -> None:
+def test_the_installed_versions_are_the_locked_ones() -> None:
     for name, pin in pins("requirements-test.lock").items():
         if pin.marker is None or pin.marker.evaluate():
             assert importlib.metadata.version(name) == version(pin)
 
 
-def test_each_tool_has_one_home(pytestconfig: pytest.Config) -> None:
+def test_each_tool_is_configured_in_one_file(pytestconfig: pytest.Config) -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     tools = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"])
@@ -109,7 +109,7 @@ def test_each_tool_has_one_home(pytestconfig: pytest.Config) -> None:
     assert pytestconfig.getini("xfail_strict") is True
 
 
-def test_the_promised_python_is_the_one_that_is_checked_and_shipped() -> None:
+def test_the_required_python_is_checked_and_shipped() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     floor = PROJECT["requires-python"].removeprefix(">=")
@@ -128,7 +128,7 @@ def test_the_image_has_the_python_that_ci_tests() -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A directory with the Makefile and the locks, and no `.venv`."""
+    """Return a directory with the Makefile and the locks, and without `.venv`."""
     npm = Path("tests/clients/npm")
     (tmp_path / npm).mkdir(parents=True)
     for name in ("Makefile", "requirements.lock", "requirements-test.lock"):
@@ -138,7 +138,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def make(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make as from a shell: not as a child of the make that may run these tests."""
+    """Run make as from a shell, without the environment of a make that runs these tests."""
     environ = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
     return subprocess.run(
         ["make", *arguments],
@@ -152,7 +152,7 @@ def make(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def stub_python(tree: Path, body: str) -> str:
-    """A `PYTHON` for make that runs `body`; returns the argument that names it."""
+    """Write a script with `body` to replace Python, and return the argument of make for it."""
     stub = tree / "stub-python"
     stub.write_text(f"#!/bin/sh\n{body}\n")
     stub.chmod(0o755)
@@ -200,7 +200,7 @@ def test_make_alone_lists_every_target(tree: Path) -> None:
     ],
     ids=["too old", "without venv", "missing"],
 )
-def test_make_says_in_one_line_what_python_lacks(tree: Path, python: str, says: str) -> None:
+def test_make_reports_an_unusable_python_in_one_line(tree: Path, python: str, says: str) -> None:
     result = make(tree, "install", stub_python(tree, python))
     complaint, make_error = result.stderr.splitlines()
     assert result.returncode == 2
@@ -232,8 +232,8 @@ def test_ci_checks_and_tests() -> None:
 
 
 @pytest.mark.parametrize("present", [False, True])
-def test_ci_installs_redis_whatever_the_python(tmp_path: Path, present: bool) -> None:
-    """The tests' own Redis, from a wheel, is an old one."""
+def test_ci_installs_redis_for_every_python(tmp_path: Path, present: bool) -> None:
+    """The Redis in a wheel, which other machines use, is an old version."""
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci/run", tmp_path / ".ci")
     bin_ = tmp_path / "bin"
@@ -273,7 +273,7 @@ class Stage:
 
     @property
     def health(self) -> tuple[dict[str, str], list[str]]:
-        """The options and the command of its HEALTHCHECK, which must be in exec form."""
+        """The options and the command of the HEALTHCHECK, which must be in exec form."""
         options, command = self.one("HEALTHCHECK").split("CMD ", 1)
         return dict(re.findall(r"--([a-z-]+)=(\S+)", options)), json.loads(command)
 
@@ -297,7 +297,7 @@ COPIED = [copy.split() for copy in BUILDER.all("COPY")]
 
 
 def ignored(path: str) -> bool:
-    """Whether `.dockerignore` keeps `path` out of the build: the last pattern that fits decides."""
+    """Return True if `.dockerignore` excludes `path`: the last matching pattern decides."""
     verdict = False
     parents = [str(Path(*Path(path).parts[: n + 1])) for n in range(len(Path(path).parts))]
     for line in (ROOT / ".dockerignore").read_text().splitlines():
@@ -308,7 +308,7 @@ def ignored(path: str) -> bool:
     return verdict
 
 
-def test_the_build_copies_what_the_tree_has_and_nothing_else() -> None:
+def test_the_build_copies_existing_files_and_nothing_else() -> None:
     assert [source for source, _ in COPIED] == [
         "requirements.lock",
         "server.py",
@@ -321,6 +321,7 @@ def test_the_build_copies_what_the_tree_has_and_nothing_else() -> None:
         assert (ROOT / source).exists()
         assert not ignored(source)
     assert not ignored("hub/hub.py")
+    assert not ignored("hub/redis/lua/lib/life.lua")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +337,7 @@ def test_the_build_copies_what_the_tree_has_and_nothing_else() -> None:
         "clients/python",
     ],
 )
-def test_the_build_sees_nothing_else(path: str) -> None:
+def test_other_files_are_excluded_from_the_build(path: str) -> None:
     assert ignored(path)
 
 
@@ -354,7 +355,7 @@ def test_sigterm_reaches_the_server() -> None:
     assert not FINAL.all("CMD")
 
 
-def test_health_is_asked_every_30_seconds_without_curl() -> None:
+def test_the_health_check_runs_every_30_seconds_without_curl() -> None:
     options, command = FINAL.health
     assert options["interval"] == "30s"
     assert command[0] == "python"
@@ -388,7 +389,7 @@ class Image:
 
     @contextmanager
     def serving(self) -> Iterator[tuple[subprocess.Popen[str], int]]:
-        """The entry point on a free port, once its log says which one."""
+        """Run the entry point on a free port, and read the port from its log."""
         entry = json.loads(FINAL.one("ENTRYPOINT"))
         with self.command(*entry, HOST="127.0.0.1", PORT="0") as process:
             guard = threading.Timer(PATIENCE, process.kill)
@@ -412,10 +413,10 @@ def listening_port(process: subprocess.Popen[str]) -> int:
 
 
 def as_appuser(python: Path) -> list[str]:
-    """What runs a command as appuser, who must be able to reach `python`.
+    """Return the prefix of a command that runs as appuser, who must be able to run `python`.
 
-    Only root may become somebody else. Where root's Python is closed to others (under /root), the
-    one capability to read everything is left to appuser; files still cannot be written with it.
+    Only root may change the user. If root's Python is closed to others (under /root), appuser keeps
+    the capability to read every file; it does not allow writing.
     """
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         return []
@@ -427,7 +428,7 @@ def as_appuser(python: Path) -> list[str]:
 
 
 def install_locked_packages(site: Path) -> None:
-    """Copy what `requirements.lock` pins, and only that, out of the environment of these tests."""
+    """Copy the packages that `requirements.lock` pins from the environment of these tests."""
     for name, pin in pins("requirements.lock").items():
         if pin.marker is not None and not pin.marker.evaluate():
             continue
@@ -472,13 +473,13 @@ def test_the_image_serves_as_appuser_and_ends_on_sigterm(image: Image) -> None:
     assert not list(image.app.rglob("*.pyc")), "it wrote into its tree"
 
 
-def test_the_health_check_fails_where_nothing_listens(image: Image) -> None:
+def test_the_health_check_fails_if_nothing_listens(image: Image) -> None:
     with socket.socket() as taken:  # bound but not listening, so nobody else can listen on it
         taken.bind(("127.0.0.1", 0))
         assert not image.healthy(taken.getsockname()[1])
 
 
-def test_the_image_is_run_by_uid_1001(image: Image) -> None:
+def test_the_image_runs_as_uid_1001(image: Image) -> None:
     if not image.user:
         pytest.skip("only root can become appuser, and with setpriv")
     report = "import os; print(os.getuid(), os.getgid(), os.getgroups(), os.access('.', os.W_OK))"
@@ -493,7 +494,7 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVER, REDIS = COMPOSE["services"]["server"], COMPOSE["services"]["redis"]
 
 
-def test_compose_starts_the_server_once_redis_answers() -> None:
+def test_compose_starts_the_server_after_redis() -> None:
     assert set(COMPOSE) == {"services"}, "`version` is obsolete"
     assert SERVER["build"] == "."
     assert SERVER["ports"] == ["8080:8080"]
@@ -504,13 +505,13 @@ def test_compose_starts_the_server_once_redis_answers() -> None:
     assert "healthcheck" not in SERVER, "the image has one"
 
 
-def test_compose_kills_nobody_before_the_shutdown_timeout() -> None:
+def test_compose_waits_longer_than_the_shutdown_timeout() -> None:
     grace = re.fullmatch(r"(\d+)s", SERVER["stop_grace_period"])
     assert grace is not None
     assert int(grace[1]) > Settings().shutdown_timeout
 
 
-def test_compose_gives_the_server_no_rights_it_does_not_need() -> None:
+def test_compose_gives_the_server_minimal_rights() -> None:
     assert SERVER["read_only"] is True
     assert SERVER["cap_drop"] == ["ALL"]
     assert SERVER["security_opt"] == ["no-new-privileges:true"]

@@ -1,4 +1,4 @@
-"""Clients that stop reading, on real sockets: they are cut, and nobody else notices."""
+"""Clients on real sockets that read slowly or not at all."""
 
 import asyncio
 import re
@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 
 from handlers.sockets import discard, progress
-from hub.client import Transport
-from hub.keepalive import Keepalive
+from hub.delivery.client import Transport
+from hub.delivery.keepalive import Keepalive
 from hub.settings import Settings
 from tests.support.frames import TEXT, client_frame
 from tests.support.raw import RawClient, raw_client, until
@@ -19,7 +19,7 @@ SMALL = 4_096  # bytes of receive buffer: what the kernel hides from the server 
 
 
 async def read_events(client: RawClient, count: int) -> list[int]:
-    """The numbers of the next `count` events."""
+    """Return the numbers of the next `count` events."""
     return [(await client.hear())["message"]["payload"]["n"] for _ in range(count)]
 
 
@@ -29,7 +29,7 @@ async def publish(server: Running, topic: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("backpressure", ["disconnect", "drop_oldest"])
-async def test_a_client_that_stops_reading_is_cut_and_the_healthy_get_all(
+async def test_a_client_that_stops_reading_is_cut_and_the_others_get_all_events(
     backpressure: str,
 ) -> None:
     async with (
@@ -54,8 +54,8 @@ async def test_a_client_that_stops_reading_is_cut_and_the_healthy_get_all(
         assert await read_events(healthy, 1) == [count]
 
 
-async def test_a_client_that_is_cut_off_late_hears_why() -> None:
-    """It stops reading, is cut for it, and reads on: what the transport held, error and Close."""
+async def test_a_slow_client_is_told_why_it_was_closed() -> None:
+    """It resumes reading after it was closed: buffered events, the error and the Close arrive."""
     async with (
         running(Settings()) as server,
         raw_client(server.port, receive_buffer=SMALL) as slow,
@@ -92,8 +92,8 @@ async def test_a_client_that_pauses_gets_every_event_or_is_told() -> None:
         assert expected == count
 
 
-async def test_what_waits_is_shared_by_all_that_wait() -> None:
-    """A hundred stalled clients cost hardly more than the events that wait for them."""
+async def test_queued_events_are_shared_by_all_stalled_clients() -> None:
+    """A hundred stalled clients need little more memory than the queued events."""
     count = 100
     async with running(Settings()) as server:
         clients = [await RawClient.connect(server.port, receive_buffer=SMALL) for _ in range(count)]
@@ -137,7 +137,7 @@ ANSWER = Settings(history_size=40, history_bytes=10_000_000)  # that a request m
 
 
 async def ask_for_much(server: Running) -> RawClient:
-    """A request whose answer, of 1.6 MB, nobody has begun to read."""
+    """Send a request with an answer of 1.6 MB, and read none of it."""
     server.hub.broker.create("t", lambda outcome: None)
     for number in range(40):
         server.hub.publish("t", None, {"n": number, "pad": "x" * 40_000}, lambda outcome: None)
@@ -151,7 +151,7 @@ def waiting(transport: asyncio.Transport | None) -> bool:
     return transport is not None and transport.get_write_buffer_size() > 0
 
 
-async def test_an_answer_that_nobody_reads_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_connection_with_an_unread_answer_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with running(ANSWER) as server:
         client = await ask_for_much(server)
@@ -168,7 +168,7 @@ async def test_an_answer_that_nobody_reads_is_cut(caplog: pytest.LogCaptureFixtu
         client.close()
 
 
-async def test_a_client_that_takes_nothing_is_reset() -> None:
+async def test_a_client_that_reads_nothing_is_reset() -> None:
     async with (
         running(Settings()) as server,
         raw_client(server.port, receive_buffer=SMALL) as stalled,
@@ -184,7 +184,7 @@ async def test_a_client_that_takes_nothing_is_reset() -> None:
 
 
 async def test_an_answer_that_is_read_slowly_is_not_cut() -> None:
-    """The transport's own buffer stands still meanwhile."""
+    """The size of the transport's buffer does not change during slow reads."""
     async with running(ANSWER) as server:
         client = await ask_for_much(server)
         (connection,) = server.requests
@@ -217,7 +217,7 @@ async def test_a_websocket_that_reads_slowly_is_not_cut() -> None:
 
 
 async def read_a_little(client: RawClient, transport: Transport) -> None:
-    """Read so little that the kernel takes no more from the transport, and see it acknowledged."""
+    """Read so little that the transport's buffer does not change; wait for the acknowledgement."""
     before = progress(transport)
     for _ in range(32):
         await client.read_some(1_024)
@@ -225,7 +225,7 @@ async def read_a_little(client: RawClient, transport: Transport) -> None:
 
 
 async def test_a_stream_whose_network_is_gone_is_cut_after_a_comment() -> None:
-    """Nobody answers a comment, so it is TCP that says whether it arrives."""
+    """A comment has no answer, so TCP's acknowledgement counts as the sign of life."""
     async with running(Settings()) as server:
         stream = await RawClient.dial(server.port)
         await stream.send(b"GET /events?topic=t HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -236,7 +236,7 @@ async def test_a_stream_whose_network_is_gone_is_cut_after_a_comment() -> None:
             return acknowledged, True
 
         hub = server.hub
-        server.keepalive = Keepalive(
+        server.sweeper.keepalive = Keepalive(
             Settings(), hub.clients, hub.fanout.send, hub.fail, unplugged, discard
         )
         for now in (0.0, 54.0, 63.9):

@@ -1,28 +1,35 @@
-"""The house rules of docs/design.md that a machine can hold: who imports whom."""
+"""The table of packages in docs/architecture.md, held against the imports of every module."""
 
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROW = re.compile(r"\| `(hub/\w+\.py)` \|[^|]*\|(.*)\|")
+ROW = re.compile(r"\| `(\w+)` \| ([^|]*) \|([^|]*)\|([^|]*)\|")
 
-# The table of docs/design.md is what is held: a row's first cell is a module, its last the imports.
+# By package: the packages of ours, and the others, that it may import.
 TABLE = {
-    cells[1]: set(cells[2].split())
-    for line in (ROOT / "docs/design.md").read_text().splitlines()
-    if (cells := ROW.fullmatch(line))
+    found[1]: (set(re.findall(r"`(\w+)`", found[3])), set(found[4].split()))
+    for line in (ROOT / "docs/architecture.md").read_text().splitlines()
+    if (found := ROW.fullmatch(line))
 }
-# Of the standard library, the parts that touch the world.
-IMPURE = {
+GROUND = {"hub/access.py", "hub/errors.py", "hub/ids.py", "hub/origins.py", "hub/values.py"}
+# What the table's last column is about: packages of others, and what touches the world.
+NOTED = {
+    "aiohttp",
+    "aiohttp_cors",
     "asyncio",
     "hiredis",
     "logging",
-    "random",
+    "orjson",
     "os",
+    "random",
+    "redis",
+    "resource",
     "select",
     "signal",
     "socket",
@@ -30,55 +37,74 @@ IMPURE = {
     "subprocess",
     "threading",
     "time",
-}
-NOTED = IMPURE | {
-    "aiohttp",
-    "aiohttp_cors",
-    "handlers",
-    "hub",
-    "orjson",
-    "redis",
-    "server",
     "uvloop",
 }
-EDGE = {"aiohttp", "aiohttp_cors", "asyncio", "handlers", "hub", "logging"}
+# Modules that may import what the rest of their package may not.
+MORE = {"handlers/sockets.py": {"resource", "select", "socket"}}
 
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("server.py", "hub/*.py", "handlers/*.py")
+    for pattern in ("server.py", "hub/**/*.py", "handlers/**/*.py")
     for path in ROOT.glob(pattern)
 )
 CLIENT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("clients/python/**/*.py"))
 
 
+def package_of(module: str) -> str:
+    """The row of the table that a module belongs to."""
+    if module in GROUND:
+        return "ground"
+    if module in ("server.py", "hub/settings.py"):
+        return Path(module).stem
+    return Path(module).parent.name
+
+
 def imports(module: str) -> Iterator[str]:
-    """What a module imports of the noted packages, for types too; of `hub` its modules."""
+    """The dotted names that a module imports, for types too."""
     for node in ast.walk(ast.parse((ROOT / module).read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
-            names = [node.module or ""]
-            if node.module == "hub":
-                names = [f"hub.{alias.name}" for alias in node.names]
-        else:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(module: str) -> set[str]:
+    """The modules of ours that a module imports."""
+    found = set()
+    for name in imports(module):
+        for dotted in (name, name.rpartition(".")[0]):
+            path = f"{dotted.replace('.', '/')}.py"
+            if path in MODULES:
+                found.add(path)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_what_the_table_says(module: str) -> None:
+    package = package_of(module)
+    if package == "server":
+        return
+    of_ours, of_others = TABLE[package]
+    assert {package_of(it) for it in ours(module)} <= of_ours | {package}
+    others = {name.split(".")[0] for name in imports(module)} & NOTED
+    assert others <= of_others | MORE.get(module, set())
+
+
+def test_the_table_allows_nothing_that_no_module_imports() -> None:
+    for package, (of_ours, of_others) in TABLE.items():
+        if package == "server":
             continue
-        yield from (name for name in names if name.split(".")[0] in NOTED)
+        modules = [module for module in MODULES if package_of(module) == package]
+        assert modules, package
+        used = {package_of(it) for module in modules for it in ours(module)}
+        others = {name.split(".")[0] for module in modules for name in imports(module)} & NOTED
+        assert of_ours - {package} <= used, package
+        assert of_others <= others, package
 
 
-def test_every_module_of_the_hub_imports_what_the_table_says() -> None:
-    found = {
-        module: {f"`{name}`" for name in imports(module)}
-        for module in MODULES
-        if module.startswith("hub/") and module != "hub/__init__.py"
-    }
-    assert found == TABLE
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("handlers/")])
-def test_the_edge_imports_the_hub_and_http(module: str) -> None:
-    allowed = EDGE | {"select", "socket"} if module == "handlers/sockets.py" else EDGE
-    assert {name.split(".")[0] for name in imports(module)} <= allowed
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter({module: ours(module) for module in MODULES}).prepare()
 
 
 def test_private_names_of_aiohttp_are_in_one_module() -> None:
@@ -89,4 +115,5 @@ def test_private_names_of_aiohttp_are_in_one_module() -> None:
 
 @pytest.mark.parametrize("module", CLIENT)
 def test_the_client_depends_on_aiohttp_alone(module: str) -> None:
-    assert {name.split(".")[0] for name in imports(module)} & NOTED <= {*IMPURE, "aiohttp"}
+    roots = {name.split(".")[0] for name in imports(module)}
+    assert not roots & {"aiohttp_cors", "handlers", "hiredis", "hub", "orjson", "redis", "server"}

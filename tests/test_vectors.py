@@ -1,4 +1,4 @@
-"""The contract, row by row: the same scripts on a node without sockets and on a real server."""
+"""The vectors of the contract, played on a node without sockets and on a real server."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ SCRIPTS = json.loads((Path(__file__).parent / "vectors/websocket.json").read_tex
 
 
 class NodeWorld:
-    """The script's clients are peers of a node, driven by hand."""
+    """Clients of a node without sockets."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -36,7 +36,7 @@ class NodeWorld:
         self._peers[who].say(text)
 
     async def say_binary(self, who: str, data: bytes) -> None:
-        self._node.commands.handle_binary(self._peers[who].client)
+        self._node.dispatcher.handle_binary(self._peers[who].client)
 
     async def hear(self, who: str) -> Any:
         for other, peer in self._peers.items():
@@ -54,7 +54,7 @@ class NodeWorld:
 
 
 class SocketWorld:
-    """The script's clients are those of the `websockets` library, and REST is aiohttp's."""
+    """Clients of a real server: `websockets`, and aiohttp for REST."""
 
     def __init__(self, server: Running, session: aiohttp.ClientSession) -> None:
         self._server = server
@@ -111,7 +111,7 @@ async def world(kind: str, environ: dict[str, str]) -> AsyncIterator[World]:
 
 
 async def play(world: World, script: list[list[Any]]) -> None:
-    """Act out a script; in the end nobody has heard more than it says."""
+    """Play a script, and check that no client has received more than it lists."""
     connected: set[str] = set()
     for who, verb, what in script:
         if who not in connected and who != "rest":
@@ -150,6 +150,8 @@ async def play(world: World, script: list[list[Any]]) -> None:
 
 @pytest.mark.parametrize("kind", ["node", "sockets"])
 @pytest.mark.parametrize("vector", SCRIPTS, ids=lambda vector: vector["name"])
-async def test_contract(kind: str, vector: dict[str, Any]) -> None:
+async def test_each_script_gets_the_answers_of_the_contract(
+    kind: str, vector: dict[str, Any]
+) -> None:
     async with world(kind, vector.get("settings", {})) as here:
         await play(here, vector["script"])

@@ -1,6 +1,6 @@
-"""A small chat with oneself: what a program does with each kind of item.
+"""Publish and subscribe to one topic, and handle each kind of item.
 
-Run it beside a server: python clients/python/example.py [URL]
+Run it while a server runs: python clients/python/example.py [URL]
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from broadcast_client import Deleted, Event, Lost, connect
 
 
 async def main(url: str) -> None:
-    """Subscribe, publish three messages, and show what comes up to the third."""
+    """Subscribe, publish three messages, and print the items up to the third."""
     async with connect(url, client_id="example") as client:
         chat = client.subscribe("example/python", last_n=10)
-        await chat.ready()  # from here on nothing is missed, or it is told
+        await chat.ready()  # from here on every event arrives, or a Lost item does
         words = ("hello", "from", "Python")
         for word in words:
             await client.publish("example/python", word)
@@ -27,7 +27,7 @@ async def main(url: str) -> None:
                     print("lost:", why, "(a real program loads its state anew)")
                 case Deleted(topic=topic):
                     print("deleted:", topic)
-        # With a history on the server, another process could go on from here: recover=POSITION.
+        # If the topic has a history, another process can continue from here: recover=POSITION.
         print("position:", chat.position)
 
 

@@ -1,7 +1,7 @@
-"""The JavaScript client in a real browser: against a real server, and word by word.
+"""The JavaScript client in a real browser: with a real server, and with a double.
 
-In the first part a proxy cuts, stalls and delays. In the second a double takes the WebSocket's
-place in the page, and time passes on Playwright's clock.
+In the first part a proxy cuts, stalls and delays connections. In the second a double replaces the
+page's WebSocket, and Playwright's clock sets the time.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page
 
-from hub.history import Rule
 from hub.settings import Settings
+from hub.values import Rule
 from tests.support.backstage import Backstage
 from tests.support.browser import CHROMIUM, PATIENCE, chromium
 from tests.support.hurt import hurt
@@ -46,7 +46,7 @@ def tab(browser: Browser) -> Page:
 
 @pytest.fixture
 def warnings(tab: Page) -> Iterator[list[str]]:
-    """What the console says."""
+    """Collect the lines of the page's console."""
     said: list[str] = []
 
     def keep(message: Any) -> None:
@@ -61,7 +61,7 @@ def warnings(tab: Page) -> Iterator[list[str]]:
 
 
 class Scene:
-    """A server, a proxy before it, and a page of another origin with the client."""
+    """A server, a proxy in front, and the client in a page of another origin."""
 
     def __init__(self, backstage: Backstage, page: Page, settings: Settings) -> None:
         self.backstage = backstage
@@ -90,7 +90,7 @@ class Scene:
         return self.page.evaluate(script, argument)
 
     def act(self, act: Any, *arguments: Any) -> None:
-        """Do something to the way, where it lives."""
+        """Call a method of the proxy in its own thread."""
 
         async def run() -> None:
             act(*arguments)
@@ -101,7 +101,7 @@ class Scene:
         self.page.wait_for_function(condition, polling=20)
 
     def until_left(self) -> None:
-        """Wait until the server has no subscriber."""
+        """Wait until the server has no subscribers."""
 
         async def left() -> None:
             while self.server.topics()["news"]:  # noqa: ASYNC110
@@ -116,7 +116,7 @@ def backstage() -> Iterator[Backstage]:
         yield running_loop
 
 
-def test_every_event_comes_once_and_in_order_whatever_happens_to_the_way(
+def test_every_event_arrives_once_and_in_order_despite_network_faults(
     backstage: Backstage, tab: Page
 ) -> None:
     it = Scene(backstage, tab, LARGE)
@@ -148,7 +148,7 @@ def test_every_event_comes_once_and_in_order_whatever_happens_to_the_way(
     assert it.js("acks.map((ack) => ack.offset)") == list(range(1, count + 1))
 
 
-def test_what_a_short_history_can_not_give_back_is_told_and_so_is_a_restart(
+def test_losses_beyond_the_history_and_by_a_restart_are_reported(
     backstage: Backstage, tab: Page, warnings: list[str]
 ) -> None:
     it = Scene(backstage, tab, SMALL)
@@ -186,7 +186,7 @@ def test_what_a_short_history_can_not_give_back_is_told_and_so_is_a_restart(
     assert it.js("items.at(-1).offset") == 1
 
 
-def test_a_publish_whose_ack_was_lost_happens_once(backstage: Backstage, tab: Page) -> None:
+def test_a_publish_whose_ack_was_lost_is_published_once(backstage: Backstage, tab: Page) -> None:
     it = Scene(backstage, tab, LARGE)
     it.js("(url) => { window.direct = connect(url); window.heard = [] }", it.server.ws)
     it.js("direct.subscribe('news', (item) => heard.push(item.payload)).ready")
@@ -205,7 +205,7 @@ def test_a_publish_whose_ack_was_lost_happens_once(backstage: Backstage, tab: Pa
     assert it.js("[heard, shown()]") == [[1, 2], [1, 2]]
 
 
-def test_leaving_ends_the_connection(backstage: Backstage, tab: Page) -> None:
+def test_closing_the_client_ends_the_connection(backstage: Backstage, tab: Page) -> None:
     it = Scene(backstage, tab, LARGE)
     script = """async () => {
         const publishing = client.publish("news", 1);
@@ -253,7 +253,7 @@ REFUSED = "{ onRefused: (error) => items.push({ kind: error.code }) }"
 
 
 class Wire:
-    """The client in a page, whose every word a test hears and says."""
+    """The client in a page, with a double of the WebSocket that a test drives."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -274,14 +274,14 @@ class Wire:
         return self.page.evaluate(script, argument)
 
     def open(self) -> None:
-        """The newest connection opens."""
+        """Open the newest connection."""
         self.js("Double.all.at(-1).onopen()")
 
     def end(self, code: int, word: str = "") -> None:
         self.js("([code, reason]) => Double.all.at(-1).onclose({ code, reason })", [code, word])
 
     def reopen(self) -> None:
-        """The pause passes, and the next connection opens."""
+        """Let the pause pass, and open the next connection."""
         count = self.connections
         self.page.clock.run_for(10_000)
         assert self.connections == count + 1
@@ -292,7 +292,7 @@ class Wire:
         return int(self.js("Double.all.length"))
 
     def heard(self) -> list[dict[str, Any]]:
-        """What the client has said on the newest connection, but for pings."""
+        """Return the client's messages on the newest connection, without pings."""
         said = self.js("Double.all.at(-1).sent.splice(0)")
         return [message for message in said if message["type"] != "ping"]
 
@@ -308,7 +308,7 @@ class Wire:
         self.say("error", request_id=command["request_id"], error=error)
 
     def subscribe(self, topic: str = "news", wish: str = "{}", **position: Any) -> None:
-        """Subscribe with a callback, and ack it."""
+        """Subscribe with a callback, and send the ack."""
         self.js(f"window.{topic} = client.subscribe('{topic}', keep, {wish}); 0")
         (command,) = self.heard()
         self.ack(command, **position)
@@ -321,7 +321,7 @@ class Wire:
         self.say("info", topic="news", message={"id": "info_1", "payload": payload}, **more)
 
     def shown(self) -> list[Any]:
-        """The payloads of the events so far; of other items, their kind."""
+        """Return the payloads of the events so far, and the kinds of other items."""
         return list(self.js("items.map((it) => (it.kind === 'event' ? it.payload : it.kind))"))
 
     def outcomes(self) -> list[Any]:
@@ -330,7 +330,7 @@ class Wire:
 
 @pytest.fixture(scope="module")
 def staged(browser: Browser) -> Page:
-    """A tab whose clock stands still until a test turns it."""
+    """A tab whose clock a test sets."""
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
     page.route(INSECURE, lambda route: route.fulfill(body="<p>", content_type="text/html"))
@@ -346,7 +346,7 @@ def wire(staged: Page) -> Wire:
     return made
 
 
-def test_says_what_it_has_when_it_comes_back(wire: Wire) -> None:
+def test_a_reconnect_recovers_from_the_position(wire: Wire) -> None:
     assert wire.js("Double.all[0].url") == "ws://server.example/ws?client_id=ann"
     wire.subscribe(epoch="a", offset=5)
     wire.event("six", 6)
@@ -372,7 +372,7 @@ def test_says_what_it_has_when_it_comes_back(wire: Wire) -> None:
     assert wire.js("states") == ["connecting", "open", why, "connecting", "open"]
 
 
-def test_what_is_lost_is_told_in_its_place(wire: Wire) -> None:
+def test_losses_are_reported_in_their_place(wire: Wire) -> None:
     wire.subscribe(epoch="a", offset=1)
     wire.event(2, 2)
     wire.event(4, 4)  # a hole that the server has not told
@@ -397,7 +397,7 @@ def test_what_is_lost_is_told_in_its_place(wire: Wire) -> None:
     assert wire.shown()[-2:] == ["lost", "without a place"]
 
 
-def test_last_n_and_positions_of_before(wire: Wire) -> None:
+def test_last_n_and_saved_positions(wire: Wire) -> None:
     wire.js("window.news = client.subscribe('news', keep, { lastN: 10 }); 0")
     (command,) = wire.heard()
     assert command["last_n"] == 10
@@ -430,7 +430,7 @@ def test_last_n_and_positions_of_before(wire: Wire) -> None:
         wire.js("client.subscribe('both', keep, { lastN: 1, recover: news.position })")
 
 
-def test_last_n_of_a_topic_without_events_is_over_with_the_ack(wire: Wire) -> None:
+def test_last_n_of_a_topic_without_events_is_complete_with_the_ack(wire: Wire) -> None:
     wire.subscribe(wish="{ lastN: 2 }", epoch="a", offset=0)
     assert wire.js("news.position") == {"epoch": "a", "offset": 0}
     wire.end(1001)
@@ -443,7 +443,7 @@ def test_last_n_of_a_topic_without_events_is_over_with_the_ack(wire: Wire) -> No
     assert wire.shown() == [1]
 
 
-def test_ready_is_not_who_was_closed_before_the_ack(wire: Wire) -> None:
+def test_ready_fails_for_a_subscription_closed_before_the_ack(wire: Wire) -> None:
     wire.subscribe()
     wire.js("news.close(); settle(news.ready.then(() => 'acked')); 0")
     wire.js("settle(client.subscribe('closed').ready); settle(client.subscribe('left').ready); 0")
@@ -452,7 +452,7 @@ def test_ready_is_not_who_was_closed_before_the_ack(wire: Wire) -> None:
     assert wire.outcomes() == ["acked", "CLOSED", "CLOSED"]
 
 
-def test_the_newest_may_begin_with_a_gap(wire: Wire) -> None:
+def test_last_n_may_begin_with_a_gap(wire: Wire) -> None:
     wire.subscribe(wish="{ lastN: 10 }", epoch="a", offset=50)
     wire.info({"reason": "GAP", "epoch": "a", "offset": 48})
     assert wire.js("news.position") == {"epoch": "a", "offset": 48}
@@ -461,7 +461,7 @@ def test_the_newest_may_begin_with_a_gap(wire: Wire) -> None:
     assert wire.shown() == ["lost", 49, 50, 51]
 
 
-def test_the_newest_of_another_epoch_come_behind_the_loss(wire: Wire) -> None:
+def test_last_n_of_another_epoch_follows_the_loss(wire: Wire) -> None:
     wire.subscribe(wish="{ lastN: 2 }", epoch="a", offset=50)
     wire.end(1001)
     wire.reopen()
@@ -475,7 +475,7 @@ def test_the_newest_of_another_epoch_come_behind_the_loss(wire: Wire) -> None:
     assert "last_n" not in wire.heard()[1]
 
 
-def test_what_comes_before_the_ack_is_for_who_was_subscribed_before(wire: Wire) -> None:
+def test_events_before_the_ack_belong_to_an_earlier_subscription(wire: Wire) -> None:
     wire.subscribe(epoch="a", offset=1)
     again = "news.close(); window.news = client.subscribe('news', keep, {}); 0"
     wire.js(again.replace("{}", "{ recover: news.position }"))
@@ -494,7 +494,7 @@ def test_what_comes_before_the_ack_is_for_who_was_subscribed_before(wire: Wire) 
     assert wire.shown() == ["now"]
 
 
-def test_several_subscriptions_of_a_topic_share_one_on_the_wire(wire: Wire) -> None:
+def test_the_subscriptions_of_a_topic_share_one_on_the_wire(wire: Wire) -> None:
     wire.js("window.one = client.subscribe('news', keep); window.two = client.subscribe('news'); 0")
     (command,) = wire.heard()
     wire.ack(command, epoch="a", offset=5)
@@ -533,7 +533,7 @@ def test_several_subscriptions_of_a_topic_share_one_on_the_wire(wire: Wire) -> N
     ],
     ids=["nothing", "the newest", "behind", "another epoch", "nothing missing", "ahead"],
 )
-def test_a_later_subscription_begins_where_the_topic_is(
+def test_a_later_subscription_begins_at_the_current_position(
     wire: Wire, wish: str, expected: list[Any], acked: bool
 ) -> None:
     wire.js("client.subscribe('news', () => {}, { lastN: 1 }); 0")
@@ -554,7 +554,7 @@ def test_a_later_subscription_begins_where_the_topic_is(
     assert wire.js(first) == ("lost" if acked else 6)
 
 
-def test_a_later_subscription_is_not_called_back_before_it_is_made(wire: Wire) -> None:
+def test_a_later_subscription_gets_no_callback_before_it_is_returned(wire: Wire) -> None:
     wire.subscribe(epoch="a", offset=6)
     wire.js("""() => {
         client.subscribe('news', keep, { lastN: 1 });
@@ -564,7 +564,7 @@ def test_a_later_subscription_is_not_called_back_before_it_is_made(wire: Wire) -
     assert wire.shown() == ["made", "lost"]
 
 
-def test_callbacks_may_leave_and_subscribe_where_several_are_called(wire: Wire) -> None:
+def test_callbacks_may_close_and_subscribe(wire: Wire) -> None:
     wire.js("""() => {
         window.again = [];
         const both = (item) => {
@@ -590,7 +590,7 @@ def test_callbacks_may_leave_and_subscribe_where_several_are_called(wire: Wire) 
     assert wire.js("again") == ["deleted", "deleted", 3]
 
 
-def test_an_ack_is_not_told_to_a_subscription_that_another_has_closed(wire: Wire) -> None:
+def test_a_subscription_closed_by_a_callback_gets_no_ack(wire: Wire) -> None:
     wire.js("""() => {
         client.subscribe("news", keep, { onAck: () => two.close() });
         window.two = client.subscribe("news", keep, { onAck: keep });
@@ -611,7 +611,7 @@ def test_a_refusal_ends_every_subscription_of_the_topic(wire: Wire) -> None:
     "deleted", [{"payload": "in other words", "reason": "TOPIC_DELETED"}, {"payload": GONE}]
 )
 @pytest.mark.parametrize("gap", [{"payload": {}, "reason": "GAP"}, {"payload": {"reason": "GAP"}}])
-def test_infos_are_known_by_their_reason(
+def test_infos_are_recognised_by_their_reason(
     wire: Wire, deleted: dict[str, Any], gap: dict[str, Any]
 ) -> None:
     wire.subscribe(epoch="a", offset=1)
@@ -625,7 +625,7 @@ def test_infos_are_known_by_their_reason(
     assert wire.shown() == ["lost", 2, "deleted"]
 
 
-def test_a_refusal_that_passes_is_asked_again_and_one_for_good_is_told(wire: Wire) -> None:
+def test_a_temporary_refusal_is_retried_and_a_final_one_is_reported(wire: Wire) -> None:
     wire.subscribe(wish=REFUSED, epoch="a", offset=1)
     wire.end(1001)
     wire.reopen()
@@ -666,7 +666,7 @@ def test_a_deleted_topic_ends_its_subscription_and_no_other(wire: Wire) -> None:
     assert [command["topic"] for command in wire.heard()] == ["other"]
 
 
-def test_an_iterator_that_is_too_slow_loses_the_oldest_and_holds_up_nobody(wire: Wire) -> None:
+def test_a_slow_iterator_loses_the_oldest_items_and_delays_no_other(wire: Wire) -> None:
     wire.js("window.slow = client.subscribe('slow'); settle(client.publish('other', 1)); 0")
     subscribing, publishing = wire.heard()
     wire.ack(subscribing, epoch="a", offset=0)
@@ -696,7 +696,7 @@ def test_an_iterator_that_is_too_slow_loses_the_oldest_and_holds_up_nobody(wire:
     assert [outcome["done"] for outcome in wire.outcomes()] == [True, True]
 
 
-def test_a_callback_that_fails_costs_nothing_else(wire: Wire) -> None:
+def test_a_failing_callback_affects_no_other(wire: Wire) -> None:
     wire.js("window.onunhandledrejection = () => outcomes.push('unhandled'); 0")
     wire.js("window.fail = () => { throw 'oops'; }; 0")
     wire.js("client.subscribe('', keep, { onRefused: fail }); 0")
@@ -716,7 +716,7 @@ def test_a_callback_that_fails_costs_nothing_else(wire: Wire) -> None:
     assert wire.outcomes() == []
 
 
-def test_what_is_not_answered_is_sent_again_in_order_with_its_key(wire: Wire) -> None:
+def test_unanswered_publishes_are_repeated_in_order_with_their_keys(wire: Wire) -> None:
     wire.js("settle(client.publish('news', 1)); 0")
     wire.js("settle(client.publish('news', 2, { key: 'mine' })); 0")
     commands = wire.heard()
@@ -737,7 +737,7 @@ def test_what_is_not_answered_is_sent_again_in_order_with_its_key(wire: Wire) ->
     assert wire.heard() == []
 
 
-def test_what_the_server_can_not_read_is_told_to_who_said_it(wire: Wire) -> None:
+def test_invalid_payloads_fail_in_the_client(wire: Wire) -> None:
     wire.js(
         r"""() => {
             const nested = (levels) => (levels > 1 ? [nested(levels - 1)] : []);
@@ -764,7 +764,7 @@ def test_what_the_server_can_not_read_is_told_to_who_said_it(wire: Wire) -> None
     assert wire.js("client.subscribe('old'); Double.all[0].sent.at(-1).topic") == "old"
 
 
-def test_a_subscribe_may_be_what_is_too_big(wire: Wire) -> None:
+def test_a_subscribe_may_be_too_big(wire: Wire) -> None:
     wire.js("settle(client.publish('news', 'x')); client.subscribe('x'.repeat(1000)); 0")
     wire.end(1009, "too_big")
     wire.reopen()
@@ -772,7 +772,7 @@ def test_a_subscribe_may_be_what_is_too_big(wire: Wire) -> None:
     assert wire.outcomes() == []
 
 
-def test_bounds_of_publishing(wire: Wire) -> None:
+def test_publishing_has_bounds(wire: Wire) -> None:
     wire.js("for (let n = 0; n <= 1000; n++) settle(client.publish('news', 'x'.repeat(n))); 0")
     assert wire.outcomes() == ["BUSY"]
     wire.end(1009, "too_big")
@@ -788,7 +788,7 @@ def test_bounds_of_publishing(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("code", [1002, 1007, 1008, 3003])
-def test_a_refusal_for_good_ends_everything_loudly(wire: Wire, code: int) -> None:
+def test_a_final_refusal_ends_the_client_and_is_reported(wire: Wire, code: int) -> None:
     wire.subscribe(wish=REFUSED)
     wire.js("window.it = client.subscribe('iterated'); settle(it.next()); settle(it.ready); 0")
     wire.js("settle(client.publish('news', 1)); 0")
@@ -804,7 +804,7 @@ def test_a_refusal_for_good_ends_everything_loudly(wire: Wire, code: int) -> Non
     assert wire.js("states.at(-1)") == "closed"
 
 
-def test_silence_is_noticed(wire: Wire) -> None:
+def test_a_silent_connection_is_detected(wire: Wire) -> None:
     wire.subscribe()
     wire.say("pong")
     wire.page.clock.run_for(24_000)
@@ -829,7 +829,7 @@ def test_silence_is_noticed(wire: Wire) -> None:
     assert wire.connections == 4
 
 
-def test_pauses_are_full_jitter_and_end_early_when_asked(wire: Wire) -> None:
+def test_pauses_have_full_jitter_and_can_be_cut_short(wire: Wire) -> None:
     pauses = []
     wire.js(
         """() => {
@@ -855,7 +855,7 @@ CLOSES += [(1013, "rate_limited"), (1013, "overloaded"), (1013, "new"), (4999, "
 
 
 @pytest.mark.parametrize(("code", "word"), CLOSES)
-def test_whatever_else_it_is_closed_with_it_comes_back(wire: Wire, code: int, word: str) -> None:
+def test_the_client_reconnects_after_any_other_close(wire: Wire, code: int, word: str) -> None:
     wire.subscribe()
     wire.end(code, word)
     assert f"({code} {word}".strip() in wire.js("states.at(-1)")
@@ -863,7 +863,7 @@ def test_whatever_else_it_is_closed_with_it_comes_back(wire: Wire, code: int, wo
     assert wire.heard()[0]["topic"] == "news"
 
 
-def test_after_a_shutdown_it_comes_back_within_the_span_that_the_server_gives(wire: Wire) -> None:
+def test_after_a_shutdown_the_client_reconnects_within_the_given_span(wire: Wire) -> None:
     goodbye = {"id": "shutdown_1", "payload": "Server is shutting down."}
     span = {"min_ms": 1_000, "max_ms": 31_000}
     wire.say("info", reason="SHUTDOWN", message=goodbye, reconnect=span)
@@ -901,12 +901,12 @@ def test_closing_leaves_nothing_behind(wire: Wire, state: str) -> None:
     assert wire.heard() == []
 
 
-def test_what_is_no_broadcast_server_is_given_up(wire: Wire) -> None:
+def test_another_kind_of_server_is_given_up(wire: Wire) -> None:
     wire.js("settle(client.publish('news', 1)); Double.all[0].onmessage({ data: 'hello' })")
     assert wire.outcomes() == ["REFUSED"]
 
 
-def test_numbers_may_be_parsed_by_the_page(wire: Wire) -> None:
+def test_the_page_may_supply_the_json_parser(wire: Wire) -> None:
     text = json.dumps({"type": "event", "topic": "news", "message": {"id": 1, "payload": 2}})
     wire.js(
         """() => {

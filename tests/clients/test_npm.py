@@ -1,4 +1,4 @@
-"""The JavaScript client as projects with npm use it: bundled for a browser, and in Node with ws."""
+"""The JavaScript client in npm projects: bundled for a browser, and in Node with ws."""
 
 import re
 import shutil
@@ -33,7 +33,7 @@ def node(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def is_usable() -> bool:
-    """Whether there is a Node that the README names, and `make test` has installed packages."""
+    """Return True if there are the packages of `make test`, and a Node that the README allows."""
     if NODE is None or not (NPM / "node_modules").exists():
         return False
     major, minor = node(NPM, "--version").stdout.removeprefix("v").split(".")[:2]
@@ -78,14 +78,16 @@ def test_a_bundle_works_in_a_browser(here: Running, tmp_path: Path, bundler: str
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A directory with the client and the packages."""
+    """Return a directory with the client and the packages."""
     shutil.copy(ROOT / "clients/js/client.js", tmp_path)
     shutil.copy(NPM / "package.json", tmp_path)
     (tmp_path / "node_modules").symlink_to(NPM / "node_modules")
     return tmp_path
 
 
-def test_the_node_example_of_the_readme_prints_what_it_says(here: Running, project: Path) -> None:
+def test_the_node_example_of_the_readme_prints_the_shown_output(
+    here: Running, project: Path
+) -> None:
     (block,) = (
         block
         for block in blocks((ROOT / "clients/README.md").read_text())
@@ -97,7 +99,7 @@ def test_the_node_example_of_the_readme_prints_what_it_says(here: Running, proje
     assert (ran.stdout, ran.stderr, ran.returncode) == ("event hello\n", "", 0)
 
 
-def test_without_a_websocket_it_says_what_is_missing(project: Path) -> None:
+def test_without_a_websocket_the_error_names_what_is_missing(project: Path) -> None:
     (project / "without.js").write_text(
         'import { connect } from "./client.js";\n'
         "delete globalThis.WebSocket;\n"  # which newer versions have
@@ -108,8 +110,8 @@ def test_without_a_websocket_it_says_what_is_missing(project: Path) -> None:
     assert "Error: there is no WebSocket here: pass one as the option WebSocket" in ran.stderr
 
 
-def test_with_ws_it_comes_back_and_ends_the_process(here: Running, project: Path) -> None:
-    """ws throws an error that nobody listens for, such as that of a connect that is refused."""
+def test_with_ws_the_client_reconnects_and_the_process_ends(here: Running, project: Path) -> None:
+    """ws throws errors that have no listener, such as that of a refused connection."""
     (project / "refused.js").write_text(
         """
         import WebSocket from "ws";

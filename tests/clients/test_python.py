@@ -1,4 +1,4 @@
-"""The Python client against a real server, through a proxy that cuts, stalls and delays."""
+"""The Python client with a real server, through a proxy that cuts, stalls and delays."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from broadcast_client import Client, Deleted, Event, Item, Lost, RefusedError, connect, connection
 
-from hub.history import Rule
 from hub.settings import Settings
+from hub.values import Rule
 from tests.support.eventually import eventually
 from tests.support.hurt import hurt
 from tests.support.proxy import Proxy, proxy
@@ -25,14 +25,14 @@ SOME = 100  # events of it at a time
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses are too short to wait for."""
+    """Make the client's pauses very short."""
     monkeypatch.setattr(connection, "FIRST", 0.01)
     monkeypatch.setattr(connection, "LONGEST", 0.02)
     monkeypatch.setattr(connection, "GOODBYE", 0.05)
 
 
 class Scene:
-    """A server, a proxy before it, and clients on either way."""
+    """A server, a proxy in front, and clients with and without the proxy."""
 
     def __init__(self, server: Running, way: Proxy) -> None:
         self.server = server
@@ -51,7 +51,7 @@ async def scene(settings: Settings = LARGE) -> AsyncIterator[Scene]:
 
 
 async def publish_numbers(client: Client, numbers: range) -> list[dict[str, Any]]:
-    """Publish a stream, a few of it under way at a time; the answers."""
+    """Publish numbers, a few at a time, and return the acks."""
     room = asyncio.Semaphore(20)
 
     async def publish(number: int) -> dict[str, Any]:
@@ -69,12 +69,12 @@ async def publish_numbers(client: Client, numbers: range) -> list[dict[str, Any]
 
 
 def came(items: list[Item], payload: object) -> bool:
-    """Whether the newest event has this payload."""
+    """Return True if the newest event has this payload."""
     return bool(items) and getattr(items[-1], "payload", None) == payload
 
 
 def holes(items: list[Item]) -> int:
-    """How many losses were told; fails on a repetition, a disorder, or a hole that was not told."""
+    """Return the number of losses; fail on repetitions, disorder and unreported holes."""
     last, told, losses = -1, False, 0
     for item in items:
         if isinstance(item, Lost):
@@ -87,7 +87,7 @@ def holes(items: list[Item]) -> int:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_every_event_comes_once_and_in_order_whatever_happens_to_the_way(seed: int) -> None:
+async def test_every_event_arrives_once_and_in_order_despite_network_faults(seed: int) -> None:
     async with (
         scene() as it,
         connect(it.url) as publisher,
@@ -115,7 +115,7 @@ async def test_every_event_comes_once_and_in_order_whatever_happens_to_the_way(s
         assert [answer["offset"] for answer in answers] == list(range(1, len(answers) + 1))
 
 
-async def test_what_a_short_history_can_not_give_back_is_told() -> None:
+async def test_losses_beyond_the_history_are_reported() -> None:
     async with (
         scene(SMALL) as it,
         connect(it.server.ws) as publisher,
@@ -139,7 +139,7 @@ async def test_what_a_short_history_can_not_give_back_is_told() -> None:
         assert len(items) == first - 12 - 6 + 2
 
 
-async def test_a_restart_is_another_epoch_and_is_told() -> None:
+async def test_a_restart_begins_another_epoch_and_is_reported() -> None:
     async with scene() as it, connect(it.url) as client:
         news = client.subscribe("news")
         await client.publish("news", 1)
@@ -160,7 +160,7 @@ async def test_a_restart_is_another_epoch_and_is_told() -> None:
             it.way.target = it.server.port
 
 
-async def test_a_publish_whose_ack_was_lost_happens_once() -> None:
+async def test_a_publish_whose_ack_was_lost_is_published_once() -> None:
     async with (
         scene() as it,
         connect(it.url) as publisher,
@@ -180,7 +180,7 @@ async def test_a_publish_whose_ack_was_lost_happens_once() -> None:
         assert (await anext(news)).payload == 2  # type: ignore[union-attr]
 
 
-async def test_a_silent_connection_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_connection_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
     monkeypatch.setattr(connection, "CONNECT_WITHIN", 0.2)
     async with scene() as it, connect(it.url) as client:
@@ -193,7 +193,7 @@ async def test_a_silent_connection_is_noticed(monkeypatch: pytest.MonkeyPatch) -
         assert (await anext(news)).payload == 1  # type: ignore[union-attr]
 
 
-async def test_another_process_goes_on_where_one_has_ended() -> None:
+async def test_another_process_continues_from_a_saved_position() -> None:
     async with scene() as it:
         async with connect(it.url) as client:
             news = client.subscribe("news")
@@ -209,7 +209,7 @@ async def test_another_process_goes_on_where_one_has_ended() -> None:
             assert [(await anext(news)).payload for _ in range(2)] == [1, 2]  # type: ignore[union-attr]
 
 
-async def test_unsubscribing_and_deleting() -> None:
+async def test_unsubscribe_and_deletion_end_a_subscription() -> None:
     async with scene() as it, connect(it.url) as client:
         news = client.subscribe("news")
         await news.ready()
@@ -248,7 +248,7 @@ async def test_a_publish_that_is_too_big_fails_alone() -> None:
         assert [(await anext(news)).payload for _ in range(2)] == ["a", "b"]  # type: ignore[union-attr]
 
 
-async def test_leaving_while_publishing_ends_the_connection() -> None:
+async def test_closing_the_client_while_publishing_ends_the_connection() -> None:
     async with scene() as it:
         async with connect(it.url) as client:
             await client.subscribe("news").ready()

@@ -1,4 +1,4 @@
-"""The Python client, word by word: a double of the server says what the real one says rarely."""
+"""The Python client, with a double that sends what the real server sends rarely."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ GONE = "Topic has been deleted"
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses are too short to wait for."""
+    """Make the client's pauses very short."""
     monkeypatch.setattr(connection, "FIRST", 0.01)
     monkeypatch.setattr(connection, "LONGEST", 0.02)
     monkeypatch.setattr(connection, "GOODBYE", 0.05)
@@ -42,7 +42,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def meeting() -> AsyncIterator[tuple[Double, Client, Peer]]:
-    """A double, a client of it, and the double's end of its first connection."""
+    """Yield a double, a client, and the double's side of the first connection."""
     async with double() as server, connect(server.url, client_id="ann") as client:
         yield server, client, await server.peer()
 
@@ -53,7 +53,7 @@ async def take(items: Subscription, count: int = 1) -> list[Item]:
 
 
 async def payloads(items: Subscription, count: int) -> list[Any]:
-    """The payloads of the next events; of what is lost or deleted, its class."""
+    """Return the payloads of the next events, and the classes of other items."""
     return [it.payload if isinstance(it, Event) else type(it) for it in await take(items, count)]
 
 
@@ -65,7 +65,7 @@ async def refusal_of(waiting: Any) -> str:
 
 
 def nested(levels: int) -> list[Any]:
-    """So many levels of lists."""
+    """Return a list nested in `levels` levels."""
     made: list[Any] = []
     for _ in range(levels - 1):
         made = [made]
@@ -79,7 +79,7 @@ def last(caplog: pytest.LogCaptureFixture, level: int) -> str:
 # --- Positions ------------------------------------------------------------------------------------
 
 
-async def test_says_what_it_has_when_it_comes_back() -> None:
+async def test_a_reconnect_recovers_from_the_position() -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news")
         assert "recover" not in await peer.subscribed(epoch="a", offset=5)
@@ -100,7 +100,7 @@ async def test_says_what_it_has_when_it_comes_back() -> None:
         assert await payloads(news, 2) == ["seven", "eight"]
 
 
-async def test_what_came_before_is_dropped_within_an_epoch_only() -> None:
+async def test_repeated_events_are_dropped_within_an_epoch_only() -> None:
     async with meeting() as (_, client, peer):
         news = client.subscribe("news")
         await peer.subscribed(epoch="a", offset=1)
@@ -123,7 +123,7 @@ async def test_what_came_before_is_dropped_within_an_epoch_only() -> None:
         assert await payloads(news, 3) == ["b5", Lost, "b6"]
 
 
-async def test_a_hole_that_nobody_told_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unreported_hole_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     async with meeting() as (_, client, peer):
         news = client.subscribe("news")
         await peer.subscribed(epoch="a", offset=0)
@@ -146,7 +146,7 @@ async def test_a_hole_that_nobody_told_is_told(caplog: pytest.LogCaptureFixture)
     ],
     ids=["another epoch", "no history any more", "a history now", "never a history"],
 )
-async def test_what_is_not_recovered_is_told(
+async def test_a_failed_recovery_is_reported(
     before: dict[str, Any], ack: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with meeting() as (server, client, peer):
@@ -175,7 +175,9 @@ async def test_what_is_not_recovered_is_told(
     [(53, 44, False), (60, 51, False), (61, 52, True)],
     ids=["they overlap", "they meet", "a hole between"],
 )
-async def test_last_n_is_asked_for_until_one_has_come(top: int, first: int, told: bool) -> None:
+async def test_last_n_is_requested_until_an_event_has_arrived(
+    top: int, first: int, told: bool
+) -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news", last_n=10)
         command = await peer.subscribed(epoch="a", offset=50)
@@ -211,7 +213,7 @@ async def test_a_history_shorter_than_last_n_is_no_loss() -> None:
         assert await payloads(empty, 1) == [51]
 
 
-async def test_the_newest_may_begin_with_a_gap() -> None:
+async def test_last_n_may_begin_with_a_gap() -> None:
     async with meeting() as (_, client, peer):
         news = client.subscribe("news", last_n=10)
         await peer.subscribed(epoch="a", offset=50)
@@ -223,7 +225,7 @@ async def test_the_newest_may_begin_with_a_gap() -> None:
         assert await payloads(news, 3) == [49, 50, 51]
 
 
-async def test_the_newest_of_another_epoch_come_behind_the_loss() -> None:
+async def test_last_n_of_another_epoch_follows_the_loss() -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news", last_n=2)
         await peer.subscribed(epoch="a", offset=50)
@@ -236,7 +238,7 @@ async def test_the_newest_of_another_epoch_come_behind_the_loss() -> None:
         assert await payloads(news, 3) == [Lost, 8, 9]
 
 
-async def test_last_n_of_a_topic_without_events_is_over_with_the_ack() -> None:
+async def test_last_n_of_a_topic_without_events_is_complete_with_the_ack() -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news", last_n=2)
         await peer.subscribed(epoch="a", offset=0)
@@ -251,7 +253,7 @@ async def test_last_n_of_a_topic_without_events_is_over_with_the_ack() -> None:
         assert await payloads(news, 1) == [1]
 
 
-async def test_last_n_is_not_asked_for_again_where_there_is_no_history() -> None:
+async def test_last_n_is_not_requested_again_without_a_history() -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news", last_n=10)
         await peer.subscribed()
@@ -261,7 +263,7 @@ async def test_last_n_is_not_asked_for_again_where_there_is_no_history() -> None
         assert await payloads(news, 1) == [Lost]
 
 
-async def test_a_position_of_before_is_recovered_or_told() -> None:
+async def test_a_saved_position_is_recovered_or_reported() -> None:
     async with meeting() as (_, client, peer):
         kept = client.subscribe("kept", recover=Position("a", 7))
         lost = client.subscribe("lost", recover=Position("a", 7))
@@ -276,7 +278,7 @@ async def test_a_position_of_before_is_recovered_or_told() -> None:
             client.subscribe("both", last_n=1, recover=Position("a", 7))
 
 
-async def test_the_position_is_that_of_the_item_taken_not_of_what_waits() -> None:
+async def test_the_position_is_that_of_the_last_item_taken() -> None:
     async with meeting() as (_, client, peer):
         news, other = client.subscribe("news"), client.subscribe("other")
         await peer.subscribed(epoch="a", offset=0)
@@ -293,7 +295,7 @@ async def test_the_position_is_that_of_the_item_taken_not_of_what_waits() -> Non
 # --- Subscribing ----------------------------------------------------------------------------------
 
 
-async def test_events_before_the_ack_are_for_who_was_subscribed_before() -> None:
+async def test_events_before_the_ack_belong_to_an_earlier_subscription() -> None:
     async with meeting() as (_, client, peer):
         old = client.subscribe("news")
         await peer.subscribed(epoch="a", offset=1)
@@ -311,7 +313,7 @@ async def test_events_before_the_ack_are_for_who_was_subscribed_before() -> None
 
 
 @pytest.mark.parametrize("refused", [False, True])
-async def test_an_answer_for_who_has_left_is_not_for_who_comes(refused: bool) -> None:
+async def test_an_answer_to_a_closed_subscription_is_not_for_a_new_one(refused: bool) -> None:
     async with meeting() as (_, client, peer):
         first = client.subscribe("first")
         await peer.subscribed()
@@ -330,7 +332,7 @@ async def test_an_answer_for_who_has_left_is_not_for_who_comes(refused: bool) ->
         assert await payloads(new, 1) == ["now"]
 
 
-async def test_a_refusal_that_passes_is_asked_again_and_one_for_good_is_raised() -> None:
+async def test_a_temporary_refusal_is_retried_and_a_final_one_is_raised() -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news")
         await peer.subscribed(epoch="a", offset=1)
@@ -352,7 +354,7 @@ async def test_a_refusal_that_passes_is_asked_again_and_one_for_good_is_raised()
         assert (await peer.hear())["topic"] == "news"
 
 
-async def test_a_new_connection_takes_the_place_of_asking_again(
+async def test_a_new_connection_replaces_a_pending_retry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with meeting() as (server, client, peer):
@@ -396,7 +398,7 @@ async def test_a_deleted_topic_ends_its_subscription_and_no_other() -> None:
         assert (await peer.hear())["type"] == "subscribe"
 
 
-async def test_ready_is_not_who_was_closed_before_the_ack() -> None:
+async def test_ready_fails_for_a_subscription_closed_before_the_ack() -> None:
     async with meeting() as (_, client, peer):
         acked, closed, left = (client.subscribe(it) for it in ("acked", "closed", "left"))
         await peer.subscribed()
@@ -412,7 +414,7 @@ async def test_ready_is_not_who_was_closed_before_the_ack() -> None:
 # --- Several subscriptions of one topic -----------------------------------------------------------
 
 
-async def test_several_subscriptions_of_a_topic_share_one_on_the_wire() -> None:
+async def test_the_subscriptions_of_a_topic_share_one_on_the_wire() -> None:
     async with meeting() as (server, client, peer):
         heard: list[Item] = []
         one, two = client.subscribe("news"), client.subscribe("news")
@@ -458,7 +460,7 @@ async def test_several_subscriptions_of_a_topic_share_one_on_the_wire() -> None:
     ],
     ids=["nothing", "the newest", "behind", "another epoch", "nothing missing", "ahead"],
 )
-async def test_a_later_subscription_begins_where_the_topic_is(
+async def test_a_later_subscription_begins_at_the_current_position(
     wish: dict[str, Any], expected: list[Any], acked: bool
 ) -> None:
     async with meeting() as (_, client, peer):
@@ -483,7 +485,7 @@ async def test_a_later_subscription_begins_where_the_topic_is(
         assert await payloads(same, 3) == expected
 
 
-async def test_without_a_history_only_a_position_is_lost_by_a_later_subscription() -> None:
+async def test_without_a_history_a_later_subscription_loses_only_a_position() -> None:
     async with meeting() as (_, client, peer):
         first = client.subscribe("news")
         await peer.subscribed()
@@ -496,7 +498,7 @@ async def test_without_a_history_only_a_position_is_lost_by_a_later_subscription
         assert behind.position is None
 
 
-async def test_what_the_first_subscription_lost_is_no_loss_of_one_that_wanted_nothing() -> None:
+async def test_a_loss_of_the_first_subscription_is_none_of_a_later_one() -> None:
     async with meeting() as (_, client, peer):
         first = client.subscribe("news", recover=("a", 1))
         second = client.subscribe("news")
@@ -506,9 +508,7 @@ async def test_what_the_first_subscription_lost_is_no_loss_of_one_that_wanted_no
         assert await payloads(second, 1) == [5]
 
 
-async def test_a_subscription_that_comes_while_the_connection_is_lost_gets_what_is_recovered() -> (
-    None
-):
+async def test_a_subscription_made_while_disconnected_gets_recovered_events() -> None:
     async with meeting() as (server, client, peer):
         first = client.subscribe("news")
         await peer.subscribed(epoch="a", offset=5)
@@ -544,7 +544,7 @@ async def test_a_refusal_or_a_deletion_ends_every_subscription_of_the_topic() ->
 # --- Slow subscribers -----------------------------------------------------------------------------
 
 
-async def test_who_is_too_slow_loses_the_oldest_and_is_told_and_holds_up_nobody(
+async def test_a_slow_subscriber_loses_the_oldest_items_and_delays_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(subscription, "BUFFER", 3)
@@ -568,7 +568,7 @@ async def test_who_is_too_slow_loses_the_oldest_and_is_told_and_holds_up_nobody(
         assert await payloads(slow, 3) == [3, 4, 5]
 
 
-async def test_a_burst_is_no_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscription, "BUFFER", 100)
     async with meeting() as (_, client, peer):
         heard: list[Item] = []
@@ -613,7 +613,7 @@ async def test_a_callback_may_await_and_fail(
 # --- Publishing -----------------------------------------------------------------------------------
 
 
-async def test_what_is_not_answered_is_sent_again_in_order_with_its_key() -> None:
+async def test_unanswered_publishes_are_repeated_in_order_with_their_keys() -> None:
     async with meeting() as (server, client, peer):
         first = asyncio.create_task(client.publish("news", {"n": 1}))
         command = await peer.hear()
@@ -630,7 +630,7 @@ async def test_what_is_not_answered_is_sent_again_in_order_with_its_key() -> Non
         assert (await first)["duplicate"] is True
 
 
-async def test_a_refusal_is_raised_and_the_key_is_not_sent_again() -> None:
+async def test_a_refused_publish_is_raised_and_not_repeated() -> None:
     async with meeting() as (server, client, peer):
         publishing = asyncio.create_task(client.publish("nobody", 1))
         await peer.refuse(await peer.hear(), "TOPIC_NOT_FOUND")
@@ -647,7 +647,7 @@ async def test_a_refusal_is_raised_and_the_key_is_not_sent_again() -> None:
         await third
 
 
-async def test_what_can_not_be_json_is_told_to_who_said_it() -> None:
+async def test_invalid_payloads_fail_in_the_client() -> None:
     async with meeting() as (_, client, peer):
         too_deep = ([nested(251)], nested(5_000), {"[": nested(251)})
         wrong = (object(), float("nan"), "\ud800", {"\udfff": 1}, 10**309, [-(10**400)], *too_deep)
@@ -667,7 +667,7 @@ async def test_what_can_not_be_json_is_told_to_who_said_it() -> None:
             await publishing
 
 
-async def test_a_subscription_that_can_not_be_said_is_none() -> None:
+async def test_an_invalid_topic_makes_no_subscription() -> None:
     async with meeting() as (server, client, peer):
         topics: tuple[Any, ...] = ("\ud800", b"news", ["news"])
         for topic in topics:
@@ -683,7 +683,7 @@ async def test_a_subscription_that_can_not_be_said_is_none() -> None:
         assert (await (await server.peer()).hear())["topic"] == "news"
 
 
-async def test_after_the_time_for_which_keys_are_known_nobody_can_say(
+async def test_a_publish_older_than_its_key_has_an_unknown_outcome(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with meeting() as (server, client, peer):
@@ -697,7 +697,7 @@ async def test_after_the_time_for_which_keys_are_known_nobody_can_say(
         assert (await peer.hear())["type"] == "subscribe"
 
 
-async def test_publishes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pending_publishes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "PENDING", 2)
     async with meeting() as (_, client, peer):
         waiting = [asyncio.create_task(client.publish("news", n)) for n in range(2)]
@@ -708,7 +708,7 @@ async def test_publishes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.gather(*waiting)
 
 
-async def test_of_what_is_too_big_the_largest_is_given_up() -> None:
+async def test_after_close_1009_the_largest_message_is_given_up() -> None:
     async with meeting() as (server, client, peer):
         small = asyncio.create_task(client.publish("news", "x"))
         big = asyncio.create_task(client.publish("news", "x" * 100))
@@ -723,7 +723,7 @@ async def test_of_what_is_too_big_the_largest_is_given_up() -> None:
         assert await refusal_of(client.ended()) == "REFUSED"
 
 
-async def test_a_subscribe_may_be_what_is_too_big() -> None:
+async def test_a_subscribe_may_be_too_big() -> None:
     async with meeting() as (server, client, peer):
         old = client.subscribe("old")
         await peer.ack(await peer.hear())
@@ -740,7 +740,7 @@ async def test_a_subscribe_may_be_what_is_too_big() -> None:
         await small
 
 
-async def test_what_is_to_be_sent_is_bounded_and_many_topics_hinder_no_publish(
+async def test_the_send_queue_is_bounded_and_many_topics_block_no_publish(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with meeting() as (_, client, peer):
@@ -761,7 +761,7 @@ async def test_what_is_to_be_sent_is_bounded_and_many_topics_hinder_no_publish(
 
 
 @pytest.mark.parametrize("how", [1002, 1007, 1008, 3003, 400, 403])
-async def test_a_refusal_for_good_ends_everything_loudly(
+async def test_a_final_refusal_ends_the_client_and_is_reported(
     how: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with meeting() as (server, client, peer):
@@ -787,7 +787,7 @@ async def test_a_refusal_for_good_ends_everything_loudly(
 
 
 @pytest.mark.parametrize("how", [1001, 1011, 1013, 3000, 3008, 4999, 429, 503])
-async def test_what_passes_is_waited_for(how: int) -> None:
+async def test_the_client_reconnects_after_any_other_close_or_status(how: int) -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news")
         await peer.subscribed()
@@ -805,7 +805,7 @@ async def test_what_passes_is_waited_for(how: int) -> None:
         assert await payloads(news, 1) == [Lost]
 
 
-async def test_after_a_shutdown_it_comes_back_within_the_span_that_the_server_gives(
+async def test_after_a_shutdown_the_client_reconnects_within_the_given_span(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spans: list[tuple[float, float]] = []
@@ -831,7 +831,7 @@ async def test_after_a_shutdown_it_comes_back_within_the_span_that_the_server_gi
     "deleted", [{"payload": "in other words", "reason": "TOPIC_DELETED"}, {"payload": GONE}]
 )
 @pytest.mark.parametrize("gap", [{"payload": {}, "reason": "GAP"}, {"payload": {"reason": "GAP"}}])
-async def test_infos_are_known_by_their_reason(
+async def test_infos_are_recognised_by_their_reason(
     deleted: dict[str, Any], gap: dict[str, Any]
 ) -> None:
     async with meeting() as (_, client, peer):
@@ -848,7 +848,7 @@ async def test_infos_are_known_by_their_reason(
 
 
 @pytest.mark.parametrize("said", ["no JSON", "[]", '{"request_id": "x"}'])
-async def test_what_is_no_broadcast_server_is_given_up(
+async def test_another_kind_of_server_is_given_up(
     said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with meeting() as (_, client, peer):
@@ -857,12 +857,12 @@ async def test_what_is_no_broadcast_server_is_given_up(
         assert "a fault of this client" in last(caplog, logging.ERROR)
 
 
-async def test_a_url_that_is_none_is_told() -> None:
+async def test_an_invalid_url_is_reported() -> None:
     async with connect("nowhere") as client:
         assert await refusal_of(client.ended()) == "REFUSED"
 
 
-async def test_what_the_server_says_to_people_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_without_a_request_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with meeting() as (_, client, peer):
         await peer.say("error", error={"code": "SLOW_CONSUMER", "message": "too slow"})
         news = client.subscribe("news")
@@ -895,7 +895,9 @@ async def test_a_connect_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("state", ["open", "publishing", "waiting", "slow callback"])
-async def test_leaving_leaves_nothing_behind(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_the_client_leaves_nothing_behind(
+    state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with double() as server:
         before = asyncio.all_tasks()
         waiting: list[asyncio.Task[Any]] = []
@@ -936,7 +938,7 @@ async def test_leaving_leaves_nothing_behind(state: str, monkeypatch: pytest.Mon
         assert {it for it in left if "RequestHandler" not in it} == set(), "not the double's"
 
 
-async def test_a_server_that_takes_nothing_does_not_hold_up_the_end() -> None:
+async def test_a_server_that_reads_nothing_does_not_delay_the_end() -> None:
     ends: list[asyncio.Transport] = []
 
     class Clogged(asyncio.Protocol):
@@ -967,7 +969,7 @@ async def test_a_server_that_takes_nothing_does_not_hold_up_the_end() -> None:
 
 
 def upgrade(request: bytes) -> bytes:
-    """The answer to a handshake."""
+    """Return the answer to a handshake."""
     found = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
     assert found is not None
     digest = hashlib.sha1(found[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
@@ -977,7 +979,7 @@ def upgrade(request: bytes) -> bytes:
     )
 
 
-def test_the_pause_is_any_part_of_a_span_that_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pause_is_random_within_a_span_that_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     spans: list[tuple[float, float]] = []
 
     def uniform(low: float, high: float) -> float:

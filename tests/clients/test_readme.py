@@ -1,4 +1,4 @@
-"""clients/README.md and the examples, taken at their word: all of it is run."""
+"""The code of clients/README.md and the example programs, which all run here."""
 
 import os
 import shlex
@@ -40,7 +40,7 @@ def of(tag: str) -> list[Block]:
 
 
 def output(server: Running, *command: str) -> str:
-    """What a command prints; it must succeed."""
+    """Run a command that must succeed, and return its output."""
     return subprocess.run(
         [part.replace(SHOWN_AT, f"127.0.0.1:{server.port}") for part in command],
         cwd=ROOT,
@@ -63,7 +63,7 @@ def test_every_block_is_run() -> None:
     assert [block.tag for block in BLOCKS] == ["python", "text", "sh", "text", "js", "js", "js"]
 
 
-def test_the_python_of_the_readme_prints_what_it_shows(here: Running) -> None:
+def test_the_python_example_of_the_readme_prints_the_shown_output(here: Running) -> None:
     (python,), (shell,) = of("python"), of("sh")
     command, *arguments = shlex.split("\n".join(shell.lines))
     assert command == ".venv/bin/python"
@@ -75,7 +75,7 @@ def test_the_python_of_the_readme_prints_what_it_shows(here: Running) -> None:
     assert printed == shown
 
 
-def test_the_tables_have_what_is_public() -> None:
+def test_the_tables_have_every_public_name() -> None:
     called = " ".join(row[0] for row in table(README, "Python"))
     for name in (*public(broadcast_client.Client), *public(broadcast_client.Subscription)):
         assert f".{name}" in called or name in INTERNAL, name
@@ -103,7 +103,7 @@ def browser() -> Iterator[Browser]:
 
 
 def visit(browser: Browser, here: Running, html: str) -> tuple[Page, list[str]]:
-    """Open a page that another server could have; what its console says."""
+    """Open a page of another origin, and return the lines of its console."""
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
     said: list[str] = []
@@ -115,7 +115,7 @@ def visit(browser: Browser, here: Running, html: str) -> tuple[Page, list[str]]:
 
 @in_browser
 @pytest.mark.parametrize(("place", "shown"), [(0, "{hello: world}"), (1, "event hello")])
-def test_the_javascript_of_the_readme_works(
+def test_the_javascript_example_of_the_readme_works(
     browser: Browser, here: Running, place: int, shown: str
 ) -> None:
     script = "\n".join(of("js")[place].lines)

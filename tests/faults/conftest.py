@@ -1,4 +1,4 @@
-"""Every fault has a Redis of its own."""
+"""Each test of a fault has its own Redis."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
-"""Two thousand clients that lose their connections at once, and Redis with them: nothing is lost.
+"""Two thousand clients that reconnect at once while Redis is restarted: no event is lost.
 
-The figures are the issue's: 200 topics, 2,000 messages a second, two servers, one Redis that writes
-all it takes to its append-only file. A publisher repeats what was not answered, under its key.
+There are 200 topics, 2,000 messages a second, two servers, and one Redis that writes every change
+to its append-only file. The publisher repeats unanswered publishes with the same key.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 class Follower:
-    """A client that recovers: what it has, in pieces that begin where it was told of a loss."""
+    """A client that recovers. It keeps its events in pieces; each loss begins a new piece."""
 
     def __init__(self, session: aiohttp.ClientSession, urls: list[str], topic: str) -> None:
         self.topic = topic
@@ -42,7 +42,7 @@ class Follower:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     async def run(self) -> None:
-        """Be connected, until cancelled."""
+        """Stay connected until cancelled."""
         while True:
             try:
                 async with self._session.ws_connect(random.choice(self._urls)) as made:
@@ -53,7 +53,7 @@ class Follower:
             await asyncio.sleep(random.uniform(0, 1))  # jitter, as every client should
 
     def cut(self) -> None:
-        """Lose the connection and all that is on its way."""
+        """Cut the connection; bytes in transit are lost."""
         if self._socket is not None:
             made, self._socket = self._socket, None
             number = made.get_extra_info("socket").fileno()
@@ -107,7 +107,7 @@ class Follower:
 
 
 class Publisher:
-    """Publishes at a pace, and repeats under the same key what was not answered."""
+    """Publishes at a constant rate, and repeats unanswered publishes with the same key."""
 
     def __init__(self, session: aiohttp.ClientSession, urls: list[str]) -> None:
         self.accepted: dict[str, dict[tuple[str, int], int]] = defaultdict(dict)
@@ -119,7 +119,7 @@ class Publisher:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def run(self, stack: AsyncExitStack) -> None:
-        """Connect, and answer who waits; these connections are never cut."""
+        """Open the publisher's connections, which are never cut, and handle the answers."""
         for url in self._urls:
             made = await stack.enter_async_context(self._session.ws_connect(url))
             self._sockets.append(made)
@@ -132,7 +132,7 @@ class Publisher:
             self._asked.pop(said["request_id"]).set_result(said)
 
     async def publish(self, seconds: float) -> None:
-        """RATE a second, whatever the answers do."""
+        """Publish RATE messages a second, without waiting for answers."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         sent = 0
@@ -145,7 +145,7 @@ class Publisher:
             await asyncio.sleep(0.01)
 
     async def answered(self) -> None:
-        """Wait until all of it is accepted."""
+        """Wait until all publishes are accepted."""
         async with asyncio.timeout(PATIENCE):
             while self._calls:
                 await asyncio.gather(*self._calls)
@@ -169,7 +169,7 @@ class Publisher:
 
 
 class Storm:
-    """The servers, their followers, and a publisher."""
+    """The servers, the followers and the publisher."""
 
     def __init__(self, servers: Cluster, session: aiohttp.ClientSession) -> None:
         self.urls = [f"ws://127.0.0.1:{it.port}/ws?client_id=storm" for it in servers.nodes]
@@ -191,7 +191,7 @@ class Storm:
             follower.cut()
 
     async def end(self) -> None:
-        """All is accepted, and every follower has the last message of its topic."""
+        """Wait until all is accepted and every follower has the last message of its topic."""
         await self.publisher.answered()
         last = {topic: said[max(said)] for topic, said in self.publisher.accepted.items()}
         async with asyncio.timeout(PATIENCE):
@@ -200,7 +200,7 @@ class Storm:
                     await asyncio.sleep(0.05)
 
     def check(self) -> int:
-        """Each piece is whole, and something is missing between two; how many losses were told."""
+        """Check that events are missing between pieces only; return the number of losses."""
         told = 0
         for follower in self.followers:
             said = self.publisher.accepted[follower.topic]
@@ -250,7 +250,7 @@ def _kill_and_start(redis: RedisServer) -> None:
     redis.start()
 
 
-async def test_a_storm_beyond_the_window_is_told_to_those_and_only_those() -> None:
+async def test_a_storm_beyond_the_window_is_reported_to_the_clients_it_concerns() -> None:
     with redis_server(*DURABLE) as redis:
         async with proxy(redis.port) as way:
             settings = {"HISTORY_SIZE": "10"}

@@ -1,4 +1,4 @@
-"""What Redis does to a cluster when it fails, and that the cluster heals by itself."""
+"""Faults of Redis, and the recovery of the cluster from them."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ FOUND = 5  # seconds in which an outage must be found
 async def all_at_the_end(
     redis: RedisServer, servers: Cluster, subscribers: list[Subscriber], topics: set[str]
 ) -> None:
-    """Everything is as if nothing had been: one marker reaches all, and nothing is left over."""
+    """Check the recovered cluster: a marker reaches all subscribers once, as their last event."""
     for topic in topics:
         assert (await servers.publish(0, topic, "end"))[0] == 200
     for subscriber in subscribers:
@@ -32,7 +32,7 @@ async def all_at_the_end(
         assert len(set(names)) == len(servers.nodes)
 
 
-async def test_killed_subscriptions_lose_nothing_untold(redis: RedisServer) -> None:
+async def test_losses_by_killed_subscriptions_are_all_reported(redis: RedisServer) -> None:
     settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
     async with cluster(*[settings] * 3) as servers:
         subscribers = [await servers.subscriber(n, "t") for n in range(3)]
@@ -127,7 +127,9 @@ async def test_a_frozen_redis_delivers_nothing_twice(redis: RedisServer, mode: s
             assert {f"sent {n}" for n in (0, 1)} <= set(map(str, subscribers[0].payloads("t")))
 
 
-async def test_flushall_ends_what_was_made_and_keeps_what_is_held(redis: RedisServer) -> None:
+async def test_flushall_deletes_created_topics_and_keeps_subscribed_ones(
+    redis: RedisServer,
+) -> None:
     settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
     async with cluster(settings, settings) as servers:
         subscriber = await servers.subscriber(1, "t")
@@ -150,7 +152,7 @@ async def test_flushall_ends_what_was_made_and_keeps_what_is_held(redis: RedisSe
         assert (await servers.publish(0, "made", 1))[0] == 404
 
 
-async def test_a_node_that_overran_its_buffer_is_told_of_it(redis: RedisServer) -> None:
+async def test_a_node_that_overran_its_output_buffer_reports_a_gap(redis: RedisServer) -> None:
     with redis.client() as client:
         client.config_set("client-output-buffer-limit", "pubsub 262144 0 0")
     settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
@@ -173,7 +175,7 @@ async def test_a_node_that_overran_its_buffer_is_told_of_it(redis: RedisServer) 
         assert slow.payloads("t").count(GAP) == 1
 
 
-async def test_a_silent_way_to_redis_is_found_and_replaced(redis: RedisServer) -> None:
+async def test_a_silent_connection_to_redis_is_detected_and_replaced(redis: RedisServer) -> None:
     async with proxy(redis.port) as way:
         through = {"REDIS_ADDR": f"127.0.0.1:{way.port}"}
         straight = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
@@ -218,7 +220,7 @@ async def test_a_killed_node_is_forgotten(redis: RedisServer) -> None:
         await all_at_the_end(redis, servers, [ours], {"ours"})
 
 
-async def test_300_clients_through_5_kills_end_where_the_model_does(redis: RedisServer) -> None:
+async def test_300_clients_end_as_the_model_does_after_5_kills(redis: RedisServer) -> None:
     settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
     topics = [f"t{n}" for n in range(40)]
     dice = random.Random(4)
@@ -263,7 +265,7 @@ async def test_300_clients_through_5_kills_end_where_the_model_does(redis: Redis
             assert heard() == ends
 
 
-async def test_a_publish_that_waits_when_the_server_stops_is_finished(redis: RedisServer) -> None:
+async def test_a_pending_publish_completes_during_the_shutdown(redis: RedisServer) -> None:
     settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}"}
     async with cluster(settings) as servers:
         subscriber = await servers.subscriber(0, "t")

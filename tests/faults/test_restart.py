@@ -1,6 +1,6 @@
-"""A restart behind a balancer, with the rules of docs/scaling.md: no publish fails.
+"""A restart behind a load balancer, as docs/scaling.md configures it: no publish fails.
 
-One client of the server that restarts is stuck, so that its shutdown takes all the time it may.
+One client of the restarting server reads nothing, so that the shutdown takes the maximum time.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from tests.support.process import ROOT, ServerProcess, server_process
-from tests.support.raw import RawClient
+from tests.support.raw import RawClient, stalled_client
 from tests.support.redis import RedisServer, free_port
 from tests.support.sse import Listener
 
@@ -37,7 +37,7 @@ http {{
 
 
 def rules(language: str, port: int, servers: list[int]) -> str:
-    """The example of docs/scaling.md, with the ports of a test."""
+    """Return the example of docs/scaling.md with the ports of a test."""
     text = (ROOT / "docs/scaling.md").read_text()
     found = re.search(rf"(?ms)^```{language}\n(.*?)^```$", text)
     assert found is not None
@@ -49,7 +49,7 @@ def rules(language: str, port: int, servers: list[int]) -> str:
 
 @contextmanager
 def balancer(kind: str, folder: Path, servers: list[int]) -> Iterator[int]:
-    """A real nginx or HAProxy in front of the servers; its port."""
+    """Run nginx or HAProxy in front of the servers, and return its port."""
     program = shutil.which(kind, path=SBIN)
     if program is None:
         assert "CI" not in os.environ, f"install {kind}"
@@ -86,13 +86,13 @@ async def restarting(port: int, redis: RedisServer) -> AsyncIterator[ServerProce
 
 
 class Publisher:
-    """Publishes without a pause through the balancer. State: what became of it."""
+    """Publishes without a pause through the balancer. State: the count, and the failures."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self.published = 0
         self.failed: list[str] = []
-        self.more = asyncio.Event()  # one more has succeeded
+        self.more = asyncio.Event()  # set after each publish
 
     async def run(self) -> None:
         async with aiohttp.ClientSession(self._url) as session:
@@ -108,7 +108,7 @@ class Publisher:
                 self.more.set()
 
     async def another(self, count: int) -> None:
-        """Wait for so many more."""
+        """Wait for `count` more publishes."""
         end = self.published + count
         while self.published < end:
             self.more.clear()
@@ -116,7 +116,7 @@ class Publisher:
 
 
 async def event_source(url: str, heard: asyncio.Queue[int]) -> None:
-    """Listen as a browser does: after any end come back, after another status never."""
+    """Read a stream as a browser does: reconnect after its end, but not after an HTTP error."""
     listener = Listener()
     retry = 0.5
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout()) as session:
@@ -137,18 +137,6 @@ async def event_source(url: str, heard: asyncio.Queue[int]) -> None:
             await asyncio.sleep(min(retry, 0.5))
 
 
-async def stuck_client(port: int) -> RawClient:
-    """A client that does not read, and for which more waits than its socket takes."""
-    client = await RawClient.connect(port, receive_buffer=4_096)
-    await client.subscribe("big")
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-        for _ in range(12):
-            body = {"topic": "big", "payload": "x" * 60_000}
-            async with session.post("/publish", json=body) as answer:
-                assert answer.status == 200
-    return client
-
-
 async def until_it_answers(url: str) -> None:
     async with aiohttp.ClientSession(url) as session, asyncio.timeout(20):
         while True:
@@ -162,7 +150,7 @@ async def until_it_answers(url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
-async def test_a_restart_fails_no_publish_and_a_stream_comes_back(
+async def test_during_a_restart_no_publish_fails_and_a_stream_reconnects(
     kind: str, redis: RedisServer, tmp_path: Path
 ) -> None:
     ports = [free_port(), free_port()]
@@ -171,7 +159,7 @@ async def test_a_restart_fails_no_publish_and_a_stream_comes_back(
         heard: asyncio.Queue[int] = asyncio.Queue()
         async with restarting(ports[1], redis):
             async with restarting(ports[0], redis) as leaving:
-                stuck = await stuck_client(ports[0])
+                stuck = await stalled_client(ports[0])
                 direct = await RawClient.connect(ports[0])
                 await direct.subscribe("t")  # so that the topic is there, whatever comes
                 await until_it_answers(url)

@@ -1,4 +1,4 @@
-"""A master with a replica and three sentinels: the cluster follows a failover."""
+"""Failovers of a Redis master with a replica and three sentinels."""
 
 import asyncio
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         yield Watched(master, replica, sentinels)
 
 
-async def test_a_failover_is_followed(tmp_path: Path) -> None:
+async def test_the_cluster_follows_a_failover(tmp_path: Path) -> None:
     with watched(tmp_path) as redis:
         await redis.until_master(redis.master.port)
         settings = {"REDIS_ADDR": redis.address}
@@ -98,13 +98,13 @@ async def test_a_failover_is_followed(tmp_path: Path) -> None:
 
 
 async def said_before_the_gap(subscriber: Subscriber, stream: Stream, number: int) -> int:
-    """How many were answered when the gap is told: who loads its state then has those."""
+    """Return the number of publishes answered before the gap is reported."""
     await subscriber.until(lambda: GAP in subscriber.payloads(f"to{number}"), PATIENCE)
     return len(stream.answers)
 
 
-async def test_a_master_that_lost_its_office_is_left(tmp_path: Path) -> None:
-    """It lives on, connected, and the sentinels name another: nothing but asking them finds out.
+async def test_the_cluster_leaves_a_demoted_master(tmp_path: Path) -> None:
+    """It keeps running, connected, while the sentinels name another: only they know about it.
 
     For some seconds there are two masters, and each node leaves the old one by itself.
     """

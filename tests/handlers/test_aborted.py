@@ -1,4 +1,4 @@
-"""Requests whose client has gone: what they held is freed at once, without a garbage collection."""
+"""The memory of a request is freed when its client disconnects, without a garbage collection."""
 
 import gc
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ LARGE = 60_000  # bytes of an event
 
 @pytest.fixture
 def no_collection() -> Iterator[None]:
-    """What is in a reference cycle stays."""
+    """Disable the garbage collection, so that objects in reference cycles stay."""
     gc.collect()
     gc.disable()
     yield
@@ -23,12 +23,12 @@ def no_collection() -> Iterator[None]:
 
 
 def alive(kind: type) -> int:
-    """How many objects of a type there are."""
+    """Return the number of objects of a type."""
     return sum(isinstance(it, kind) for it in gc.get_objects())
 
 
 async def dial(server: Running, request: bytes) -> RawClient:
-    """A client whose request is being served, and who reads nothing."""
+    """Return a client that reads nothing, after the server has begun its request."""
     assert server.runner.server is not None
     served = server.runner.server.requests_count
     client = await RawClient.dial(server.port, receive_buffer=4_096)
@@ -38,7 +38,7 @@ async def dial(server: Running, request: bytes) -> RawClient:
 
 
 async def reset(server: Running, client: RawClient) -> None:
-    """Cut the connection, and see that the server has noticed."""
+    """Reset the connection, and wait until the server has noticed."""
     assert server.runner.server is not None
     connections = server.runner.server.connections
     before = len(connections)
@@ -46,7 +46,7 @@ async def reset(server: Running, client: RawClient) -> None:
     await until(lambda: len(server.runner.server.connections) < before)  # type: ignore[union-attr]
 
 
-async def test_an_answer_that_is_not_read_is_freed_with_its_connection(
+async def test_an_unread_answer_is_freed_with_its_connection(
     no_collection: None,
 ) -> None:
     async with running(Settings(history_size=100)) as server:
@@ -61,7 +61,7 @@ async def test_an_answer_that_is_not_read_is_freed_with_its_connection(
         await until(lambda: alive(web.Response) <= before)
 
 
-async def test_a_body_that_does_not_end_is_freed_with_its_connection(
+async def test_an_incomplete_body_is_freed_with_its_connection(
     no_collection: None, server: Running
 ) -> None:
     before = alive(web.Request)

@@ -1,4 +1,4 @@
-"""A burst of publishes, and the subscribers that read without pause, or do not."""
+"""Bursts of publishes, to subscribers that read and to one that does not."""
 
 import asyncio
 
@@ -38,7 +38,7 @@ async def test_bursts_of_several_publishers_at_once_cut_nobody() -> None:
             reader.close()
 
 
-async def test_one_that_reads_nothing_is_cut_and_delays_the_burst_once() -> None:
+async def test_a_client_that_reads_nothing_is_cut_and_delays_the_burst_once() -> None:
     async with server_process() as server:
         (stuck,) = await subscribers(server.port, 1, receive_buffer=4_096)
         (reader,) = await subscribers(server.port, 1)

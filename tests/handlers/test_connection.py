@@ -1,4 +1,4 @@
-"""One connection on a real server: plain sockets that keep to the protocol, or do not."""
+"""WebSocket connections on plain sockets, with valid and invalid input."""
 
 import asyncio
 import gc
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub.commands import Commands
+from hub.dispatcher import Dispatcher
 from hub.settings import Settings
 from tests.support.frame_vectors import FRAMES, wire
 from tests.support.frames import CLOSE, PING, PONG, TEXT, client_frame
@@ -18,7 +18,7 @@ PING_MESSAGE = client_frame(TEXT, b'{"type":"ping"}')
 
 
 def described(heard: Any) -> str:
-    """An answer in the words of tests/vectors/frames.json."""
+    """Return a message as tests/vectors/frames.json writes it."""
     if isinstance(heard, dict):
         return str(heard["error"]["code"] if heard["type"] == "error" else heard["type"])
     if heard[0] == PONG:
@@ -27,7 +27,9 @@ def described(heard: Any) -> str:
 
 
 @pytest.mark.parametrize("vector", FRAMES, ids=lambda vector: vector["name"])
-async def test_each_input_has_its_one_reaction(server: Running, vector: dict[str, Any]) -> None:
+async def test_each_input_has_the_reaction_of_its_vector(
+    server: Running, vector: dict[str, Any]
+) -> None:
     async with raw_client(server.port) as client, raw_client(server.port) as other:
         await other.subscribe("t")
         await client.send(wire(vector))
@@ -49,7 +51,7 @@ async def test_the_server_ends_the_connection_after_a_close(server: Running) -> 
     await until(lambda: not server.hub.clients)
 
 
-async def test_what_was_said_before_a_close_is_answered(server: Running) -> None:
+async def test_commands_before_a_close_are_answered(server: Running) -> None:
     async with raw_client(server.port) as client:
         subscribe = b'{"type":"subscribe","topic":"t"}'
         publish = b'{"type":"publish","topic":"t","payload":1}'
@@ -62,7 +64,7 @@ async def test_what_was_said_before_a_close_is_answered(server: Running) -> None
         assert kinds == ["ack", "ack", "event"]
 
 
-async def test_a_half_closed_client_gets_what_is_queued(server: Running) -> None:
+async def test_a_half_closed_client_gets_its_queued_frames(server: Running) -> None:
     async with raw_client(server.port) as client:
         await client.send(PING_MESSAGE * 3)
         client.half_close()
@@ -80,8 +82,8 @@ async def test_frames_in_the_segment_of_the_handshake_are_not_lost(server: Runni
     client.close()
 
 
-async def test_much_behind_the_handshake_is_read_on(server: Running) -> None:
-    """aiohttp pauses reading where a lot arrives behind a request; we read on."""
+async def test_a_lot_of_data_after_the_handshake_is_read(server: Running) -> None:
+    """aiohttp pauses reading when a lot of data follows a request."""
     client = await RawClient.dial(server.port)
     count = 1_500  # x 1 KB: more than one read brings, and several times aiohttp's buffer
     fat = client_frame(TEXT, b'{"type":"ping","pad":"' + b"x" * 1_000 + b'"}')
@@ -92,7 +94,7 @@ async def test_much_behind_the_handshake_is_read_on(server: Running) -> None:
     client.close()
 
 
-async def test_no_command_is_heard_after_the_servers_own_close(server: Running) -> None:
+async def test_commands_after_the_servers_close_are_ignored(server: Running) -> None:
     async with raw_client(server.port) as client:
         server.drain.begin()
         await client.send(client_frame(TEXT, b'{"type":"subscribe","topic":"t"}') + PING_MESSAGE)
@@ -101,7 +103,7 @@ async def test_no_command_is_heard_after_the_servers_own_close(server: Running) 
         assert kinds == ["info"]
 
 
-async def test_no_command_is_heard_behind_a_message_that_ended_the_connection(
+async def test_commands_after_a_fatal_message_are_ignored(
     server: Running,
 ) -> None:
     async with raw_client(server.port) as client:
@@ -125,7 +127,7 @@ async def test_a_pong_is_a_sign_of_life(server: Running) -> None:
         assert (await client.hear())["type"] == "pong"
 
 
-async def test_a_congested_client_that_half_closes_gets_what_is_queued() -> None:
+async def test_a_congested_half_closed_client_gets_its_queued_frames() -> None:
     async with (
         running(Settings()) as server,
         raw_client(server.port, receive_buffer=4_096) as slow,
@@ -145,7 +147,7 @@ async def test_a_congested_client_that_half_closes_gets_what_is_queued() -> None
         assert [message["type"] for message in await slow.rest()] == ["event"] * (count + 20)
 
 
-async def test_a_fault_of_the_server_is_told_logged_and_costs_one_connection(
+async def test_a_fault_of_the_server_is_logged_and_closes_one_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, server: Running
 ) -> None:
     def fault(*_: Any) -> None:
@@ -153,7 +155,7 @@ async def test_a_fault_of_the_server_is_told_logged_and_costs_one_connection(
 
     async with raw_client(server.port) as client, raw_client(server.port) as other:
         with monkeypatch.context() as patch:
-            patch.setattr(Commands, "handle", fault)
+            patch.setattr(Dispatcher, "handle", fault)
             await client.send(PING_MESSAGE)
             assert await client.hear() == ("close", 1011, "internal_error")
         await other.send(PING_MESSAGE)
@@ -178,7 +180,7 @@ LEAVING = ("close", "abort", "half-close", "cut mid-frame", "cut mid-handshake")
 
 
 async def leave(port: int, way: str) -> None:
-    """Connect, subscribe to a topic of one's own and to one of all, and go in this way."""
+    """Connect, subscribe to a private and a shared topic, and disconnect in this way."""
     if way == "cut mid-handshake":
         client = await RawClient.dial(port)
         await client.send(HANDSHAKE[:-20])
@@ -214,7 +216,7 @@ def timers() -> int:
     )
 
 
-async def test_nothing_is_left_after_1000_connections_of_every_way_to_leave() -> None:
+async def test_1000_connections_that_end_in_every_way_leave_nothing_behind() -> None:
     async with running(Settings()) as server:
         assert server.runner.server is not None
         await leave(server.port, "close")  # whatever is made once is there now

@@ -1,4 +1,4 @@
-"""`GET /events` over real sockets: raw ones, aiohttp's client, curl, EventSource in Chromium."""
+"""`GET /events` with plain sockets, aiohttp's client, curl, and EventSource in Chromium."""
 
 import asyncio
 import gc
@@ -15,8 +15,8 @@ from aiohttp.client import URL
 from aiohttp.web_protocol import RequestHandler
 from playwright.async_api import async_playwright
 
-from hub.history import Rule
 from hub.settings import Settings
+from hub.values import Rule
 from tests.support.browser import CHROMIUM, FLAGS
 from tests.support.process import ROOT
 from tests.support.proxy import proxy
@@ -29,7 +29,7 @@ REMEMBERING = Settings(history_rules={"h": Rule(100, 60.0, 10_000_000)})
 
 
 class RawListener:
-    """A stream on a plain socket."""
+    """An event stream on a plain socket."""
 
     def __init__(self, raw: RawClient, head: bytes) -> None:
         self.raw = raw
@@ -37,7 +37,7 @@ class RawListener:
         self.listener = Listener()
 
     async def hear(self) -> Said:
-        """The next message."""
+        """Return the next message."""
         while True:
             block = await self.raw.read_until(b"\n\n")
             assert block, "the stream has ended"
@@ -45,7 +45,7 @@ class RawListener:
                 return heard[0]
 
     async def rest(self) -> list[Said]:
-        """All there is, up to the end of the stream."""
+        """Return all messages up to the end of the stream."""
         rest = bytearray(await self.raw.read_to_end())
         heard = self.listener.take(rest)
         assert rest == b"", "it ends within a message"
@@ -56,7 +56,7 @@ class RawListener:
 async def listening(
     port: int, target: str, *, headers: dict[str, str] | None = None, **options: Any
 ) -> AsyncIterator[RawListener]:
-    """A stream whose head has arrived."""
+    """Open a stream, and read the head of the response."""
     raw = await RawClient.dial(port, **options)
     lines = [f"GET {target} HTTP/1.1", "Host: test"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
@@ -95,7 +95,7 @@ async def test_the_head_of_a_stream(server: Running) -> None:
         assert stream.listener.retry >= 1_000
 
 
-async def test_what_each_answer_has_for_other_origins_a_stream_has_too(server: Running) -> None:
+async def test_a_stream_has_the_cors_headers_of_every_answer(server: Running) -> None:
     async with listening(server.port, "/events?topic=t", headers=ORIGIN) as stream:
         assert f"Access-Control-Allow-Origin: {ORIGIN['Origin']}" in stream.head
         assert "Vary: Origin" in stream.head
@@ -182,7 +182,7 @@ async def test_another_method_is_refused(server: Running, method: str) -> None:
         assert answer.status == 405
 
 
-async def test_while_the_server_drains_there_is_no_new_stream(server: Running) -> None:
+async def test_a_draining_server_refuses_new_streams(server: Running) -> None:
     async with raw_client(server.port):
         server.drain.begin()
         async with listening(server.port, "/events?topic=t") as stream:
@@ -192,7 +192,7 @@ async def test_while_the_server_drains_there_is_no_new_stream(server: Running) -
 # --- The stream -----------------------------------------------------------------------------------
 
 
-async def test_a_client_gets_what_a_websocket_gets(server: Running) -> None:
+async def test_a_stream_gets_the_same_events_as_a_websocket(server: Running) -> None:
     async with (
         aiohttp.ClientSession(server.url) as session,
         raw_client(server.port) as socket,
@@ -221,7 +221,7 @@ async def test_a_client_gets_what_a_websocket_gets(server: Running) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
-async def test_the_line_of_the_readme_shows_the_events(server: Running) -> None:
+async def test_the_curl_command_of_the_readme_shows_events(server: Running) -> None:
     (line,) = re.findall(r"(?m)^(curl -N .*)$", (ROOT / "README.md").read_text())
     words = shlex.split(line.replace("localhost:8080", f"127.0.0.1:{server.port}"))
     process = await asyncio.create_subprocess_exec(
@@ -242,7 +242,7 @@ async def test_the_line_of_the_readme_shows_the_events(server: Running) -> None:
     await until(lambda: not server.hub.clients)
 
 
-async def test_last_event_id_goes_on_where_a_stream_was_cut() -> None:
+async def test_last_event_id_continues_a_stream_that_was_cut() -> None:
     async with running(REMEMBERING) as server:
         async with listening(server.port, "/events?topic=h1&topic=h2") as stream:
             await stream.hear()
@@ -264,7 +264,7 @@ async def test_last_event_id_goes_on_where_a_stream_was_cut() -> None:
                 assert {payload(await stream.hear()) for _ in range(2)} == {3, 4}
 
 
-async def test_what_comes_behind_the_request_is_ignored(server: Running) -> None:
+async def test_bytes_after_the_request_are_ignored(server: Running) -> None:
     raw = await RawClient.dial(server.port)
     request = b"GET /events?topic=t HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello"
     await raw.send(request + b"GET /stats HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -279,7 +279,7 @@ async def test_what_comes_behind_the_request_is_ignored(server: Running) -> None
     raw.close()
 
 
-async def test_a_connection_that_was_kept_alive_may_become_a_stream(server: Running) -> None:
+async def test_a_kept_alive_connection_may_become_a_stream(server: Running) -> None:
     raw = await RawClient.dial(server.port)
     await raw.send(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
     head = await raw.read_head()
@@ -291,7 +291,7 @@ async def test_a_connection_that_was_kept_alive_may_become_a_stream(server: Runn
 
 
 @pytest.mark.parametrize("way", ["close", "half_close", "reset"])
-async def test_a_client_that_leaves_is_no_subscriber_any_more(server: Running, way: str) -> None:
+async def test_a_client_that_disconnects_is_unsubscribed(server: Running, way: str) -> None:
     async with listening(server.port, "/events?topic=t") as stream:
         await stream.hear()
         assert server.topics() == {"t": 1}
@@ -312,7 +312,7 @@ async def test_aiohttp_forgets_the_connection(server: Running) -> None:
         assert not [thing for thing in gc.get_objects() if isinstance(thing, RequestHandler)]
 
 
-async def test_a_shutdown_is_told_and_ends_the_stream(server: Running) -> None:
+async def test_a_shutdown_is_announced_and_ends_the_stream(server: Running) -> None:
     async with listening(server.port, "/events?topic=t") as stream:
         await stream.hear()
         publish(server, "t", 1)
@@ -323,7 +323,7 @@ async def test_a_shutdown_is_told_and_ends_the_stream(server: Running) -> None:
         await until(lambda: not server.hub.clients)
 
 
-async def test_a_stream_that_does_not_read_is_cut_and_comes_back_for_the_rest() -> None:
+async def test_a_stream_that_is_not_read_is_cut_and_recovers_the_rest() -> None:
     async with running(REMEMBERING) as server:
         target = "/events?topic=h&topic=i"
         async with listening(server.port, target, receive_buffer=4_096) as slow:
@@ -359,10 +359,10 @@ FOLLOW = """url => {
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-async def test_an_event_source_comes_back_by_itself_and_misses_nothing(
+async def test_an_event_source_reconnects_and_misses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hub.stream.RETRY", (1, 10))
+    monkeypatch.setattr("hub.event_stream.RETRY", (1, 10))
     async with (
         running(REMEMBERING) as server,
         proxy(server.port) as between,

@@ -1,4 +1,4 @@
-"""`GET /topics/{name}/history`: pages of what is remembered, and waiting for what comes."""
+"""`GET /topics/{name}/history`: pages of a history, and long polls for the next event."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,16 +11,17 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp.client import URL
 
-from hub.history import NOT_REMEMBERED, Rule
+from hub.brokers.history import NOT_REMEMBERED
+from hub.delivery.turns import AT_ONCE
 from hub.settings import Settings
-from hub.turns import AT_ONCE
+from hub.values import Rule
 from tests.support.server import Running, running
 
 SETTINGS = Settings(history_rules={"": Rule(5, 60.0, 1_000_000), "off": Rule(0, 1.0, 1)})
 
 
 class Caller:
-    """Somebody with curl."""
+    """A REST client."""
 
     def __init__(self, server: Running, session: ClientSession) -> None:
         self.server = server
@@ -55,7 +56,7 @@ async def caller() -> AsyncIterator[Caller]:
         yield Caller(server, session)
 
 
-async def test_pages_both_ways() -> None:
+async def test_pages_in_both_directions() -> None:
     async with caller() as it:
         await it.make("t", *range(7))
         status, body = await it.history("t")
@@ -69,7 +70,7 @@ async def test_pages_both_ways() -> None:
         assert await it.payloads("t", limit=0) == []
 
 
-async def test_a_publish_says_where_its_event_is() -> None:
+async def test_a_publish_answers_with_the_position_of_its_event() -> None:
     async with caller() as it:
         await it.make("t")
         told = await it.publish("t", "x")
@@ -79,7 +80,7 @@ async def test_a_publish_says_where_its_event_is() -> None:
         assert "offset" not in await it.publish("off", "x")
 
 
-async def test_what_is_not_remembered_is_gone_with_the_current_position() -> None:
+async def test_a_forgotten_position_is_410_with_the_current_position() -> None:
     async with caller() as it:
         await it.make("t", *range(7))
         epoch = (await it.history("t"))[1]["epoch"]
@@ -104,7 +105,9 @@ async def test_what_is_not_remembered_is_gone_with_the_current_position() -> Non
         ({"wait": "1", "reverse": "true"}, "wait and reverse do not go together"),
     ],
 )
-async def test_a_bad_query_says_what_is_allowed(query: dict[str, str], text: str) -> None:
+async def test_the_error_of_a_bad_query_names_the_allowed_values(
+    query: dict[str, str], text: str
+) -> None:
     async with caller() as it:
         await it.make("t")
         status, body = await it.history("t", **query)
@@ -118,7 +121,7 @@ async def test_a_query_that_is_not_utf8_is_refused(server: Running) -> None:
         assert (answer.status, await answer.json()) == (400, {"error": "The query is not UTF-8"})
 
 
-async def test_no_topic_and_no_history_are_404() -> None:
+async def test_an_unknown_topic_or_one_without_history_is_404() -> None:
     async with caller() as it:
         await it.make("off")
         for topic in ("off", "never"):
@@ -126,7 +129,7 @@ async def test_no_topic_and_no_history_are_404() -> None:
             assert (status, body["error"]) == (404, NOT_REMEMBERED.text)
 
 
-async def test_waiting_ends_with_the_history() -> None:
+async def test_a_long_poll_ends_with_the_history() -> None:
     settings = Settings(history_size=5, history_ttl=0.2)
     async with running(settings) as server, ClientSession(server.url) as session:
         it = Caller(server, session)
@@ -141,7 +144,7 @@ async def test_waiting_ends_with_the_history() -> None:
         assert (await waiting)[0] == 404
 
 
-async def test_waiting_ends_with_the_event_the_time_the_topic_or_the_server() -> None:
+async def test_a_long_poll_ends_with_an_event_the_time_the_topic_or_the_server() -> None:
     async with caller() as it:
         await it.make("a/history", "old")
         await it.make("b")
@@ -192,8 +195,10 @@ async def test_an_event_wakes_a_few_of_many_polls_a_turn() -> None:
             assert (status, len(body["events"])) == (200, 3)
 
 
-async def test_a_poll_whose_client_has_left_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.history._THERE", 0.05)
+async def test_a_long_poll_ends_when_its_client_disconnects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hub.long_poll._CONNECTED", 0.05)
     async with caller() as it:
         await it.make("t")
         broker, drain = it.server.hub.broker, it.server.drain

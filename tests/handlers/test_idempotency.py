@@ -1,4 +1,4 @@
-"""A repetition with the same key is answered as the first was, and delivers nothing."""
+"""A repeated publish with the same key gets the answer of the first, and delivers nothing."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ async def post(server: Running, path: str, body: Any, **headers: str) -> tuple[i
         return answer.status, await answer.json()
 
 
-async def test_over_a_websocket(server: Running) -> None:
+async def test_a_repeated_publish_over_a_websocket(server: Running) -> None:
     async with raw_client(server.port) as client:
         await client.subscribe("t")
         command = {"type": "publish", "topic": "t", "payload": 1, "idempotency_key": "k"}
@@ -51,7 +51,7 @@ async def test_a_bad_key_is_refused(server: Running, key: Any) -> None:
             assert (status, "1 to 255 bytes" in refused["error"]) == (400, True)
 
 
-async def test_over_rest(server: Running) -> None:
+async def test_a_repeated_publish_over_rest(server: Running) -> None:
     async with raw_client(server.port) as client:
         await client.subscribe("t")
         body = {"topic": "t", "payload": 1}
@@ -70,7 +70,7 @@ async def test_over_rest(server: Running) -> None:
         assert (status, "idempotency_key" in answer["error"]) == (400, True)
 
 
-async def test_every_part_of_a_request_has_its_key(server: Running) -> None:
+async def test_each_item_of_a_request_has_its_own_key(server: Running) -> None:
     async with raw_client(server.port) as client:
         for topic in ("a", "b"):
             await client.subscribe(topic)
@@ -90,7 +90,7 @@ async def test_every_part_of_a_request_has_its_key(server: Running) -> None:
         assert sorted(heard) == [1, 1, 3, 4]
 
 
-async def test_a_header_that_is_no_utf8_is_refused(server: Running) -> None:
+async def test_a_key_header_that_is_not_utf8_is_refused(server: Running) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(
         b"POST /publish HTTP/1.1\r\nHost: here\r\nIdempotency-Key: \xff\xfe\r\n"

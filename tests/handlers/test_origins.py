@@ -1,4 +1,4 @@
-"""A request of an origin or host that is not allowed is refused before anything is done."""
+"""Requests from an origin or for a host that is not allowed are refused, without an effect."""
 
 from collections.abc import AsyncIterator
 
@@ -30,7 +30,7 @@ CALLS = [
 
 
 async def ask(port: int, call: str, *headers: str, host: str = "app.test") -> tuple[int, str]:
-    """The status and the head of the answer to a call."""
+    """Send a request, and return the status and the head of the answer."""
     body = BODIES.get(call, b"")
     lines = [f"{call} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
     if call == "GET /ws":
@@ -47,7 +47,7 @@ async def ask(port: int, call: str, *headers: str, host: str = "app.test") -> tu
 
 @pytest_asyncio.fixture
 async def strict() -> AsyncIterator[Running]:
-    """A server for one origin, its own, and two hosts, where the topic "made" exists."""
+    """A server with some allowed origins and hosts, and the topic "made"."""
     settings = Settings(
         allowed_origins=parse_origins("https://app.example.com,https://*.example.org,same"),
         allowed_hosts=parse_hosts("app.test,[::1]"),

@@ -1,4 +1,4 @@
-"""Requests that one connection sends without waiting for answers: bounded, and one a turn."""
+"""Pipelined requests of one connection are bounded, and served one a turn of the loop."""
 
 import asyncio
 import gc
@@ -16,7 +16,7 @@ from tests.support.server import Running, running
 KEPT = 33  # requests: aiohttp's queue, and the one that is served
 
 
-async def test_a_request_gives_the_others_a_turn_before_it_is_served(server: Running) -> None:
+async def test_each_request_is_served_in_its_own_turn_of_the_loop(server: Running) -> None:
     served: list[str] = []
 
     async def handler(_: web.Request) -> web.Response:
@@ -40,11 +40,11 @@ async def test_a_request_gives_the_others_a_turn_before_it_is_served(server: Run
 
 
 def kept() -> int:
-    """How many requests are parsed and not answered."""
+    """Return the number of parsed and unanswered requests."""
     return sum(isinstance(it, RawRequestMessage) for it in gc.get_objects())
 
 
-async def test_few_requests_are_kept_behind_one_that_waits() -> None:
+async def test_few_requests_are_parsed_while_one_waits() -> None:
     async with running(Settings(history_size=5)) as server:
         gc.collect()
         others = kept()  # of other tests

@@ -1,4 +1,4 @@
-"""One request that publishes much: each part has its own answer, in order."""
+"""Requests that publish to many topics or a batch: each item has its result, in order."""
 
 import asyncio
 import json
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from hub import rest
-from hub.inbound import MAX_ELEMENTS, decode_topic, may_be_deep
-from hub.pacing import PART_ITEMS
-from hub.rest import MAX_BATCH_BYTES, decode_batch
+from hub.delivery.pacing import PART_ITEMS
+from hub.protocol import http_requests as rest
+from hub.protocol.http_requests import MAX_BATCH_BYTES, decode_batch
+from hub.protocol.validation import MAX_ELEMENTS, decode_topic, may_be_deep
 from hub.settings import Settings
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
@@ -81,7 +81,7 @@ async def test_a_batch_keeps_its_order_and_a_bad_item_fails_alone(server: Runnin
         assert await heard(client, 999) == [("t", number) for number in range(999)]
 
 
-async def test_what_is_no_item_says_so(server: Running) -> None:
+async def test_an_invalid_item_has_an_error_that_says_so(server: Running) -> None:
     deep: Any = 1
     for _ in range(300):
         deep = [deep]
@@ -111,7 +111,7 @@ async def test_a_batch_may_be_larger_than_a_message_and_its_items_may_not() -> N
         assert len(await heard(it, 2)) == 2
 
 
-async def test_4_mib_are_enough(server: Running) -> None:
+async def test_a_body_of_4_mib_is_accepted(server: Running) -> None:
     body = '{"items":[{"topic":"t","payload":1}]' + " " * MAX_BATCH_BYTES
     async with ClientSession(server.url) as session:
         data = (body[: MAX_BATCH_BYTES - 1] + "}").encode()
@@ -122,18 +122,18 @@ async def test_4_mib_are_enough(server: Running) -> None:
             assert "4194304" in (await answer.json())["error"]
 
 
-def test_a_large_body_is_searched_once_however_many_items_it_has(
+def test_a_large_body_is_searched_for_brackets_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Counting its brackets for each of 1,000 items stopped the server for seconds."""
+    """Counting the brackets of the body for each item would block the server for seconds."""
     searched: list[int] = []
 
     def search(source: bytes) -> bool:
         searched.append(len(source))
         return may_be_deep(source)
 
-    monkeypatch.setattr("hub.rest.may_be_deep", search)
-    monkeypatch.setattr("hub.inbound.may_be_deep", search)
+    monkeypatch.setattr("hub.protocol.http_requests.may_be_deep", search)
+    monkeypatch.setattr("hub.protocol.validation.may_be_deep", search)
     items = [{"topic": "t", "payload": "[" * 4_000} for _ in range(1_000)]
     body = json.dumps({"items": items}).encode()
     parts = decode_batch(body, 255, 65_536)
@@ -156,7 +156,7 @@ async def test_an_item_that_is_too_deep_fails_alone_in_a_large_body(server: Runn
 
 
 @pytest.mark.parametrize("payload", ["[[],[]]", "[[[[", '{"":"","":""}'])
-async def test_a_body_of_too_many_elements_is_refused_unparsed(
+async def test_a_body_of_too_many_elements_is_refused_before_it_is_parsed(
     server: Running, monkeypatch: pytest.MonkeyPatch, payload: str
 ) -> None:
     def decode(*_: Any) -> None:
@@ -174,7 +174,7 @@ async def test_a_body_of_too_many_elements_is_refused_unparsed(
         assert await answer.json() == {"error": text}
 
 
-async def test_the_others_have_their_turns_while_a_batch_is_decoded(
+async def test_other_callbacks_run_while_a_batch_is_decoded(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn = 0

@@ -1,4 +1,4 @@
-"""REST, row by row, and what every answer has: JSON, CORS, and 503 while the server drains."""
+"""REST requests and their answers, CORS headers, and the answers of a draining server."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from handlers.answers import awaitable
-from hub.broker import ACCEPTED
-from hub.local_broker import LocalBroker
+from hub.brokers.base import PUBLISHED
+from hub.brokers.memory import LocalBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
 from tests.support.process import ROOT
@@ -30,7 +30,7 @@ async def session() -> Any:
 
 
 async def request(port: int, call: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-    """One request over a plain socket: no client library may tidy up the path."""
+    """Send a request over a plain socket, since client libraries normalise paths."""
     method, path = call.split(" ", 1)
     lines = [f"{method} {path} HTTP/1.1", "Host: test", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -45,7 +45,9 @@ async def request(port: int, call: str, body: bytes, headers: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("vector", SCRIPTS, ids=lambda vector: vector["name"])
-async def test_rest(server: Running, vector: dict[str, Any]) -> None:
+async def test_each_request_has_the_answer_of_its_vector(
+    server: Running, vector: dict[str, Any]
+) -> None:
     listener: RawClient | None = None
     for step in vector["requests"]:
         if "subscribes" in step:
@@ -127,7 +129,7 @@ async def test_every_route_answers_the_preflight(
     ],
 )
 @pytest.mark.parametrize("headers", [{}, ORIGIN], ids=["without Origin", "with Origin"])
-async def test_options_that_are_no_preflight_list_the_methods(
+async def test_options_without_a_preflight_lists_the_methods(
     server: Running,
     session: aiohttp.ClientSession,
     path: str,
@@ -140,7 +142,9 @@ async def test_options_that_are_no_preflight_list_the_methods(
         assert await answer.read() == b""
 
 
-async def test_options_of_no_path_is_404(server: Running, session: aiohttp.ClientSession) -> None:
+async def test_options_of_an_unknown_path_is_404(
+    server: Running, session: aiohttp.ClientSession
+) -> None:
     async with session.options(server.url + "/nowhere") as answer:
         assert answer.status == 404
 
@@ -163,7 +167,7 @@ async def test_two_servers_make_different_ids(session: aiohttp.ClientSession) ->
         assert len(suffixes) == 2
 
 
-async def test_the_page_is_served_with_a_policy_of_its_own(
+async def test_the_page_has_a_content_security_policy(
     server: Running, session: aiohttp.ClientSession
 ) -> None:
     async with session.get(server.url) as answer:
@@ -176,7 +180,7 @@ async def test_the_page_is_served_with_a_policy_of_its_own(
         assert (await answer.text()).lstrip().lower().startswith("<!doctype html>")
 
 
-async def test_the_client_is_a_module_that_is_asked_for_anew(
+async def test_the_client_is_a_module_that_is_revalidated(
     server: Running, session: aiohttp.ClientSession
 ) -> None:
     async with session.get(server.url + "/client.js") as answer:
@@ -188,7 +192,7 @@ async def test_the_client_is_a_module_that_is_asked_for_anew(
 
 
 @pytest.mark.parametrize("path", ["/ws", "/events?topic=t", "/health"])
-async def test_a_draining_server_takes_no_new_client(
+async def test_a_draining_server_refuses_new_clients(
     server: Running, session: aiohttp.ClientSession, path: str
 ) -> None:
     server.drain.begin()
@@ -214,7 +218,7 @@ async def test_a_draining_server_carries_out_requests_and_closes_their_connectio
             assert answer.headers["Connection"] == "close"
 
 
-async def test_a_fault_of_the_server_is_a_500_and_logged(
+async def test_a_fault_of_the_server_is_logged_and_answered_by_500(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     server: Running,
@@ -231,16 +235,16 @@ async def test_a_fault_of_the_server_is_a_500_and_logged(
     assert [record.getMessage() for record in caplog.records] == ["GET /topics failed"]
 
 
-async def test_a_completion_that_comes_after_its_request_was_cancelled_is_nobody_s() -> None:
+async def test_the_completion_of_a_cancelled_request_is_ignored() -> None:
     future, done = awaitable()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await future
-    done(ACCEPTED)
+    done(PUBLISHED)
 
 
 async def half_a_body(port: int, *headers: str) -> RawClient:
-    """A client that announces ten bytes and sends three."""
+    """Send a request that announces a body of ten bytes and has three."""
     client = await RawClient.dial(port)
     head = ["POST /publish HTTP/1.1", "Host: test", "Content-Length: 10", *headers, "", ""]
     await client.send("\r\n".join(head).encode() + b"abc")
@@ -254,7 +258,7 @@ async def answer_to(client: RawClient) -> tuple[int, dict[str, Any]]:
     return int(head.split()[1]), json.loads(body)
 
 
-async def test_a_body_that_does_not_arrive_is_given_up(
+async def test_a_body_that_does_not_arrive_in_time_is_408(
     monkeypatch: pytest.MonkeyPatch, server: Running
 ) -> None:
     monkeypatch.setattr("handlers.answers.BODY_TIMEOUT", 0.01)
@@ -267,7 +271,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(
 
 
 @pytest.mark.parametrize("way", ["close", "reset"])
-async def test_a_client_that_leaves_within_its_body_is_no_fault(
+async def test_a_disconnect_within_a_body_logs_no_error(
     server: Running, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
     client = await half_a_body(server.port)
@@ -308,13 +312,13 @@ async def test_an_encoded_body_is_refused(
 
 
 @pytest.mark.parametrize("encoding", ["", "Identity", "identity, identity"])
-async def test_a_body_that_is_not_encoded_may_say_so(server: Running, encoding: str) -> None:
+async def test_the_identity_encoding_is_accepted(server: Running, encoding: str) -> None:
     headers = {"Content-Encoding": encoding}
     status, _ = await request(server.port, "POST /topics", b'{"name":"t"}', headers)
     assert status == 201
 
 
-async def test_a_body_that_is_announced_too_large_is_not_waited_for(server: Running) -> None:
+async def test_a_body_that_is_announced_too_large_is_refused_at_once(server: Running) -> None:
     client = await RawClient.dial(server.port)
     await client.send(
         b"POST /publish HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999\r\n"
@@ -350,7 +354,7 @@ async def test_another_expectation_is_ignored(server: Running) -> None:
     assert status == 201
 
 
-async def test_a_body_that_ends_while_the_server_drains_is_carried_out(server: Running) -> None:
+async def test_a_request_whose_body_ends_during_the_drain_is_carried_out(server: Running) -> None:
     client = await RawClient.dial(server.port)
     await client.send(b'POST /topics HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n{"name')
     assert server.runner.server is not None

@@ -1,4 +1,4 @@
-"""The one place that leans on aiohttp's private surface: an upgrade of aiohttp must pass here."""
+"""The private names of aiohttp that handlers/takeover.py uses, held against the installed one."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ def test_the_private_names_are_still_there() -> None:
 
 
 def test_the_http_parser_is_the_one_in_c() -> None:
-    """The one in Python has had request smuggling (PYSEC-2026-4371)."""
+    """The parser in Python had a request smuggling flaw (PYSEC-2026-4371)."""
     assert HttpRequestParser.__module__ == "aiohttp._http_parser", HINT
 
 

@@ -1,4 +1,4 @@
-"""Lists of topics: in order, a page at a time, and never long in one turn of the loop."""
+"""Lists of topics: their order, pages, and the work in one turn of the loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 
 from hub import topic_list
-from hub.broker import Census
+from hub.brokers.base import ClusterFigures
+from hub.brokers.memory import LocalBroker
 from hub.hub import Hub
-from hub.local_broker import LocalBroker
-from hub.rest import MAX_LISTED, Listed
+from hub.protocol.http_requests import MAX_LISTED, Listed
 from hub.topic_list import TopicList
 from tests.support.node import Node
 from tests.support.server import Running
@@ -54,9 +54,7 @@ async def test_pages_give_every_topic_once_and_in_order(
     assert found == sorted(names)
 
 
-async def test_a_page_that_ends_with_the_last_topic_has_no_next(
-    server: Running, session: aiohttp.ClientSession
-) -> None:
+async def test_the_last_page_has_no_next(server: Running, session: aiohttp.ClientSession) -> None:
     make(server.hub, "abc")
     assert (await ask(session, "/topics", limit=2))["next"] == "b"
     assert "next" not in await ask(session, "/topics", limit=3)
@@ -73,7 +71,7 @@ async def test_a_page_that_ends_with_the_last_topic_has_no_next(
         ({"prefix": "", "after": "", "limit": ""}, ["a", "b", "ba", "bb", "c"]),
     ],
 )
-async def test_a_prefix_and_a_place_select_topics(
+async def test_prefix_and_after_select_topics(
     server: Running, session: aiohttp.ClientSession, query: dict[str, str], names: list[str]
 ) -> None:
     make(server.hub, ["c", "bb", "ba", "b", "a"])
@@ -84,7 +82,7 @@ async def test_a_prefix_and_a_place_select_topics(
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "1.5", "many", "9" * 10, "٣"])
-async def test_a_limit_that_is_none_is_refused(
+async def test_an_invalid_limit_is_refused(
     server: Running, session: aiohttp.ClientSession, limit: str
 ) -> None:
     async with session.get("/topics", params={"limit": limit}) as answer:
@@ -104,8 +102,8 @@ async def test_a_query_that_is_not_utf_8_is_refused(
 async def test_stats_lists_the_first_thousand(
     server: Running, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def census(_: LocalBroker) -> Census:
-        return Census("me", topics={"theirs": 3})
+    async def figures(_: LocalBroker) -> ClusterFigures:
+        return ClusterFigures("me", topics={"theirs": 3})
 
     names = [f"t{number:04}" for number in range(MAX_LISTED)]
     make(server.hub, names)
@@ -113,7 +111,7 @@ async def test_stats_lists_the_first_thousand(
     assert (stats["total_topics"], list(stats["topics"])) == (MAX_LISTED, names)
     assert "topics_truncated" not in stats
     make(server.hub, ["one more"])
-    monkeypatch.setattr(LocalBroker, "census", census)
+    monkeypatch.setattr(LocalBroker, "cluster_figures", figures)
     stats = await ask(session, "/stats")
     assert (stats["total_topics"], stats["topics_truncated"]) == (MAX_LISTED + 2, True)
     assert list(stats["topics"]) == ["one more", *names[:-1]]
@@ -121,7 +119,7 @@ async def test_stats_lists_the_first_thousand(
     assert list(stats["node"]["topics"]) == ["one more", *names[:-1]]
 
 
-async def test_health_looks_at_no_topic(
+async def test_health_reads_counters_only(
     server: Running, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(server.hub, "abc")
@@ -131,7 +129,7 @@ async def test_health_looks_at_no_topic(
     assert (health["topics"], health["subscribers"]) == (3, 0)
 
 
-async def test_one_turn_looks_at_a_slice_of_topics_however_many_requests_there_are(
+async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turn = 0
@@ -154,10 +152,10 @@ async def test_one_turn_looks_at_a_slice_of_topics_however_many_requests_there_a
     make(node.hub, names)
     topics = TopicList(node.hub)
     count_turns()
-    census = Census(
+    figures = ClusterFigures(
         "me", topics={"05": 1, **dict.fromkeys((f"x{number}" for number in range(29)), 1)}
     )
-    asked = [topics.page(Listed(limit=7), census) for _ in range(3)]
+    asked = [topics.page(Listed(limit=7), figures) for _ in range(3)]
     for page in await asyncio.gather(*asked):
         assert list(page.topics) == names[:7]
         assert (page.topics["05"], page.next, page.total) == (1, "06", 79)
@@ -166,7 +164,7 @@ async def test_one_turn_looks_at_a_slice_of_topics_however_many_requests_there_a
     assert len({number for number, _ in looked}) == len(looked)
 
 
-async def test_topics_may_come_and_go_while_they_are_listed(
+async def test_topics_may_be_created_and_deleted_while_they_are_listed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(topic_list, "SLICE", 2)

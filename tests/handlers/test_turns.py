@@ -1,10 +1,10 @@
-"""How much of one connection's bytes a turn of the loop reads, and that all of them are read."""
+"""The slices in which a connection's frames are handled, and the timeout of messages."""
 
 import gc
 
 import pytest
 
-from hub.frames import SLICE_FRAMES, FrameReader
+from hub.protocol.websocket_frames import SLICE_FRAMES, FrameReader
 from hub.settings import Settings
 from tests.support.brokers import DeferredBroker
 from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame
@@ -20,7 +20,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
-def test_a_flood_is_answered_a_slice_a_turn(flood: bytes) -> None:
+def test_a_flood_is_answered_one_slice_a_turn(flood: bytes) -> None:
     node = Node()
     loud, quiet = node.connection(), node.connection()
     loud.send(flood * MANY)
@@ -52,7 +52,7 @@ def test_fragments_count_as_frames() -> None:
     assert loud.frames() == []
 
 
-def test_large_messages_are_fewer_in_a_turn() -> None:
+def test_a_slice_has_fewer_large_messages() -> None:
     node = Node()
     loud = node.connection()
     loud.send(client_frame(TEXT, b" " * 60_000 + b'{"type":"ping"}') * 20)
@@ -62,7 +62,7 @@ def test_large_messages_are_fewer_in_a_turn() -> None:
     assert loud.transport.reading
 
 
-def test_answers_keep_the_order_of_commands_over_slices() -> None:
+def test_answers_keep_the_order_of_commands_across_slices() -> None:
     node = Node()
     peer = node.connection()
     peer.send(b"".join(client_frame(PING, b"%d" % number) for number in range(MANY)))
@@ -84,7 +84,7 @@ def test_many_floods_take_turns() -> None:
     assert all(peer.transport.reading for peer in loud)
 
 
-def test_a_client_that_awaits_the_broker_is_read_on_when_it_is_answered() -> None:
+def test_a_client_that_awaits_the_broker_is_read_on_after_the_answer() -> None:
     broker = DeferredBroker()
     node = Node(broker=broker)
     peer = node.connection()
@@ -105,7 +105,7 @@ def test_a_client_that_awaits_the_broker_is_read_on_when_it_is_answered() -> Non
     assert answers == 2 * MANY  # an ack and an event each
 
 
-def test_nothing_behind_a_close_is_read_in_a_later_slice() -> None:
+def test_frames_after_a_close_are_ignored_in_later_slices() -> None:
     node = Node()
     peer = node.connection()
     close = client_frame(CLOSE, b"\x03\xe8")
@@ -115,7 +115,7 @@ def test_nothing_behind_a_close_is_read_in_a_later_slice() -> None:
     assert len(node.hub.clients) == 1
 
 
-def test_a_lost_connection_is_read_no_further() -> None:
+def test_the_frames_of_a_lost_connection_are_ignored() -> None:
     node = Node()
     peer = node.connection()
     publish = client_frame(TEXT, b'{"type":"ping"}')
@@ -127,7 +127,7 @@ def test_a_lost_connection_is_read_no_further() -> None:
 
 
 def test_a_connection_that_is_lost_is_freed_with_what_was_not_read() -> None:
-    """Without a garbage collection, which is rare in the server."""
+    """It needs no garbage collection, which is rare in the server."""
     node = Node()
     gc.collect()
     before = readers()
@@ -172,7 +172,7 @@ def test_an_unfinished_message_is_closed_with_3008(start: bytes) -> None:
     assert (code, payload) == (CLOSE, (3008).to_bytes(2, "big") + b"message_timeout")
 
 
-def test_pongs_do_not_lengthen_the_time_of_a_fragmented_message() -> None:
+def test_pongs_do_not_extend_the_timeout_of_a_fragmented_message() -> None:
     node = Node(Settings(message_timeout=5.0))
     peer = node.connection()
     peer.send(client_frame(TEXT, b"x", fin=False))
@@ -184,7 +184,7 @@ def test_pongs_do_not_lengthen_the_time_of_a_fragmented_message() -> None:
     assert peer.frames()[-1][0] == CLOSE
 
 
-def test_each_message_has_its_own_time() -> None:
+def test_each_message_has_its_own_timeout() -> None:
     node = Node(Settings(message_timeout=5.0))
     peer = node.connection()
     whole = client_frame(TEXT, b'{"type":"ping"}')
@@ -196,8 +196,8 @@ def test_each_message_has_its_own_time() -> None:
 
 
 @pytest.mark.parametrize("pause", [0.5, 60.0])
-def test_the_time_of_a_message_ends_with_it(pause: float) -> None:
-    """Each visit sees a message that has begun, and never the same one."""
+def test_the_timeout_of_a_message_ends_with_it(pause: float) -> None:
+    """Each visit of the keepalive finds another unfinished message."""
     node = Node(Settings(message_timeout=5.0))
     peer = node.connection()
     whole = client_frame(TEXT, b'{"type":"ping"}')
@@ -208,7 +208,7 @@ def test_the_time_of_a_message_ends_with_it(pause: float) -> None:
     assert {opcode for opcode, _ in peer.frames()} <= {TEXT, PING}
 
 
-def test_the_time_stands_still_while_reading_is_paused() -> None:
+def test_the_timeout_does_not_run_while_reading_is_paused() -> None:
     broker = DeferredBroker()
     node = Node(Settings(message_timeout=5.0), broker)
     peer = node.connection()

@@ -1,4 +1,4 @@
-"""The opening handshake, spoken over plain sockets."""
+"""The opening handshake, on plain sockets."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from tests.support.server import Running
 
 
 async def answer(port: int, handshake: bytes) -> tuple[bytes, bytes]:
-    """The head and the body that a handshake is answered with."""
+    """Send a handshake, and return the head and the body of the answer."""
     client = await RawClient.dial(port)
     await client.send(handshake)
     head = await client.read_head()
@@ -25,7 +25,7 @@ async def answer(port: int, handshake: bytes) -> tuple[bytes, bytes]:
     return head, body
 
 
-async def test_the_answer_proves_that_the_key_was_read(server: Running) -> None:
+async def test_the_answer_has_the_accept_value_of_the_key(server: Running) -> None:
     head, _ = await answer(server.port, HANDSHAKE)
     assert head == (
         b"HTTP/1.1 101 Switching Protocols\r\n"
@@ -49,7 +49,7 @@ async def test_the_answer_proves_that_the_key_was_read(server: Running) -> None:
         (b"?client_id=raw", b"?client_id=" + b"%C3%A9" * 127),
     ],
 )
-async def test_what_passes(server: Running, old: bytes, new: bytes) -> None:
+async def test_valid_handshakes_are_accepted(server: Running, old: bytes, new: bytes) -> None:
     assert old in HANDSHAKE
     head, _ = await answer(server.port, HANDSHAKE.replace(old, new))
     assert b" 101 " in head.splitlines()[0]
@@ -77,7 +77,7 @@ async def test_what_passes(server: Running, old: bytes, new: bytes) -> None:
         (b"?client_id=raw", b"?client_id=%ff", 400, b""),
     ],
 )
-async def test_what_does_not(
+async def test_invalid_handshakes_are_refused(
     server: Running, old: bytes, new: bytes, status: int, header: bytes
 ) -> None:
     assert old in HANDSHAKE
@@ -91,14 +91,14 @@ async def test_what_does_not(
     assert not server.hub.clients
 
 
-async def test_a_426_closes_the_connection_where_the_client_asks_for_that(server: Running) -> None:
+async def test_a_426_closes_the_connection_if_the_client_asks_for_it(server: Running) -> None:
     client = await RawClient.dial(server.port)
     await client.send(b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
     assert b"\r\nConnection: Upgrade, close\r\n" in await client.read_to_end()
     client.close()
 
 
-async def test_a_refused_upgrade_leaves_the_connection_for_a_right_one(server: Running) -> None:
+async def test_a_valid_handshake_may_follow_a_refused_one(server: Running) -> None:
     client = await RawClient.dial(server.port)
     await client.send(HANDSHAKE.replace(b"Version: 13", b"Version: 8"))
     assert b" 426 " in await client.read_head()
@@ -108,7 +108,7 @@ async def test_a_refused_upgrade_leaves_the_connection_for_a_right_one(server: R
     client.close()
 
 
-async def test_a_client_that_leaves_during_the_handshake_is_no_client(
+async def test_a_disconnect_during_the_handshake_leaves_no_client(
     server: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     clients: list[Any] = []

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.commands import FEW, MAX_AWAITING
+from hub.dispatcher import FEW, MAX_AWAITING
 from hub.errors import ErrorCode, Refusal
 from hub.settings import Settings
 from tests.support.brokers import DeferredBroker, RefusingBroker
@@ -177,7 +177,7 @@ def test_a_refusal_of_the_broker_carries_the_commands_request_id() -> None:
     peer.say(publish("t", "2"))
     assert answers(peer) == ["1", "2"]
     assert node.topics() == {}
-    assert peer.client.topics == set()
+    assert peer.client.topics == []
 
 
 def test_clients_that_subscribe_meanwhile_share_one_announcement() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import inbound
-from hub.inbound import MAX_ELEMENTS, too_many_elements
+from hub.protocol import validation
+from hub.protocol.validation import MAX_ELEMENTS, too_many_elements
 from hub.settings import Settings
 from tests.support.node import Node
 
@@ -53,7 +53,7 @@ JSON = st.recursive(
 @given(JSON, st.integers(0, 9))
 def test_the_count_is_that_of_a_reader(value: Any, bound: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inbound, "MAX_ELEMENTS", bound)
+        patch.setattr(validation, "MAX_ELEMENTS", bound)
         text = json.dumps(value)
         bare = re.sub(r'"(\\.|[^"\\])*"', "", text)
         too_many = sum(map(bare.count, ",[{")) > bound
@@ -76,5 +76,5 @@ def test_a_message_of_too_many_elements_is_refused_unparsed(
         peer.say(text.replace(b'"t"', b'"\xff"'))
     (error, close) = peer.hear()
     assert error["error"]["code"] == "INVALID_MESSAGE"
-    assert error["error"]["message"] == inbound.TOO_MANY_ELEMENTS
+    assert error["error"]["message"] == validation.TOO_MANY_ELEMENTS
     assert close == ("close", 1007, "invalid_utf8")

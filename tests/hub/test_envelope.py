@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.envelope import DELETED, EVENT, PLACED, Envelope, Sender, unseal
+from hub.redis.envelope import DELETED, EVENT, PLACED, Envelope, Sender, unseal
 
 RUN, OTHER = b"8 bytes!", b"another!"
 

@@ -152,8 +152,10 @@ def test_a_name_with_line_breaks_stays_on_one_line(caplog: pytest.LogCaptureFixt
     assert all("\n" not in message for message in caplog.messages)
 
 
-def record(text: str, created: float, *args: object) -> logging.LogRecord:
-    made = logging.LogRecord("hub", logging.INFO, "", 0, text, args, None)
+def record(
+    text: str, created: float, *args: object, name: str = "hub", level: int = logging.INFO
+) -> logging.LogRecord:
+    made = logging.LogRecord(name, level, "", 0, text, args, None)
     made.created = created
     return made
 
@@ -177,3 +179,28 @@ def test_texts_that_all_differ_take_bounded_memory() -> None:
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert taken < 500_000
+
+
+def test_a_warning_of_a_seldom_logger_passes_once_a_minute() -> None:
+    limit = RateLimit(seldom={"door"})
+    times = [10.0, 10.9, 11.0, 69.9, 70.0, 129.9]
+    passed = [
+        limit.filter(record("full", time, name="door", level=logging.WARNING)) for time in times
+    ]
+    assert passed == [True, False, False, False, True, False]
+    last = record("full", 130.0, name="door", level=logging.WARNING)
+    assert limit.filter(last)
+    assert last.getMessage() == "full (1 more like it were left out)"
+
+
+def test_other_lines_of_a_seldom_logger_and_other_warnings_pass_each_second() -> None:
+    limit = RateLimit(seldom={"door"})
+    for second in range(3):
+        assert limit.filter(record("refused", float(second), name="door"))
+        assert limit.filter(record("slow", float(second), level=logging.WARNING))
+
+
+def test_lines_pass_after_the_clock_was_set_back() -> None:
+    limit = RateLimit(seldom={"door"})
+    assert limit.filter(record("full", 5_000.0, name="door", level=logging.WARNING))
+    assert limit.filter(record("full", 10.0, name="door", level=logging.WARNING))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import frames
-from hub.frames import FrameReader
+from hub.protocol import websocket_frames as frames
+from hub.protocol.websocket_frames import FrameReader
 from tests.support.frame_vectors import FRAMES, reads, wire
 from tests.support.frames import client_frame, take_frames, unmask
 

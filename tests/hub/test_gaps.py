@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from hub.gaps import PACE
+from hub.delivery.gaps import PACE
 from hub.settings import Settings
 from tests.support.node import Node
 

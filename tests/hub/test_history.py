@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import history as module
-from hub.history import OVERHEAD, History, HistoryBudget, Position, Rule, find_rule, offset_of
+from hub.brokers import history as module
+from hub.brokers.history import OVERHEAD, History, HistoryBudget
+from hub.values import Position, Rule, find_rule, offset_of
 
 EVENT = b'{"n":%d}'
 

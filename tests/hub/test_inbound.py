@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import ErrorCode, Refusal
-from hub.inbound import MAX_ID_BYTES, Publish, decode
+from hub.protocol.commands import Publish, decode
+from hub.protocol.validation import MAX_ID_BYTES
 
 JSON = st.recursive(
     st.none()

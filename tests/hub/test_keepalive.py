@@ -1,7 +1,7 @@
 """Signs of life, with a clock that the test turns."""
 
-from hub.frames import PING, PONG
-from hub.keepalive import SLICES
+from hub.delivery.keepalive import SLICES
+from hub.protocol.websocket_frames import PING, PONG
 from tests.support.node import Node
 
 
@@ -26,7 +26,7 @@ def test_any_frame_is_a_sign_of_life() -> None:
     peer = node.connect()
     node.visit_all(0.0)
     node.visit_all(54.0)
-    peer.client.heard = True  # as the connection says at every frame, a pong for one
+    peer.client.liveness.heard = True  # as the connection says at every frame, a pong for one
     node.visit_all(55.0)
     node.visit_all(108.0)
     assert peer.frames() == [(PING, b"")]
@@ -70,7 +70,7 @@ def test_pongs_and_pings_of_others_do_not_count() -> None:
     silent, lively = node.connect(), node.connect()
     node.visit_all(0.0)
     for second in range(1, 61):
-        lively.client.heard = True
+        lively.client.liveness.heard = True
         node.visit_all(float(second))
     assert silent.transport.ended == "abort"
     assert lively.transport.ended == ""

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import once
-from hub.broker import Accepted
-from hub.history import Position
-from hub.local_broker import LocalBroker
-from hub.once import REMEMBERED, First, Once
+from hub.brokers import idempotency as once
+from hub.brokers.base import PublishResult
+from hub.brokers.idempotency import REMEMBERED, FirstPublish, IdempotencyKeys
+from hub.brokers.memory import LocalBroker
+from hub.values import Position
 from tests.support.node import Node
 
 
@@ -24,70 +24,74 @@ class Clock:
 
 def test_a_key_is_known_for_its_topic_and_its_time() -> None:
     clock = Clock()
-    keys = Once(clock)
-    first = First("m1", 3)
-    assert keys.first("t", "k") is None
+    keys = IdempotencyKeys(clock)
+    first = FirstPublish("m1", 3)
+    assert keys.get("t", "k") is None
     keys.remember("t", "k", first)
-    assert keys.first("t", "k") == first
-    assert keys.first("u", "k") is None
-    assert keys.first("t", "l") is None
+    assert keys.get("t", "k") == first
+    assert keys.get("u", "k") is None
+    assert keys.get("t", "l") is None
     clock.now = REMEMBERED - 1
-    assert keys.first("t", "k") == first
+    assert keys.get("t", "k") == first
     clock.now = REMEMBERED
-    assert keys.first("t", "k") is None
+    assert keys.get("t", "k") is None
 
 
 @pytest.mark.parametrize(
     "first",
-    [First(None, 0), First({"é": [1.5, True]}, 1), First("m", 2, Position("e", 3))],
+    [
+        FirstPublish(None, 0),
+        FirstPublish({"é": [1.5, True]}, 1),
+        FirstPublish("m", 2, Position("e", 3)),
+    ],
     ids=["no id", "id of any JSON", "position"],
 )
-def test_an_answer_is_given_again_as_it_was(first: First) -> None:
-    keys = Once(Clock())
+def test_an_answer_is_given_again_as_it_was(first: FirstPublish) -> None:
+    keys = IdempotencyKeys(Clock())
     keys.remember("t", "k", first)
-    assert keys.first("t", "k") == first
+    assert keys.get("t", "k") == first
 
 
 def test_a_key_that_is_used_again_hides_no_expired_one() -> None:
     clock = Clock()
-    keys = Once(clock)
+    keys = IdempotencyKeys(clock)
     for key in "abc":
-        keys.remember("t", key, First(key, 1))
+        keys.remember("t", key, FirstPublish(key, 1))
     clock.now = REMEMBERED
-    keys.remember("t", "a", First("again", 1))
-    assert [keys.first("t", key) for key in "abc"] == [First("again", 1), None, None]
+    keys.remember("t", "a", FirstPublish("again", 1))
+    assert [keys.get("t", key) for key in "abc"] == [FirstPublish("again", 1), None, None]
 
 
 def test_the_oldest_key_goes_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(once, "LIMIT", 2)
-    keys = Once(Clock())
+    keys = IdempotencyKeys(Clock())
     for key in "abc":
-        keys.remember("t", key, First(key, 0))
-    assert keys.first("t", "a") is None
-    assert keys.first("t", "b") == First("b", 0)
-    assert keys.first("t", "c") == First("c", 0)
+        keys.remember("t", key, FirstPublish(key, 0))
+    assert keys.get("t", "a") is None
+    assert keys.get("t", "b") == FirstPublish("b", 0)
+    assert keys.get("t", "c") == FirstPublish("c", 0)
 
 
 @pytest.mark.parametrize(
     "publish",
     [
-        lambda keys, n: keys.remember(f"{n}" + "t" * 60_000, "k", First("m", 1)),
-        lambda keys, n: keys.remember("é" * 30_000 + f"{n}", "k", First("m", 1)),
-        lambda keys, n: keys.remember("t", f"{n}" + "k" * 250, First([[]] * 80, 1)),
+        lambda keys, n: keys.remember(f"{n}" + "t" * 60_000, "k", FirstPublish("m", 1)),
+        lambda keys, n: keys.remember("é" * 30_000 + f"{n}", "k", FirstPublish("m", 1)),
+        lambda keys, n: keys.remember("t", f"{n}" + "k" * 250, FirstPublish([[]] * 80, 1)),
     ],
     ids=["topics", "topics that are not ASCII", "keys and ids"],
 )
 def test_the_memory_of_all_keys_has_a_bound(
-    monkeypatch: pytest.MonkeyPatch, publish: Callable[[Once, int], None]
+    monkeypatch: pytest.MonkeyPatch, publish: Callable[[IdempotencyKeys, int], None]
 ) -> None:
     monkeypatch.setattr(once, "MAX_BYTES", 1_000_000)
-    keys = Once(Clock())
+    keys = IdempotencyKeys(Clock())
     publish(keys, 0)
     for number in range(1, 3_000):
         publish(keys, number)
     assert 1 < len(keys) < 1_500
     for number in range(3_000):
-        keys.remember("t", str(number), First("m", number))
+        keys.remember("t", str(number), FirstPublish("m", number))
     assert len(keys) > 1_500  # small ones have their room again
 
 
@@ -96,9 +100,9 @@ def test_a_sweep_forgets_some_of_the_keys_that_have_run_out(
 ) -> None:
     monkeypatch.setattr(once, "SWEPT", 2)
     clock = Clock()
-    keys = Once(clock)
+    keys = IdempotencyKeys(clock)
     for clock.now in (0.0, 0.0, 0.0, 1.0):
-        keys.remember("t", f"{len(keys)}", First("m", 1))
+        keys.remember("t", f"{len(keys)}", FirstPublish("m", 1))
     keys.sweep()
     assert len(keys) == 4
     clock.now = REMEMBERED
@@ -120,8 +124,8 @@ STEPS = st.one_of(
 def test_it_knows_what_a_plain_list_knows(steps: list[tuple[Any, ...]]) -> None:
     """The list is never tidied: what is known are its newest within the time and both bounds."""
     clock = Clock()
-    keys = Once(clock)
-    said: list[tuple[float, str, First, int]] = []
+    keys = IdempotencyKeys(clock)
+    said: list[tuple[float, str, FirstPublish, int]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(once, "LIMIT", 4)
         patch.setattr(once, "SWEPT", 1)
@@ -129,7 +133,7 @@ def test_it_knows_what_a_plain_list_knows(steps: list[tuple[Any, ...]]) -> None:
         for what, *drawn in steps:
             if what == "remember":
                 key, length = drawn
-                first = First("x" * length, len(said))
+                first = FirstPublish("x" * length, len(said))
                 keys.remember("t", key, first)
                 said = [it for it in said if it[1] != key]
                 said.append((clock.now, key, first, memory("t", key, first)))
@@ -141,15 +145,15 @@ def test_it_knows_what_a_plain_list_knows(steps: list[tuple[Any, ...]]) -> None:
             while sum(size for *_, size in said) > once.MAX_BYTES:
                 said.pop(0)
             known = {key: first for _, key, first, _ in said}
-            assert {key: keys.first("t", key) for key in "abcdef"} == {
+            assert {key: keys.get("t", key) for key in "abcdef"} == {
                 key: known.get(key) for key in "abcdef"
             }
             assert len(known) <= len(keys) <= 4
 
 
-def memory(topic: str, key: str, first: First) -> int:
+def memory(topic: str, key: str, first: FirstPublish) -> int:
     """What one entry counts: the rise that it makes in an empty map's own figure."""
-    keys = Once(Clock())
+    keys = IdempotencyKeys(Clock())
     keys.remember(topic, key, first)
     return keys.used
 
@@ -160,8 +164,8 @@ def test_the_single_servers_broker_sweeps_its_keys() -> None:
     Node(broker=broker).subscribed("t")
     outcomes: list[Any] = []
     for key in "ab":
-        broker.publish_once("t", b"{}", outcomes.append, key, First(key, 1))
-    assert outcomes == [Accepted(), Accepted()]
+        broker.publish_once("t", b"{}", outcomes.append, key=key, first=FirstPublish(key, 1))
+    assert outcomes == [PublishResult(), PublishResult()]
     clock.now = REMEMBERED
     broker.sweep()
-    assert len(broker._once) == 0
+    assert len(broker._keys) == 0

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from hub.pacing import PART_BYTES, Pacing
-from hub.topic import Topic
+from hub.delivery.pacing import PART_BYTES, Pacing
+from hub.delivery.topic import Topic
 
 
 async def test_a_topic_that_others_publish_to_without_pause_holds_a_burst_to_its_deadline() -> None:

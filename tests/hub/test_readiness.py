@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.local_broker import LocalBroker
+from hub.brokers.memory import LocalBroker
 from hub.readiness import Readiness
 from hub.settings import Settings
 from tests.support.node import Node

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from hub.history import OVERHEAD, TOTAL_BYTES, Rule
-from hub.local_broker import LocalBroker
-from hub.recovery import CHUNK
+from hub.brokers.history import OVERHEAD
+from hub.brokers.memory import LocalBroker
+from hub.delivery.recovery import CHUNK
 from hub.settings import Settings
+from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node, Peer
 
 
@@ -297,7 +298,7 @@ def test_what_was_dropped_is_told_with_its_place() -> None:
 
 
 def test_who_is_behind_in_a_stream_that_is_no_more_is_told() -> None:
-    """As over Redis, where another stream may take its place (hub/redis_tails.py)."""
+    """As over Redis, where another stream may take its place (hub/redis/history_cache.py)."""
     it = Remembering()
     it.come_back()
     it.publish("1" + "x" * CHUNK, "2")

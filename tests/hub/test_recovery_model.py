@@ -4,9 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hub.history import TOTAL_BYTES, Rule
-from hub.local_broker import LocalBroker
+from hub.brokers.memory import LocalBroker
 from hub.settings import Settings
+from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node
 from tests.support.reader import Reader, StreamReader, Truth
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.redis_address import RedisAddress, parse_redis_address
+from hub.redis.address import RedisAddress, parse_redis_address
 
 
 @pytest.mark.parametrize(

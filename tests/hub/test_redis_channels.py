@@ -3,16 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from hub.broker import Accepted
+from hub.brokers.base import SubscribeResult
 from hub.errors import Refusal
-from hub.redis_channels import COUNTS, Channels
-from hub.redis_scripts import Names, Scripts
-from hub.shares import CHUNK, SHARE
+from hub.redis.batching import CHUNK, SHARE
+from hub.redis.channels import COUNTS, Channels
+from hub.redis.keys import Keys
+from hub.redis.scripts import Scripts
 
-NAMES = Names("p")
+KEYS = Keys("p")
 
 
-class ScriptedLink:
+class ScriptedConnection:
     """Keeps what is said on it."""
 
     def __init__(self) -> None:
@@ -31,12 +32,12 @@ class ScriptedLink:
 
 
 class ScriptedSession:
-    """Two such links."""
+    """Two such connections."""
 
     shas = Scripts("publish", "create", "delete", "lease", "beat", "append", "read", "live")
 
     def __init__(self) -> None:
-        self.publisher, self.subscriber = ScriptedLink(), ScriptedLink()
+        self.commands, self.pushes = ScriptedConnection(), ScriptedConnection()
 
     @staticmethod
     def check(reply: Any) -> bool:
@@ -48,17 +49,17 @@ class Bench:
 
     def __init__(self) -> None:
         self.forgotten: list[None] = []
-        self.channels = Channels(NAMES, "n", lambda: self.forgotten.append(None))
-        self.outcomes: list[Accepted | Refusal] = []
+        self.channels = Channels(KEYS, "n", lambda: self.forgotten.append(None))
+        self.outcomes: list[SubscribeResult | Refusal] = []
         self.session = self.attach()
 
     def attach(self) -> ScriptedSession:
         session = ScriptedSession()
         self.channels.attach(session)  # type: ignore[arg-type]
         self.channels.flush()
-        session.publisher.answer()  # the lease without a topic
-        session.publisher.answer([b"0", []])  # what was leased before
-        session.publisher.said.clear()
+        session.commands.answer()  # the lease without a topic
+        session.commands.answer([b"0", []])  # what was leased before
+        session.commands.said.clear()
         return session
 
     def want(self, topic: str) -> None:
@@ -66,7 +67,7 @@ class Bench:
         self.channels.flush()
 
     def confirm(self, topic: str) -> str | None:
-        held_before = self.channels.confirmed(NAMES.channel(topic))
+        held_before = self.channels.confirmed(KEYS.channel(topic))
         self.channels.flush()
         return held_before
 
@@ -74,13 +75,13 @@ class Bench:
 async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease() -> None:
     bench = Bench()
     bench.want("t")
-    assert bench.session.subscriber.said == [("SUBSCRIBE", b"p:topic:t")]
-    assert bench.session.publisher.said == []
+    assert bench.session.pushes.said == [("SUBSCRIBE", b"p:topic:t")]
+    assert bench.session.commands.said == []
     bench.confirm("t")
-    assert bench.session.publisher.said == [("EVALSHA", "lease", 0, "n", 0, "t", 0)]
+    assert bench.session.commands.said == [("EVALSHA", "lease", 0, "n", 0, "t", 0)]
     assert bench.outcomes == []
-    bench.session.publisher.answer()
-    assert bench.outcomes == [Accepted()]
+    bench.session.commands.answer()
+    assert bench.outcomes == [SubscribeResult()]
 
 
 async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> None:
@@ -89,11 +90,11 @@ async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> Non
     bench.confirm("t")
     assert not bench.channels.deleted("t")  # it is nobody's to tell
     bench.channels.flush()
-    bench.session.publisher.answer()
+    bench.session.commands.answer()
     assert bench.outcomes == []  # that lease may be the one that was deleted
-    bench.session.publisher.answer()
-    assert bench.outcomes == [Accepted()]
-    assert [words[1] for words in bench.session.publisher.said] == ["lease", "lease"]
+    bench.session.commands.answer()
+    assert bench.outcomes == [SubscribeResult()]
+    assert [words[1] for words in bench.session.commands.said] == ["lease", "lease"]
 
 
 async def test_an_answer_counts_for_the_wish_that_it_was_asked_for() -> None:
@@ -101,16 +102,16 @@ async def test_an_answer_counts_for_the_wish_that_it_was_asked_for() -> None:
     bench.want("t")
     bench.confirm("t")
     bench.channels.deleted("t")
-    bench.session.publisher.answer()  # before the second lease has left
+    bench.session.commands.answer()  # before the second lease has left
     assert bench.outcomes == []
     bench.channels.flush()
-    bench.session.publisher.answer()
-    assert bench.outcomes == [Accepted()]
+    bench.session.commands.answer()
+    assert bench.outcomes == [SubscribeResult()]
     assert bench.channels.deleted("t")
     bench.want("t")  # still subscribed: only its lease is missing
-    bench.session.publisher.answer()  # of the HDEL
+    bench.session.commands.answer()  # of the HDEL
     assert len(bench.outcomes) == 1
-    bench.session.publisher.answer()
+    bench.session.commands.answer()
     assert len(bench.outcomes) == 2
 
 
@@ -118,12 +119,12 @@ async def test_a_deletion_of_what_is_held_gives_it_up() -> None:
     bench = Bench()
     bench.want("t")
     bench.confirm("t")
-    bench.session.publisher.answer()
+    bench.session.commands.answer()
     assert bench.channels.deleted("t")
     assert not bench.channels.deleted("t")
     bench.channels.flush()
-    assert bench.session.publisher.said[-1] == ("HDEL", "p:leases:n", "t")
-    assert bench.session.subscriber.said[-1] == ("UNSUBSCRIBE", b"p:topic:t")
+    assert bench.session.commands.said[-1] == ("HDEL", "p:leases:n", "t")
+    assert bench.session.pushes.said[-1] == ("UNSUBSCRIBE", b"p:topic:t")
 
 
 async def test_come_and_gone_within_a_tick_is_never_told() -> None:
@@ -131,26 +132,26 @@ async def test_come_and_gone_within_a_tick_is_never_told() -> None:
     bench.channels.hold("t")
     bench.channels.drop("t")
     bench.channels.flush()
-    assert bench.session.subscriber.said == []
+    assert bench.session.pushes.said == []
 
 
 async def test_a_new_connection_is_told_everything_and_what_was_held_was_missed() -> None:
     bench = Bench()
     bench.want("held")
     bench.confirm("held")
-    bench.session.publisher.answer()
+    bench.session.commands.answer()
     bench.channels.count("held", 7)
     bench.want("coming")
     bench.confirm("coming")
     bench.channels.detach()
     session = bench.attach()
-    assert session.subscriber.said == [("SUBSCRIBE", b"p:topic:held", b"p:topic:coming")]
+    assert session.pushes.said == [("SUBSCRIBE", b"p:topic:held", b"p:topic:coming")]
     assert bench.confirm("held") == "held"
     assert bench.confirm("coming") is None
-    assert [words[5:] for words in session.publisher.said] == [("held", 7), ("coming", 0)]
-    session.publisher.answer()
+    assert [words[5:] for words in session.commands.said] == [("held", 7), ("coming", 0)]
+    session.commands.answer()
     assert len(bench.outcomes) == 1
-    session.publisher.answer()
+    session.commands.answer()
     assert len(bench.outcomes) == 2
 
 
@@ -158,23 +159,23 @@ async def test_leases_that_are_gone_are_all_written_anew_and_that_once() -> None
     bench = Bench()
     bench.want("held")
     bench.confirm("held")
-    bench.session.publisher.answer()
+    bench.session.commands.answer()
     bench.channels.count("held", 3)
     for topic in ("new", "newer"):
         bench.want(topic)
         bench.confirm(topic)
-    bench.session.publisher.said.clear()
-    bench.session.publisher.answer(0)
-    bench.session.publisher.answer(0)
+    bench.session.commands.said.clear()
+    bench.session.commands.answer(0)
+    bench.session.commands.answer(0)
     bench.channels.flush()
-    assert bench.session.publisher.said == [
+    assert bench.session.commands.said == [
         ("EVALSHA", "lease", 0, "n", 1),
         ("EVALSHA", "lease", 0, "n", 0, "new", 0, "held", 3),
         ("EVALSHA", "lease", 0, "n", 0, "newer", 0),
     ]
     assert len(bench.outcomes) == len(bench.forgotten) == 1
     for _ in range(3):
-        bench.session.publisher.answer()
+        bench.session.commands.answer()
     assert len(bench.outcomes) == 3
     bench.channels.forgotten()  # what the beat says
     assert len(bench.forgotten) == 2
@@ -196,9 +197,9 @@ async def test_very_many_topics_are_told_in_many_ticks() -> None:
     for number in range(SHARE + 1):
         bench.channels.hold(f"t{number}")
     session = bench.attach()
-    assert sum(len(words) - 1 for words in session.subscriber.said) == SHARE
+    assert sum(len(words) - 1 for words in session.pushes.said) == SHARE
     await bench.channels.all_told()
-    assert sum(len(words) - 1 for words in session.subscriber.said) == SHARE + 1
+    assert sum(len(words) - 1 for words in session.pushes.said) == SHARE + 1
 
 
 async def test_many_topics_are_told_in_parts() -> None:
@@ -206,7 +207,7 @@ async def test_many_topics_are_told_in_parts() -> None:
     for number in range(2 * CHUNK + 1):
         bench.channels.want(f"t{number}", bench.outcomes.append)
     bench.channels.flush()
-    assert [len(words) - 1 for words in bench.session.subscriber.said] == [CHUNK, CHUNK, 1]
+    assert [len(words) - 1 for words in bench.session.pushes.said] == [CHUNK, CHUNK, 1]
 
 
 async def test_what_was_leased_before_is_read_in_pages() -> None:
@@ -216,13 +217,13 @@ async def test_what_was_leased_before_is_read_in_pages() -> None:
     bench.confirm("kept")
     session = ScriptedSession()
     bench.channels.attach(session)  # type: ignore[arg-type]
-    session.publisher.answer()  # the lease without a topic
-    session.publisher.said.clear()
-    session.publisher.answer([b"17", [b"", b"2", b"kept", b"1", b"left", b"1"]])
-    assert session.publisher.said == [
+    session.commands.answer()  # the lease without a topic
+    session.commands.said.clear()
+    session.commands.answer([b"17", [b"", b"2", b"kept", b"1", b"left", b"1"]])
+    assert session.commands.said == [
         ("HDEL", "p:leases:n", "left"),
         ("HSCAN", "p:leases:n", b"17", "COUNT", CHUNK),
     ]
-    session.publisher.answer()
-    session.publisher.answer([b"0", [b"kept", b"1"]])
-    assert len(session.publisher.said) == 2
+    session.commands.answer()
+    session.commands.answer([b"0", [b"kept", b"1"]])
+    assert len(session.commands.said) == 2

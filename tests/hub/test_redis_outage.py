@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from hub.redis_address import parse_redis_address
-from hub.redis_outage import KINDS, PAUSE, Outage
+from hub.redis.address import parse_redis_address
+from hub.redis.outage import KINDS, PAUSE, Outage
 
 
 class Clock:

@@ -3,7 +3,7 @@
 import pytest
 
 from hub.errors import SettingError
-from hub.redis_address import parse_redis_address
+from hub.redis.address import parse_redis_address
 from hub.settings import SECRETS, read_settings
 
 MARK = "pw123secret"

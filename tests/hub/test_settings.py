@@ -3,10 +3,10 @@
 import pytest
 
 from hub.errors import SettingError
-from hub.history import Rule
 from hub.origins import Origin, Origins
-from hub.redis_address import RedisAddress
+from hub.redis.address import RedisAddress
 from hub.settings import SECRETS, Settings, read_settings
+from hub.values import Rule
 
 GOOD = {
     "HOST": "::1",

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from hub.broker import Accepted
+from hub.brokers.base import SubscribeResult
+from hub.brokers.memory import LocalBroker
+from hub.delivery.recovery import CHUNK
 from hub.errors import ErrorCode, Refusal
-from hub.frames import TEXT
-from hub.history import Rule
-from hub.local_broker import LocalBroker
-from hub.outbound import encode_event
-from hub.recovery import CHUNK
-from hub.rest import MAX_STREAM_TOPICS, decode_followed
+from hub.event_stream import RETRY, preamble
+from hub.protocol.http_requests import MAX_STREAM_TOPICS, decode_followed
+from hub.protocol.replies import encode_event
+from hub.protocol.websocket_frames import TEXT
 from hub.settings import Settings
-from hub.stream import RETRY, preamble
+from hub.values import Rule
 from tests.support.brokers import DeferredBroker, RefusingBroker
 from tests.support.node import Node
 from tests.support.sse import Listener, Said
@@ -327,7 +327,7 @@ def test_a_stream_that_is_too_slow_for_the_history_is_told_where_it_goes_on() ->
 
 
 def another_epoch(node: Node, topic: str, epoch: str, top: int) -> None:
-    """What hub/redis_tails.py does where Redis has another: what comes is behind `top`."""
+    """What hub/redis/history_cache.py does where Redis has another: what comes is behind `top`."""
     history = node.broker.history(topic)
     assert history is not None
     history.restart(epoch, top)
@@ -633,7 +633,7 @@ def test_who_leaves_before_the_broker_answers_is_subscribed_to_nothing() -> None
 def test_an_answer_says_that_the_others_are_out_of_reach() -> None:
     class Away(LocalBroker):
         def subscribe(self, topic: str, done: Any) -> None:
-            super().subscribe(topic, lambda _: done(Accepted(degraded=True)))
+            super().subscribe(topic, lambda _: done(SubscribeResult(degraded=True)))
 
     (said,) = Node(broker=Away()).stream("t").hear()
     assert said.message["degraded"] is True

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hub.fanout import WRITES
+from hub.delivery.fanout import WRITES
 from hub.hub import PARTED, TOLD
 from tests.support.node import Node, Peer
 

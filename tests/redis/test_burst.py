@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from handlers import publish
-from hub.redis_address import parse_redis_address
+from hub.redis.address import parse_redis_address
 from hub.settings import Settings
 from tests.support.burst import ITEMS, batch, post, read, subscribers
 from tests.support.process import server_process

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from hub.redis_census import PAGE
+from hub.redis.cluster_stats import PAGE
 from tests.support.bus import bus_node
 from tests.support.redis import RedisServer
 
@@ -20,7 +20,7 @@ async def test_a_census_has_what_the_others_have(address: str, prefix: str) -> N
         three.broker.counted("t", 1)
         await three.create("made")
         async with asyncio.timeout(5):
-            while (census := await one.bus.census()).topics != {"t": 3, "made": 0}:  # noqa: ASYNC110
+            while (census := await one.bus.cluster_figures()).topics != {"t": 3, "made": 0}:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)  # figures are written with the beat
         assert (census.nodes, census.clients) == (2, 2)
         assert not census.degraded
@@ -38,7 +38,7 @@ async def test_many_topics_come_in_pages_and_many_askers_share_them(
             client.hset(f"{prefix}:leases:{two.bus.node_id}", mapping=topics)
             client.sadd(f"{prefix}:explicit", *made)
             before = client.info("commandstats").get("cmdstat_hscan", {"calls": 0})
-            censuses = await asyncio.gather(*(one.bus.census() for _ in range(20)))
+            censuses = await asyncio.gather(*(one.bus.cluster_figures() for _ in range(20)))
             after = client.info("commandstats")
         assert all(census == censuses[0] for census in censuses)
         assert (censuses[0].topics, censuses[0].nodes) == (topics | dict.fromkeys(made, 0), 1)
@@ -50,9 +50,9 @@ async def test_many_topics_come_in_pages_and_many_askers_share_them(
 async def test_what_a_node_has_made_itself_shows_at_once(address: str, prefix: str) -> None:
     async with bus_node(address, prefix) as node:
         for _ in range(3):
-            assert (await node.bus.census()).topics == {}
+            assert (await node.bus.cluster_figures()).topics == {}
             await node.create("made")
-            assert (await node.bus.census()).topics == {"made": 0}
+            assert (await node.bus.cluster_figures()).topics == {"made": 0}
             await node.delete("made")
 
 
@@ -60,7 +60,7 @@ async def test_an_asker_who_gives_up_takes_nothing_from_the_others(
     address: str, prefix: str
 ) -> None:
     async with bus_node(address, prefix) as node:
-        askers = [asyncio.create_task(node.bus.census()) for _ in range(2)]
+        askers = [asyncio.create_task(node.bus.cluster_figures()) for _ in range(2)]
         await asyncio.sleep(0)
         askers[0].cancel()
         assert not (await askers[1]).degraded

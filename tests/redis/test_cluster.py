@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from hub.broker import Accepted
+from hub.brokers.base import PublishResult, SubscribeResult
+from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode
-from hub.once import First
 from tests.support.bus import BusNode, bus_node, refused
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer
@@ -41,8 +41,8 @@ async def test_topics_exist_for_all_nodes(address: str, prefix: str) -> None:
         one, two = await cluster(stack, address, prefix, 2)
         await one.subscribe("auto")
         await one.create("made")
-        assert await two.publish("auto") == Accepted(nodes=1)
-        assert await two.publish("made") == Accepted(nodes=0)
+        assert await two.publish("auto") == PublishResult(nodes=1)
+        assert await two.publish("made") == PublishResult(nodes=0)
         for topic in ("auto", "made"):
             outcome = await two.create(topic)
             assert refused(outcome) == ErrorCode.TOPIC_EXISTS
@@ -58,13 +58,15 @@ async def test_a_deletion_reaches_every_node_in_its_place(address: str, prefix: 
         for node in (one, two):
             await node.subscribe("t")
         calls = [one.publish("t", b'{"n":1}'), one.delete("t")]
-        assert all(isinstance(it, Accepted) for it in await asyncio.gather(*calls))
+        published, refusal = await asyncio.gather(*calls)
+        assert isinstance(published, PublishResult)
+        assert refusal is None
         for node in (one, two):
             assert await node.hear(2) == [("event", "t", b'{"n":1}'), ("deleted", "t", b"")]
         outcome = await two.publish("t")
         assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND
         await two.subscribe("t")
-        assert await one.publish("t", b'{"n":2}') == Accepted(nodes=1)
+        assert await one.publish("t", b'{"n":2}') == PublishResult(nodes=1)
         assert await two.hear(1) == [("event", "t", b'{"n":2}')]
         assert one.heard == []
 
@@ -82,9 +84,9 @@ async def test_subscribe_and_delete_at_once_end_in_one_truth(
             for _ in range(turn % 6):
                 await asyncio.sleep(0)
             await two.delete(topic)
-            assert isinstance(await joining, Accepted)
+            assert isinstance(await joining, SubscribeResult)
             outcome = await two.publish(topic, b'{"n":1}')
-            if isinstance(outcome, Accepted):
+            if isinstance(outcome, PublishResult):
                 await one.until(lambda: one.heard and one.heard[-1][0] != "missed")
                 told = one.heard[-1]
                 assert told in (("event", topic, b'{"n":1}'), ("deleted", topic, b""))
@@ -110,7 +112,7 @@ async def test_a_foreign_message_is_counted_and_dropped(
                 client.publish(f"{prefix}:node:{node.bus.node_id}", text)
         await node.publish("t", b'{"n":1}')
         assert await node.hear(1) == [("event", "t", b'{"n":1}')]
-        assert (await node.bus.census()).poisoned == 11
+        assert (await node.bus.cluster_figures()).poisoned == 11
     assert len([it for it in caplog.records if "none of ours" in it.message]) == 1
 
 
@@ -118,9 +120,9 @@ async def test_two_deployments_share_a_redis(address: str, prefix: str) -> None:
     async with bus_node(address, prefix) as one, bus_node(address, f"{prefix}b") as other:
         await one.subscribe("t")
         await other.subscribe("t")
-        assert await one.publish("t", b'{"n":1}') == Accepted(nodes=1)
+        assert await one.publish("t", b'{"n":1}') == PublishResult(nodes=1)
         assert await one.hear(1) == [("event", "t", b'{"n":1}')]
-        assert await other.publish("t", b'{"n":2}') == Accepted(nodes=1)
+        assert await other.publish("t", b'{"n":2}') == PublishResult(nodes=1)
         assert await other.hear(1) == [("event", "t", b'{"n":2}')]
 
 
@@ -130,7 +132,7 @@ async def test_a_node_that_leaves_takes_its_leases_along(
     async with bus_node(address, prefix) as one:
         async with bus_node(address, prefix) as two:
             await two.subscribe("t")
-            assert isinstance(await one.publish("t"), Accepted)
+            assert isinstance(await one.publish("t"), PublishResult)
         outcome = await one.publish("t")
         assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND
         with shared_redis.client() as client:
@@ -165,14 +167,14 @@ async def test_two_nodes_that_race_with_one_key_deliver_once(
         await one.subscribe("t")
         for turn in range(50):
             calls = [
-                node.publish_once("t", b"{}", f"k{turn}", First(number, 0))
+                node.publish_once("t", b"{}", f"k{turn}", FirstPublish(number, 0))
                 for number, node in enumerate((one, two))
             ]
             outcomes = await asyncio.gather(*calls)
-            firsts = [it.first for it in outcomes if isinstance(it, Accepted)]
+            firsts = [it.first for it in outcomes if isinstance(it, PublishResult)]
             assert sorted(first is None for first in firsts) == [False, True]
             winner = firsts.index(None)
-            assert firsts[1 - winner] == First(winner, 0)
+            assert firsts[1 - winner] == FirstPublish(winner, 0)
         await one.publish("t", b'{"end":1}')
         heard = await one.hear(51)
         assert [event for _, _, event in heard] == [b"{}"] * 50 + [b'{"end":1}']
@@ -187,8 +189,8 @@ async def test_an_unknown_topic_is_refused_when_the_grace_is_over(
 ) -> None:
     """Just after a connect the others may not have written their leases yet."""
     async with bus_node(address, prefix, grace=0.3) as node:
-        assert await node.publish("unknown") == Accepted(nodes=0)
+        assert await node.publish("unknown") == PublishResult(nodes=0)
         async with asyncio.timeout(5):
-            while isinstance(outcome := await node.publish("unknown"), Accepted):  # noqa: ASYNC110
+            while isinstance(outcome := await node.publish("unknown"), PublishResult):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND

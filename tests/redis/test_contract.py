@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from hub.broker import Accepted
+from hub.brokers.base import PublishResult, SubscribeResult
+from hub.brokers.idempotency import FirstPublish
+from hub.brokers.memory import LocalBroker
 from hub.errors import ErrorCode
-from hub.local_broker import LocalBroker
-from hub.once import First
 from tests.support.bus import RecordingNode, bus_node, refused
 
 
@@ -26,8 +26,8 @@ async def node(
 
 async def test_a_topic_exists_while_the_node_is_subscribed(node: RecordingNode) -> None:
     assert refused(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
-    assert isinstance(await node.subscribe("t"), Accepted)
-    assert isinstance(await node.publish("t", b'{"n":1}'), Accepted)
+    assert isinstance(await node.subscribe("t"), SubscribeResult)
+    assert isinstance(await node.publish("t", b'{"n":1}'), PublishResult)
     assert await node.hear(1) == [("event", "t", b'{"n":1}')]
     node.broker.unsubscribe("t")
     assert refused(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
@@ -49,13 +49,13 @@ async def test_publishes_come_back_and_complete_in_order(node: RecordingNode) ->
 
 
 async def test_a_topic_made_on_purpose_stays_until_it_is_deleted(node: RecordingNode) -> None:
-    assert isinstance(await node.create("t"), Accepted)
+    assert await node.create("t") is None
     assert refused(await node.create("t")) == ErrorCode.TOPIC_EXISTS
-    assert isinstance(await node.publish("t"), Accepted)
+    assert isinstance(await node.publish("t"), PublishResult)
     await node.subscribe("t")
     node.broker.unsubscribe("t")
-    assert isinstance(await node.publish("t"), Accepted)
-    assert isinstance(await node.delete("t"), Accepted)
+    assert isinstance(await node.publish("t"), PublishResult)
+    assert await node.delete("t") is None
     assert refused(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
     assert refused(await node.delete("t")) == ErrorCode.TOPIC_NOT_FOUND
 
@@ -68,10 +68,10 @@ async def test_an_automatic_topic_cannot_be_made_again(node: RecordingNode) -> N
 async def test_a_deletion_is_told_in_its_place(node: RecordingNode) -> None:
     await node.subscribe("t")
     await node.publish("t", b'{"n":1}')
-    assert isinstance(await node.delete("t"), Accepted)
+    assert await node.delete("t") is None
     assert await node.hear(2) == [("event", "t", b'{"n":1}'), ("deleted", "t", b"")]
     assert refused(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
-    assert isinstance(await node.subscribe("t"), Accepted)
+    assert isinstance(await node.subscribe("t"), SubscribeResult)
     await node.publish("t", b'{"n":2}')
     assert await node.hear(1) == [("event", "t", b'{"n":2}')]
 
@@ -79,7 +79,7 @@ async def test_a_deletion_is_told_in_its_place(node: RecordingNode) -> None:
 async def test_left_and_joined_again_within_a_tick(node: RecordingNode) -> None:
     await node.subscribe("t")
     node.broker.unsubscribe("t")
-    assert isinstance(await node.subscribe("t"), Accepted)
+    assert isinstance(await node.subscribe("t"), SubscribeResult)
     await node.publish("t", b'{"n":1}')
     assert await node.hear(1) == [("event", "t", b'{"n":1}')]
 
@@ -92,15 +92,15 @@ async def test_any_name_is_a_topic(node: RecordingNode, topic: str) -> None:
 
 
 async def test_a_key_is_carried_out_once(node: RecordingNode) -> None:
-    first = First("m1", 5)
+    first = FirstPublish("m1", 5)
     assert refused(await node.publish_once("t", b"{}", "k", first)) == ErrorCode.TOPIC_NOT_FOUND
     await node.subscribe("t")
     outcome = await node.publish_once("t", b'{"n":1}', "k", first)
-    assert isinstance(outcome, Accepted)
+    assert isinstance(outcome, PublishResult)
     assert outcome.first is None
-    again = await node.publish_once("t", b'{"n":2}', "k", First({"any": "json"}, 0))
+    again = await node.publish_once("t", b'{"n":2}', "k", FirstPublish({"any": "json"}, 0))
     assert again == outcome._replace(first=first)
-    other = await node.publish_once("t", b'{"n":3}', "K", First(None, 0))
-    assert isinstance(other, Accepted)
+    other = await node.publish_once("t", b'{"n":3}', "K", FirstPublish(None, 0))
+    assert isinstance(other, PublishResult)
     assert other.first is None
     assert [event for _, _, event in await node.hear(2)] == [b'{"n":1}', b'{"n":3}']

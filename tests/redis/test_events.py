@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import ClientResponse, ClientSession
 
-from hub.redis_address import parse_redis_address
+from hub.redis.address import parse_redis_address
 from hub.settings import Settings
 from tests.support.redis import free_port
 from tests.support.server import running, two_that_remember

@@ -11,11 +11,12 @@ import orjson
 import pytest
 import redis
 
-from hub.broker import Accepted
+from hub.brokers.base import PublishResult, SubscribeResult
+from hub.brokers.history import History
+from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode, Refusal
-from hub.history import History, Position, Rule
-from hub.once import First
-from hub.redis_broker import Bus
+from hub.redis.broker import Bus
+from hub.values import Position, Rule
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server
@@ -32,13 +33,13 @@ def event(number: int) -> bytes:
     return b'{"n":%d}' % number
 
 
-def refused(outcome: Accepted | Refusal) -> ErrorCode:
+def refused(outcome: object) -> ErrorCode:
     assert isinstance(outcome, Refusal), outcome
     return outcome.code
 
 
-def place(outcome: Accepted | Refusal) -> Position:
-    assert isinstance(outcome, Accepted), outcome
+def place(outcome: PublishResult | Refusal) -> Position:
+    assert isinstance(outcome, PublishResult), outcome
     assert outcome.position is not None
     return outcome.position
 
@@ -68,7 +69,7 @@ async def test_all_nodes_see_one_order_with_offsets(address: str, prefix: str) -
     async with AsyncExitStack() as stack:
         both = await nodes(stack, address, prefix)
         for node in both:
-            assert await node.subscribe("t") == Accepted()
+            assert await node.subscribe("t") == SubscribeResult()
         places = [place(await both[n % 2].publish("t", event(n))) for n in range(20)]
         assert {it.epoch for it in places} == {top(both[0]).epoch}
         assert [it.offset for it in places] == list(range(1, 21))
@@ -125,7 +126,7 @@ async def test_a_silent_topic_is_repaired_too_and_what_cannot_be_is_told(
         for count, lost in ((3, 0), (12, 7)):
             before = top(two).offset
             two.heard.clear()
-            two.listener._session.subscriber.abort("cut by the test")
+            two.supervisor._session.pushes.abort("cut by the test")
             for number in range(count):
                 await one.publish("t", event(number))
             await eventually(lambda before=before, count=count: top(two).offset == before + count)  # type: ignore[misc]
@@ -167,8 +168,8 @@ async def test_without_redis_there_is_no_offset_to_give() -> None:
             assert refused(await node.publish("t")) == ErrorCode.UNAVAILABLE
             assert refused(await node.subscribe("u")) == ErrorCode.UNAVAILABLE
             assert refused(await node.ask(node.broker.join, "t")) == ErrorCode.UNAVAILABLE
-            assert await node.publish("off/t") == Accepted(degraded=True)
-            found = await node.broker.remembered("u", None)
+            assert await node.publish("off/t") == PublishResult(degraded=True)
+            found = await node.broker.fetch_history("u", None)
             assert isinstance(found, Refusal)
             assert found.code == ErrorCode.UNAVAILABLE
             assert top(node) == first
@@ -190,8 +191,8 @@ async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: 
         first = place(await one.publish("t", event(0)))
         one.broker.unsubscribe("t")
         assert place(await two.publish("t", event(1))) == Position(first.epoch, 2)
-        assert "t" in (await two.bus.census()).topics
-        found = await two.broker.remembered("t", None)
+        assert "t" in (await two.bus.cluster_figures()).topics
+        found = await two.broker.fetch_history("t", None)
         assert isinstance(found, History)
         assert [orjson.loads(it)["n"] for it in found.page(None, 9, False)] == [0, 1]
         await two.subscribe("t")
@@ -217,7 +218,7 @@ async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: 
             assert client.keys(f"{prefix}:events:*") == []
             assert client.zcard(lives) == 0
         assert refused(await one.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
-        missing = await one.broker.remembered("t", None)
+        missing = await one.broker.fetch_history("t", None)
         assert isinstance(missing, Refusal)
         assert missing.code == ErrorCode.TOPIC_NOT_FOUND
         await one.subscribe("t")
@@ -228,10 +229,10 @@ async def test_a_repetition_gets_the_first_position(address: str, prefix: str) -
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, address, prefix)
         await one.subscribe("t")
-        outcome = await one.publish_once("t", event(0), "k", First("m1", 1))
+        outcome = await one.publish_once("t", event(0), "k", FirstPublish("m1", 1))
         first = place(outcome)
-        again = await two.publish_once("t", event(1), "k", First("m2", 0))
-        assert again == Accepted(nodes=1, first=First("m1", 1, first), position=first)
+        again = await two.publish_once("t", event(1), "k", FirstPublish("m2", 0))
+        assert again == PublishResult(nodes=1, first=FirstPublish("m1", 1, first), position=first)
         assert place(await one.publish("t", event(2))).offset == 2
         await eventually(lambda: said(one) == [(0, 1), (2, 2)])
 
@@ -241,7 +242,7 @@ async def test_a_deletion_ends_the_history(address: str, prefix: str) -> None:
         one, two = await nodes(stack, address, prefix)
         await one.subscribe("t")
         first = place(await one.publish("t", event(0)))
-        assert await two.delete("t") == Accepted()
+        assert await two.delete("t") is None
         await one.until(lambda: ("deleted", "t", b"") in one.heard)
         assert one.broker.history("t") is None
         await one.subscribe("t")
@@ -255,7 +256,7 @@ async def test_subscribes_amid_deletions_are_all_answered(address: str, prefix: 
         for turn in range(100):
             calls = [one.subscribe("t"), two.delete("t"), one.publish("t", event(turn))]
             outcomes = await asyncio.gather(*calls)
-            assert outcomes[0] == Accepted()
+            assert outcomes[0] == SubscribeResult()
             if turn % 3 == 0:
                 one.broker.unsubscribe("t")
         one.heard.clear()
@@ -352,14 +353,17 @@ async def test_an_entry_of_a_history_that_is_no_event_is_a_gap(
         await one.until(lambda: len(one.heard) == 4)
         assert said(one) == [(0, 1), (2, 3), (3, 4)]
         assert one.heard[1] == ("missed", "t", b"")
-        asked = await two.broker.remembered("t", None)
+        asked = await two.broker.fetch_history("t", None)
         await two.subscribe("t")
         for history in (one.broker.history("t"), two.broker.history("t"), asked):
             assert isinstance(history, History)
             assert (history.first, history.top) == (3, 4)
             assert [orjson.loads(it)["n"] for it in history.page(None, 9, False)] == [2, 3]
         assert two.heard == []
-        assert ((await one.bus.census()).poisoned, (await two.bus.census()).poisoned) == (1, 2)
+        assert (
+            (await one.bus.cluster_figures()).poisoned,
+            (await two.bus.cluster_figures()).poisoned,
+        ) == (1, 2)
 
 
 async def test_an_entry_of_a_history_that_lacks_fields_is_not_read(
@@ -375,7 +379,7 @@ async def test_an_entry_of_a_history_that_lacks_fields_is_not_read(
         await one.publish("t", event(1))
         await two.subscribe("t")
         for node in (one, two):
-            history = await node.broker.remembered("t", None)
+            history = await node.broker.fetch_history("t", None)
             assert isinstance(history, History)
             assert (history.first, history.top) == (1, 2)
             assert [orjson.loads(it)["n"] for it in history.page(None, 9, False)] == [0, 1]
@@ -398,7 +402,7 @@ async def test_a_history_in_whose_way_something_is_begins_anew(
         for topic in ("newer", "string", "top"):
             assert place(await node.publish(topic, event(1))).offset == 1
             assert place(await node.publish(topic, event(2))).offset == 2
-        assert isinstance(await node.publish("off/t", event(1)), Accepted)
+        assert isinstance(await node.publish("off/t", event(1)), PublishResult)
         await node.until(lambda: len(said_of(node, "off/t")) == 2)
         for topic in ("newer", "string", "top"):
             await node.until(lambda topic=topic: said_of(node, topic)[-1] == 2)
@@ -471,7 +475,7 @@ async def test_a_history_is_not_asked_before_it_is_read(address: str, prefix: st
         here = place(await one.publish("t", event(0)))
         opening = asyncio.create_task(two.subscribe("t"))
         while not opening.done():
-            found = await two.broker.remembered("t", None)
+            found = await two.broker.fetch_history("t", None)
             assert isinstance(found, History)
             assert found.position == here
             await asyncio.sleep(0)  # what it holds it answers at once, and `opening` must go on
@@ -490,7 +494,7 @@ async def test_who_leaves_puts_the_end_off_for_the_whole_time(
             await eventually(lambda: client.zscore(f"{prefix}:lives", "t") >= now + 99_000)
             assert 100_000 < client.pttl(f"{prefix}:history:t") < 3_800_000
             client.zadd(f"{prefix}:lives", {"t": 1, "u": 1})
-            assert (await node.bus.census()).topics == {}
+            assert (await node.bus.cluster_figures()).topics == {}
 
 
 async def test_what_was_made_on_purpose_remembers_for_ever(
@@ -511,7 +515,7 @@ async def test_any_offset_may_be_asked_for(address: str, prefix: str) -> None:
         one, two = await nodes(stack, address, prefix)
         await one.subscribe("t")
         here = place(await one.publish("t", event(0)))
-        found = await two.broker.remembered("t", Position(here.epoch, 999_999_999_999_999))
+        found = await two.broker.fetch_history("t", Position(here.epoch, 999_999_999_999_999))
         assert isinstance(found, History)
         assert found.position == here
 
@@ -551,7 +555,7 @@ async def test_a_tail_without_room_is_repaired_and_answers_honestly(
             await node.subscribe("long/t")
         numbers = itertools.count()
         for _ in range(5):
-            one.listener._session.subscriber.abort("cut by the test")
+            one.supervisor._session.pushes.abort("cut by the test")
             for _ in range(4):
                 here = place(await two.publish("long/t", event(next(numbers))))
         await eventually(lambda: top(one, "long/t") == here)

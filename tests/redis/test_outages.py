@@ -14,19 +14,20 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from hub.broker import Accepted
+from hub.brokers.base import PublishResult, SubscribeResult
+from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode, Refusal
-from hub.history import Rule
-from hub.once import First
-from hub.redis_broker import Bus
-from hub.redis_session import Session, open_session
-from hub.shares import SHARE, TURN
+from hub.redis.batching import SHARE, TURN
+from hub.redis.broker import Bus
+from hub.redis.session import Session, open_session
+from hub.values import Rule
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server, taken_and_cut
 
 QUICK = 0.1  # seconds between beats, and until an outage is declared
-DEGRADED = Accepted(degraded=True)
+DEGRADED = PublishResult(degraded=True)
+SUBSCRIBED_HERE = SubscribeResult(degraded=True)
 HISTORY = {"": Rule(5, 60.0, 1_000_000)}
 
 
@@ -44,7 +45,7 @@ async def up(node: BusNode) -> None:
     await eventually(lambda: node.bus.bus is Bus.UP)
 
 
-def text(outcome: Accepted | Refusal) -> str:
+def text(outcome: object) -> str:
     assert isinstance(outcome, Refusal), outcome
     assert outcome.code == ErrorCode.UNAVAILABLE
     return outcome.text
@@ -59,7 +60,9 @@ async def test_a_lost_subscription_is_told_and_nothing_of_its_own_is_lost(
         with own_redis.client() as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         outcomes = [await node.publish("t", b'{"n":%d}' % n) for n in range(100)]
-        assert all(it == Accepted(nodes=it.nodes) for it in outcomes if isinstance(it, Accepted))
+        assert all(
+            it == PublishResult(nodes=it.nodes) for it in outcomes if isinstance(it, PublishResult)
+        )
         await node.until(lambda: ("missed", "quiet", b"") in node.heard)
         await node.until(lambda: len(node.heard) == 102)
         events = [event for what, _, event in node.heard if what == "event"]
@@ -73,7 +76,7 @@ async def test_an_outage_in_local_mode(own_redis: RedisServer) -> None:
         own_redis.shut_down()
         waited = await node.publish("before", b'{"n":1}')  # until the outage is declared
         assert waited == DEGRADED
-        assert await node.subscribe("during") == DEGRADED
+        assert await node.subscribe("during") == SUBSCRIBED_HERE
         assert await node.publish("during", b'{"n":2}') == DEGRADED
         assert await node.hear(2) == [
             ("event", "before", b'{"n":1}'),
@@ -81,13 +84,13 @@ async def test_an_outage_in_local_mode(own_redis: RedisServer) -> None:
         ]
         assert "try again" in text(await node.create("x"))
         assert "try again" in text(await node.delete("made"))
-        census = await node.bus.census()
-        assert (census.degraded, census.nodes) == (True, 0)
+        cluster = await node.bus.cluster_figures()
+        assert (cluster.degraded, cluster.nodes) == (True, 0)
         node.broker.unsubscribe("before")
         own_redis.start()
         await up(node)
         assert await node.hear(1) == [("missed", "during", b"")]
-        assert await node.publish("during", b'{"n":3}') == Accepted(nodes=1)
+        assert await node.publish("during", b'{"n":3}') == PublishResult(nodes=1)
         assert await node.hear(1) == [("event", "during", b'{"n":3}')]
         with own_redis.client() as client:
             assert client.pubsub_channels("p:topic:*") == ["p:topic:during"]
@@ -100,12 +103,12 @@ async def test_a_key_that_was_served_without_redis_is_known_with_it(
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
         own_redis.shut_down()
-        first = First("m1", 1)
+        first = FirstPublish("m1", 1)
         assert await node.publish_once("t", b'{"n":1}', "k", first) == DEGRADED
-        assert await node.publish_once("t", b'{"n":2}', "k", first) == Accepted(first=first)
+        assert await node.publish_once("t", b'{"n":2}', "k", first) == PublishResult(first=first)
         own_redis.start()
         await up(node)
-        assert await node.publish_once("t", b'{"n":3}', "k", first) == Accepted(first=first)
+        assert await node.publish_once("t", b'{"n":3}', "k", first) == PublishResult(first=first)
         await node.publish("t", b'{"n":4}')
         await node.until(lambda: ("event", "t", b'{"n":4}') in node.heard)
         events = [event for what, _, event in node.heard if what == "event"]
@@ -115,12 +118,12 @@ async def test_a_key_that_was_served_without_redis_is_known_with_it(
 async def test_a_key_that_redis_took_is_known_without_it(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
-        first = First("m1", 1)
-        assert await node.publish_once("t", b'{"n":1}', "k", first) == Accepted(nodes=1)
+        first = FirstPublish("m1", 1)
+        assert await node.publish_once("t", b'{"n":1}', "k", first) == PublishResult(nodes=1)
         await node.hear(1)
         own_redis.shut_down()
         await out(node)
-        assert await node.publish_once("t", b'{"n":2}', "k", first) == Accepted(first=first)
+        assert await node.publish_once("t", b'{"n":2}', "k", first) == PublishResult(first=first)
         assert node.heard == []
 
 
@@ -129,20 +132,20 @@ async def test_a_key_that_is_used_again_hides_no_expired_one_from_an_outage(
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
-        first = First("m1", 1)
+        first = FirstPublish("m1", 1)
         with monkeypatch.context() as patch:
-            patch.setattr("hub.once.REMEMBERED", 0.0)  # they run out at once
+            patch.setattr("hub.brokers.idempotency.REMEMBERED", 0.0)  # they run out at once
             for key in "abc":
-                assert await node.publish_once("t", b"{}", key, first) == Accepted(nodes=1)
+                assert await node.publish_once("t", b"{}", key, first) == PublishResult(nodes=1)
         with own_redis.client() as client:
             client.delete(*client.keys("p:once:*"))  # and in Redis
-        assert await node.publish_once("t", b"{}", "a", first) == Accepted(nodes=1)
+        assert await node.publish_once("t", b"{}", "a", first) == PublishResult(nodes=1)
         await node.hear(4)
         own_redis.shut_down()
         await out(node)
         assert await node.publish_once("t", b"{}", "b", first) == DEGRADED
         assert await node.hear(1) == [("event", "t", b"{}")]
-        assert await node.publish_once("t", b"{}", "a", first) == Accepted(first=first)
+        assert await node.publish_once("t", b"{}", "a", first) == PublishResult(first=first)
 
 
 async def test_keys_that_have_run_out_are_forgotten_with_redis_and_without(
@@ -150,20 +153,20 @@ async def test_keys_that_have_run_out_are_forgotten_with_redis_and_without(
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
-        kept = (node.bus._publisher._taken, node.bus._publisher._served)
+        kept = (node.bus._pipeline._taken, node.bus._pipeline._served)
         for key in "abc":
-            await node.publish_once("t", b"{}", key, First("m", 1))
+            await node.publish_once("t", b"{}", key, FirstPublish("m", 1))
         node.broker.sweep()
         assert [len(it) for it in kept] == [3, 0]
         with monkeypatch.context() as patch:
-            patch.setattr("hub.once.REMEMBERED", 0.0)
+            patch.setattr("hub.brokers.idempotency.REMEMBERED", 0.0)
             for key in "abc":
-                await node.publish_once("u", b"{}", key, First("m", 1))
+                await node.publish_once("u", b"{}", key, FirstPublish("m", 1))
         own_redis.shut_down()
         await out(node)
         with monkeypatch.context() as patch:
-            patch.setattr("hub.once.REMEMBERED", 0.0)
-            await node.publish_once("t", b"{}", "d", First("m", 1))
+            patch.setattr("hub.brokers.idempotency.REMEMBERED", 0.0)
+            await node.publish_once("t", b"{}", "d", FirstPublish("m", 1))
         assert [len(it) for it in kept] == [3, 1]
         node.broker.sweep()
         assert [len(it) for it in kept] == [3, 0]
@@ -180,17 +183,17 @@ async def test_a_session_that_is_lost_before_it_is_used_holds_nobody_up(
         attempts += 1
         session = await open_session(*arguments)
         if attempts > 1:
-            session.subscriber.abort("cut")
+            session.pushes.abort("cut")
         return session
 
-    monkeypatch.setattr("hub.redis_listener.open_session", lost)
+    monkeypatch.setattr("hub.redis.supervisor.open_session", lost)
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", strict=strict, beat=QUICK) as node:
         own_redis.shut_down()
         await out(node)
         own_redis.start()
         await eventually(lambda: attempts > 3)
         outcome = await node.subscribe("t")
-        assert outcome == DEGRADED or "try again" in text(outcome)
+        assert outcome == SUBSCRIBED_HERE or "try again" in text(outcome)
         assert node.bus.bus is Bus.OUT
 
 
@@ -221,13 +224,13 @@ async def test_many_commands_that_waited_are_carried_out_in_many_ticks(
 async def test_many_subscribes_are_given_up_in_many_ticks(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=30.0) as node:
         own_redis.freeze()
-        outcomes: list[Accepted | Refusal] = []
+        outcomes: list[SubscribeResult | Refusal] = []
         for number in range(TURN + 1):
             node.broker.subscribe(f"t{number}", outcomes.append)
         node.bus.detach()
         node.bus.out()
         assert len(outcomes) == TURN
-        await eventually(lambda: outcomes == [DEGRADED] * (TURN + 1))
+        await eventually(lambda: outcomes == [SUBSCRIBED_HERE] * (TURN + 1))
         own_redis.thaw()
 
 
@@ -245,8 +248,8 @@ async def test_an_outage_in_strict_mode(own_redis: RedisServer) -> None:
         assert "try again" in text(await node.ask(node.broker.join, "t"))
         own_redis.thaw()
         await up(node)
-        assert isinstance(await node.subscribe("u"), Accepted)
-        assert await node.publish("u", b'{"n":1}') == Accepted(nodes=1)
+        assert isinstance(await node.subscribe("u"), SubscribeResult)
+        assert await node.publish("u", b'{"n":1}') == PublishResult(nodes=1)
         await node.until(lambda: ("event", "u", b'{"n":1}') in node.heard)
 
 
@@ -285,7 +288,7 @@ async def test_what_redis_took_and_could_not_return_is_delivered(own_redis: Redi
             for number in range(10):
                 event = b'{"n":%d}' % number
                 (outcome,) = await taken_and_cut(own_redis, client, node.publish("t", event))
-                assert isinstance(outcome, Accepted)
+                assert isinstance(outcome, PublishResult)
                 assert not outcome.degraded
                 await node.until(lambda event=event: ("event", "t", event) in node.heard)  # type: ignore[misc]
                 await up(node)
@@ -347,7 +350,7 @@ async def test_a_master_that_becomes_a_replica_is_left_until_it_is_one_again(
             await out(node)
             client.replicaof("NO", "ONE")
             await up(node)
-        assert await node.publish("t", b'{"n":1}') == Accepted(nodes=1)
+        assert await node.publish("t", b'{"n":1}') == PublishResult(nodes=1)
     lost = [it.message for it in caplog.records if "retrying" in it.message]
     assert len(lost) == 2
     assert "READONLY" in lost[0]
@@ -361,7 +364,7 @@ async def test_scripts_that_were_flushed_are_loaded_again(own_redis: RedisServer
             client.script_flush()
         assert await node.publish("t", b'{"n":1}') == DEGRADED  # it was not carried out
         await up(node)
-        assert await node.publish("t", b'{"n":2}') == Accepted(nodes=1)
+        assert await node.publish("t", b'{"n":2}') == PublishResult(nodes=1)
         await node.until(lambda: len(node.heard) == 3)
         assert [event for _, _, event in node.heard if event] == [b'{"n":1}', b'{"n":2}']
 
@@ -372,10 +375,10 @@ async def test_a_register_that_was_flushed_is_written_anew(own_redis: RedisServe
         node.broker.counted("t", 3)
         with own_redis.client() as client:
             client.flushall()
-            assert isinstance(await node.publish("anything"), Accepted)  # nobody knows
+            assert isinstance(await node.publish("anything"), PublishResult)  # nobody knows
             key = f"p:leases:{node.bus.node_id}"
             await eventually(lambda: client.hgetall(key) == {"": "0", "t": "3"})
-        assert await node.publish("t") == Accepted(nodes=1)
+        assert await node.publish("t") == PublishResult(nodes=1)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +403,7 @@ async def test_every_way_in(tmp_path: Path, form: str, joins: bool) -> None:
             assert (node.bus.bus is Bus.UP) == joins
             if joins:
                 await node.subscribe("t")
-                assert await node.publish("t", b'{"n":1}') == Accepted(nodes=1)
+                assert await node.publish("t", b'{"n":1}') == PublishResult(nodes=1)
                 assert await node.hear(1) == [("event", "t", b'{"n":1}')]
 
 
@@ -488,7 +491,7 @@ async def test_over_tls(
     try:
         async with bus_node(f"rediss://localhost:{port}?ca={ca}", prefix) as node:
             await node.subscribe("t")
-            assert await node.publish("t", b'{"n":1}') == Accepted(nodes=1)
+            assert await node.publish("t", b'{"n":1}') == PublishResult(nodes=1)
         async with bus_node(f"rediss://localhost:{port}", prefix, beat=QUICK) as distrustful:
             assert distrustful.bus.bus is Bus.OUT
     finally:
@@ -539,9 +542,9 @@ async def test_who_leaves_while_a_session_ends_leaves_no_connection(
         connections = client.info("clients")["connected_clients"]
         async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
             own_redis.freeze()  # what was sent is not answered: the session waits for that
-            session = node.listener._session
+            session = node.supervisor._session
             assert session is not None
-            session.subscriber.abort("cut by the test")
+            session.pushes.abort("cut by the test")
             await asyncio.sleep(0.02)
         own_redis.thaw()
         await eventually(lambda: client.info("clients")["connected_clients"] == connections)

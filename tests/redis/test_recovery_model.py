@@ -11,11 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from hub.broker import Accepted
+from hub.brokers.base import PublishResult
 from hub.errors import ErrorCode, Refusal
-from hub.history import TOTAL_BYTES, Rule
-from hub.redis_broker import Bus
+from hub.redis.broker import Bus
 from hub.settings import Settings
+from hub.values import TOTAL_BYTES, Rule
 from tests.support.bus import PATIENCE, HubNode, hub_node
 from tests.support.reader import Reader, StreamReader, Truth
 from tests.support.redis import RedisServer, redis_server
@@ -69,7 +69,7 @@ class Lives(RuleBasedStateMachine):
         self.stream_at = 0
         self.numbers = 0
         self.pending = 0  # publishes that are not answered
-        self.last: Accepted | Refusal  # what the last one came to
+        self.last: PublishResult | Refusal  # what the last one came to
         self.reading = False  # whether the slow ones read, too
 
     async def _start(self) -> HubNode:
@@ -169,11 +169,11 @@ class Lives(RuleBasedStateMachine):
         number = self.numbers
         self.nodes[where].hub.publish(topic, None, number, self._published(number))
 
-    def _published(self, number: int) -> Callable[[Accepted | Refusal], None]:
-        def published(outcome: Accepted | Refusal) -> None:
+    def _published(self, number: int) -> Callable[[PublishResult | Refusal], None]:
+        def published(outcome: PublishResult | Refusal) -> None:
             self.pending -= 1
             self.last = outcome
-            if isinstance(outcome, Accepted):
+            if isinstance(outcome, PublishResult):
                 assert outcome.position is not None
                 self.truth.said(*outcome.position, number)
 
@@ -249,14 +249,14 @@ class Lives(RuleBasedStateMachine):
         while not self._settled():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         last = self.last
-        return isinstance(last, Accepted) or last.code == ErrorCode.TOPIC_NOT_FOUND
+        return isinstance(last, PublishResult) or last.code == ErrorCode.TOPIC_NOT_FOUND
 
     def _settled(self) -> bool:
         self._pump()
         up = all(node.bus.bus is Bus.UP for node in self.nodes)
         asked = sum(it.asked for it in self.readers if it.open)
         if self.stream.peer is not None:
-            asked += self.stream.peer.client.awaiting
+            asked += self.stream.peer.client.commands.awaiting
         return up and not self.pending and not asked
 
     def _heard(self, topic: str) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import redis
 
-from hub.broker import Accepted
+from hub.brokers.base import PublishResult
 from hub.errors import ErrorCode, Refusal
-from hub.redis_broker import Bus
-from hub.redis_publisher import MAX_EVENT
+from hub.redis.broker import Bus
+from hub.redis.publish_pipeline import MAX_EVENT
 from tests.support.bus import bus_node
 from tests.support.eventually import eventually
 from tests.support.redis import redis_server
@@ -63,7 +63,7 @@ async def test_redis_that_takes_no_writes_is_one_outage(caplog: pytest.LogCaptur
             assert node.heard == []
             client.config_set("maxmemory", "0")
             await eventually(lambda: node.bus.bus is Bus.UP)
-            assert await node.publish("t", event(1)) == Accepted(nodes=1)
+            assert await node.publish("t", event(1)) == PublishResult(nodes=1)
             assert await node.hear(2) == [("missed", "t", b""), ("event", "t", event(1))]
     assert len([it for it in caplog.records if "OOM" in it.message]) == 1
 
@@ -122,7 +122,7 @@ async def test_an_event_that_redis_could_not_pass_on_is_refused(address: str, pr
         outcome = await node.publish("t", fits + b" ")
         assert isinstance(outcome, Refusal)
         assert (outcome.code, str(MAX_EVENT) in outcome.text) == (ErrorCode.INVALID_MESSAGE, True)
-        assert await node.publish("t", fits) == Accepted(nodes=1)
+        assert await node.publish("t", fits) == PublishResult(nodes=1)
         assert await node.hear(1) == [("event", "t", fits)]
 
 
@@ -136,7 +136,7 @@ async def test_a_fault_of_ours_is_logged_once(
         attempts += 1
         raise LookupError("ours")
 
-    monkeypatch.setattr("hub.redis_listener.open_session", faulty)
+    monkeypatch.setattr("hub.redis.supervisor.open_session", faulty)
     async with bus_node("127.0.0.1:1", "p", beat=QUICK):
         async with asyncio.timeout(10):
             while attempts < 4:  # noqa: ASYNC110

@@ -2,7 +2,7 @@
 
 from aiohttp import ClientSession
 
-from hub.redis_address import parse_redis_address
+from hub.redis.address import parse_redis_address
 from hub.settings import Settings
 from tests.support.server import running
 

@@ -1,1 +1,1 @@
-"""What tests share: a node without sockets, a server with them, and clients that misbehave."""
+"""Helpers for tests: a node without sockets, a real server, and clients that misbehave."""

@@ -1,4 +1,4 @@
-"""A loop in a thread of its own, for what serves a browser that is driven from this one."""
+"""An event loop in a second thread, for servers that a browser in this thread uses."""
 
 import asyncio
 import threading
@@ -10,11 +10,11 @@ import uvloop
 
 T = TypeVar("T")
 
-PATIENCE = 20  # seconds for anything to be done, then it is a failure
+PATIENCE = 20  # seconds for any call; then the test fails
 
 
 class Backstage:
-    """Runs what a test needs behind the scene; it is all over at the end of the block."""
+    """Runs coroutines in a second thread; all of them end with the `with` block."""
 
     def __init__(self) -> None:
         self._loop = uvloop.new_event_loop()
@@ -34,11 +34,11 @@ class Backstage:
             self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What comes of it."""
+        """Run a coroutine and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let it run until the end of the block."""
+        """Start a coroutine that runs until the end of the block."""
 
         async def begin() -> None:
             task = asyncio.create_task(work)
@@ -47,5 +47,5 @@ class Backstage:
         self.run(begin())
 
     def enter(self, context: AbstractAsyncContextManager[T]) -> T:
-        """Enter it, until the end of the block."""
+        """Enter a context and leave it at the end of the block."""
         return self.run(self._contexts.enter_async_context(context))

@@ -1,19 +1,19 @@
-"""Brokers that complete when the test says so, as one over a network does."""
+"""Brokers whose calls complete when a test says so, like a broker over a network."""
 
 from collections import deque
 from collections.abc import Callable, Collection
 
-from hub.broker import ACCEPTED, Accepted, Done, Node
+from hub.brokers.base import SUBSCRIBED, BrokerEvents, PublishDone, SubscribeDone, TopicDone
+from hub.brokers.history import NOT_REMEMBERED, History
+from hub.brokers.idempotency import FirstPublish
+from hub.brokers.memory import LocalBroker
 from hub.errors import ErrorCode, Refusal
-from hub.history import NOT_REMEMBERED, History
-from hub.local_broker import LocalBroker
-from hub.once import First
 
 
 class DeferredBroker:
     """A `LocalBroker` whose calls take effect later, in order, one at each `complete()`.
 
-    All but `unsubscribe`, which nobody waits for: it takes effect at once.
+    `unsubscribe` has no outcome, and takes effect at once.
     """
 
     degraded = False
@@ -22,13 +22,13 @@ class DeferredBroker:
     def __init__(self) -> None:
         self._local = LocalBroker()
         self._calls: deque[Callable[[], None]] = deque()
-        self.subscribed: list[str] = []  # what the node has announced, first-in and last-out
+        self.subscribed: list[str] = []  # topics that the node has announced
         self.unsubscribed: list[str] = []
-        self.refusal: Refusal | None = None  # what a subscribe comes to; None: it succeeds
-        self.undecided = False  # whether a subscribe to what the node has must wait, too
+        self.refusal: Refusal | None = None  # outcome of a subscribe; None if it succeeds
+        self.undecided = False  # whether subscribes to the node's own topics wait, too
 
     def __len__(self) -> int:
-        """How many calls wait to be completed."""
+        """Return the number of calls that are not completed."""
         return len(self._calls)
 
     def complete(self, count: int = 1) -> None:
@@ -36,37 +36,41 @@ class DeferredBroker:
             self._calls.popleft()()
 
     def complete_last(self) -> None:
-        """As where another node's call overtakes."""
+        """Complete the newest call first, as if another node's call overtook the others."""
         self._calls.pop()()
 
     def complete_all(self) -> None:
         while self._calls:
             self.complete()
 
-    def serve(self, node: Node) -> None:
-        self._local.serve(node)
+    def serve(self, events: BrokerEvents) -> None:
+        self._local.serve(events)
 
-    def publish(self, topic: str, event: bytes, done: Done) -> None:
+    def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         self._calls.append(lambda: self._local.publish(topic, event, done))
 
-    def publish_once(self, topic: str, event: bytes, done: Done, key: str, first: First) -> None:
-        self._calls.append(lambda: self._local.publish_once(topic, event, done, key, first))
+    def publish_once(
+        self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
+    ) -> None:
+        self._calls.append(
+            lambda: self._local.publish_once(topic, event, done, key=key, first=first)
+        )
 
-    def subscribe(self, topic: str, done: Done) -> None:
+    def subscribe(self, topic: str, done: SubscribeDone) -> None:
         self.subscribed.append(topic)
         self._calls.append(lambda: self._subscribe(topic, done))
 
-    def _subscribe(self, topic: str, done: Done) -> None:
+    def _subscribe(self, topic: str, done: SubscribeDone) -> None:
         if self.refusal is None:
             self._local.subscribe(topic, done)
         else:
             done(self.refusal)
 
-    def join(self, topic: str, done: Done) -> None:
+    def join(self, topic: str, done: SubscribeDone) -> None:
         if self.undecided:
-            self._calls.append(lambda: done(self.refusal or ACCEPTED))
+            self._calls.append(lambda: done(self.refusal or SUBSCRIBED))
         else:
-            done(ACCEPTED)
+            done(SUBSCRIBED)
 
     def unsubscribe(self, topic: str) -> None:
         self.unsubscribed.append(topic)
@@ -75,19 +79,19 @@ class DeferredBroker:
     def counted(self, topic: str, subscribers: int) -> None:
         pass
 
-    async def remembered(self, topic: str) -> History | Refusal:
+    async def fetch_history(self, topic: str) -> History | Refusal:
         return NOT_REMEMBERED
 
     def sweep(self) -> None:
         pass
 
-    async def census(self) -> None:
+    async def cluster_figures(self) -> None:
         return None
 
-    def create(self, topic: str, done: Done) -> None:
+    def create(self, topic: str, done: TopicDone) -> None:
         self._calls.append(lambda: self._local.create(topic, done))
 
-    def delete(self, topic: str, done: Done) -> None:
+    def delete(self, topic: str, done: TopicDone) -> None:
         self._calls.append(lambda: self._local.delete(topic, done))
 
     def history(self, topic: str) -> None:
@@ -98,12 +102,12 @@ class DeferredBroker:
 
 
 class RefusingBroker(LocalBroker):
-    """A broker that cannot be reached: it refuses to subscribe and to publish."""
+    """A broker out of reach: it refuses subscribes and publishes."""
 
     refusal = Refusal(ErrorCode.TOPIC_NOT_FOUND, "out of order")
 
-    def publish(self, topic: str, event: bytes, done: Callable[[Accepted | Refusal], None]) -> None:
+    def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         done(self.refusal)
 
-    def subscribe(self, topic: str, done: Callable[[Accepted | Refusal], None]) -> None:
+    def subscribe(self, topic: str, done: SubscribeDone) -> None:
         done(self.refusal)

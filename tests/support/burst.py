@@ -23,7 +23,7 @@ async def post(session: aiohttp.ClientSession, body: bytes) -> list[dict[str, An
 
 
 async def read(client: RawClient, count: int) -> list[Any]:
-    """The payloads' numbers of the next events; anything else as it is."""
+    """Return the numbers in the payloads of the next events, and other messages unchanged."""
     heard = [await client.hear() for _ in range(count)]
     return [int(it["message"]["payload"][:6]) if isinstance(it, dict) else it for it in heard]
 

@@ -1,4 +1,4 @@
-"""Brokers over a real Redis without the rest of a server: what each hands to its node is kept."""
+"""Brokers over a real Redis, with nodes that record the calls of their broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -8,34 +8,34 @@ from secrets import token_bytes, token_hex
 from types import MappingProxyType
 from typing import Any
 
-from hub.broker import Accepted, Broker, Done
+from hub.brokers.base import Broker, PublishDone, PublishResult, SubscribeResult
+from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode, Refusal
-from hub.history import TOTAL_BYTES, Rule
-from hub.once import First
-from hub.redis_address import parse_redis_address
-from hub.redis_broker import RedisBroker
-from hub.redis_listener import Listener
-from hub.redis_scripts import Names
-from hub.redis_tails import Tails
+from hub.redis.address import parse_redis_address
+from hub.redis.broker import RedisBroker
+from hub.redis.history_cache import HistoryCache
+from hub.redis.keys import Keys
+from hub.redis.supervisor import Supervisor
 from hub.settings import Settings
+from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node
 
 PATIENCE = 20  # seconds for anything that must happen
 
 
-def refused(outcome: Accepted | Refusal) -> ErrorCode:
-    """The code of what must be a refusal."""
+def refused(outcome: object) -> ErrorCode:
+    """Return the code of an outcome that must be a refusal."""
     assert isinstance(outcome, Refusal), outcome
     return outcome.code
 
 
 class RecordingNode:
-    """A `Node` that keeps what it hears, in order."""
+    """`BrokerEvents` that record all calls in order."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.clients: list[Any] = []
-        self.heard: list[tuple[str, str, bytes]] = []  # what, of which topic, the event
+        self.heard: list[tuple[str, str, bytes]] = []  # method, topic, event
         self._news = asyncio.Event()
         broker.serve(self)
 
@@ -53,7 +53,7 @@ class RecordingNode:
         self._news.set()
 
     async def hear(self, count: int) -> list[tuple[str, str, bytes]]:
-        """Wait until so many things were heard, and take them all."""
+        """Wait until `count` calls are recorded; return and remove all."""
         await self.until(lambda: len(self.heard) >= count)
         heard, self.heard = self.heard, []
         return heard
@@ -64,37 +64,36 @@ class RecordingNode:
                 self._news.clear()
                 await self._news.wait()
 
-    async def ask(self, call: Callable[..., None], *arguments: Any) -> Accepted | Refusal:
+    async def ask(self, call: Callable[..., None], *arguments: Any) -> Any:
         """Make a call of the broker and wait for its outcome."""
-        future: asyncio.Future[Accepted | Refusal] = asyncio.get_running_loop().create_future()
-        done: Done = future.set_result
-        call(*arguments, done)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        call(*arguments, future.set_result)
         async with asyncio.timeout(PATIENCE):
             return await future
 
-    async def subscribe(self, topic: str) -> Accepted | Refusal:
+    async def subscribe(self, topic: str) -> SubscribeResult | Refusal:
         return await self.ask(self.broker.subscribe, topic)
 
-    async def publish(self, topic: str, event: bytes = b"{}") -> Accepted | Refusal:
+    async def publish(self, topic: str, event: bytes = b"{}") -> PublishResult | Refusal:
         return await self.ask(self.broker.publish, topic, event)
 
     async def publish_once(
-        self, topic: str, event: bytes, key: str, first: First
-    ) -> Accepted | Refusal:
-        def call(done: Done) -> None:
-            self.broker.publish_once(topic, event, done, key, first)
+        self, topic: str, event: bytes, key: str, first: FirstPublish
+    ) -> PublishResult | Refusal:
+        def call(done: PublishDone) -> None:
+            self.broker.publish_once(topic, event, done, key=key, first=first)
 
         return await self.ask(call)
 
-    async def create(self, topic: str) -> Accepted | Refusal:
+    async def create(self, topic: str) -> Refusal | None:
         return await self.ask(self.broker.create, topic)
 
-    async def delete(self, topic: str) -> Accepted | Refusal:
+    async def delete(self, topic: str) -> Refusal | None:
         return await self.ask(self.broker.delete, topic)
 
 
 class BusNode(RecordingNode):
-    """The same behind a broker over Redis."""
+    """A recording node with a broker over Redis."""
 
     def __init__(
         self,
@@ -109,13 +108,13 @@ class BusNode(RecordingNode):
         clock: Callable[[], float] | None,
     ) -> None:
         where = parse_redis_address(address)
-        names = Names(prefix, where.db)
+        keys = Keys(prefix, where.db)
         clock = clock or asyncio.get_running_loop().time
-        tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
-        self.bus = RedisBroker(names, token_bytes(8), tails, strict=strict, grace=grace)
+        cache = HistoryCache(rules, partial(token_hex, 8), clock, total_bytes)
+        self.bus = RedisBroker(keys, token_bytes(8), cache, strict=strict, grace=grace)
         super().__init__(self.bus)
-        # A Redis that is there may take its time to join; one that is not fails at once.
-        self.listener = Listener(self.bus, where, self.clients, beat=beat, patience=PATIENCE)
+        # Joining a Redis that runs may take a while; without one it fails at once.
+        self.supervisor = Supervisor(self.bus, where, self.clients, beat=beat, patience=PATIENCE)
 
 
 @asynccontextmanager
@@ -131,10 +130,10 @@ async def bus_node(
     total_bytes: int = TOTAL_BYTES,
     clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[BusNode]:
-    """A node that has joined, or found that it can't; unknown topics are refused at once.
+    """A node that has connected to Redis, or failed to; it refuses unknown topics at once.
 
-    `patience`: seconds from the loss of its connection to an outage; `clock`: what tells how old
-    its events are, in seconds.
+    `patience` is the time in seconds from the loss of the connection to an outage. `clock` returns
+    the time in seconds, for the age of events.
     """
     node = BusNode(
         address,
@@ -146,18 +145,18 @@ async def bus_node(
         total_bytes=total_bytes,
         clock=clock,
     )
-    async with listening(node.listener):
-        node.listener.patience = patience
+    async with supervised(node.supervisor):
+        node.supervisor.patience = patience
         yield node
 
 
 @asynccontextmanager
-async def listening(listener: Listener) -> AsyncIterator[None]:
-    """Keep its broker connected, from when it knows where it stands."""
-    task = asyncio.create_task(listener.run())
+async def supervised(supervisor: Supervisor) -> AsyncIterator[None]:
+    """Keep a broker connected; the block begins when the first attempt has an outcome."""
+    task = asyncio.create_task(supervisor.run())
     try:
         async with asyncio.timeout(PATIENCE):
-            await listener.settled.wait()
+            await supervisor.settled.wait()
         yield
     finally:
         task.cancel()
@@ -165,7 +164,7 @@ async def listening(listener: Listener) -> AsyncIterator[None]:
 
 
 class HubNode(Node):
-    """A whole node without sockets, over Redis."""
+    """A complete node without sockets, with a broker over Redis."""
 
     def __init__(
         self,
@@ -178,11 +177,11 @@ class HubNode(Node):
     ) -> None:
         where = parse_redis_address(address)
         clock = asyncio.get_running_loop().time
-        tails = Tails(rules, partial(token_hex, 8), clock, total_bytes)
-        broker = RedisBroker(Names(prefix, where.db), token_bytes(8), tails, strict=False)
+        cache = HistoryCache(rules, partial(token_hex, 8), clock, total_bytes)
+        broker = RedisBroker(Keys(prefix, where.db), token_bytes(8), cache, strict=False)
         super().__init__(settings, broker)
         self.bus = broker
-        self.listener = Listener(broker, where, self.hub.clients, beat=beat)
+        self.supervisor = Supervisor(broker, where, self.hub.clients, beat=beat)
 
 
 @asynccontextmanager
@@ -194,7 +193,7 @@ async def hub_node(
     settings: Settings | None = None,
     total_bytes: int = TOTAL_BYTES,
 ) -> AsyncIterator[HubNode]:
-    """A node that has joined."""
+    """A complete node that has connected to Redis."""
     node = HubNode(address, prefix, rules, beat, settings, total_bytes)
-    async with listening(node.listener):
+    async with supervised(node.supervisor):
         yield node

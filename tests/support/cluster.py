@@ -1,4 +1,4 @@
-"""Several real server processes on one Redis, driven from outside as clients do it."""
+"""Several server processes on one Redis, used over their sockets."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ import aiohttp
 from tests.support.process import ServerProcess, server_process
 
 PATIENCE = 20  # seconds for anything that must happen
-HEALED = 5  # seconds after Redis is back in which all must be as it was
+HEALED = 5  # seconds for the cluster to recover after Redis is back
 
 Body = dict[str, Any]
 
 
 class Subscriber:
-    """A WebSocket client that keeps all it hears, in order."""
+    """A WebSocket client that records all messages in order."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.heard: list[Body] = []
@@ -34,7 +34,7 @@ class Subscriber:
         await self._socket.send_json({"type": kind, **fields})
 
     async def ask(self, kind: str, **fields: Any) -> Body:
-        """Send a command and wait for its answer; a request_id of its own tells which it is."""
+        """Send a command with a request_id, and wait for its answer."""
         request_id = f"r{len(self.heard)}-{id(fields)}"
         await self.say(kind, request_id=request_id, **fields)
         return await self.answer(request_id)
@@ -53,7 +53,7 @@ class Subscriber:
                 await self._news.wait()
 
     def payloads(self, topic: str) -> list[Any]:
-        """What the events, and the infos, of a topic said so far."""
+        """Return the payloads of a topic's events and infos so far."""
         return [
             it["message"]["payload"]
             for it in self.heard
@@ -66,7 +66,7 @@ class Subscriber:
 
 
 class Cluster:
-    """The nodes, and clients of them."""
+    """The nodes of a cluster, and their clients."""
 
     def __init__(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
         self.nodes: list[ServerProcess] = []
@@ -97,7 +97,7 @@ class Cluster:
     async def eventually(
         self, node: int, path: str, good: Callable[[Body], object], patience: float = PATIENCE
     ) -> Body:
-        """Ask until the answer is good: figures of other nodes take their time."""
+        """Request `path` until the answer is good: figures of other nodes arrive with a delay."""
         body: Body = {}
         try:
             async with asyncio.timeout(patience):
@@ -117,7 +117,7 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(*nodes: dict[str, str]) -> AsyncIterator[Cluster]:
-    """A running server for each of the settings."""
+    """Run a server for each of the settings."""
     async with AsyncExitStack() as stack:
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
         session = await stack.enter_async_context(

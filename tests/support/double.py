@@ -1,4 +1,4 @@
-"""A double of the server: it says on its WebSockets what a test tells it, and nothing else."""
+"""A double of the server, which sends only the messages that a test gives it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,20 +7,20 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-PATIENCE = 10  # seconds for anything to come, then it is a failure
+PATIENCE = 10  # seconds for any message; then the test fails
 
 Message = dict[str, Any]
 
 
 class Peer:
-    """The double's end of one connection."""
+    """The server's side of one connection."""
 
     def __init__(self, socket: web.WebSocketResponse, name: str) -> None:
         self.name = name  # the client_id of its URL
         self._socket = socket
 
     async def hear(self) -> Message:
-        """What the client says next."""
+        """Return the client's next message."""
         async with asyncio.timeout(PATIENCE):
             return dict(await self._socket.receive_json())
 
@@ -28,7 +28,7 @@ class Peer:
         await self._socket.send_json({"type": kind, "ts": "2026-01-01T00:00:00Z", **fields})
 
     async def ack(self, command: Message, **more: Any) -> None:
-        """Answer a command of the client."""
+        """Acknowledge a command of the client."""
         known = {key: command[key] for key in ("request_id", "topic")}
         await self.say("ack", **known, status="ok", **more)
 
@@ -44,7 +44,7 @@ class Peer:
         await self.say("info", topic=topic, message={"id": "info_1", "payload": payload}, **more)
 
     async def subscribed(self, **position: Any) -> Message:
-        """Hear a subscribe and ack it; what it said."""
+        """Acknowledge the client's subscribe, and return the command."""
         command = await self.hear()
         assert command["type"] == "subscribe"
         await self.ack(command, **position)
@@ -54,7 +54,7 @@ class Peer:
         await self._socket.close(code=code, message=word.encode())
 
     async def left(self) -> bool:
-        """Wait for the client's end of the connection to end; whether it said goodbye."""
+        """Wait for the end of the connection; return True if the client sent a Close."""
         async with asyncio.timeout(PATIENCE):
             while (message := await self._socket.receive()).type is WSMsgType.TEXT:
                 pass
@@ -62,11 +62,11 @@ class Peer:
 
 
 class Double:
-    """Its connections come one after another."""
+    """A server that accepts WebSockets, one after another."""
 
     def __init__(self) -> None:
         self.port = 0
-        self.status = 101  # another one refuses the upgrade
+        self.status = 101  # of the answer to the handshake; another one refuses it
         self.refused = 0
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()
         self._over = asyncio.Event()
@@ -76,13 +76,13 @@ class Double:
         return f"ws://127.0.0.1:{self.port}/ws"
 
     async def peer(self) -> Peer:
-        """The next connection."""
+        """Wait for the next connection."""
         async with asyncio.timeout(PATIENCE):
             return await self._peers.get()
 
     @property
     def unseen(self) -> int:
-        """Connections that no test has taken yet."""
+        """The number of connections that the test has not taken yet."""
         return self._peers.qsize()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

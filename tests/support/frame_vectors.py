@@ -1,4 +1,4 @@
-"""tests/vectors/frames.json: what a client may put on the wire, and what comes of it."""
+"""The vectors of tests/vectors/frames.json: bytes of a client, and the server's reaction."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ FRAMES = json.loads((Path(__file__).parents[1] / "vectors/frames.json").read_tex
 
 
 def wire(vector: dict[str, Any]) -> bytes:
-    """The bytes that the vector's client sends."""
+    """Return the bytes that the vector's client sends."""
     if "hex" in vector:
         return bytes.fromhex(vector["hex"])
     return b"".join(_frame(**frame) for frame in vector["frames"])
@@ -22,7 +22,7 @@ def _frame(opcode: int, text: str = "", hex: str = "", fill: int = 0, **options:
 
 
 def reads(vector: dict[str, Any]) -> list[tuple[int, bytes]]:
-    """The messages that a reader finds in them, as (opcode, payload)."""
+    """Return the messages in those bytes as (opcode, payload)."""
     return [(opcode, _payload(what)) for opcode, what in vector["reads"]]
 
 

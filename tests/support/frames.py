@@ -1,4 +1,4 @@
-"""RFC 6455 frames from the other side: what a client sends, and what it reads."""
+"""RFC 6455 frames on the client's side."""
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -8,7 +8,7 @@ _MASK = b"\x37\xfa\x21\x3d"  # of the RFC's own example, section 5.7
 def client_frame(
     opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool = True, rsv: int = 0
 ) -> bytes:
-    """A client's frame, right in every way that is not asked otherwise."""
+    """Return a client's frame; it is valid unless the arguments say otherwise."""
     first = (0x80 if fin else 0) | rsv << 4 | opcode
     size = len(payload)
     if size < 126:
@@ -24,20 +24,20 @@ def client_frame(
 
 
 def mask(payload: bytes) -> bytes:
-    """A payload masked, or unmasked, by the RFC's definition."""
+    """Return a payload masked, or unmasked, by the RFC's definition."""
     return bytes(byte ^ _MASK[place % 4] for place, byte in enumerate(payload))
 
 
 def unmask(key: bytes, data: bytearray) -> None:
-    """By the RFC's definition, in place: what a `FrameReader` is given here."""
+    """Unmask `data` in place by the RFC's definition, for a `FrameReader`."""
     for place in range(len(data)):
         data[place] ^= key[place % 4]
 
 
 def take_frames(stream: bytearray) -> list[tuple[int, bytes]]:
-    """Take the whole frames off the front of a server's stream, as (opcode, payload).
+    """Remove the complete frames from a server's stream, and return them as (opcode, payload).
 
-    A server's frames are final, unmasked and without reserved bits, or this fails.
+    Fail if a frame is masked, not final, or has reserved bits set.
     """
     frames = []
     while len(stream) >= 2:

@@ -1,4 +1,4 @@
-"""What happens to connections in the world, at moments that nobody expects."""
+"""Random network faults."""
 
 import asyncio
 import random
@@ -7,7 +7,10 @@ from tests.support.proxy import Proxy
 
 
 async def hurt(way: Proxy, seed: int, wounds: list[str], pause: float) -> None:
-    """Cut, stall and delay until cancelled, in pauses of up to `pause` s; keep what was done."""
+    """Cut, stall and delay a proxy's connections until cancelled, and record each fault.
+
+    Pause for a random time of up to `pause` seconds before each fault.
+    """
     chance = random.Random(seed)
     try:
         while True:

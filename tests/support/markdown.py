@@ -1,11 +1,11 @@
-"""Documents taken apart: their fenced blocks, running text, tables and spans of code."""
+"""A parser for documents: fenced blocks, running text, tables and code spans."""
 
 import re
 from typing import NamedTuple
 
 
 class Block(NamedTuple):
-    """A fenced block: its tag, its lines, and the line of the document that opens it."""
+    """A fenced block: its tag, its lines, and the number of its first line in the document."""
 
     tag: str
     lines: list[str]
@@ -13,7 +13,7 @@ class Block(NamedTuple):
 
 
 def blocks(text: str) -> list[Block]:
-    """Every fenced block of a document, in order."""
+    """Return the fenced blocks of a document, in order."""
     found: list[Block] = []
     is_open = False
     for number, line in enumerate(text.splitlines(), 1):
@@ -28,12 +28,12 @@ def blocks(text: str) -> list[Block]:
 
 
 def prose(text: str) -> str:
-    """The document without its fenced blocks."""
+    """Return the document without its fenced blocks."""
     return re.sub(r"(?ms)^\s*```.*?^\s*```$", "", text)
 
 
 def table(text: str, section: str) -> list[list[str]]:
-    """The rows of the first table under a heading, without its head."""
+    """Return the rows of the first table under a heading, without its header."""
     _, _, body = text.partition(f"\n## {section}\n")
     rows = re.findall(r"(?m)^\|(.*)\|$", body.partition("\n## ")[0])
     assert len(rows) > 2, f"no table under {section}"
@@ -41,5 +41,5 @@ def table(text: str, section: str) -> list[list[str]]:
 
 
 def code(cell: str) -> list[str]:
-    """The spans of code in a cell or paragraph."""
+    """Return the code spans in a cell or paragraph."""
     return re.findall(r"`([^`]+)`", cell)

@@ -1,4 +1,4 @@
-"""A node without sockets: the real hub, with a clock, a tick and transports that a test turns."""
+"""A node without sockets: the real hub, with a clock, ticks and transports that a test drives."""
 
 import asyncio
 import json
@@ -7,32 +7,34 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from handlers.connection import Connection
-from hub.broker import Broker
-from hub.client import Client, Transport
-from hub.commands import Commands
+from hub.access import ANONYMOUS, Access
+from hub.brokers.base import Broker
+from hub.brokers.memory import LocalBroker
+from hub.delivery.client import Client, Transport
+from hub.delivery.keepalive import SLICES, Keepalive
+from hub.dispatcher import Dispatcher
 from hub.drain import Drain
-from hub.frames import FrameReader
+from hub.event_stream import Stream
 from hub.hub import Hub
-from hub.keepalive import SLICES, Keepalive
-from hub.local_broker import LocalBroker
+from hub.ids import Ids
 from hub.observer import Observer
-from hub.rest import Followed, decode_followed
+from hub.protocol.http_requests import Followed, decode_followed
+from hub.protocol.websocket_frames import FrameReader
+from hub.service import Service
 from hub.settings import Settings
-from hub.stamps import Stamps
-from hub.stream import Stream
 from tests.support.frames import CLOSE, TEXT, take_frames, unmask
 from tests.support.sse import Listener, Said
 
 
 class RecordingTransport:
-    """Keeps what it is given; with `room` bytes of kernel, it holds back the rest and says so."""
+    """A transport that records writes; beyond `room` bytes, it buffers and pauses writing."""
 
     def __init__(self, room: int | None = None) -> None:
         self.client: Client  # set by Node.connect
-        self.room = room  # bytes that the "kernel" still takes; None: all
-        self.written = bytearray()  # what the kernel took
-        self.held = bytearray()  # what it did not
-        self.taken = 0  # bytes that the kernel took in all
+        self.room = room  # bytes that the "kernel" still takes; None for all
+        self.written = bytearray()  # bytes that the "kernel" took
+        self.held = bytearray()  # buffered bytes
+        self.taken = 0  # number of all bytes that the "kernel" took
         self.writes = 0
         self.reading = True
         self.ended = ""  # "close", "eof" or "abort"
@@ -47,7 +49,7 @@ class RecordingTransport:
             self.client.pause_writing()
 
     def drain(self, room: int | None = None) -> None:
-        """The peer reads: the kernel takes `room` bytes more, or all there are."""
+        """Let the "kernel" take `room` more bytes, or all."""
         self.room = room
         if self.held:
             self._pass_on()
@@ -88,13 +90,13 @@ class RecordingTransport:
 
 
 def progress(transport: Transport) -> tuple[int, bool]:
-    """As if the other side acknowledged whatever the "kernel" takes."""
+    """Return a transport's progress as if the peer acknowledged all that the "kernel" takes."""
     assert isinstance(transport, RecordingTransport)
     return transport.taken, bool(transport.held)
 
 
 class Peer:
-    """The far end of one client of a `Node`."""
+    """The client's side of one connection of a `Node`."""
 
     def __init__(self, node: "Node", name: str, room: int | None) -> None:
         self.transport = RecordingTransport(room)
@@ -103,19 +105,19 @@ class Peer:
         self._node = node
 
     def say(self, message: Any) -> None:
-        """Send one message: bytes and strings as they are, anything else as JSON."""
+        """Send one message: bytes and strings unchanged, anything else as JSON."""
         if not isinstance(message, bytes | str):
             message = json.dumps(message)
-        self._node.commands.handle(
+        self._node.dispatcher.handle(
             self.client, message if isinstance(message, bytes) else message.encode()
         )
 
     def frames(self) -> list[tuple[int, bytes]]:
-        """The frames that have arrived since the last look."""
+        """Return the frames that have arrived since the last call."""
         return take_frames(self.transport.written)
 
     def hear(self) -> list[Any]:
-        """End the tick; the messages that have arrived since the last look, and ("close", code)."""
+        """End the tick, and return the messages since the last call; a Close is ("close", code)."""
         self._node.tick()
         heard: list[Any] = []
         for opcode, payload in self.frames():
@@ -129,51 +131,51 @@ class Peer:
 
 
 class Wired:
-    """The far end of one WebSocket connection of a `Node`: it sends bytes, in any pieces."""
+    """The client's side of one WebSocket connection of a `Node`; it sends bytes."""
 
     def __init__(self, node: "Node") -> None:
         self.transport = RecordingTransport()
         reader = FrameReader(node.settings.max_message_bytes, unmask)
-        self.connection = Connection(node.hub, node.commands, reader, "wired")
+        self.connection = Connection(node.hub, node.dispatcher, reader, "wired", ANONYMOUS)
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
         (*_, self.client) = node.hub.clients
         self.transport.client = self.client
 
     def send(self, data: bytes) -> None:
-        """Some bytes arrive with one read."""
+        """Deliver bytes to the server as one read."""
         assert self.transport.reading
         self.connection.data_received(data)
 
     def frames(self) -> list[tuple[int, bytes]]:
-        """The frames that have arrived since the last look."""
+        """Return the frames that have arrived since the last call."""
         return take_frames(self.transport.written)
 
 
 class StreamPeer:
-    """The far end of one stream of a `Node`."""
+    """The client's side of one event stream of a `Node`."""
 
     def __init__(self, node: "Node", followed: Followed, last_id: str, room: int | None) -> None:
         self.transport = RecordingTransport(room)
-        self.client = Stream(node.hub, node.drain, followed).open(self.transport)
+        self.client = Stream(node.service, node.drain, ANONYMOUS, followed).open(self.transport)
         self.transport.client = self.client
         self.given = last_id
         self.listener = Listener(last_id)
         self._node = node
 
     def drain(self, room: int | None = None) -> None:
-        """Take `room` bytes more, or all there are, and see what comes of it."""
+        """Let the "kernel" take `room` more bytes, or all, and resume recoveries."""
         self.transport.drain(room)
         self._node.hub.recovery.resume(self.client)  # as the connection does
         self._node.tick()
 
     def hear(self, count: int | None = None) -> list[Said]:
-        """End the tick; the messages that have arrived since the last look, or some of them."""
+        """End the tick, and return the messages since the last call, or `count` of them."""
         self._node.tick()
         return self.listener.take(self.transport.written, count)
 
 
 class Node:
-    """One server's domain, driven by hand."""
+    """A hub with its dispatcher, drain and keepalive, driven by a test."""
 
     def __init__(
         self,
@@ -185,27 +187,33 @@ class Node:
         self.broker = LocalBroker() if broker is None else broker
         self.wall_ns = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
         self._soon: deque[Callable[[], None]] = deque()
-        stamps = Stamps(lambda: self.wall_ns, "test")
+        ids = Ids(lambda: self.wall_ns, "test")
         self.hub = Hub(
-            self.settings, self.broker, stamps, self._soon.append, observer or Observer()
+            self.settings,
+            self.broker,
+            ids,
+            self._soon.append,
+            lambda: 0.0,
+            observer or Observer(),
         )
         self.drain = Drain(self.hub)
-        self.commands = Commands(self.hub, self.drain, self.settings)
+        self.service = Service(self.hub, self.drain, Access())
+        self.dispatcher = Dispatcher(self.service, self.drain, self.settings)
         hub = self.hub
         self.keepalive = Keepalive(
             self.settings, hub.clients, hub.fanout.send, hub.fail, progress, lambda _: None
         )
 
     def connection(self) -> "Wired":
-        """A new client at whose end bytes arrive."""
+        """Return a new client that sends bytes."""
         return Wired(self)
 
     def connect(self, name: str = "", room: int | None = None) -> Peer:
-        """A new client; `room` bytes go through until its transport drains."""
+        """Return a new client; its transport takes `room` bytes until it drains."""
         return Peer(self, name, room)
 
     def subscribed(self, *topics: str, room: int | None = None) -> Peer:
-        """A new client that is subscribed to `topics` and has heard its acks."""
+        """Return a new client that is subscribed to `topics` and has received the acks."""
         peer = self.connect("someone")
         for topic in topics:
             peer.say({"type": "subscribe", "topic": topic})
@@ -216,36 +224,41 @@ class Node:
     def stream(
         self, *topics: str, last_id: str = "", last_n: str = "", room: int | None = None
     ) -> StreamPeer:
-        """A new stream of events; `room` bytes go through until its transport drains."""
+        """Return a new event stream; its transport takes `room` bytes until it drains."""
         query = [*(("topic", topic) for topic in topics), ("last_n", last_n)]
         followed = decode_followed(query, last_id, self.settings.max_topic_bytes)
         assert isinstance(followed, Followed), followed
         return StreamPeer(self, followed, last_id, room)
 
     def tick(self) -> None:
-        """The loop's turn ends: what was scheduled for it runs."""
+        """Run all scheduled callbacks, and those that they schedule."""
         while self._soon:
             self._soon.popleft()()
 
     def turn(self) -> None:
-        """One turn of the loop: what it schedules runs in the next one."""
+        """Run the callbacks scheduled so far, as one turn of the loop does."""
         for _ in range(len(self._soon)):
             self._soon.popleft()()
 
     def visit_all(self, now: float) -> None:
-        """One whole round of the keepalive, as if it were `now`."""
+        """Run a complete round of the keepalive at time `now`."""
         for _ in range(SLICES):
             self.keepalive.sweep(now)
         self.tick()
 
     def topics(self) -> dict[str, int]:
-        """The subscribers of every topic."""
-        topics = {name: self.hub.subscribers(name) for name in self.hub.topic_names()}
-        assert (self.hub.topic_count, self.hub.subscriptions) == (len(topics), sum(topics.values()))
-        return topics
+        """Return the number of subscribers of every topic."""
+        return topics_of(self.hub)
 
     def publish(self, topic: str, payload: Any) -> Any:
-        """Publish as REST does, without a publisher's connection; the outcome."""
+        """Publish as REST does, without a connection, and return the outcome."""
         outcomes: list[Any] = []
         self.hub.publish(topic, None, payload, outcomes.append)
         return outcomes[0] if outcomes else None
+
+
+def topics_of(hub: Hub) -> dict[str, int]:
+    """Return the number of subscribers of every topic, and check the hub's own totals."""
+    topics = {name: hub.subscribers(name) for name in hub.topic_names()}
+    assert (hub.topic_count, hub.subscriptions) == (len(topics), sum(topics.values()))
+    return topics

@@ -1,4 +1,4 @@
-"""What a vector says: values that are written out, and answers that are matched."""
+"""The values and patterns of vectors."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _MATCHERS = {
 
 
 def write_out(value: Any) -> str:
-    """A vector's value as JSON text, with its large values as large as they say."""
+    """Return a vector's value as JSON text, with its abbreviated large values written out."""
     return _LARGE.sub(_large, json.dumps(value))
 
 
@@ -29,7 +29,10 @@ def _large(found: re.Match[str]) -> str:
 
 
 def mismatch(pattern: Any, value: Any, place: str = "") -> str:
-    """Where `value` is not what `pattern` says, with keys in the same order; empty if it is."""
+    """Return the place where `value` differs from `pattern`, or an empty string.
+
+    The keys of an object must be in the same order.
+    """
     if isinstance(pattern, dict) and isinstance(value, dict):
         if list(pattern) != list(value):
             return f"{place}: keys {list(value)}, not {list(pattern)}"

@@ -1,4 +1,4 @@
-"""The server as people run it: a process of its own, found by the port that its log names."""
+"""The server as a process; its log names its port."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
 
     async def exit_code(self) -> int:
-        """Wait for the end; the rest of the log is kept."""
+        """Wait for the end of the process, and keep the rest of its log."""
         async with asyncio.timeout(20):
             _, rest = await self.process.communicate()
         self.log.append(rest.decode())
@@ -44,7 +44,7 @@ class ServerProcess:
 
 
 async def spawn(**settings: str) -> ServerProcess:
-    """Start `server.py` with these settings in its environment, and nothing awaited."""
+    """Start `server.py` with these settings in its environment, and wait for nothing."""
     environ = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings}
     return ServerProcess(
         await asyncio.create_subprocess_exec(
@@ -59,7 +59,7 @@ async def spawn(**settings: str) -> ServerProcess:
 
 @asynccontextmanager
 async def server_process(**settings: str) -> AsyncIterator[ServerProcess]:
-    """A process that listens; it is killed in the end where it has not left by itself."""
+    """Run a server process that listens; kill it at the end of the block."""
     server = await spawn(**settings)
     try:
         found = await server.wait_for_log(r"listening on http://127\.0\.0\.1:(\d+)")

@@ -1,4 +1,4 @@
-"""A TCP proxy that a test can silence, cut or shut, or that delivers late what it was sent."""
+"""A TCP proxy that can silence, cut, refuse, hold or delay connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,38 +6,38 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """Stands before a port of the loopback; `silent` makes every way through it half open."""
+    """A proxy for a port of the loopback; `silent` makes its connections half open."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
-        self.target = target  # where new connections lead
+        self.target = target  # port to which new connections lead
         self.silent = False
-        self.mute = False  # nothing comes back, but what is sent arrives
-        self.shut = False  # new connections are cut at once
-        self.delay = 0.0  # seconds that whatever passes takes
+        self.mute = False  # drop the server's bytes, but deliver the client's
+        self.shut = False  # cut new connections at once
+        self.delay = 0.0  # seconds of delay for all bytes
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ends: set[asyncio.StreamWriter] = set()  # of the connections there are
-        self._open = asyncio.Event()  # cleared, the ways there are keep what comes
+        self._ends: set[asyncio.StreamWriter] = set()  # of the open connections
+        self._open = asyncio.Event()  # while it is cleared, the open connections are held
         self._open.set()
-        self._held = self._open  # that of the connections that were held last
+        self._held = self._open  # the event of the connections that were held last
 
     def cut(self) -> None:
-        """End every connection there is; what is on its way is lost."""
+        """Abort all connections; bytes in transit are lost."""
         for end in list(self._ends):
             end.transport.abort()
 
     def hold(self) -> None:
-        """Keep what comes, and the ends, of the connections there are; new ones pass."""
+        """Hold back the bytes and the ends of the open connections; new ones are not held."""
         self._held, self._open = self._open, asyncio.Event()
         self._held.clear()
         self._open.set()
 
     def resume(self) -> None:
-        """Pass on what was kept."""
+        """Deliver what was held back."""
         self._held.set()
 
     async def release(self) -> None:
-        """Pass on what was kept, and wait until those connections are over."""
+        """Deliver what was held back, and wait until those connections have ended."""
         self.resume()
         old = [task for task in self._tasks if task.get_name() == str(id(self._held))]
         await asyncio.wait(old, timeout=10)
@@ -76,7 +76,7 @@ class Proxy:
                     await sink.drain()
             await gate.wait()
         except ConnectionError:
-            pass  # the other way sees its end too
+            pass  # the other direction notices the end, too
         finally:
             self._ends.discard(sink)
             sink.close()

@@ -1,4 +1,4 @@
-"""A client of plain sockets: no library is in the way of what it sends, or does not read."""
+"""A client on a plain socket, which can send any bytes, and need not read."""
 
 import asyncio
 import json
@@ -7,6 +7,8 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
+
+import aiohttp
 
 from tests.support.frames import CLOSE, TEXT, client_frame, take_frames
 
@@ -21,7 +23,7 @@ HANDSHAKE = (
 
 
 class RawClient:
-    """One TCP connection, with what has arrived on it and was not looked at yet."""
+    """One TCP connection, with the bytes received and not yet parsed."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -31,7 +33,7 @@ class RawClient:
 
     @classmethod
     async def dial(cls, port: int, *, receive_buffer: int | None = None) -> "RawClient":
-        """Connect and send nothing; `receive_buffer` bounds what the kernel takes for us."""
+        """Connect and send nothing; `receive_buffer` is the size of SO_RCVBUF in bytes."""
         with ExitStack() as failed:
             sock = socket.socket()
             failed.callback(sock.close)
@@ -59,11 +61,11 @@ class RawClient:
         await self.send(client_frame(TEXT, json.dumps(message).encode()))
 
     async def read_head(self) -> bytes:
-        """An HTTP response's head; what comes behind it stays for later."""
+        """Return the head of an HTTP response, and keep the bytes after it."""
         return await self.read_until(b"\r\n\r\n")
 
     async def read_until(self, mark: bytes) -> bytes:
-        """What comes before a mark, or before the end; what comes behind it stays for later."""
+        """Return the bytes before a mark, or before the end; keep the bytes after the mark."""
         async with asyncio.timeout(10):
             while (end := self._stream.find(mark)) < 0:
                 data = await self._loop.sock_recv(self.sock, 65_536)
@@ -76,7 +78,7 @@ class RawClient:
         return before
 
     async def read_exactly(self, size: int) -> bytes:
-        """The next bytes, as they are."""
+        """Return the next `size` bytes."""
         async with asyncio.timeout(10):
             while len(self._stream) < size:
                 data = await self._loop.sock_recv(self.sock, 65_536)
@@ -87,21 +89,21 @@ class RawClient:
         return data
 
     async def read_some(self, size: int) -> None:
-        """At most so many bytes of what is there, kept for later."""
+        """Receive at most `size` bytes, and keep them."""
         async with asyncio.timeout(10):
             data = await self._loop.sock_recv(self.sock, size)
             assert data, "the stream ended"
             self._stream += data
 
     async def read_to_end(self) -> bytes:
-        """All there is up to the end of the stream, as it is."""
+        """Return all bytes up to the end of the stream."""
         async with asyncio.timeout(10):
             while data := await self._loop.sock_recv(self.sock, 65_536):
                 self._stream += data
         return bytes(self._stream)
 
     async def frame(self) -> tuple[int, bytes] | None:
-        """The next frame as (opcode, payload), or None at the end of the stream."""
+        """Return the next frame as (opcode, payload), or None at the end of the stream."""
         async with asyncio.timeout(10):
             while not self._frames:
                 self._frames = take_frames(self._stream)
@@ -117,7 +119,7 @@ class RawClient:
         return self._frames.pop(0)
 
     async def hear(self) -> Any:
-        """The next frame: a message, or ("close", code, reason), or None at the end."""
+        """Return the next message, or ("close", code, reason), or None at the end."""
         frame = await self.frame()
         if frame is None:
             return None
@@ -129,21 +131,21 @@ class RawClient:
         return frame
 
     async def rest(self) -> list[Any]:
-        """Everything up to the end of the stream."""
+        """Return all messages up to the end of the stream."""
         heard = []
         while (message := await self.hear()) is not None:
             heard.append(message)
         return heard
 
     async def rest_until_close(self) -> list[Any]:
-        """Everything up to the server's Close, and the Close itself."""
+        """Return all messages up to the server's Close, which is the last."""
         heard = [await self.hear()]
         while heard[-1] is not None and not isinstance(heard[-1], tuple):
             heard.append(await self.hear())
         return heard
 
     async def subscribe(self, *topics: str) -> None:
-        """Subscribe and see it acked."""
+        """Subscribe to topics, and wait for each ack."""
         for topic in topics:
             await self.say({"type": "subscribe", "topic": topic})
             assert (await self.hear())["type"] == "ack"
@@ -152,7 +154,7 @@ class RawClient:
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Leave with a RST: no FIN, and nothing that waits is read."""
+        """Close the socket with a RST, and drop unread bytes."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -162,7 +164,7 @@ class RawClient:
 
 @asynccontextmanager
 async def raw_client(port: int, **options: Any) -> AsyncIterator[RawClient]:
-    """An upgraded connection that is closed in the end."""
+    """Open an upgraded connection, and close it at the end of the block."""
     client = await RawClient.connect(port, **options)
     try:
         yield client
@@ -170,8 +172,20 @@ async def raw_client(port: int, **options: Any) -> AsyncIterator[RawClient]:
         client.close()
 
 
+async def stalled_client(port: int) -> RawClient:
+    """Return a client that reads nothing, with more bytes queued than its socket takes."""
+    client = await RawClient.connect(port, receive_buffer=4_096)
+    await client.subscribe("big")
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for _ in range(12):
+            body = {"topic": "big", "payload": "x" * 60_000}
+            async with session.post("/publish", json=body) as answer:
+                assert answer.status == 200
+    return client
+
+
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until `condition()` holds; ten seconds at most."""
+    """Run the loop until `condition()` returns True, for ten seconds at most."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  there is no event for what a loop will have done
+        while not condition():  # noqa: ASYNC110  there is no event for it
             await asyncio.sleep(0)

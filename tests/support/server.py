@@ -1,4 +1,4 @@
-"""A real server in this process, on a free port, whose keepalive waits for a test to turn it."""
+"""A real server in this process, on a free port; a test drives its keepalive."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,24 +9,25 @@ from aiohttp.web_protocol import RequestHandler
 
 import server as product
 from handlers.keys import DRAIN, HUB
-from handlers.sockets import discard, listen, progress
+from handlers.lifetime import start
+from handlers.sockets import listen
+from hub.delivery.keepalive import SLICES
 from hub.drain import Drain
 from hub.hub import Hub
-from hub.keepalive import SLICES, Keepalive
-from hub.redis_address import parse_redis_address
+from hub.redis.address import parse_redis_address
 from hub.settings import Settings
-from hub.unread import Unread
+from hub.sweep import Sweeper
+from tests.support.node import topics_of
 
 
 @dataclass
 class Running:
-    """A server that listens, and the way into it."""
+    """A listening server, with access to its parts."""
 
     runner: web.AppRunner
     hub: Hub
     drain: Drain
-    keepalive: Keepalive
-    unread: Unread
+    sweeper: Sweeper
     port: int
 
     @property
@@ -38,40 +39,37 @@ class Running:
         return f"ws://127.0.0.1:{self.port}/ws"
 
     def topics(self) -> dict[str, int]:
-        """The subscribers of every topic."""
-        topics = {name: self.hub.subscribers(name) for name in self.hub.topic_names()}
-        assert (self.hub.topic_count, self.hub.subscriptions) == (len(topics), sum(topics.values()))
-        return topics
+        """Return the number of subscribers of every topic."""
+        return topics_of(self.hub)
 
     def visit_all(self, now: float) -> None:
-        """One whole round of the keepalive, as if it were `now`."""
+        """Run a complete round of the keepalive at time `now`."""
         for _ in range(SLICES):
-            self.keepalive.sweep(now)
+            self.sweeper.keepalive.sweep(now)
 
     @property
     def requests(self) -> list[RequestHandler]:
-        """The connections that are HTTP's."""
+        """The HTTP connections."""
         assert self.runner.server is not None
         return self.runner.server.connections
 
     def visit_requests(self, now: float) -> None:
-        """Look at the connections that are HTTP's, as if it were `now`."""
-        self.unread.sweep([it.transport for it in self.requests if it.transport], now)
+        """Check the HTTP connections at time `now`."""
+        self.sweeper.sweep_http(now)
 
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
-    """Serve with `settings` on a free port of the loopback."""
+    """Serve with `settings` on a free port of the loopback interface."""
     settings = replace(settings, host="127.0.0.1", port=0)
     app = product.build_app(settings)
     (listener,) = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    runner, servers = await product.start(app, [listener])
+    runner, servers = await start(app, [listener])
     try:
-        hub = app[HUB]
-        keepalive = Keepalive(settings, hub.clients, hub.fanout.send, hub.fail, progress, discard)
-        unread = Unread(progress, discard, settings.write_timeout)
-        yield Running(runner, hub, app[DRAIN], keepalive, unread, port)
+        assert runner.server is not None
+        sweeper = product.build_sweeper(app, runner.server)
+        yield Running(runner, app[HUB], app[DRAIN], sweeper, port)
     finally:
         for client in list(app[HUB].clients):
             client.abort()
@@ -84,7 +82,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 async def two_that_remember(
     address: str, prefix: str
 ) -> AsyncIterator[tuple[ClientSession, ClientSession]]:
-    """Two servers on one Redis, whose topics keep 5 events; a way into each."""
+    """Run two servers on one Redis with a history of 5 events; return a session for each."""
     where = parse_redis_address(address)
     settings = Settings(redis_addr=where, redis_prefix=prefix, history_size=5)
     async with (

@@ -1,4 +1,4 @@
-"""Server-Sent Events from the other side, read as a browser does (HTML Living Standard, 9.2.6)."""
+"""A parser for Server-Sent Events, as in a browser (HTML Living Standard, 9.2.6)."""
 
 import json
 from typing import Any, NamedTuple
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 class Said(NamedTuple):
     """One message of a stream."""
 
-    id: str  # the stream's last one, when it was said
+    id: str  # the stream's last id at this message
     message: Any
 
 
 class Listener:
-    """Takes a stream apart. State: the last id, which a browser sends when it comes back."""
+    """Parses a stream. State: the last id, which a browser sends when it reconnects."""
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
-        self.retry = 0  # milliseconds; 0 before the server has said it
+        self.retry = 0  # milliseconds; 0 before the server has sent a `retry`
         self.comments = 0
 
     def take(self, stream: bytearray, count: int | None = None) -> list[Said]:
-        """The whole messages off the front of a stream; with a count, at most so many."""
+        """Remove the complete messages from a stream, at most `count`, and return them."""
         heard: list[Said] = []
         while (end := stream.find(b"\n\n")) >= 0 and (count is None or len(heard) < count):
             data = ""

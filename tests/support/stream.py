@@ -1,4 +1,4 @@
-"""A steady stream of numbered events, and the proof that nothing of it was lost without a word."""
+"""A publisher of numbered events, and a check that every loss is reported."""
 
 import asyncio
 from collections import Counter
@@ -10,7 +10,7 @@ GAP = {"reason": "GAP"}
 
 
 class Stream:
-    """Publishes 0, 1, 2, … to a topic, each once the one before is answered, until stopped."""
+    """Publishes 0, 1, 2, … to a topic until stopped; each follows the answer to the last."""
 
     def __init__(self, publisher: Subscriber, topic: str, pause: float = 0.005) -> None:
         self.answers: list[Body] = []
@@ -29,16 +29,16 @@ class Stream:
             await asyncio.sleep(self._pause)
 
     async def stop(self) -> None:
-        """Let the last one be answered."""
+        """Stop after the answer to the last publish."""
         self._stopping = True
         await self._task
 
     def count(self, sort: str) -> int:
-        """How many answers are of a sort: ok, degraded, or an error's code."""
+        """Return the number of answers of a kind: ok, degraded, or an error's code."""
         return Counter(map(sort_of, self.answers))[sort]
 
     async def more(self, count: int) -> None:
-        """Wait for so many more answers."""
+        """Wait for `count` more answers."""
         end = len(self.answers) + count
         await self._publisher.until(lambda: len(self.answers) >= end or self._task.done())
 
@@ -50,7 +50,7 @@ def sort_of(answer: Body) -> str:
 
 
 def gaps_told(payloads: list[Any]) -> int:
-    """How many gaps were told; fails on a repetition, a disorder, or a hole that was not told."""
+    """Return the number of reported gaps; fail on repetitions, disorder and unreported holes."""
     last, told, gaps = -1, False, 0
     for payload in payloads:
         if payload == GAP:

@@ -1,4 +1,4 @@
-"""A client of the broadcast server, on asyncio and aiohttp. What it loses, it says.
+"""A client of the broadcast server for asyncio, built on aiohttp.
 
     async with connect("ws://localhost:8080/ws") as client:
         news = client.subscribe("news")
@@ -6,10 +6,10 @@
         async for item in news:
             print(item)
 
-It connects again whenever the connection is lost, subscribes anew, and recovers what it has missed
-where the topic has a history. Where something may be missing, `Lost` comes in its place of the
-order. A publish is awaited until the server has acked it, also across a reconnect; its key makes it
-happen once. Nothing here is for threads.
+The client reconnects when the connection is lost, subscribes again, and recovers missed events if
+the topic has a history. Where events may be missing, the subscriber gets a `Lost` item in their
+place. `publish` returns when the server has acked the message, also after a reconnect; an
+idempotency key makes sure that it is published once. The client is not thread-safe.
 """
 
 from broadcast_client.client import Client, connect

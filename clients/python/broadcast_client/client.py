@@ -1,8 +1,7 @@
-"""What a program asks of the server, and what comes of it, whatever becomes of the connection.
+"""The client: its subscriptions and publishes, independent of any one connection.
 
-State: the topics that are wanted, each with its subscriptions, and the publishes that are not
-answered. Each connection is told all of them when it opens, so nothing is forgotten with one that
-is lost.
+State: the subscribed topics, each with its subscriptions, and the unanswered publishes. All of them
+are sent when a connection opens, so a lost connection loses none of them.
 """
 
 import asyncio
@@ -22,35 +21,36 @@ from broadcast_client.topic import Topic, reason_of
 
 log = logging.getLogger(__name__)
 
-PENDING: Final = 1_000  # publishes that may wait for their answers
-UNSENT: Final = 10_000  # messages that may wait for a connection that does not take them
-REPEATABLE: Final = 240.0  # seconds for which one is sent again: the server knows keys for 300
+PENDING: Final = 1_000  # maximum of unanswered publishes
+UNSENT: Final = 10_000  # maximum of messages queued for the connection
+REPEATABLE: Final = 240.0  # seconds in which a publish is repeated: the server keeps keys for 300
 
 Ack = dict[str, Any]
 
 
 class _Publish:
-    """One that is not answered yet."""
+    """An unanswered publish."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.sent: float | None = None  # when it may first have reached the server
-        # A refusal is a value until it is raised: nobody may be there to take an exception.
+        self.sent: float | None = None  # time of the first write to a connection
+        # A refusal is a result and not an exception: the caller may have been cancelled, and
+        # asyncio logs exceptions that are never retrieved.
         self.answer: asyncio.Future[Ack | RefusedError] = asyncio.get_running_loop().create_future()
 
 
 class Client:
-    """Subscribes and publishes; made by `connect`."""
+    """A client that subscribes and publishes; create it with `connect`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._numbers = itertools.count(1)  # of requests
-        self._publishes: dict[str, _Publish] = {}  # by request_id, in the order of their sending
+        self._numbers = itertools.count(1)  # request numbers
+        self._publishes: dict[str, _Publish] = {}  # by request_id, in sending order
         self._topics: dict[str, Topic] = {}  # by name
-        self._asked: dict[str, Topic] = {}  # on this connection, by request_id
-        self._refusals: dict[Topic, int] = {}  # those that are to be asked again, how often
+        self._asked: dict[str, Topic] = {}  # subscribes sent on this connection, by request_id
+        self._refusals: dict[Topic, int] = {}  # subscribes to be repeated: number of refusals
         self._callbacks: set[asyncio.Task[None]] = set()
-        self._error: RefusedError | None = None  # why it is over
+        self._error: RefusedError | None = None  # the reason why the client has ended
         self._over = asyncio.Event()
 
     def subscribe(
@@ -61,21 +61,25 @@ class Client:
         last_n: int = 0,
         recover: tuple[str, int] | list[Any] | None = None,
     ) -> Subscription:
-        """Subscribe to a topic. Several subscriptions may share one.
+        """Subscribe to a topic. Several subscriptions may share a topic.
 
-        `callback`: called with each item, and awaited where it can be; without one, iterate.
-        `last_n`: begin with so many of the newest events. `recover`: begin behind this position,
-        which may have become a list on its way through JSON. Both are asked of the server for the
-        topic's first subscription; a later one that wants something else begins where the topic
-        is by then, with a `Lost`.
+        The server gets `last_n` or `recover` of the topic's first subscription only. A later
+        subscription that asks for another place begins at the topic's current position, with a
+        `Lost` item.
+
+        Args:
+            callback: called with each item, and awaited if it returns an awaitable. Without one,
+                iterate over the subscription.
+            last_n: number of newest events to begin with.
+            recover: position after which to begin; a list from JSON is accepted, too.
 
         Raises:
-            RefusedError: the client is over, or (BUSY) too much waits to be sent.
-            TypeError, ValueError: it is no JSON that the server can read.
+            RefusedError: the client has ended, or (BUSY) too many messages are queued.
+            TypeError, ValueError: the topic is not JSON that the server can read.
             ValueError: both last_n and recover are given.
         """
         if self._error is not None:
-            raise self._error.anew()
+            raise self._error.copy()
         if last_n and recover is not None:
             raise ValueError("give last_n, or recover, and not both")
         position = None if recover is None else Position._make(recover)
@@ -92,16 +96,20 @@ class Client:
         return made
 
     async def publish(self, topic: str, payload: Any, *, key: str = "") -> Ack:
-        """Publish, and wait for the server's ack, which is returned.
+        """Publish a message and wait for the server's ack.
 
-        `key`: of your own, to repeat a publish whose answer you do not know.
+        Args:
+            key: an idempotency key, to repeat a publish whose outcome is unknown.
+
+        Returns:
+            The ack.
 
         Raises:
-            RefusedError: it was not carried out, or (UNKNOWN, CLOSED) nobody knows.
-            TypeError, ValueError: it is no JSON that the server can read.
+            RefusedError: the message was not published, or (UNKNOWN, CLOSED) may have been.
+            TypeError, ValueError: the payload is not JSON that the server can read.
         """
         if self._error is not None:
-            raise self._error.anew()
+            raise self._error.copy()
         if len(self._publishes) >= PENDING:
             raise RefusedError("BUSY", f"{PENDING} publishes wait for their answers")
         self._check_queue()
@@ -115,27 +123,27 @@ class Client:
         finally:
             self._publishes.pop(request_id, None)
         if isinstance(answer, RefusedError):
-            raise answer.anew()
+            raise answer.copy()
         return answer
 
     async def ended(self) -> None:
-        """Wait until it is over.
+        """Wait until the client has ended.
 
         Raises:
-            RefusedError: the server does not want this client.
+            RefusedError: the server has refused this client for good.
         """
         await self._over.wait()
         if self._error is not None and self._error.code != "CLOSED":
-            raise self._error.anew()
+            raise self._error.copy()
 
     def _check_queue(self) -> None:
-        """Of what is cancelled and closed at once, too, the queue is bounded."""
+        """Raise BUSY if the queue is full; it also counts cancelled and closed requests."""
         if self._connection.waiting >= UNSENT:
             raise RefusedError("BUSY", f"{UNSENT} messages wait to be sent")
 
     def _add(self, topic: Topic, first: Subscription) -> None:
         self._check_queue()
-        encode(topic.wish())  # what can't be said must fail here, and not on each connection
+        encode(topic.wish())  # an invalid command must fail here, and not on each connection
         topic.join(first)
         self._topics[topic.name] = topic
         self._ask(topic)
@@ -166,7 +174,7 @@ class Client:
 
     def _send(self, request_id: str) -> None:
         publish = self._publishes[request_id]
-        now = time.time()  # which goes on while the machine sleeps
+        now = time.time()  # unlike the monotonic clock, it goes on while the machine sleeps
         if publish.sent is not None and now - publish.sent > REPEATABLE:
             text = f"it was sent over {REPEATABLE:g} s ago, and may have been carried out"
             self._settle(request_id, RefusedError("UNKNOWN", text))
@@ -176,20 +184,20 @@ class Client:
 
     def _settle(self, request_id: str, answer: Ack | RefusedError) -> None:
         publish = self._publishes.pop(request_id)
-        if not publish.answer.done():  # whoever waited may have been cancelled in this tick
+        if not publish.answer.done():  # the caller may have been cancelled in this tick
             publish.answer.set_result(answer)
 
-    # The connection's side.
+    # Called by the connection.
 
     async def run(self) -> None:
-        """Be connected until cancelled or refused for good, which is told to all who wait."""
+        """Stay connected until cancelled or refused for good; then end all that is pending."""
         error = RefusedError("CLOSED", "the client was closed")
         try:
             await self._connection.run(self)
         except RefusedError as refused:
             log.error("not connecting again: %s", refused)
             error = refused
-        except Exception as fault:  # the task's edge: whoever waits must learn of it
+        except Exception as fault:  # the end of the task: pending calls must learn of the fault
             log.exception("a fault of this client, or of what it talks to")
             error = RefusedError("REFUSED", repr(fault))
         finally:
@@ -215,7 +223,7 @@ class Client:
         elif request_id in self._asked:
             self._answered(self._asked.pop(request_id), message)
         elif message["type"] in ("event", "info") and "topic" in message:
-            # Before the ack of this subscribe, it belongs to an earlier one of the same topic.
+            # An event before the ack belongs to an earlier subscribe of the same topic.
             if topic is not None and topic.live:
                 self._hand_on(topic, message)
         elif message["type"] in ("error", "info") and not request_id:
@@ -232,7 +240,7 @@ class Client:
         sizes |= {it: len(encode(it.wish())) for it in new}
         if not sizes:
             return False
-        largest = max(sizes, key=lambda it: sizes[it])  # if one was too big, this was
+        largest = max(sizes, key=lambda it: sizes[it])  # if any was too big, this one was
         text = f"a message of {sizes[largest]} bytes is more than the server takes"
         if isinstance(largest, Topic):
             self._refuse(largest, RefusedError("TOO_BIG", text))
@@ -248,7 +256,7 @@ class Client:
             topic.take(message)
 
     def _answered(self, topic: Topic, message: dict[str, Any]) -> None:
-        """The answer to a subscribe."""
+        """Handle the answer to a subscribe."""
         if self._topics.get(topic.name) is not topic:
             return
         if message["type"] == "ack":
@@ -256,7 +264,7 @@ class Client:
             topic.acked(message)
             return
         refusal = _refusal(message)
-        if refusal.code == "UNAVAILABLE":  # that passes
+        if refusal.code == "UNAVAILABLE":  # temporary
             count = self._refusals.get(topic, 0)
             wait = pause(count)
             log.warning("%s: %s; asking again in %.1f s", topic.name, refusal, wait)
@@ -266,7 +274,7 @@ class Client:
             self._refuse(topic, refusal)
 
     def _ask_again(self, topic: Topic, count: int) -> None:
-        """After a pause; void where a new connection has asked meanwhile, or it is over."""
+        """Repeat a refused subscribe, unless a newer connection has done so, or it has ended."""
         if self._refusals.get(topic) == count and topic not in self._asked.values():
             self._ask(topic)
 
@@ -280,7 +288,7 @@ class Client:
         self._over.set()
 
     async def stop_calling(self) -> None:
-        """Cancel the callbacks that are under way."""
+        """Cancel the running callbacks and wait for their end."""
         tasks = list(self._callbacks)
         for task in tasks:
             task.cancel()
@@ -289,7 +297,7 @@ class Client:
 
 @asynccontextmanager
 async def connect(url: str, *, client_id: str = "") -> AsyncIterator[Client]:
-    """A client of the server at `url` (ws://host:8080/ws), as long as the block runs."""
+    """Connect to the server at `url` (ws://host:8080/ws) while the `async with` block runs."""
     client = Client(Connection(url, client_id or f"python-{uuid.uuid4().hex[:8]}"))
     task = asyncio.create_task(client.run())
     try:
@@ -301,18 +309,18 @@ async def connect(url: str, *, client_id: str = "") -> AsyncIterator[Client]:
 
 
 async def _call(callback: Callable[[Item], object], subscription: Subscription) -> None:
-    """Call back with each item, until the end."""
+    """Call `callback` with each item of a subscription."""
     try:
         async for item in subscription:
             try:
                 outcome = callback(item)
                 if inspect.isawaitable(outcome):
                     await outcome
-            except Exception:  # the callback's own: the next item is none the worse for it
+            except Exception:  # a fault of the callback: go on with the next item
                 log.exception("%s: the callback failed", subscription.topic)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
-                if task is None or task.cancelling():  # it is this one that ends
+                if task is None or task.cancelling():  # this task is cancelled, not the callback
                     raise
                 log.exception("%s: the callback failed", subscription.topic)
     except RefusedError as error:

@@ -1,6 +1,6 @@
-"""The connection, which is made again and again. It knows frames and pauses, and no topic.
+"""The WebSocket connection, with reconnects. It knows messages and pauses, but no topics.
 
-State: what is to be written on the connection that there is, if there is one.
+State: the messages to be written to the current connection, if there is one.
 """
 
 import asyncio
@@ -23,50 +23,54 @@ from broadcast_client.items import RefusedError
 log = logging.getLogger(__name__)
 
 CONNECT_WITHIN: Final = 10.0  # seconds
-HEARTBEAT: Final = 25.0  # seconds of silence, then it is pinged; half of them more, then it is dead
-FIRST: Final = 0.5  # seconds, at most, before the first attempt to connect again; then twice …
-LONGEST: Final = 20.0  # … as many, up to this
-STEADY: Final = 10.0  # seconds that a connection must have lasted for that to begin anew
+HEARTBEAT: Final = 25.0  # seconds of silence before a ping; dead after half as many without a pong
+FIRST: Final = 0.5  # seconds: maximum of the first pause before a reconnect; then it doubles …
+LONGEST: Final = 20.0  # … up to this many seconds
+STEADY: Final = 10.0  # seconds that a connection must last to reset the pause
 GOODBYE: Final = 2.0  # seconds for the server to answer a Close
-TURN: Final = 64  # messages that are read before others on the loop get their turn
+TURN: Final = 64  # messages read in one turn of the event loop
 
-# Close codes after which nobody should come back; after all others, with any reason, one should.
+# Close codes after which the client must not reconnect; after all others it does.
 FOR_GOOD: Final = frozenset({1002, 1007, 1008, 3003})
-TOO_BIG: Final = 1009  # the Close code for a message over MAX_MESSAGE_BYTES
-PASSING: Final = frozenset({408, 425, 429})  # of the HTTP statuses 4xx, those that may pass
+TOO_BIG: Final = 1009  # Close code for a message over MAX_MESSAGE_BYTES
+PASSING: Final = frozenset({408, 425, 429})  # HTTP statuses 4xx that are temporary
 
-NESTING: Final = 250 + 1  # levels that the server takes: those of a payload, in a message
+NESTING: Final = 250 + 1  # levels of nesting that the server accepts: a payload's, and the message
 STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
-LONG: Final = re.compile(r"\d{309,}")  # a whole number that may be beyond every double
+LONG: Final = re.compile(r"\d{309,}")  # an integer that may be too large for a double
 
 
 class Speaker(Protocol):
-    """Who uses the connection. None of these waits for anything."""
+    """The user of a connection. Its methods do not block."""
 
     def opened(self) -> None:
-        """There is a connection, and nothing was said on it yet."""
+        """Called when a connection is open, before any message is written."""
 
     def take(self, message: dict[str, Any]) -> None:
-        """The server says something."""
+        """Called with each message of the server."""
 
     def cut(self) -> None:
-        """The connection is no more."""
+        """Called when the connection has ended."""
 
     def too_big(self) -> bool:
-        """The server has refused a message for its size; whether it will not be said again."""
+        """Called when the server has refused a message for its size.
+
+        Returns:
+            True if that message will not be sent again.
+        """
 
 
 class Connection:
-    """Connects, and connects again."""
+    """A connection that is opened again whenever it ends."""
 
     def __init__(self, url: str, client_id: str) -> None:
         self._url = url
         self._client_id = client_id
-        self._outgoing: deque[bytes] | None = None  # None where there is no connection
-        self._more = asyncio.Event()  # there is something to be written
-        self._attempt = 0  # to connect again, since a connection was steady
-        self._span: tuple[float, float] | None = None  # the next pause's, if the server has set it
-        self._sockets: list[socket.socket] = []  # of the newest attempt, to cut what does not end
+        self._outgoing: deque[bytes] | None = None  # None without a connection
+        self._more = asyncio.Event()  # set when a message is queued
+        self._attempt = 0  # reconnects since the last steady connection
+        self._span: tuple[float, float] | None = None  # of the next pause, if the server has set it
+        self._sockets: list[socket.socket] = []  # of the newest attempt, to shut them down
 
     @property
     def open(self) -> bool:
@@ -74,24 +78,24 @@ class Connection:
 
     @property
     def waiting(self) -> int:
-        """Messages that are not written yet."""
+        """The number of queued messages."""
         return len(self._outgoing or ())
 
     def say(self, message: dict[str, Any] | bytes) -> None:
-        """Let it be written, where there is a connection."""
+        """Queue a message; drop it without a connection."""
         if self._outgoing is not None:
             self._outgoing.append(message if isinstance(message, bytes) else encode(message))
             self._more.set()
 
     def spread(self, low: float, high: float) -> None:
-        """Let the pause after this connection be any time from `low` to `high` seconds."""
+        """Set the pause after this connection to a random time of `low` to `high` seconds."""
         self._span = low, high
 
     async def run(self, speaker: Speaker) -> None:
-        """Connect until cancelled.
+        """Stay connected until cancelled.
 
         Raises:
-            RefusedError: the server does not want this client.
+            RefusedError: the server has refused this client for good.
         """
         connector = aiohttp.TCPConnector(socket_factory=self._make_socket)
         async with aiohttp.ClientSession(connector=connector) as session:
@@ -104,7 +108,7 @@ class Connection:
                 await asyncio.sleep(wait)
 
     async def _connect(self, session: aiohttp.ClientSession, speaker: Speaker) -> str:
-        """One connection from its beginning to its end; why it ended."""
+        """Open a connection, use it until it ends, and return the reason of its end."""
         self._sockets.clear()
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
@@ -149,7 +153,7 @@ class Connection:
         return f"closed by the server ({code} {word})"
 
     async def _write(self, peer: aiohttp.ClientWebSocketResponse, outgoing: deque[bytes]) -> None:
-        with suppress(ConnectionError):  # who listens finds out too
+        with suppress(ConnectionError):  # the reader notices it, too
             while True:
                 while outgoing:
                     await peer.send_frame(outgoing.popleft(), aiohttp.WSMsgType.TEXT)
@@ -157,14 +161,14 @@ class Connection:
                 await self._more.wait()
 
     async def _hang_up(self, peer: aiohttp.ClientWebSocketResponse) -> None:
-        """Say goodbye, but not for long; then nothing of the connection is left."""
+        """Send a Close, wait GOODBYE seconds for the answer, and shut the sockets down."""
         try:
             async with asyncio.timeout(GOODBYE):
                 await peer.close()
         except TimeoutError:
-            pass  # it is cut now
+            pass  # shut down below
         for made in self._sockets:
-            with suppress(OSError):  # it is closed already
+            with suppress(OSError):  # the socket is closed already
                 made.shutdown(socket.SHUT_RDWR)
 
     def _make_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
@@ -175,39 +179,41 @@ class Connection:
 
 
 async def _listen(peer: aiohttp.ClientWebSocketResponse, speaker: Speaker) -> aiohttp.WSMessage:
-    """Hand on what the server says, until something else comes, which is returned."""
+    """Pass text messages to the speaker, and return the first message of another type."""
     for turn in itertools.count(1):
         message = await peer.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
             break
         speaker.take(json.loads(message.data))
-        if turn % TURN == 0:  # receive() does not wait where there is something to read
+        if turn % TURN == 0:  # receive() does not yield while messages are buffered
             await asyncio.sleep(0)
     return message
 
 
 def pause(attempt: int) -> float:
-    """Full jitter: any part of a span that doubles, so that not all come back at once."""
+    """Return a random pause in seconds: from 0 to a maximum that doubles with each attempt."""
     return random.uniform(0, min(LONGEST, FIRST * 2 ** min(attempt, 10)))
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """A message as JSON that the server can read; what it can't, it answers to nobody.
+    """Return a message as JSON that the server can read.
+
+    The server's error for JSON that it cannot read has no request_id, so the check is made here.
 
     Raises:
-        TypeError, ValueError: it has no such form.
+        TypeError, ValueError: the message has no such form.
     """
     try:
         text = json.dumps(message, ensure_ascii=False, allow_nan=False)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if text.count("[") + text.count("{") > NESTING or LONG.search(text):  # hardly ever
+    if text.count("[") + text.count("{") > NESTING or LONG.search(text):  # rare
         _check(STRING.sub("", text))
-    return text.encode()  # where a surrogate without its other half fails
+    return text.encode()  # raises for a lone surrogate
 
 
 def _check(bare: str) -> None:
-    """Whether the server can read JSON, of which the strings were taken."""
+    """Raise ValueError if the server cannot read JSON text; `bare` is the text without strings."""
     if any(math.isinf(float(digits)) for digits in LONG.findall(bare)):
         raise ValueError("a number is too large")
     steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", bare))

@@ -1,11 +1,11 @@
-"""What a subscriber gets, and how a refusal is told."""
+"""The items that a subscriber gets, positions, and the exception for refusals."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
 class Position(NamedTuple):
-    """A place in the order of a topic with history: all up to it is known."""
+    """A place in a topic with history: the last event received, within an epoch."""
 
     epoch: str
     offset: int
@@ -13,27 +13,27 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What somebody published."""
+    """A published message."""
 
     topic: str
     id: Any
     payload: Any
-    ts: str  # when the server took it
-    offset: int | None = None  # its place, in a topic with history
+    ts: str  # time at which the server accepted it, as RFC 3339
+    offset: int | None = None  # its number, in a topic with history
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """In this place something is missing, or may be: load your state anew."""
+    """A mark that events are missing here, or may be: load your state again."""
 
     topic: str
-    why: str  # for a person
-    count: int | None = None  # how many, where that is known
+    why: str  # the reason as text for people
+    count: int | None = None  # number of missing events, if it is known
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The topic was deleted; this is the last item."""
+    """The last item of a topic that was deleted."""
 
     topic: str
 
@@ -42,10 +42,10 @@ Item = Event | Lost | Deleted
 
 
 class RefusedError(Exception):
-    """Something was not carried out, or the server does not want this client at all.
+    """A request was refused, or the client was refused for good.
 
-    `code` is the server's, or CLOSED (you closed the client), REFUSED (for good), BUSY (too many
-    publishes wait), TOO_BIG, or UNKNOWN (nobody can say whether it was carried out).
+    `code` is the server's, or CLOSED (the client was closed), REFUSED (for good), BUSY (too many
+    requests are pending), TOO_BIG, or UNKNOWN (the request may have been carried out).
     """
 
     def __init__(self, code: str, text: str) -> None:
@@ -53,6 +53,6 @@ class RefusedError(Exception):
         self.code = code
         self.text = text
 
-    def anew(self) -> "RefusedError":
-        """Another one, for each that it is raised to: an exception keeps where it has been."""
+    def copy(self) -> "RefusedError":
+        """Return a copy: each caller needs its own, since raising adds to the traceback."""
         return RefusedError(self.code, self.text)

@@ -1,7 +1,7 @@
-"""One subscriber's items, in a bounded buffer.
+"""A subscription: one subscriber's items, in a bounded buffer.
 
 State: the items that the subscriber has not taken yet, and its position. Several subscriptions may
-share a topic, which says what is new and what is lost.
+share a topic, which decides which events are new and which are lost.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from broadcast_client.items import Event, Item, Lost, Position, RefusedError
 
 log = logging.getLogger(__name__)
 
-BUFFER: Final = 1_000  # items that wait for a subscriber; then the oldest go
+BUFFER: Final = 1_000  # items buffered for a subscriber; beyond that the oldest are dropped
 
 
 class Subscription:
-    """An async iterator of a topic's items, made by `Client.subscribe`."""
+    """An async iterator over a topic's items; create it with `Client.subscribe`."""
 
     def __init__(
         self,
@@ -30,32 +30,32 @@ class Subscription:
         self.topic = topic
         self.last_n = last_n
         self.recover = recover
-        # Behind the item that you got last: keep it, to recover in another process. None where the
-        # topic has no history, is not subscribed yet, or nothing of last_n has come.
+        # The position after the last item taken. Save it to recover in another process. None if
+        # the topic has no history, is not subscribed yet, or none of last_n has arrived.
         self.position = recover
         self.over = False
-        self.begun = False  # whether what comes is for it
-        self._after: Position | None = None  # events up to here are not for it
+        self.begun = False  # whether the topic's items are for this subscription
+        self._after: Position | None = None  # events up to here are not for this subscription
         self._was_acked = False
-        self._items: deque[tuple[Item, Position | None]] = deque()  # each with what is behind it
-        self._overrun = 0  # items that went because too many waited
-        self._error: RefusedError | None = None  # why it is over, where it was refused
-        self._news = asyncio.Event()  # for who waits for an item
-        self._settled = asyncio.Event()  # it has been acked, or is over
+        self._items: deque[tuple[Item, Position | None]] = deque()  # with the position after each
+        self._overrun = 0  # items dropped because the buffer was full
+        self._error: RefusedError | None = None  # the refusal that ended it
+        self._news = asyncio.Event()  # set when there is an item, or the end
+        self._settled = asyncio.Event()  # set when it is acked, or over
         self._leave = leave
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Item:
-        """The next item.
+        """Return the next item.
 
         Raises:
-            RefusedError: the server does not want this subscription, or this client.
+            RefusedError: the server has refused this subscription, or this client.
         """
         while not (self._overrun or self._items):
             if self._error is not None:
-                raise self._error.anew()
+                raise self._error.copy()
             if self.over:
                 raise StopAsyncIteration
             self._news.clear()
@@ -67,40 +67,40 @@ class Subscription:
         return item
 
     async def ready(self) -> None:
-        """Wait until the server has acked it.
+        """Wait until the server has acked the subscription.
 
         Raises:
-            RefusedError: it will not; CLOSED where it, or the client, was closed before.
+            RefusedError: the server has refused it, or (CLOSED) it was closed before the ack.
         """
         await self._settled.wait()
         if self._error is not None:
-            raise self._error.anew()
+            raise self._error.copy()
         if not self._was_acked:
             raise RefusedError("CLOSED", "it was closed before the server acked it")
 
     def close(self) -> None:
-        """Nothing more comes; unsubscribe, where it was the topic's last."""
+        """Drop the buffered items and end the subscription; unsubscribe if it is the last one."""
         self._items.clear()
         self._overrun = 0
         self._leave(self)
 
-    # The topic's side.
+    # Called by the topic.
 
     def wants_the_same(self, other: "Subscription") -> bool:
-        """Whether both begin in the same place."""
+        """Return True if both subscriptions begin in the same place."""
         return (self.last_n, self.recover) == (other.last_n, other.recover)
 
     def acked(self, position: Position | None = None) -> None:
-        """The server has subscribed the topic; `position`: where it begins, if not as it wanted."""
+        """Record the server's ack; `position` is the begin, if it is not the requested one."""
         self._was_acked = True
         self.position = position or self.position
         self._settled.set()
 
     def begin(self, position: Position | None) -> None:
-        """Begin where the topic is by now, whatever was wanted of before: that is told as lost."""
+        """Begin at the topic's current position; report earlier events that were wanted as lost."""
         wanted = self.recover
         if wanted and position and wanted.epoch == position.epoch:
-            position = max(wanted, position)  # others may be behind it
+            position = max(wanted, position)  # the topic may not have reached it yet
         newest = self.last_n and position is not None and position.offset
         self.begun = True
         self._after = position
@@ -112,7 +112,7 @@ class Subscription:
         self.acked(position)
 
     def put(self, item: Item, position: Position | None) -> None:
-        """The next item; `position`: where the subscriber is behind it."""
+        """Buffer an item; `position` is the subscriber's position after it."""
         if not self.begun or (isinstance(item, Event) and self._has(position)):
             return
         if len(self._items) >= BUFFER:
@@ -124,14 +124,14 @@ class Subscription:
         self._news.set()
 
     def end(self, error: RefusedError | None = None) -> None:
-        """Nothing more comes; with `error`, its subscriber is told."""
+        """End the subscription after the buffered items; then `error` is raised, if given."""
         self.over = True
         self._error = error
         self._news.set()
         self._settled.set()
 
     def _has(self, position: Position | None) -> bool:
-        """Whether an event is one of those before its beginning."""
+        """Return True if the event at `position` is before the subscription's begin."""
         if self._after is None or position is None or self._after.epoch != position.epoch:
             return False
         return position.offset <= self._after.offset

@@ -1,7 +1,11 @@
-"""One topic on the wire: what is new, what has come before, and what is lost.
+"""A topic as the server sends it: new events, repeated events, and losses.
 
-State: how far the topic was heard, and the subscriptions that share it. Nothing here knows a
-connection; the client says what came, and asks what to say.
+A topic is subscribed once on the wire, for all its subscriptions. It counts the offsets of its
+events: a lower one is a repetition, and a hole is a loss. It is reported also if the server did not
+report it. When the client reconnects, the topic asks to recover from its position.
+
+State: the position up to which events have arrived, and the subscriptions that share the topic. It
+knows no connection: the client passes messages in, and sends the subscribe command.
 """
 
 import logging
@@ -16,21 +20,21 @@ DELETED: Final = "Topic has been deleted"  # from servers that give no reason
 
 
 class Topic:
-    """A topic that the client wants, for at least one subscription."""
+    """A subscribed topic, with at least one subscription."""
 
     def __init__(self, name: str, first: Subscription) -> None:
-        """`first`: the subscription whose `last_n` or `recover` is asked of the server."""
+        """`first` is the subscription whose `last_n` or `recover` is sent to the server."""
         self.name = name
         self.subscriptions: list[Subscription] = []
         self.live = False  # whether the current connection has acked it
         self.was_acked = False  # whether any connection has
         self._first = first
-        self._heard = first.recover  # what comes behind it has come, or is to come
-        self._newest = first.last_n  # events before that which are wanted too; 0 once one has come
-        self._begun = first.recover is not None  # whether anything is to come
+        self._heard = first.recover  # the position up to which events have arrived
+        self._newest = first.last_n  # earlier events to ask for; 0 once one has arrived
+        self._begun = first.recover is not None  # whether missed events are a loss
 
     def join(self, subscription: Subscription) -> None:
-        """Add a subscription. Where it is not the first, it gets what comes from here on."""
+        """Add a subscription; after the topic's ack, it begins at the current position."""
         self.subscriptions.append(subscription)
         if self.was_acked:
             subscription.begin(self._heard)
@@ -38,7 +42,7 @@ class Topic:
             subscription.begun = subscription.wants_the_same(self._first)
 
     def wish(self) -> dict[str, Any]:
-        """The subscribe command, without a request_id."""
+        """Return the subscribe command, without a request_id."""
         wish: dict[str, Any] = {"type": "subscribe", "topic": self.name}
         if self._newest:
             wish["last_n"] = self._newest
@@ -47,13 +51,13 @@ class Topic:
         return wish
 
     def acked(self, ack: dict[str, Any]) -> None:
-        """The server has subscribed it, for the first time or on a new connection."""
+        """Handle the server's ack of a subscribe, the first or one on a new connection."""
         top = Position(ack["epoch"], ack["offset"]) if "epoch" in ack else None
         start = None
         if not (ack.get("recovered") or self._asked_again(top)):
             self._heard = top
             if top is None or not top.offset:
-                self._newest = 0  # none of them is to come
+                self._newest = 0  # there are none
             if self._begun:
                 why = "for want of a history" if top is None else "which the server has forgotten"
                 self._lose(f"what was published meanwhile, {why}")
@@ -69,7 +73,7 @@ class Topic:
                     subscription.begin(top)
 
     def take(self, message: dict[str, Any]) -> None:
-        """An event or an info of the topic, on the connection that has acked it."""
+        """Handle an event or an info of the topic that arrived after the ack."""
         if message["type"] == "event":
             content, offset = message["message"], message.get("offset")
             if offset is None or self._is_new(offset):
@@ -79,27 +83,27 @@ class Topic:
             self._told(message["message"]["payload"])
 
     def delete(self) -> None:
-        """The server has deleted it: the last item of each subscription."""
+        """Handle the topic's deletion: end each subscription with a `Deleted` item."""
         self._put(Deleted(self.name))
         self.end()
 
     def end(self, error: RefusedError | None = None) -> None:
-        """Nothing more comes; with `error`, the subscribers are told."""
+        """End all subscriptions; each subscriber gets `error`, if given."""
         self.live = False
         for subscription in self.subscriptions:
             subscription.end(error)
 
     def _asked_again(self, top: Position | None) -> bool:
-        """Whether the newest were asked for twice, since nothing of them had come yet.
+        """Return True if `last_n` was asked for again because none of its events had arrived.
 
-        What is to come is what was to come then: the first event tells whether there is a hole.
+        Within an epoch that is no loss: the first event shows whether there is a hole.
         """
         if not self._newest or self._heard is None or top is None:
             return False
         return self._heard.epoch == top.epoch
 
     def _is_new(self, offset: int) -> bool:
-        """Whether an event has not come before; a hole before it is told."""
+        """Return True if the event is no repetition; report a hole before it as lost."""
         if self._heard is None:
             return True
         missing = offset - self._heard.offset - 1
@@ -112,10 +116,10 @@ class Topic:
         return True
 
     def _told(self, gap: dict[str, Any]) -> None:
-        """The server has lost events, and says where the count goes on."""
+        """Handle a gap: the server has lost events, and gives the position to continue from."""
         if "epoch" in gap:
             before, self._heard = self._heard, Position(gap["epoch"], gap["offset"])
-            # Within an epoch the count never goes back; but what comes of the newest begins there.
+            # Within an epoch the position never goes back, unless the newest events follow.
             if before is not None and before.epoch == self._heard.epoch and not self._newest:
                 self._heard = max(before, self._heard)
             self._newest = 0
@@ -132,7 +136,7 @@ class Topic:
 
 
 def reason_of(info: dict[str, Any]) -> str | None:
-    """Why the server says an info, also where it is one that gives no top-level reason."""
+    """Return the reason of an info, also of a server that sends no `reason` at the top level."""
     if "reason" in info:
         return str(info["reason"])
     payload = info["message"]["payload"]

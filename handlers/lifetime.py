@@ -1,0 +1,88 @@
+"""The start and the shutdown of the HTTP server and its connections."""
+
+import asyncio
+import logging
+from typing import Final
+
+from aiohttp import web
+
+from handlers.keys import DRAIN, HUB, SETTINGS
+from handlers.sockets import ListenSockets, accept, http_transports, stop_accepting
+from handlers.takeover import close_idle
+from hub.errors import GOING_AWAY
+
+log = logging.getLogger("server")
+
+# Seconds that an HTTP connection may idle, or take to send its headers. Longer than proxies keep
+# theirs (nginx: 60), so that a request never meets a connection that is being closed.
+HTTP_KEEPALIVE: Final = 75.0
+# Seconds for REST requests in flight, after the clients have left: a publish may wait as long for
+# a Redis that does not answer (hub/redis/supervisor.py).
+HTTP_SHUTDOWN: Final = 5.0
+# Seconds to read on when a request is answered before its body has arrived. A connection closed
+# at once would be reset, and the client might lose the answer.
+HTTP_LINGER: Final = 2.0
+# Seconds for the connections in the backlog to be accepted before the listeners are closed.
+ACCEPT_BACKLOG: Final = 1.0
+# Seconds that an HTTP connection may idle after the listeners are closed: a request may be on its
+# way.
+HTTP_IDLE: Final = 1.0
+
+
+async def start(
+    app: web.Application, sockets: ListenSockets
+) -> tuple[web.AppRunner, list[asyncio.Server]]:
+    """Serve the application on the sockets.
+
+    Returns:
+        The runner, and a server for each socket. The caller closes the servers and then cleans up
+        the runner.
+    """
+    # aiohttp drops all these arguments if one is misspelt; tests/test_server.py checks them.
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=HTTP_KEEPALIVE,
+        tcp_keepalive=False,  # the server's own timeouts cover all connections
+        lingering_time=HTTP_LINGER,
+        auto_decompress=False,  # an encoded body is refused
+        shutdown_timeout=HTTP_SHUTDOWN,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    servers = await accept(runner.server, sockets)
+    for sock in sockets:
+        host, port, *_ = sock.getsockname()
+        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    return runner, servers
+
+
+async def shut_down(
+    app: web.Application, server: web.Server, listeners: list[asyncio.Server]
+) -> None:
+    """Close the listeners, drain the clients, and return when every connection has ended.
+
+    SHUTDOWN_TIMEOUT after the call, the connections that are left are cut.
+    """
+    settings, hub, drain = app[SETTINGS], app[HUB], app[DRAIN]
+    # uvloop waits for a listener's connections only if wait_closed() is called before close().
+    left = asyncio.gather(*(listener.wait_closed() for listener in listeners))
+    drain.announce()
+    if settings.drain_delay:
+        log.info("not ready any more, shutting down in %g s", settings.drain_delay)
+    try:
+        async with asyncio.timeout(settings.shutdown_timeout):
+            await asyncio.sleep(settings.drain_delay)
+            await stop_accepting(listeners, ACCEPT_BACKLOG)
+            log.info("shutting down, clients to leave: %d", len(hub.clients))
+            drain.begin()
+            asyncio.get_running_loop().call_later(HTTP_IDLE, close_idle, server)
+            await left
+    except TimeoutError:
+        timeout = settings.shutdown_timeout
+        log.warning("cutting clients that did not leave in %g s: %d", timeout, len(hub.clients))
+        for client in list(hub.clients):
+            client.abort(GOING_AWAY.reason)
+        for transport in http_transports(server):
+            if transport.get_write_buffer_size():  # the answer is read slowly, or not at all
+                transport.abort()

@@ -1,0 +1,24 @@
+"""One client's commands: those that await the broker, and those that are queued."""
+
+from collections import deque
+from collections.abc import Callable
+
+from hub.errors import Refusal
+from hub.protocol.commands import Command
+
+
+class CommandQueue:
+    """State of the commands and of the connection's reading; hub/dispatcher.py works on it.
+
+    Reading pauses for two reasons: enough commands are under way (`held`), or one read brought more
+    frames than a turn of the loop handles (`unread`).
+    """
+
+    __slots__ = ("awaiting", "backlog", "exclusive", "held", "unread")
+
+    def __init__(self) -> None:
+        self.awaiting = 0  # commands that the broker has yet to complete
+        self.exclusive = False  # whether they include one that no other may overtake
+        self.backlog: deque[Command | Refusal] | None = None  # None where none are queued
+        self.held = False
+        self.unread: Callable[[], None] | None = None  # handles the frames that are left

@@ -1,0 +1,145 @@
+"""The two ways to write messages to a connection: WebSocket frames and Server-Sent Events.
+
+An `Encoding` is shared by all connections of its kind: a batch of events is encoded once for all
+of their clients. A `Framing` belongs to one client and adds what differs from client to client,
+such as the ids of its stream. To add a third way, write one of each and hand the framing to
+`Hub.join`.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, Protocol
+
+from hub.errors import Close
+from hub.protocol import sse
+from hub.protocol.websocket_frames import PING_FRAME, close_frame, text_frame
+from hub.values import NOWHERE, Position
+
+
+class Ending(Enum):
+    """What the server does after its last message to a client."""
+
+    AWAIT = "await"  # wait for the client's Close
+    HALF_CLOSE = "half_close"  # close the sending side and read on, after invalid frames
+    HANG_UP = "hang_up"  # close the connection
+
+
+class Encoding(Protocol):
+    """Encodes messages for every connection of one kind."""
+
+    @property
+    def personal(self) -> bool:
+        """Whether `Framing.place` must be called for each client."""
+
+    def event(self, event: bytes, epoch: str) -> bytes:
+        """Encode an event of a topic; `epoch` is empty for a topic without history."""
+
+    def message(self, message: bytes, position: Position = NOWHERE) -> bytes:
+        """Encode any other message; with a position, its receiver is at that position."""
+
+
+class FrameEncoding:
+    """Text frames of RFC 6455."""
+
+    personal = False
+
+    def event(self, event: bytes, epoch: str) -> bytes:
+        return text_frame(event)
+
+    def message(self, message: bytes, position: Position = NOWHERE) -> bytes:
+        return text_frame(message)
+
+
+class StreamEncoding:
+    """Server-Sent Events."""
+
+    def __init__(self, *, personal: bool) -> None:
+        self.personal = personal
+
+    def event(self, event: bytes, epoch: str) -> bytes:
+        return sse.event(event, epoch)
+
+    def message(self, message: bytes, position: Position = NOWHERE) -> bytes:
+        return sse.message(message, position)
+
+
+FRAMES: Final = FrameEncoding()
+STREAM_OF_ONE: Final = StreamEncoding(personal=False)  # an id is the topic's position
+STREAM_OF_MANY: Final = StreamEncoding(personal=True)  # an id has the positions of all its topics
+
+
+class Framing(Protocol):
+    """Writes messages to one client."""
+
+    ping: bytes  # sent to a client that is silent
+    answers_pings: bool  # whether a live client answers `ping`
+    ends_with_topics: bool  # whether the connection is over with its last subscription
+    ending: Ending  # after a last message that the server sends by itself
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding that all connections of the kind share."""
+
+    def place(self, topic: str, data: bytes) -> bytes:
+        """Return an encoded message about a topic as this client must get it next."""
+
+    def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
+        """Encode the events of a topic that follow a position, for this client."""
+
+    def reconnect(self, milliseconds: int) -> bytes:
+        """Tell the client when to reconnect; empty where the shutdown's info says it."""
+
+    def close(self, close: Close) -> bytes:
+        """Encode the reason for the end; empty where the protocol has no such message."""
+
+
+class WebSocket:
+    """Frames. All WebSocket clients share one of these, since nothing differs between them."""
+
+    encoding = FRAMES
+    ping = PING_FRAME
+    answers_pings = True
+    ends_with_topics = False
+    ending = Ending.AWAIT
+
+    def place(self, topic: str, data: bytes) -> bytes:
+        return data
+
+    def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
+        return b"".join(map(text_frame, events))
+
+    def reconnect(self, milliseconds: int) -> bytes:
+        return b""
+
+    def close(self, close: Close) -> bytes:
+        return close_frame(close.code, close.reason)
+
+
+WEBSOCKET: Final = WebSocket()
+
+
+class EventStream:
+    """A stream of Server-Sent Events, of one topic or several."""
+
+    ping = sse.COMMENT
+    answers_pings = False  # a comment is acknowledged by TCP alone
+    ends_with_topics = True
+    ending = Ending.HANG_UP
+
+    def __init__(self, topics: Sequence[str], positions: Sequence[Position]) -> None:
+        """`positions`: the client's own, in each of the topics."""
+        several = len(topics) > 1
+        self.encoding = STREAM_OF_MANY if several else STREAM_OF_ONE
+        self._cursor = sse.Cursor(topics, positions) if several else None
+
+    def place(self, topic: str, data: bytes) -> bytes:
+        return data if self._cursor is None else self._cursor.move(topic, data)
+
+    def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
+        return b"".join([self.place(topic, sse.event(event, start.epoch)) for event in events])
+
+    def reconnect(self, milliseconds: int) -> bytes:
+        return sse.retry(milliseconds)
+
+    def close(self, close: Close) -> bytes:
+        return b""

@@ -1,0 +1,142 @@
+"""The keepalive: pings for silent clients, and an end for dead or stalled ones.
+
+Theory of operation. Each second every client is visited once, in SLICES sweeps, so no connection
+needs a timer. A client without a sign of life for PING_INTERVAL is pinged, and cut at
+IDLE_TIMEOUT. A congested client is alive while TCP acknowledges bytes; without one for
+WRITE_TIMEOUT it is cut. An SSE client cannot answer a ping, so its acknowledgement by TCP counts.
+A client that is closing has a deadline. Time is an argument.
+"""
+
+import math
+from collections.abc import Callable, Collection
+from typing import Final
+
+from hub.delivery.client import FLOWING, Client, Discard, Progress, State
+from hub.errors import IDLE_TIMEOUT, MESSAGE_TIMEOUT, WRITE_TIMEOUT, Close
+from hub.settings import Settings
+
+SLICES: Final = 8  # sweeps in one second
+CLOSE_TIMEOUT: Final = 3.0  # seconds to answer the Close of a shutdown, after the last queued byte
+
+
+class Keepalive:
+    """State: the round of visits under way."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Collection[Client],
+        send: Callable[[Client, bytes], None],
+        fail: Callable[[Client, Close], None],
+        progress: Progress,
+        discard: Discard,
+    ) -> None:
+        """Connect it to the hub and the sockets.
+
+        Args:
+            clients: the hub's own live collection.
+            send: sends an encoded message to a client.
+            fail: ends a connection that broke a rule.
+            progress: returns the bytes that a client has acknowledged, and whether it lacks some.
+            discard: makes the kernel drop a client's unacknowledged bytes when it is cut.
+        """
+        self._ping_interval = settings.ping_interval
+        self._idle_timeout = settings.idle_timeout
+        self._write_timeout = settings.write_timeout
+        self._message_timeout = settings.message_timeout
+        self._clients = clients
+        self._send = send
+        self._fail = fail
+        self._progress = progress
+        self._discard = discard
+        self._round: list[Client] = []
+        self._turn = 0
+
+    def sweep(self, now: float) -> None:
+        """Visit the next slice of clients at `now`, in seconds of a monotonic clock."""
+        if self._turn == 0:
+            self._round = list(self._clients)
+        for client in self._round[self._turn :: SLICES]:
+            self._visit(client, now)
+        self._turn = (self._turn + 1) % SLICES
+
+    def _visit(self, client: Client, now: float) -> None:
+        if client.state is not FLOWING and not self._is_open(client, now):
+            return
+        life = client.liveness
+        if life.unfinished and self._is_overdue(client, now):
+            self._fail(client, MESSAGE_TIMEOUT)
+        elif life.heard:
+            life.heard = False
+            life.pinged = False
+            life.idle_since = now
+        elif not life.pinged:  # no client is cut without having been pinged
+            if now - life.idle_since >= self._ping_interval:
+                life.pinged = True
+                if not client.framing.answers_pings:
+                    self._start_clock(client, now)
+                self._send(client, client.framing.ping)
+        elif client.framing.answers_pings:
+            if now - life.idle_since >= self._idle_timeout:
+                client.abort(IDLE_TIMEOUT)
+        elif self._stalled(client, now):
+            self._cut(client)
+
+    def _is_overdue(self, client: Client, now: float) -> bool:
+        """Whether a message has been arriving for too long; a pause of reading does not count."""
+        life, commands = client.liveness, client.commands
+        paused = commands.held or commands.unread is not None
+        if life.unfinished != life.unfinished_seen or paused:
+            life.unfinished_seen = life.unfinished
+            life.unfinished_since = now
+        return now - life.unfinished_since >= self._message_timeout
+
+    def _is_open(self, client: Client, now: float) -> bool:
+        """Whether a client that is not flowing is still open after this visit."""
+        if client.state is State.GONE:
+            return False
+        if self._stalled(client, now):
+            self._cut(client)
+            return False
+        if client.state is State.CLOSING:
+            self._wait_for_end(client, now)
+            return False
+        return True
+
+    def _stalled(self, client: Client, now: float) -> bool:
+        """Whether a client has acknowledged no byte for WRITE_TIMEOUT while it lacks some."""
+        life = client.liveness
+        acknowledged, lacks = self._progress(client.transport)
+        if life.took or acknowledged != life.acknowledged or not lacks:
+            life.took = False
+            life.heard = True
+            life.acknowledged = acknowledged
+            life.taken_at = now
+            return False
+        return now - life.taken_at >= self._write_timeout
+
+    def _cut(self, client: Client) -> None:
+        """Cut a stalled client; otherwise the kernel would keep its bytes for five minutes."""
+        self._discard(client.transport)
+        client.abort(WRITE_TIMEOUT)
+
+    def _start_clock(self, client: Client, now: float) -> None:
+        """Count the bytes that a client acknowledges from now on."""
+        life = client.liveness
+        life.took = False
+        life.acknowledged, _ = self._progress(client.transport)
+        life.taken_at = now
+
+    def _wait_for_end(self, client: Client, now: float) -> None:
+        """Cut a closing client at its deadline.
+
+        In a shutdown the deadline begins once the client has everything that was queued for it.
+        """
+        life = client.liveness
+        if life.deadline is None:
+            life.deadline = now + self._write_timeout
+        elif life.deadline == math.inf:
+            if not self._progress(client.transport)[1]:
+                life.deadline = now + CLOSE_TIMEOUT
+        elif now >= life.deadline:
+            client.abort()

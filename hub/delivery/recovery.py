@@ -1,0 +1,147 @@
+"""Recovery: clients that read a topic's history until they have caught up with its newest event.
+
+Theory of operation. A subscribe may ask for the events after a position, or for the newest n. If
+the history has them, the client is `behind` the topic: it reads CHUNK bytes a tick while its
+transport takes everything, and nothing of a replay is queued, since it may exceed the bounds of a
+send queue. In the tick in which it reaches the newest event it becomes one of the topic's other
+subscribers. If the history drops events that the client has not read, it is told of the gap and
+reads on after it.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from hub.brokers.base import SubscribeResult
+from hub.delivery.client import FLOWING, Client
+from hub.delivery.fanout import Fanout
+from hub.delivery.topic import Topic
+from hub.protocol.notices import Notices
+from hub.values import Position, RecoverFrom
+
+CHUNK: Final = 65_536  # bytes of events that a client reads in one tick
+
+
+class Recovery:
+    """State: the clients that are behind, the topics in which they are, and who reads next.
+
+    `Topic.behind` has the position of each.
+    """
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        notices: Notices,
+        call_soon: Callable[[Callable[[], None]], object],
+        limit: int,
+        recovered: Callable[[bool, int], None],
+    ) -> None:
+        """Connect it to the fan-out and the loop.
+
+        Args:
+            limit: the most events of one recovery.
+            recovered: hears whether a subscribe recovers from its position, and by how many events.
+        """
+        self._fanout = fanout
+        self._notices = notices
+        self._call_soon = call_soon
+        self._limit = limit
+        self._report = recovered
+        self._behind: dict[Client, dict[Topic[Client], None]] = {}
+        self._ready: dict[Client, None] = {}  # clients that read in this tick
+        self._scheduled = False
+
+    def answer(
+        self,
+        topic: Topic[Client],
+        client: Client,
+        recover_from: RecoverFrom | None,
+        result: SubscribeResult,
+    ) -> SubscribeResult:
+        """Begin the recovery that a subscribe asks for, if any, and complete its result."""
+        start = None
+        if recover_from is not None:
+            start = self._begin(topic, client, recover_from)
+        if topic.history is not None:
+            here = topic.history.position
+            result = result._replace(position=here, start=start or here)
+        if isinstance(recover_from, Position):
+            result = result._replace(recovered=start is not None)
+            missed = topic.position.offset - start.offset if start is not None else 0
+            self._report(start is not None, missed)
+        return result
+
+    def _begin(
+        self, topic: Topic[Client], client: Client, recover_from: RecoverFrom
+    ) -> Position | None:
+        """Let a client read from where it asks, and return that position.
+
+        Nothing is sent before the end of this tick, so the ack comes first. The result is None if
+        the history does not have the events.
+        """
+        history = topic.history
+        if history is None or client in topic:
+            return None
+        if isinstance(recover_from, int):
+            start = Position(history.epoch, history.newest(min(recover_from, self._limit)))
+        elif history.recovers(recover_from, self._limit):
+            start = recover_from
+        else:
+            return None
+        if start.offset < history.top:
+            topic.behind[client] = start
+            self._behind.setdefault(client, {})[topic] = None
+            self.resume(client)
+        return start
+
+    def drop(self, topic: Topic[Client], client: Client) -> None:
+        """End a client's recovery in a topic, if there is one."""
+        if topic.behind.pop(client, None) is not None:
+            topics = self._behind[client]
+            del topics[topic]
+            if not topics:
+                del self._behind[client]
+                self._ready.pop(client, None)
+
+    def resume(self, client: Client) -> None:
+        """Let a client read on, if it is behind: its transport has drained."""
+        if client in self._behind:
+            self._ready[client] = None
+            if not self._scheduled:
+                self._scheduled = True
+                self._call_soon(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        ready, self._ready = self._ready, {}
+        for client in ready:
+            if client.state is FLOWING:  # a congested client is resumed when it has drained
+                self._advance(client)
+
+    def _advance(self, client: Client) -> None:
+        room = CHUNK
+        for topic in list(self._behind.get(client, ())):
+            room -= self._read(topic, client, room)
+            if room <= 0:
+                break
+        self.resume(client)
+
+    def _read(self, topic: Topic[Client], client: Client, room: int) -> int:
+        """Send the next events of a topic, about `room` bytes of them; return their size."""
+        history = topic.history
+        assert history is not None
+        framing, here = client.framing, topic.behind[client]
+        if here.epoch != history.epoch or here.offset < history.first - 1:
+            # The history began again, or has dropped events that the client has not read.
+            here = Position(history.epoch, history.first - 1)
+            gap = self._notices.gap(topic.name, 0, here)
+            self._fanout.tell(client, topic, framing.encoding.message(gap, here))
+        events = history.after(here.offset, room)
+        data = framing.replay(topic.name, events, here)
+        if data:
+            self._fanout.send(client, data)
+        here = topic.behind[client] = here._replace(offset=here.offset + len(events))
+        if here.offset == history.top:
+            self._fanout.settle(topic)  # the client has read the events of this tick's batch
+            self.drop(topic, client)
+            topic.add(client)
+        return len(data)

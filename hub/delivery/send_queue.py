@@ -1,0 +1,179 @@
+"""The queue of one congested client: whole messages in order, bounded in number and bytes.
+
+A client that keeps up has none: its messages go to the transport at the end of each tick. Once the
+transport holds bytes, messages queue here one by one, so that each counts and, under
+BACKPRESSURE=drop_oldest, a single event can be dropped. A client is told of dropped events before
+the next event of the same topic, at the latest behind everything else that is queued.
+
+Some entries are marks. They belong to a topic, have a place in the order, and are never dropped:
+
+    left      the client unsubscribed here: events dropped before are told of here at the latest
+    said      a message about the topic that is no event, such as an ack, to be sent here
+    dropped   so many events were dropped here, between two marks
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hub.delivery.framing import Framing
+from hub.delivery.topic import Topic
+from hub.values import NOWHERE, Position, offset_of
+
+# The encoded event, its topic and its epoch; or any other message, None and an empty string.
+# Events of one topic and tick are the same objects in the queues of all clients of an encoding.
+# The bytes of a mark begin below every event's first byte: RFC 6455 section 5.2 sets FIN, a
+# stream's is a letter.
+Entry = tuple[bytes, Topic[Any] | None, str]
+
+_EVENTS: Final = b"@"
+_LEFT: Final = b""
+_SAID: Final = b"!"
+_DROPPED: Final = b"?%d:%d"  # the number of events, and the offset of the last one
+
+_CHUNK: Final = 65_536  # bytes handed to the transport at once: what it has cannot be dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The limits that all send queues of a server share."""
+
+    messages: int  # in the queue
+    size: int  # bytes in the queue and in the transport together
+    drop_oldest: bool  # on overflow drop the oldest event, else end the connection
+    # Makes the message about n dropped events of a topic, up to a position.
+    gap: Callable[[str, int, Position], bytes]
+    dropped: Callable[[], None]  # called for each event that is dropped
+
+
+class SendQueue:
+    """State: the entries, their bytes, and the dropped events that the client was not told of."""
+
+    __slots__ = ("_bounds", "_dropped", "_entries", "_framing", "_marks", "_size")
+
+    def __init__(self, bounds: Bounds, framing: Framing) -> None:
+        self._bounds = bounds
+        self._framing = framing
+        self._entries: deque[Entry] = deque()
+        self._size = 0  # bytes of the entries that are no marks
+        self._marks = 0  # number of marks, which are no messages
+        # By topic, dropped events with no mark of their topic before them: their number, and the
+        # position of the newest.
+        self._dropped: dict[Topic[Any], tuple[int, Position]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to send: a message, or that events were dropped."""
+        return bool(self._entries or self._dropped)
+
+    def offer(self, entry: Entry, buffered: int) -> bool:
+        """Queue one more message; `buffered` is the number of bytes in the transport.
+
+        Returns:
+            False if the bounds are exceeded and there is no event to drop.
+        """
+        self._entries.append(entry)
+        self._size += len(entry[0])
+        bounds = self._bounds
+        while (
+            len(self._entries) - self._marks > bounds.messages
+            or self._size + buffered > bounds.size
+        ):
+            if not (bounds.drop_oldest and self._drop_oldest_event()):
+                return False
+        return True
+
+    def append(self, message: bytes) -> None:
+        """Queue a message regardless of the bounds: the last one before a Close."""
+        self._entries.append((message, None, ""))
+        self._size += len(message)
+
+    def put_first(self, message: bytes) -> None:
+        """Queue a message ahead of all others, regardless of the bounds."""
+        self._entries.appendleft((message, None, ""))
+        self._size += len(message)
+
+    def _drop_oldest_event(self) -> bool:
+        marks: dict[Topic[Any], int] = {}  # the last mark of each topic before the event
+        for place, (data, topic, epoch) in enumerate(self._entries):
+            if topic is None:
+                continue
+            if data < _EVENTS:
+                marks[topic] = place
+                continue
+            self._size -= len(data)
+            self._bounds.dropped()
+            offset = offset_of(data) if epoch else 0
+            if topic not in marks:
+                del self._entries[place]
+                count, _ = self._dropped.get(topic, (0, None))
+                self._dropped[topic] = (count + 1, _position(epoch, offset))
+            elif count := _dropped_here(self._entries[marks[topic]][0]):
+                del self._entries[place]
+                self._entries[marks[topic]] = (_DROPPED % (count + 1, offset), topic, epoch)
+            else:  # the client is told of it after that mark
+                self._entries[place] = (_DROPPED % (1, offset), topic, epoch)
+                self._marks += 1
+            return True
+        return False
+
+    def take(self) -> bytes:
+        """Remove and return the next bytes for the transport; empty if nothing is queued."""
+        parts: list[bytes] = []
+        size = 0
+        while self._entries and size < _CHUNK:
+            data, topic, epoch = self._entries.popleft()
+            if topic in self._dropped:
+                parts.append(self._gap(topic))
+            if topic is None:
+                self._size -= len(data)
+            elif data > _EVENTS:
+                self._size -= len(data)
+                data = self._framing.place(topic.name, data)
+            else:
+                self._marks -= 1
+                if count := _dropped_here(data):
+                    self._dropped[topic] = (count, _position(epoch, offset_of(data)))
+                    continue
+                data = self._framing.place(topic.name, data[1:])
+            parts.append(data)
+            size += len(data)
+        while self._dropped and not self._entries and size < _CHUNK:
+            parts.append(self._gap(next(iter(self._dropped))))
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def leave(self, topic: Topic[Any]) -> None:
+        """Mark that the client unsubscribes from a topic here."""
+        if topic in self._dropped or any(of is topic for _, of, _ in self._entries):
+            self._mark(_LEFT, topic)
+
+    def leave_all(self) -> None:
+        """Mark that the client unsubscribes from every topic here."""
+        queued = (topic for _, topic, _ in self._entries if topic is not None)
+        for topic in dict.fromkeys([*self._dropped, *queued]):
+            self._mark(_LEFT, topic)
+
+    def tell(self, topic: Topic[Any], message: bytes) -> None:
+        """Queue a message about a topic that is no event, regardless of the bounds."""
+        self._mark(_SAID + message, topic)
+
+    def _mark(self, mark: bytes, topic: Topic[Any]) -> None:
+        self._entries.append((mark, topic, ""))
+        self._marks += 1
+
+    def _gap(self, topic: Topic[Any]) -> bytes:
+        """Return the message about the dropped events of a topic, and forget them."""
+        count, position = self._dropped.pop(topic)
+        message = self._bounds.gap(topic.name, count, position)
+        encoded = self._framing.encoding.message(message, position)
+        return self._framing.place(topic.name, encoded)
+
+
+def _dropped_here(mark: bytes) -> int:
+    """Return the number of dropped events in a mark; 0 for another mark."""
+    return int(mark[1 : mark.index(b":")]) if mark.startswith(b"?") else 0
+
+
+def _position(epoch: str, offset: int) -> Position:
+    return Position(epoch, offset) if offset else NOWHERE

@@ -1,0 +1,99 @@
+"""One topic on this node: its subscribers, and the events published to it in this tick."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+
+from hub.delivery.framing import Encoding
+from hub.values import NOWHERE, Position, RecoverFrom
+
+if TYPE_CHECKING:
+    from hub.brokers.base import SubscribeDone
+    from hub.brokers.history import History
+
+
+class Subscriber(Protocol):
+    """The part of a client that a topic needs."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How its connection encodes events. Topics group their subscribers by it."""
+
+
+S = TypeVar("S", bound=Subscriber)
+
+
+class SubscribeRequest(NamedTuple, Generic[S]):
+    """A subscribe that the broker has yet to answer."""
+
+    client: S
+    recover_from: RecoverFrom | None  # the events that it asks for, if any
+    done: "SubscribeDone"
+
+
+class Topic(Generic[S]):
+    """State: the subscribers, the requests that await the broker, and the tick's events."""
+
+    __slots__ = ("batch", "behind", "epoch", "groups", "history", "missed", "name", "requests")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # The subscribers by encoding, since each encodes a batch once for all of its group. Dicts,
+        # for their order: clients get events in the order in which they joined.
+        self.groups: dict[Encoding, dict[S, None]] = {}
+        # Subscribers that are still reading the history, each with its position.
+        self.behind: dict[S, Position] = {}
+        self.history: History | None = None
+        self.epoch = ""  # of the batch; the history's may be newer. Empty without a history.
+        # Subscribes that await the broker's first confirmation; None once it has come.
+        self.requests: list[SubscribeRequest[S]] | None = []
+        # Events published in this tick and not yet handed to the subscribers.
+        self.batch: list[bytes] = []
+        # The position before a gap that the subscribers must be told of before the next event
+        # (hub/delivery/gaps.py); None where there is no gap.
+        self.missed: Position | None = None
+
+    @property
+    def members(self) -> int:
+        """The number of subscribers, those that still read the history included."""
+        return self.receivers + len(self.behind)
+
+    @property
+    def receivers(self) -> int:
+        """The number of subscribers that get the next batch."""
+        groups = self.groups
+        if len(groups) == 1:  # nearly always
+            for clients in groups.values():
+                return len(clients)
+        return sum(map(len, groups.values()))
+
+    @property
+    def position(self) -> Position:
+        """The position of the newest event; NOWHERE without a history."""
+        return NOWHERE if self.history is None else self.history.position
+
+    def __contains__(self, client: S) -> bool:
+        """Whether a client is a subscriber."""
+        return client in self.groups.get(client.encoding, ()) or client in self.behind
+
+    def subscribers(self) -> Iterator[S]:
+        """Every subscriber, those that still read the history included."""
+        for clients in self.groups.values():
+            yield from clients
+        yield from self.behind
+
+    def remember(self, history: "History | None") -> None:
+        """Take over the broker's history of the topic; the batch must be empty."""
+        self.history = history
+        self.epoch = "" if history is None else history.epoch
+
+    def add(self, client: S) -> None:
+        """Make a client one of those that get the next batch."""
+        self.groups.setdefault(client.encoding, {})[client] = None
+
+    def discard(self, client: S) -> None:
+        """Remove a client from those that get the next batch; harmless if it is none of them."""
+        clients = self.groups.get(client.encoding)
+        if clients is not None:
+            clients.pop(client, None)
+            if not clients:
+                del self.groups[client.encoding]

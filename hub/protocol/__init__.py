@@ -1,0 +1,1 @@
+"""Bytes and JSON, both ways. Pure: nothing here knows a socket, a clock or a client."""

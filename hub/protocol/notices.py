@@ -1,0 +1,68 @@
+"""Messages that the server sends unasked: gaps, deletions, the shutdown, a client too slow."""
+
+from enum import StrEnum
+from typing import Final
+
+from hub.errors import ErrorCode, Refusal
+from hub.ids import Ids
+from hub.protocol.replies import encode_error, encode_info
+from hub.values import Json, Position
+
+_TOO_SLOW: Final = Refusal(
+    ErrorCode.SLOW_CONSUMER, "Client consuming messages too slowly, disconnecting"
+)
+_SHUTDOWN: Final = "Server is shutting down. Please disconnect gracefully."
+
+
+class Reason(StrEnum):
+    """The `reason` of an info or shutdown message. Reasons may be added and never change."""
+
+    TOPIC_DELETED = "TOPIC_DELETED"
+    SHUTDOWN = "SHUTDOWN"
+    GAP = "GAP"
+
+
+class Notices:
+    """Encodes notices as JSON, each with a new id and the time."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
+
+    def gap(self, topic: str, dropped: int, position: Position) -> bytes:
+        """Encode the notice that events of a topic may have been lost.
+
+        Args:
+            topic: the topic's name.
+            dropped: lost events; 0 if their number is not known.
+            position: the position after which nothing is missing; NOWHERE without history.
+        """
+        payload: dict[str, Json] = {"reason": Reason.GAP}
+        if dropped:
+            payload["dropped"] = dropped
+        if position.epoch:
+            payload |= position._asdict()
+        return self._info(topic, "info", payload, Reason.GAP)
+
+    def deleted(self, topic: str) -> bytes:
+        """Encode the notice that a topic was deleted, which ends the subscription."""
+        return self._info(topic, "info", "Topic has been deleted", Reason.TOPIC_DELETED)
+
+    def shutdown(self, max_ms: int) -> bytes:
+        """Encode the notice of a shutdown; clients reconnect after 0 to `max_ms` milliseconds."""
+        fields: dict[str, Json] = {"reconnect": {"min_ms": 0, "max_ms": max_ms}}
+        return self._info(None, "shutdown", _SHUTDOWN, Reason.SHUTDOWN, fields)
+
+    def too_slow(self) -> bytes:
+        """Encode the error that precedes the Close of a client with a full send queue."""
+        return encode_error(_TOO_SLOW, self._ids.now())
+
+    def _info(
+        self,
+        topic: str | None,
+        kind: str,
+        payload: Json,
+        reason: Reason,
+        fields: dict[str, Json] | None = None,
+    ) -> bytes:
+        message_id = f"{kind}_{self._ids.new_id()}"
+        return encode_info(topic, message_id, payload, reason, self._ids.now(), fields)

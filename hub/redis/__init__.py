@@ -1,0 +1,1 @@
+"""The broker of many servers. Only modules of this package know Redis."""

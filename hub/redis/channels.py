@@ -1,0 +1,260 @@
+"""Which channels this node is subscribed to, and its leases on their topics.
+
+State: the topics that the node holds or is about to, and what the connection was told of them.
+Whatever changes within a tick is reconciled at its end, so that many changes are few commands and
+a connection that is new is told by the same path.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+from hub.brokers.base import SUBSCRIBED, SubscribeDone
+from hub.redis.batching import CHUNK, TURN, chunks, take
+from hub.redis.keys import Keys
+from hub.redis.session import Session
+
+log = logging.getLogger(__name__)
+
+COUNTS: Final = 40_000  # topics whose subscribers are told with one beat
+
+
+class _Coming:
+    """A topic that the node is about to hold: Redis has yet to confirm it."""
+
+    __slots__ = ("done", "leases")
+
+    def __init__(self, done: SubscribeDone) -> None:
+        self.done = done
+        self.leases = 0  # that were sent and not answered
+
+
+class Channels:
+    """Brings the subscribed connection, and the register, to what the node wants."""
+
+    def __init__(self, keys: Keys, node: str, forgotten: Callable[[], None]) -> None:
+        """`forgotten` is called where Redis has lost the register of topics."""
+        self._keys = keys
+        self._node = node
+        self._forgotten = forgotten
+        self._session: Session | None = None
+        self._coming: dict[str, _Coming] = {}
+        self._held: dict[str, int] = {}  # with its subscribers
+        self._counted: dict[str, int] = {}  # those whose subscribers changed since the last beat
+        self._told: set[str] = set()  # what the connection was told to be subscribed to
+        # Topics to be reconciled at the tick's end, and leases to be written. Only the keys count:
+        # a copy of another dict takes a tenth of the time.
+        self._changed: dict[str, object] = {}
+        self._lease: dict[str, object] = {}
+        self._beginning = False  # whether the lease that comes first is still to be answered
+        self._scheduled = False
+        # Topics that were held through the loss of a connection, and are heard again: what was
+        # said meanwhile is lost, and that is still to be told.
+        self.unsure: dict[str, None] = {}
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._held
+
+    # What the node wants.
+
+    def want(self, topic: str, done: SubscribeDone) -> None:
+        """Subscribe; `done` when Redis has confirmed it and the lease is written."""
+        self._coming[topic] = _Coming(done)
+        self._change(topic)
+
+    def hold(self, topic: str) -> None:
+        """Without a connection: the node holds the topic from now on."""
+        self._held[topic] = 0
+
+    def drop(self, topic: str) -> None:
+        """Subscribe no more, and give up the lease."""
+        for kept in (self._held, self._counted, self._lease, self.unsure):
+            kept.pop(topic, None)
+        self._unlease([topic])  # at once: a publish behind it must not find the lease
+        self._change(topic)
+
+    def count(self, topic: str, subscribers: int) -> None:
+        """How many subscribers a topic has here; the other nodes learn it with the next beat."""
+        if topic in self._held:
+            self._held[topic] = self._counted[topic] = subscribers
+
+    def take_counts(self) -> dict[str, int]:
+        """What changed since the last call, or the first part of it."""
+        taken = dict(islice(self._counted.items(), COUNTS))
+        for topic in taken:
+            del self._counted[topic]
+        return taken
+
+    def deleted(self, topic: str) -> bool:
+        """The topic was deleted in this place of its order; whether the node held it."""
+        coming = self._coming.get(topic)
+        if coming is not None:
+            if coming.leases:  # the lease that was written may be gone: the topic is made anew
+                self._write(topic)
+            return False
+        held = topic in self._held
+        if held:
+            self.drop(topic)
+        return held
+
+    def give_up(self) -> list[tuple[str, SubscribeDone]]:
+        """Some of the topics that are still to be confirmed, wanted no more; empty without any."""
+        taken = list(islice(self._coming.items(), TURN))
+        for topic, _ in taken:
+            del self._coming[topic]
+            self._change(topic)
+        return [(topic, coming.done) for topic, coming in taken]
+
+    # The connection.
+
+    @property
+    def attached(self) -> bool:
+        """Whether there is one."""
+        return self._session is not None
+
+    def attach(self, session: Session) -> None:
+        """A new connection: it is told everything."""
+        self._session = session
+        self._told.clear()
+        self._changed = {**self._held, **self._coming}
+        self._lease.clear()
+        self._begin_leases(session)
+        self._scan_leases(session, b"0")
+        self._schedule()
+
+    def _begin_leases(self, session: Session) -> None:
+        """Without a topic yet: a node without any is one all the same."""
+
+        def begun(reply: Any) -> None:
+            self._beginning = False
+            session.check(reply)
+
+        self._beginning = True
+        session.commands.send(begun, "EVALSHA", session.shas.lease, 0, self._node, 1)
+
+    def _scan_leases(self, session: Session, cursor: bytes) -> None:
+        """Read a page of the leases: topics dropped without a connection may still be there."""
+        answered = partial(self._scanned, session)
+        leases = self._keys.leases(self._node)
+        session.commands.send(answered, "HSCAN", leases, cursor, "COUNT", CHUNK)
+
+    def _scanned(self, session: Session, reply: Any) -> None:
+        if not session.check(reply):
+            return
+        cursor, flat = reply
+        topics = [name.decode() for name in flat[::2] if name]
+        left = [it for it in topics if it not in self._held and it not in self._coming]
+        if left:
+            self._unlease(left)
+        if cursor != b"0":
+            self._scan_leases(session, cursor)
+
+    def detach(self) -> None:
+        """The connection is lost: nothing is told until there is another."""
+        self._session = None
+        for coming in self._coming.values():
+            coming.leases = 0
+
+    def forgotten(self) -> None:
+        """Redis says that this node's leases are gone: write every one anew."""
+        if self._session is None or self._beginning:  # then it is known
+            return
+        log.warning(
+            "Redis has no lease of this server any more (FLUSHALL, or this server stood still for"
+            " longer than they last): writing them anew"
+        )
+        self._forgotten()
+        self._begin_leases(self._session)
+        self._lease.update(self._held)
+        self.flush()
+
+    def confirmed(self, channel: bytes) -> str | None:
+        """Redis has confirmed a subscription; the topic, if the node had it before."""
+        topic = self._keys.topic(channel)
+        if topic is None:
+            return None  # the node's own channel
+        if topic in self._held or topic in self._coming:
+            self._write(topic)
+        return topic if topic in self._held else None
+
+    def flush(self) -> None:
+        """Tell the connection what changed, or the first part of it."""
+        self._scheduled = False
+        session = self._session
+        if session is None:
+            self._changed.clear()  # the next one is told everything
+            return
+        changed = take(self._changed)
+        come, go = [], []
+        for topic in changed:
+            if topic not in self._held and topic not in self._coming:
+                if topic in self._told:
+                    go.append(topic)
+            elif topic not in self._told:
+                come.append(topic)
+            elif topic in self._coming:
+                self._write(topic)  # dropped and wanted within the tick: it is still subscribed
+        self._told.update(come)
+        self._told.difference_update(go)
+        for word, topics in (("UNSUBSCRIBE", go), ("SUBSCRIBE", come)):
+            for some in chunks(topics):
+                session.pushes.say(word, *map(self._keys.channel, some))
+        self._flush_leases(session)
+        if self._changed or self._lease:
+            self._schedule()
+
+    async def all_told(self) -> None:
+        """Wait until the connection was told all that has changed."""
+        while self._session is not None and (self._changed or self._lease):  # noqa: ASYNC110
+            await asyncio.sleep(0)  # a share of it is told in each tick
+
+    def _flush_leases(self, session: Session) -> None:
+        for some in chunks(take(self._lease)):
+            words: list[str | int] = []
+            counted: list[tuple[str, _Coming]] = []
+            for topic in some:
+                words += (topic, self._held.get(topic, 0))
+                if topic in self._coming:
+                    self._coming[topic].leases += 1
+                    counted.append((topic, self._coming[topic]))
+            answered = partial(self._leased, session, counted)
+            sha = session.shas.lease
+            session.commands.send(answered, "EVALSHA", sha, 0, self._node, 0, *words)
+
+    def _leased(self, session: Session, counted: list[tuple[str, _Coming]], reply: Any) -> None:
+        if not session.check(reply) or session is not self._session:
+            return
+        for topic, coming in counted:
+            coming.leases -= 1
+            # Of a topic that was deleted and wanted anew meanwhile, this is not the answer.
+            if self._coming.get(topic) is not coming:
+                continue
+            if not reply:
+                self._write(topic)
+            elif not coming.leases and topic not in self._lease:
+                del self._coming[topic]
+                self._held[topic] = 0
+                coming.done(SUBSCRIBED)
+        if not reply:
+            self.forgotten()
+
+    def _unlease(self, topics: list[str]) -> None:
+        session = self._session
+        if session is not None:
+            session.commands.send(session.check, "HDEL", self._keys.leases(self._node), *topics)
+
+    def _write(self, topic: str) -> None:
+        self._lease[topic] = None
+        self._schedule()
+
+    def _change(self, topic: str) -> None:
+        self._changed[topic] = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self.flush)

@@ -1,0 +1,108 @@
+"""The figures of the other nodes, as they have written them with their leases.
+
+State: the newest census, until when it serves, and whether one is being taken.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import hiredis
+
+from hub.brokers.base import ClusterFigures
+from hub.redis.keys import Keys
+from hub.redis.session import Session
+
+SERVES: Final = 1.0  # seconds that a census serves, and that Redis may take for one answer of it
+PAGE: Final = 1_000  # topics of one answer: a million at once would stall Redis, and this server
+
+
+class ClusterStats:
+    """Asks Redis: a command for each node and PAGE of its topics, however often somebody asks."""
+
+    def __init__(self, keys: Keys, node: str) -> None:
+        self._keys = keys
+        self._node = node
+        self._until = 0.0
+        self._taking: asyncio.Task[ClusterFigures] | None = None  # or taken
+
+    async def take(self, session: Session, poisoned: int) -> ClusterFigures:
+        """The other nodes' figures now, or that they are out of reach."""
+        taking = self._taking
+        if taking is None or (taking.done() and asyncio.get_running_loop().time() >= self._until):
+            taking = self._taking = asyncio.create_task(self._take(session))
+        newest = await asyncio.shield(taking)  # others may wait for it too
+        return newest._replace(poisoned=poisoned)
+
+    def forget(self) -> None:
+        """What there is has changed just now."""
+        self._taking = None
+
+    async def _take(self, session: Session) -> ClusterFigures:
+        try:
+            census = await self._ask(session)
+        except (TimeoutError, ConnectionError, hiredis.ReplyError):
+            return ClusterFigures(self._node, degraded=True)
+        self._until = asyncio.get_running_loop().time() + SERVES
+        return census
+
+    async def _ask(self, session: Session) -> ClusterFigures:
+        keys = self._keys
+        listed = await _ask(session, "ZRANGE", keys.nodes, 0, -1)
+        total: dict[str, int] = {}
+        nodes = clients = 0
+        for node in listed:
+            if node.decode() == self._node:
+                continue
+            counts = await _leases(session, keys.leases(node.decode()), total)
+            if "" in counts:  # else its leases have run out: it is dead
+                nodes += 1
+                clients += counts[""]
+        total.pop("", None)
+        await _explicit(session, keys.explicit, total)
+        await _living(session, keys.lives, total)
+        return ClusterFigures(self._node, nodes, clients, total)
+
+
+async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str, int]:
+    """A node's subscribers by topic, added to the total; what comes twice is counted once."""
+    counts: dict[str, int] = {}
+    cursor = b"0"
+    while True:
+        cursor, flat = await _ask(session, "HSCAN", key, cursor, "COUNT", PAGE)
+        for name, count in zip(flat[::2], map(int, flat[1::2]), strict=True):
+            topic = name.decode()
+            total[topic] = total.get(topic, 0) + count - counts.get(topic, 0)
+            counts[topic] = count
+        if cursor == b"0":
+            return counts
+
+
+async def _explicit(session: Session, key: str, total: dict[str, int]) -> None:
+    """Add the topics made on purpose to the total."""
+    cursor = b"0"
+    while True:
+        cursor, page = await _ask(session, "SSCAN", key, cursor, "COUNT", PAGE)
+        for topic in page:
+            total.setdefault(topic.decode(), 0)
+        if cursor == b"0":
+            return
+
+
+async def _living(session: Session, key: str, total: dict[str, int]) -> None:
+    """Add the topics whose history lives on, with subscribers or without."""
+    seconds, micros = map(int, await _ask(session, "TIME"))
+    now = seconds * 1_000 + micros // 1_000
+    start = 0
+    while True:
+        part = ("LIMIT", start, PAGE)
+        page = await _ask(session, "ZRANGEBYSCORE", key, f"({now}", "+inf", *part)
+        for topic in page:
+            total.setdefault(topic.decode(), 0)
+        if len(page) < PAGE:
+            return
+        start += PAGE
+
+
+async def _ask(session: Session, *words: Any) -> Any:
+    async with asyncio.timeout(SERVES):
+        return await session.commands.ask(*words)

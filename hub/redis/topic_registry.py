@@ -1,0 +1,77 @@
+"""Topics made and deleted on purpose, in the register that Redis keeps for all nodes.
+
+State: the deletions that Redis has carried out and that are still to come back to this node.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from hub.brokers.base import TopicDone
+from hub.errors import ErrorCode, Refusal
+from hub.redis.channels import Channels
+from hub.redis.connection import Reply
+from hub.redis.envelope import DELETED, Sender
+from hub.redis.session import Session
+
+_EXISTS: Final = Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists")
+_NO_TOPIC: Final = Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found")
+_UNKNOWN: Final = Refusal(
+    ErrorCode.UNAVAILABLE, "Not every server has said which topics it has: try again"
+)
+_UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have been carried out")
+
+
+class TopicRegistry:
+    """Each change is one script, so that no two nodes make the same topic."""
+
+    def __init__(
+        self, node: str, sender: Sender, channels: Channels, deleted: Callable[[str], None]
+    ) -> None:
+        """`deleted` carries out here what Redis has carried out and does not return."""
+        self._node = node
+        self._sender = sender
+        self._channels = channels
+        self._carry_out = deleted
+        self._deleting: dict[str, list[TopicDone]] = {}
+
+    def create(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
+        """`force`: 1 where other nodes may not have their leases yet."""
+        answered = partial(self._created, session, done)
+        sha = session.shas.create
+        session.commands.send(answered, "EVALSHA", sha, 0, topic, self._node, force)
+
+    def _created(self, session: Session, done: TopicDone, reply: Reply) -> None:
+        if not session.check(reply):
+            done(_UNSURE)
+        else:
+            done(None if reply else _EXISTS)
+
+    def delete(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
+        """`force`: as above."""
+        seq, envelope = self._sender.seal(DELETED)
+        answered = partial(self._deleted, session, topic, seq, done)
+        sha = session.shas.delete
+        session.commands.send(answered, "EVALSHA", sha, 0, topic, self._node, envelope, force)
+
+    def _deleted(
+        self, session: Session, topic: str, seq: int, done: TopicDone, reply: Reply
+    ) -> None:
+        if not session.check(reply):
+            done(_UNSURE)
+        elif reply <= 0:
+            done(_UNKNOWN if reply else _NO_TOPIC)
+        elif session.lost.is_set():
+            if self._sender.serve(seq):
+                self._carry_out(topic)
+            done(None)
+        elif topic in self._channels and self._sender.owe(seq, topic, None):
+            # Answered when it has come back here too, so that whoever asks next sees it.
+            self._deleting.setdefault(topic, []).append(done)
+        else:
+            done(None)
+
+    def returned(self, topic: str) -> None:
+        """A deletion has come back to this node, or is carried out without."""
+        for done in self._deleting.pop(topic, ()):
+            done(None)

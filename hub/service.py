@@ -1,0 +1,115 @@
+"""The gate: every command, request and stream passes it on its way to the hub and the broker.
+
+Each method takes the caller, asks whether it may do what it asks for, and only then carries it
+out. A new rule for callers belongs here, and nowhere else.
+"""
+
+from collections.abc import Callable
+
+from hub.access import Access, Principal, Verb
+from hub.brokers.base import ClusterFigures, PublishDone, SubscribeDone, TopicDone
+from hub.brokers.history import History
+from hub.delivery.client import Client
+from hub.drain import Drain
+from hub.errors import Refusal
+from hub.hub import Hub
+from hub.long_poll import wait_for_event
+from hub.protocol.http_requests import Listed
+from hub.topic_list import TopicList, TopicPage
+from hub.values import Json, Position, RecoverFrom
+
+
+class Service:
+    """State: none of its own."""
+
+    def __init__(self, hub: Hub, drain: Drain, access: Access) -> None:
+        self.hub = hub
+        self._drain = drain
+        self._check = access.check
+        self._topics = TopicList(hub)
+
+    def publish(
+        self,
+        caller: Principal,
+        topic: str,
+        message_id: Json,
+        payload: Json,
+        done: PublishDone,
+        *,
+        key: str = "",
+    ) -> int:
+        """Publish a message; see `Hub.publish`. Returns the size of its event; 0 if refused."""
+        refusal = self._check(caller, Verb.PUBLISH, topic)
+        if refusal is None:
+            return self.hub.publish(topic, message_id, payload, done, key=key)
+        done(refusal)
+        return 0
+
+    def subscribe(
+        self,
+        caller: Principal,
+        client: Client,
+        topic: str,
+        done: SubscribeDone,
+        *,
+        recover_from: RecoverFrom | None = None,
+    ) -> None:
+        """Make a client a subscriber of a topic; see `Hub.subscribe`."""
+        refusal = self._check(caller, Verb.SUBSCRIBE, topic)
+        if refusal is None:
+            self.hub.subscribe(client, topic, done, recover_from=recover_from)
+        else:
+            done(refusal)
+
+    def unsubscribe(self, client: Client, topic: str) -> None:
+        """End a subscription, for which no right is needed."""
+        self.hub.unsubscribe(client, topic)
+
+    def create(self, caller: Principal, topic: str, done: TopicDone) -> None:
+        """Create a topic that stays until it is deleted."""
+        refusal = self._check(caller, Verb.MANAGE, topic)
+        if refusal is None:
+            self.hub.broker.create(topic, done)
+        else:
+            done(refusal)
+
+    def delete(self, caller: Principal, topic: str, done: TopicDone) -> None:
+        """Delete a topic; its subscribers are told."""
+        refusal = self._check(caller, Verb.MANAGE, topic)
+        if refusal is None:
+            self.hub.broker.delete(topic, done)
+        else:
+            done(refusal)
+
+    async def history(
+        self, caller: Principal, topic: str, position: Position | None
+    ) -> History | Refusal:
+        """Return the history of a topic, with at least the events after a position."""
+        refusal = self._check(caller, Verb.SUBSCRIBE, topic)
+        return refusal or await self.hub.broker.fetch_history(topic, position)
+
+    async def next_history(
+        self,
+        caller: Principal,
+        topic: str,
+        position: Position,
+        *,
+        seconds: float,
+        connected: Callable[[], bool],
+    ) -> History | Refusal:
+        """Return the history of a topic once it has an event after a position."""
+        refusal = self._check(caller, Verb.SUBSCRIBE, topic)
+        return refusal or await wait_for_event(
+            self.hub, self._drain, topic, position, seconds=seconds, connected=connected
+        )
+
+    async def topics(
+        self, caller: Principal, listed: Listed
+    ) -> tuple[TopicPage, ClusterFigures | None]:
+        """Return a page of all topics, and the figures of the other nodes if there are any."""
+        cluster = await self.hub.broker.cluster_figures()
+        return await self._topics.page(listed, cluster), cluster
+
+    async def own_topics(self, caller: Principal, listed: Listed) -> TopicPage:
+        """Return a page of this node's topics."""
+        return await self._topics.page(listed, None)
