@@ -16,9 +16,8 @@ log = logging.getLogger("server")
 # Seconds that an HTTP connection may idle, or take to send its headers. Longer than proxies keep
 # theirs (nginx: 60), so that a request never meets a connection that is being closed.
 HTTP_KEEPALIVE: Final = 75.0
-# Seconds for REST requests in flight, after the clients have left: a publish may wait as long for
-# a Redis that does not answer (hub/redis/supervisor.py).
-HTTP_SHUTDOWN: Final = 5.0
+# Seconds for requests to end whose connections were cut at the end of SHUTDOWN_TIMEOUT.
+HTTP_SHUTDOWN: Final = 1.0
 # Seconds to read on when a request is answered before its body has arrived. A connection closed
 # at once would be reset, and the client might lose the answer.
 HTTP_LINGER: Final = 2.0
@@ -83,6 +82,5 @@ async def shut_down(
         log.warning("cutting clients that did not leave in %g s: %d", timeout, len(hub.clients))
         for client in list(hub.clients):
             client.abort(GOING_AWAY.reason)
-        for transport in http_transports(server):
-            if transport.get_write_buffer_size():  # the answer is read slowly, or not at all
-                transport.abort()
+        for transport in http_transports(server):  # a body or an answer that takes too long
+            transport.abort()

@@ -115,6 +115,19 @@ async def test_an_unread_answer_is_cut_at_the_shutdown_timeout() -> None:
         stalled.close()
 
 
+async def test_a_body_that_does_not_end_is_cut_at_the_timeout() -> None:
+    async with server_process(SHUTDOWN_TIMEOUT="0.5") as server:
+        stalled = await RawClient.dial(server.port)
+        await stalled.send(b"POST /publish HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n{")
+        later = await RawClient.dial(server.port)
+        assert (await ask(later, STATS))[0] == 200
+        server.terminate()
+        async with asyncio.timeout(3):
+            assert await server.exit_code() == 0
+        for client in (stalled, later):
+            client.close()
+
+
 async def test_a_stream_is_told_when_to_reconnect() -> None:
     async with server_process() as server:
         clients = [await RawClient.dial(server.port) for _ in range(20)]
