@@ -24,12 +24,11 @@ from hub.brokers.base import (
 from hub.brokers.history import History
 from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
-from hub.redis.batching import TURN, take
+from hub.redis.batching import TURN
 from hub.redis.channels import Channels
 from hub.redis.cluster_stats import ClusterStats
 from hub.redis.envelope import Sender
 from hub.redis.history_cache import HistoryCache
-from hub.redis.inbox import Inbox
 from hub.redis.keys import Keys
 from hub.redis.publish_pipeline import AWAY, PublishPipeline
 from hub.redis.session import Session
@@ -68,15 +67,13 @@ class RedisBroker:
         self.remembers = cache.remembers  # whether any topic has a history
         self.channels = Channels(keys, self.node_id, self._forgotten)
         self._cache = cache
-        self._subscriptions = Subscriptions(self.channels, cache, self.subscribe)
-        self._sender = Sender(run)
+        sender = Sender(run)
+        self.subscriptions = Subscriptions(keys, sender, self.channels, cache, self.subscribe)
         self._pipeline = PublishPipeline(
-            self.node_id, self._sender, self.channels, cache, strict=strict, grace=grace
+            self.node_id, sender, self.channels, cache, strict=strict, grace=grace
         )
-        self.inbox = Inbox(keys, self._sender, self.channels, self._subscriptions, self._deleted)
-        self._registry = TopicRegistry(self.node_id, self._sender, self.channels, self._deleted)
+        self._registry = TopicRegistry(self.node_id, sender, self.channels, self.subscriptions)
         self._stats = ClusterStats(keys, self.node_id)
-        self._events: BrokerEvents
         self._session: Session
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -99,10 +96,9 @@ class RedisBroker:
         return self.bus is Bus.UP
 
     def serve(self, events: BrokerEvents) -> None:
-        self._events = events
         self._pipeline.serve(events)
-        self._cache.serve(events, self.inbox.poison)
-        self.inbox.serve(events)
+        self._cache.serve(events, self.subscriptions.poison)
+        self.subscriptions.serve(events)
 
     def join(self, topic: str, done: SubscribeDone) -> None:
         self._in_turn(lambda: done(self._standing(topic)))
@@ -129,14 +125,14 @@ class RedisBroker:
 
     def _subscribe(self, topic: str, done: SubscribeDone) -> None:
         if self.channels.attached:
-            self._subscriptions.want(topic, done)
+            self.subscriptions.want(topic, done)
             return
         if not self._is_strict(topic):
             self.channels.hold(topic)
         done(self._standing(topic))
 
     def unsubscribe(self, topic: str) -> None:
-        self._subscriptions.drop(topic)
+        self.subscriptions.drop(topic)
 
     def counted(self, topic: str, subscribers: int) -> None:
         self.channels.count(topic, subscribers)
@@ -160,11 +156,6 @@ class RedisBroker:
             change(self._session, topic, changed, self._pipeline.force)
         else:
             done(AWAY)
-
-    def _deleted(self, topic: str) -> None:
-        if self._subscriptions.deleted(topic):
-            self._events.deleted(topic)
-        self._registry.returned(topic)
 
     # Statistics.
 
@@ -195,7 +186,7 @@ class RedisBroker:
 
     async def cluster_figures(self) -> ClusterFigures:
         if self.bus is Bus.UP:
-            return await self._stats.take(self._session, self.inbox.poisoned)
+            return await self._stats.take(self._session, self.subscriptions.poisoned)
         return ClusterFigures(self.node_id, degraded=True)
 
     # Called by the supervisor.
@@ -203,19 +194,14 @@ class RedisBroker:
     def attach(self, session: Session) -> None:
         """Redis is connected: tell it what is wanted. Commands wait on."""
         self._session = session
-        self._subscriptions.attach(session)
+        self.subscriptions.attach(session)
 
     def detach(self) -> None:
         """Redis is lost: commands wait until it is back or the outage is declared."""
         if self.bus is Bus.UP:
             self.bus = Bus.JOINING
-        self.channels.detach()
         self._pipeline.down()
-        for topic, event in self._sender.take_owed():
-            if event is None:
-                self._deleted(topic)
-            else:
-                self._events.deliver(topic, event)
+        self.subscriptions.detach()
         if self.bus is Bus.OUT:  # it was never up
             self._give_up()
 
@@ -223,7 +209,7 @@ class RedisBroker:
         """All is subscribed and leased: commands go through Redis from here on."""
         self.bus = Bus.UP
         self._pipeline.up(self._session)
-        self._tell_missed()
+        self._report_missed()
         self._run_waiting()
 
     def out(self) -> None:
@@ -235,12 +221,10 @@ class RedisBroker:
     # What may be very many is dealt with over several ticks. A change of `bus` in between ends it,
     # and the next one begins it again.
 
-    def _tell_missed(self) -> None:
+    def _report_missed(self) -> None:
         """Tell which topics may have lost events; those that get one are told ahead of it."""
-        if self.bus is Bus.UP and (topics := take(self.channels.unsure)):
-            for topic in topics:
-                self._events.missed(topic)
-            asyncio.get_running_loop().call_soon(self._tell_missed)
+        if self.bus is Bus.UP and self.subscriptions.report_missed():
+            asyncio.get_running_loop().call_soon(self._report_missed)
 
     def _give_up(self) -> None:
         """Answer the subscribes that Redis was asked for, and does not answer."""

@@ -51,9 +51,6 @@ class Channels:
         self._lease: dict[str, object] = {}
         self._beginning = False  # whether the lease that comes first is still to be answered
         self._scheduled = False
-        # Topics that were held through the loss of a connection, and are heard again: what was
-        # said meanwhile is lost, and that is still to be told.
-        self.unsure: dict[str, None] = {}
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._held
@@ -71,7 +68,7 @@ class Channels:
 
     def drop(self, topic: str) -> None:
         """Subscribe no more, and give up the lease."""
-        for kept in (self._held, self._counted, self._lease, self.unsure):
+        for kept in (self._held, self._counted, self._lease):
             kept.pop(topic, None)
         self._unlease([topic])  # at once: a publish behind it must not find the lease
         self._change(topic)

@@ -1,46 +1,96 @@
-"""What the node is subscribed to through Redis: the channels, and the history of topics with one.
+"""The node's subscriptions through Redis, and the messages that arrive on them.
 
-State: the subscribes that wait until a history has been read.
+State: the subscribes whose history is being read; the topics that may have missed events; the
+deletions that have not come back yet; the number of messages that no server of the deployment sent.
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from hub.brokers.base import SUBSCRIBED, SubscribeDone, SubscribeResult
+from hub.brokers.base import (
+    SUBSCRIBED,
+    BrokerEvents,
+    SubscribeDone,
+    SubscribeResult,
+    TopicDone,
+)
 from hub.errors import Refusal
+from hub.redis.batching import take
 from hub.redis.channels import Channels
-from hub.redis.envelope import Envelope
+from hub.redis.envelope import DELETED, Envelope, Sender, unseal
 from hub.redis.history_cache import HistoryCache
+from hub.redis.keys import Keys
 from hub.redis.session import Session
+
+log = logging.getLogger(__name__)
 
 
 class Subscriptions:
-    """Subscribes to the channel first, and then reads: what is said meanwhile is in one or both."""
+    """Subscribes to topics, and hands their messages to the node.
+
+    A topic's channel is subscribed before its history is read, so an event that is published
+    meanwhile is in the history, on the channel, or in both. A message passes from the connection to
+    `heard`, through the history cache if its topic has a history, and then to the node.
+
+    A connection that is lost may lose events. When the channel of a topic that the node held is
+    subscribed again, the history cache reads what was missed. A topic without a history is marked,
+    and the node is told (`missed`) before the topic's next event, or when the broker is up.
+    """
 
     def __init__(
-        self, channels: Channels, cache: HistoryCache, again: Callable[[str, SubscribeDone], None]
+        self,
+        keys: Keys,
+        sender: Sender,
+        channels: Channels,
+        cache: HistoryCache,
+        resubscribe: Callable[[str, SubscribeDone], None],
     ) -> None:
-        """`again` subscribes anew where the connection was lost on the way."""
+        """`resubscribe` starts a subscribe again after its connection was lost."""
+        self._keys = keys
+        self._sender = sender
         self._channels = channels
         self._cache = cache
-        self._again = again
+        self._resubscribe = resubscribe
+        self._events: BrokerEvents
         self._session: Session
         self._opening: dict[str, SubscribeDone] = {}
+        self._missed: dict[str, None] = {}
+        self._deleting: dict[str, list[TopicDone]] = {}
+        self.poisoned = 0
+
+    def serve(self, events: BrokerEvents) -> None:
+        """Set the hub that receives the messages; called once, before anything else."""
+        self._events = events
+
+    # The connection.
 
     def attach(self, session: Session) -> None:
-        """Redis is connected: tell it what is wanted."""
+        """Subscribe to all topics through a new session."""
         self._session = session
         self._channels.attach(session)
 
+    def detach(self) -> None:
+        """The session is lost: deliver the messages that Redis accepted and did not return."""
+        self._channels.detach()
+        for topic, event in self._sender.take_owed():
+            if event is None:
+                self.delete(topic)
+            else:
+                self._events.deliver(topic, event)
+
+    # What the node wants.
+
     def want(self, topic: str, done: SubscribeDone) -> None:
-        """Subscribe; `done` when every event from then on arrives here."""
-        if self.places(topic):
+        """Subscribe to a topic; call `done` when every event after that arrives here."""
+        if self._cache.rule(topic) is not None:
             self._channels.want(topic, partial(self._open, topic, done))
         else:
             self._channels.want(topic, done)
 
     def _open(self, topic: str, done: SubscribeDone, result: SubscribeResult | Refusal) -> None:
-        """The node hears the topic: read its history before the subscribe is answered."""
+        """The channel is subscribed: read the history before answering the subscribe."""
         if isinstance(result, Refusal):
             done(result)
         else:
@@ -54,36 +104,87 @@ class Subscriptions:
             done(SUBSCRIBED)
         else:
             self.drop(topic)
-            self._again(topic, done)
+            self._resubscribe(topic, done)
 
     def drop(self, topic: str) -> None:
-        """Subscribe no more."""
+        """Unsubscribe from a topic."""
         if self._channels.attached:
-            self._cache.live(self._session, [topic])  # from now on nobody puts its end off
+            self._cache.live(self._session, [topic])  # the last extension of its lifetime
         self._cache.drop(topic)
+        self._missed.pop(topic, None)
         self._channels.drop(topic)
 
-    def deleted(self, topic: str) -> bool:
-        """The topic was deleted in this place of its order; whether the node is to be told."""
-        if not self._channels.deleted(topic):
-            return False
-        self._cache.drop(topic)
-        done = self._opening.pop(topic, None)
-        if done is None:
-            return True
-        self._again(topic, done)  # it is made anew
-        return False
+    # Deletions.
 
-    def places(self, topic: str) -> bool:
-        """Whether the topic's events are put in order by their offsets."""
-        return self._cache.rule(topic) is not None
+    def delete(self, topic: str) -> None:
+        """Carry out a deletion of a topic, in its place of the topic's order."""
+        if self._channels.deleted(topic):
+            self._missed.pop(topic, None)
+            self._cache.drop(topic)
+            opening = self._opening.pop(topic, None)
+            if opening is None:
+                self._events.deleted(topic)
+            else:
+                self._resubscribe(topic, opening)  # which creates the topic again
+        for done in self._deleting.pop(topic, ()):
+            done(None)
 
-    def heard(self, topic: str, envelope: Envelope) -> None:
-        """An event of such a topic has come."""
-        self._cache.heard(self._session, topic, envelope)
+    def await_deletion(self, topic: str, done: TopicDone) -> None:
+        """Call `done` when the deletion that Redis carried out has arrived here."""
+        self._deleting.setdefault(topic, []).append(done)
 
-    def confirmed(self, channel: bytes) -> None:
-        """Redis has confirmed a subscription."""
+    # Events that may have been missed.
+
+    def mark_missed(self, topic: str) -> None:
+        """Remember that a topic may have missed events."""
+        self._missed[topic] = None
+
+    def report_missed(self) -> bool:
+        """Tell the node of some of the topics that may have missed events.
+
+        Returns:
+            False if there were none.
+        """
+        topics = take(self._missed)
+        for topic in topics:
+            self._events.missed(topic)
+        return bool(topics)
+
+    # Messages.
+
+    def heard(self, push: list[Any]) -> None:
+        """Handle a push about a topic's channel: a confirmation or a message."""
+        if push[0] == b"subscribe":
+            self._confirmed(push[1])
+        elif push[0] == b"message":
+            _, channel, data = push
+            topic = self._keys.topic(channel)
+            envelope = unseal(data)
+            if envelope is None or topic is None or self._sender.is_forged(envelope):
+                self.poison(f"channel {channel!r}", data)
+            elif envelope.position is not None and self._cache.rule(topic) is not None:
+                # The cache knows by the offset whether the event is new.
+                self._cache.heard(self._session, topic, envelope)
+            elif self._sender.is_news(envelope):
+                self._hand_on(topic, envelope)
+
+    def _confirmed(self, channel: bytes) -> None:
         held = self._channels.confirmed(channel)
         if held is not None and not self._cache.check(self._session, held):
-            self._channels.unsure[held] = None
+            self.mark_missed(held)
+
+    def _hand_on(self, topic: str, envelope: Envelope) -> None:
+        if topic in self._missed:
+            del self._missed[topic]
+            self._events.missed(topic)
+        if envelope.kind == DELETED:
+            self.delete(topic)
+        else:
+            self._events.deliver(topic, envelope.event)
+
+    def poison(self, place: str, data: bytes) -> None:
+        """Count data in Redis that no server of the deployment has written; log the first."""
+        self.poisoned += 1
+        if self.poisoned == 1:
+            text = "dropped a message from Redis' %s that is none of ours (told once): %.60r"
+            log.warning(text, place, data)

@@ -196,14 +196,14 @@ class Supervisor:
             self._subscribed = True
             self._news.set()
         elif push[1] != self._channel:
-            self._broker.inbox.heard(push)
+            self._broker.subscriptions.heard(push)
         elif push[0] == b"message":
             self._beat_returned(push[2])
 
     def _beat_returned(self, data: bytes) -> None:
         number = int(data) if data.isdigit() and len(data) < _DIGITS else 0
         if not 0 < number <= self._sent:
-            self._broker.inbox.poison(f"channel {self._channel!r}", data)
+            self._broker.subscriptions.poison(f"channel {self._channel!r}", data)
             return
         self._returned = max(self._returned, number)
         self._news.set()

@@ -1,9 +1,5 @@
-"""Topics made and deleted on purpose, in the register that Redis keeps for all nodes.
+"""Topics created and deleted explicitly, in the register that Redis keeps for all nodes."""
 
-State: the deletions that Redis has carried out and that are still to come back to this node.
-"""
-
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -13,6 +9,7 @@ from hub.redis.channels import Channels
 from hub.redis.connection import Reply
 from hub.redis.envelope import DELETED, Sender
 from hub.redis.session import Session
+from hub.redis.subscriptions import Subscriptions
 
 _EXISTS: Final = Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists")
 _NO_TOPIC: Final = Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found")
@@ -26,14 +23,12 @@ class TopicRegistry:
     """Each change is one script, so that no two nodes make the same topic."""
 
     def __init__(
-        self, node: str, sender: Sender, channels: Channels, deleted: Callable[[str], None]
+        self, node: str, sender: Sender, channels: Channels, subscriptions: Subscriptions
     ) -> None:
-        """`deleted` carries out here what Redis has carried out and does not return."""
         self._node = node
         self._sender = sender
         self._channels = channels
-        self._carry_out = deleted
-        self._deleting: dict[str, list[TopicDone]] = {}
+        self._subscriptions = subscriptions
 
     def create(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
         """`force`: 1 where other nodes may not have their leases yet."""
@@ -63,15 +58,10 @@ class TopicRegistry:
             done(_UNKNOWN if reply else _NO_TOPIC)
         elif session.lost.is_set():
             if self._sender.serve(seq):
-                self._carry_out(topic)
+                self._subscriptions.delete(topic)
             done(None)
         elif topic in self._channels and self._sender.owe(seq, topic, None):
             # Answered when it has come back here too, so that whoever asks next sees it.
-            self._deleting.setdefault(topic, []).append(done)
+            self._subscriptions.await_deletion(topic, done)
         else:
-            done(None)
-
-    def returned(self, topic: str) -> None:
-        """A deletion has come back to this node, or is carried out without."""
-        for done in self._deleting.pop(topic, ()):
             done(None)

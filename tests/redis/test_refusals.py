@@ -75,10 +75,10 @@ async def test_what_comes_before_the_node_is_up_comes_behind_the_gap(
     async with bus_node(address, prefix) as node:
         await node.subscribe("t")
         channel = f"{prefix}:topic:t".encode()
-        node.bus.inbox.heard([b"subscribe", channel, 1])
+        node.bus.subscriptions.heard([b"subscribe", channel, 1])
         assert node.heard == []
         for number in range(2):
-            node.bus.inbox.heard([b"message", channel, b"wsE1" + b"x" * 16 + event(number)])
+            node.bus.subscriptions.heard([b"message", channel, b"wsE1" + b"x" * 16 + event(number)])
         node.bus.up()
         assert node.heard == [
             ("missed", "t", b""),
