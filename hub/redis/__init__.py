@@ -1,1 +1,1 @@
-"""The broker of many servers. Only modules of this package know Redis."""
+"""The broker that connects several servers through Redis."""

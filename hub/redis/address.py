@@ -1,4 +1,4 @@
-"""Where Redis is: `REDIS_ADDR` taken apart and checked. Pure: nothing here looks anything up."""
+"""Parse and check `REDIS_ADDR`. Pure: no names are resolved here."""
 
 import re
 from dataclasses import dataclass, field
@@ -19,19 +19,19 @@ _BARE: Final = re.compile(r"[^/:@\s]+(:[0-9]+)?|\[[^\]]+\](:[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """One Redis server, or the sentinels that know which one it is."""
+    """The address of a Redis server, or of the sentinels that know the master."""
 
-    hosts: tuple[tuple[str, int], ...] = ()  # one; with a service, the sentinels
-    path: str = ""  # of a unix socket, then without hosts
-    service: str = ""  # the sentinels' name of the master, then `hosts` are sentinels
-    username: str = field(default="", repr=False)  # a password, where the colon is forgotten
+    hosts: tuple[tuple[str, int], ...] = ()  # one server; with a service, the sentinels
+    path: str = ""  # of a Unix socket; there are no hosts then
+    service: str = ""  # the name under which the sentinels know the master
+    username: str = field(default="", repr=False)  # a password, if the colon is missing
     password: str = field(default="", repr=False)
     db: int = 0
     tls: bool = False
-    ca: str = ""  # a file of authorities to trust in place of the system's
+    ca: str = ""  # a file of certificate authorities, instead of the system's
 
     def __str__(self) -> str:
-        """The address without its password, for logs."""
+        """Return the address without user and password, for logs."""
         hosts = ",".join(_joined(host, port) for host, port in self.hosts)
         if self.service:
             return f"redis+sentinel://{hosts}/{self.service}"
@@ -41,10 +41,10 @@ class RedisAddress:
 
 
 def parse_redis_address(text: str) -> RedisAddress:
-    """What `REDIS_ADDR` says.
+    """Parse the value of `REDIS_ADDR`.
 
     Raises:
-        ValueError: it has none of the FORMS.
+        ValueError: the text has none of the FORMS.
     """
     url = urlsplit(f"redis://{text}" if _BARE.fullmatch(text) else text)
     options = dict(parse_qsl(url.query, keep_blank_values=True))
@@ -54,7 +54,7 @@ def parse_redis_address(text: str) -> RedisAddress:
     if at and ":" not in user:
         raise ValueError("a user without a password")
     if "@" in url.path:
-        raise ValueError("an @ behind the host")
+        raise ValueError("an @ after the host")
     if url.scheme == "unix":
         return _socket(url, options)
     if url.scheme == "redis+sentinel":
@@ -110,7 +110,7 @@ def _host(text: str, port: int) -> tuple[str, int]:
             raise ValueError("no port")
         port = int(rest[1:])
     if found["name"]:
-        found["name"].encode("idna")  # what connecting does: an empty or an endless label is none
+        found["name"].encode("idna")  # as connecting does: no label may be empty or too long
     return found["six"] or found["name"], port
 
 

@@ -1,16 +1,16 @@
-"""Long lists of topics and commands, some at a time."""
+"""Limits and helpers to handle many topics and commands in parts."""
 
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
 
-CHUNK: Final = 1_000  # topics of one command
-SHARE: Final = 5_000  # topics that one tick may deal with: a million would stop the loop for 2 s
-TURN: Final = 1_000  # commands that one tick may complete
+CHUNK: Final = 1_000  # topics in one command
+SHARE: Final = 5_000  # topics handled in one tick: a million would block the loop for 2 s
+TURN: Final = 1_000  # commands completed in one tick
 
 
 def take(topics: dict[str, Any]) -> list[str]:
-    """The first SHARE of them, taken out."""
+    """Remove and return up to SHARE topics, the first ones."""
     taken = list(islice(topics, SHARE))
     for topic in taken:
         del topics[topic]
@@ -18,5 +18,5 @@ def take(topics: dict[str, Any]) -> list[str]:
 
 
 def chunks(topics: list[str]) -> Iterable[list[str]]:
-    """All of them, in parts that fit into a command."""
+    """Split topics into parts of up to CHUNK, one for each command."""
     return (topics[at : at + CHUNK] for at in range(0, len(topics), CHUNK))

@@ -1,8 +1,6 @@
-"""The broker of many servers: what is published goes through Redis and comes back from there.
+"""The broker of a server that shares Redis with others.
 
-State: whether Redis can be reached, and the commands that wait to know. An event takes one path, to
-Redis and back to every node that is subscribed, the publisher's own included; so all see one order.
-Connections, and when they are given up, are hub/redis/supervisor.py's.
+State: whether Redis can be reached, and the commands that are queued until that is known.
 """
 
 import asyncio
@@ -36,19 +34,32 @@ from hub.redis.subscriptions import Subscriptions
 from hub.redis.topic_registry import TopicRegistry
 from hub.values import Position
 
-GRACE: Final = 5.0  # seconds after a connect in which other nodes may not have their leases yet
+GRACE: Final = 5.0  # seconds after a connect during which other nodes may lack their leases
 
 
 class Bus(Enum):
-    """Whether Redis can be reached."""
+    """The state of the connection to Redis."""
 
-    JOINING = "joining"  # not yet, or not any more, or not known: commands wait
+    JOINING = "joining"  # not connected, and no outage declared: commands are queued
     UP = "up"
-    OUT = "out"  # an outage: REDIS_FAIL_MODE says what commands come to
+    OUT = "out"  # an outage: commands are answered as REDIS_FAIL_MODE says
 
 
 class RedisBroker:
-    """A `Broker` over Redis. `strict` refuses in an outage what the other mode serves locally."""
+    """A `Broker` that carries events between nodes through Redis.
+
+    An event takes one path: to Redis, and from there to every node that is subscribed, including
+    the one that published it. So all subscribers see the same order.
+
+    The supervisor (hub/redis/supervisor.py) connects, and calls `attach`, `up`, `detach` and `out`:
+
+        JOINING -- attach, up --> UP        commands go through Redis
+        UP -- detach --> JOINING            commands are queued
+        JOINING -- out --> OUT              commands are served locally, or refused
+        OUT -- attach, up --> UP
+
+    Queued commands are carried out in order, and later commands queue after them.
+    """
 
     def __init__(
         self,
@@ -59,7 +70,12 @@ class RedisBroker:
         strict: bool,
         grace: float = GRACE,
     ) -> None:
-        """`run`: 8 bytes that no other process has. `grace`: seconds."""
+        """Create a broker that is not connected.
+
+        `run`: 8 bytes that identify this process. `strict`: whether commands are refused in an
+        outage, not served locally. `grace`: seconds after a connect during which publishes to
+        unknown topics are accepted.
+        """
         self.node_id = run.hex()
         self.bus = Bus.JOINING
         self.keys = keys
@@ -75,16 +91,16 @@ class RedisBroker:
         self._registry = TopicRegistry(self.node_id, sender, self.channels, self.subscriptions)
         self._stats = ClusterStats(keys, self.node_id)
         self._session: Session
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._queued: deque[Callable[[], None]] = deque()
 
     def _standing(self, topic: str) -> SubscribeResult | Refusal:
-        """Return the result of a subscribe that needs no command to Redis."""
+        """Return the outcome of a command that needs no call to Redis."""
         if self.bus is not Bus.OUT:
             return SUBSCRIBED
         return AWAY if self._is_strict(topic) else SubscribeResult(degraded=True)
 
     def _is_strict(self, topic: str) -> bool:
-        """A topic with history always is: without Redis there is no offset to give."""
+        """A topic with a history is always strict: only Redis can assign offsets."""
         return self.strict or self._cache.rule(topic) is not None
 
     @property
@@ -103,11 +119,11 @@ class RedisBroker:
     def join(self, topic: str, done: SubscribeDone) -> None:
         self._in_turn(lambda: done(self._standing(topic)))
 
-    # Commands. Those that wait are carried out in order, and none overtakes them.
+    # Commands, in order.
 
     def _in_turn(self, command: Callable[[], None]) -> None:
-        if self.bus is Bus.JOINING or self._waiting:
-            self._waiting.append(command)
+        if self.bus is Bus.JOINING or self._queued:
+            self._queued.append(command)
         else:
             command()
 
@@ -146,10 +162,10 @@ class RedisBroker:
     def _change(
         self, change: Callable[[Session, str, TopicDone, int], None], topic: str, done: TopicDone
     ) -> None:
-        """Change the register, which only Redis can: nothing is served locally."""
+        """Change the register of topics; refused without Redis, in both modes."""
 
         def changed(refusal: Refusal | None) -> None:
-            self._stats.forget()  # whoever made the change sees it
+            self._stats.forget()  # so that the next statistics include the change
             done(refusal)
 
         if self.bus is Bus.UP:
@@ -171,7 +187,7 @@ class RedisBroker:
         return await self._cache.fetch(self._session, topic, since, self.node_id) or AWAY
 
     def topics(self) -> Collection[str]:
-        return ()  # only Redis knows
+        return ()  # Redis has them: see `census`
 
     def sweep(self) -> None:
         self._pipeline.sweep()
@@ -180,7 +196,7 @@ class RedisBroker:
             self._cache.sweep(self._session)
 
     def _forgotten(self) -> None:
-        """Redis has lost the register."""
+        """Redis has lost this node's leases: expect that others write theirs again."""
         self._pipeline.grant_grace()
         self._cache.renew()
 
@@ -192,42 +208,42 @@ class RedisBroker:
     # Called by the supervisor.
 
     def attach(self, session: Session) -> None:
-        """Redis is connected: tell it what is wanted. Commands wait on."""
+        """Redis is connected: subscribe and write leases. Commands stay queued."""
         self._session = session
         self.subscriptions.attach(session)
 
     def detach(self) -> None:
-        """Redis is lost: commands wait until it is back or the outage is declared."""
+        """Redis is lost: queue commands until it is back, or until an outage is declared."""
         if self.bus is Bus.UP:
             self.bus = Bus.JOINING
         self._pipeline.down()
         self.subscriptions.detach()
-        if self.bus is Bus.OUT:  # it was never up
+        if self.bus is Bus.OUT:  # lost before it was up
             self._give_up()
 
     def up(self) -> None:
-        """All is subscribed and leased: commands go through Redis from here on."""
+        """Everything is subscribed and leased: send commands through Redis."""
         self.bus = Bus.UP
         self._pipeline.up(self._session)
         self._report_missed()
-        self._run_waiting()
+        self._run_queued()
 
     def out(self) -> None:
-        """It takes too long: what waits is answered, and what comes, as REDIS_FAIL_MODE says."""
+        """Declare an outage: answer queued and new commands as REDIS_FAIL_MODE says."""
         self.bus = Bus.OUT
         self._give_up()
-        self._run_waiting()
+        self._run_queued()
 
-    # What may be very many is dealt with over several ticks. A change of `bus` in between ends it,
-    # and the next one begins it again.
+    # These may concern very many topics and commands, so they take several ticks. A change of `bus`
+    # ends them early, and the next change starts them again.
 
     def _report_missed(self) -> None:
-        """Tell which topics may have lost events; those that get one are told ahead of it."""
+        """Report the topics that may have missed events."""
         if self.bus is Bus.UP and self.subscriptions.report_missed():
             asyncio.get_running_loop().call_soon(self._report_missed)
 
     def _give_up(self) -> None:
-        """Answer the subscribes that Redis was asked for, and does not answer."""
+        """Answer the subscribes that Redis has not answered."""
         if self.bus is Bus.OUT and not self.channels.attached:
             given_up = self.channels.give_up()
             for topic, done in given_up:
@@ -235,13 +251,13 @@ class RedisBroker:
             if given_up:
                 asyncio.get_running_loop().call_soon(self._give_up)
 
-    def _run_waiting(self) -> None:
-        """Carry out the commands that wait; what comes meanwhile waits behind them."""
+    def _run_queued(self) -> None:
+        """Carry out queued commands, in order."""
         for _ in range(TURN):
-            if not self._waiting or self.bus is Bus.JOINING:
+            if not self._queued or self.bus is Bus.JOINING:
                 return
             try:
-                self._waiting[0]()  # it stays first while it runs: what it sets off comes behind
+                self._queued[0]()  # still first while it runs: what it sends queues after it
             finally:
-                self._waiting.popleft()
-        asyncio.get_running_loop().call_soon(self._run_waiting)
+                self._queued.popleft()
+        asyncio.get_running_loop().call_soon(self._run_queued)

@@ -1,8 +1,7 @@
-"""Which channels this node is subscribed to, and its leases on their topics.
+"""The channels that this node is subscribed to, and its leases on their topics.
 
-State: the topics that the node holds or is about to, and what the connection was told of them.
-Whatever changes within a tick is reconciled at its end, so that many changes are few commands and
-a connection that is new is told by the same path.
+State: the topics that the node holds or is about to hold, and the channels that the connection was
+asked for.
 """
 
 import asyncio
@@ -19,37 +18,45 @@ from hub.redis.session import Session
 
 log = logging.getLogger(__name__)
 
-COUNTS: Final = 40_000  # topics whose subscribers are told with one beat
+COUNTS: Final = 40_000  # topics whose number of subscribers is sent with one beat
 
 
 class _Coming:
-    """A topic that the node is about to hold: Redis has yet to confirm it."""
+    """A topic that the node is about to hold: Redis has not confirmed it yet."""
 
     __slots__ = ("done", "leases")
 
     def __init__(self, done: SubscribeDone) -> None:
         self.done = done
-        self.leases = 0  # that were sent and not answered
+        self.leases = 0  # sent and not answered
 
 
 class Channels:
-    """Brings the subscribed connection, and the register, to what the node wants."""
+    """Keeps the subscribed channels and the leases equal to the topics that the node wants.
+
+    A subscribe goes SUBSCRIBE, confirmation, lease, answer; then the node holds the topic. The
+    lease follows the confirmation, so a deletion that another node makes in between reaches this
+    node, which then writes its lease again.
+
+    Changes are collected and sent at the end of the tick, SHARE topics at a time. So many changes
+    take few commands, and a new connection is told everything in the same way.
+    """
 
     def __init__(self, keys: Keys, node: str, forgotten: Callable[[], None]) -> None:
-        """`forgotten` is called where Redis has lost the register of topics."""
+        """`forgotten` is called when Redis has lost this node's leases."""
         self._keys = keys
         self._node = node
         self._forgotten = forgotten
         self._session: Session | None = None
         self._coming: dict[str, _Coming] = {}
-        self._held: dict[str, int] = {}  # with its subscribers
-        self._counted: dict[str, int] = {}  # those whose subscribers changed since the last beat
-        self._told: set[str] = set()  # what the connection was told to be subscribed to
-        # Topics to be reconciled at the tick's end, and leases to be written. Only the keys count:
-        # a copy of another dict takes a tenth of the time.
+        self._held: dict[str, int] = {}  # with the number of subscribers
+        self._counted: dict[str, int] = {}  # changed since the last beat
+        self._told: set[str] = set()  # channels that the connection was asked for
+        # Topics to reconcile at the end of the tick, and leases to write. Only the keys matter: a
+        # dict is copied from another dict in a tenth of the time.
         self._changed: dict[str, object] = {}
         self._lease: dict[str, object] = {}
-        self._beginning = False  # whether the lease that comes first is still to be answered
+        self._beginning = False  # whether the first lease is not answered yet
         self._scheduled = False
 
     def __contains__(self, topic: str) -> bool:
@@ -58,38 +65,38 @@ class Channels:
     # What the node wants.
 
     def want(self, topic: str, done: SubscribeDone) -> None:
-        """Subscribe; `done` when Redis has confirmed it and the lease is written."""
+        """Subscribe; call `done` when Redis has confirmed it and the lease is written."""
         self._coming[topic] = _Coming(done)
         self._change(topic)
 
     def hold(self, topic: str) -> None:
-        """Without a connection: the node holds the topic from now on."""
+        """Hold a topic while there is no connection."""
         self._held[topic] = 0
 
     def drop(self, topic: str) -> None:
-        """Subscribe no more, and give up the lease."""
+        """Unsubscribe, and give up the lease."""
         for kept in (self._held, self._counted, self._lease):
             kept.pop(topic, None)
-        self._unlease([topic])  # at once: a publish behind it must not find the lease
+        self._unlease([topic])  # at once: a later publish must not find the lease
         self._change(topic)
 
     def count(self, topic: str, subscribers: int) -> None:
-        """How many subscribers a topic has here; the other nodes learn it with the next beat."""
+        """Set the number of subscribers of a topic here; it is sent with the next beat."""
         if topic in self._held:
             self._held[topic] = self._counted[topic] = subscribers
 
     def take_counts(self) -> dict[str, int]:
-        """What changed since the last call, or the first part of it."""
+        """Remove and return up to COUNTS numbers of subscribers that have changed."""
         taken = dict(islice(self._counted.items(), COUNTS))
         for topic in taken:
             del self._counted[topic]
         return taken
 
     def deleted(self, topic: str) -> bool:
-        """The topic was deleted in this place of its order; whether the node held it."""
+        """Handle a deletion, in its place of the topic's order; return whether the node held it."""
         coming = self._coming.get(topic)
         if coming is not None:
-            if coming.leases:  # the lease that was written may be gone: the topic is made anew
+            if coming.leases:  # the lease may be gone: writing it again creates the topic again
                 self._write(topic)
             return False
         held = topic in self._held
@@ -98,7 +105,7 @@ class Channels:
         return held
 
     def give_up(self) -> list[tuple[str, SubscribeDone]]:
-        """Some of the topics that are still to be confirmed, wanted no more; empty without any."""
+        """Drop up to TURN topics that are not confirmed yet, and return them."""
         taken = list(islice(self._coming.items(), TURN))
         for topic, _ in taken:
             del self._coming[topic]
@@ -109,11 +116,11 @@ class Channels:
 
     @property
     def attached(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a connection."""
         return self._session is not None
 
     def attach(self, session: Session) -> None:
-        """A new connection: it is told everything."""
+        """Subscribe to everything on a new connection, and write all leases."""
         self._session = session
         self._told.clear()
         self._changed = {**self._held, **self._coming}
@@ -123,7 +130,7 @@ class Channels:
         self._schedule()
 
     def _begin_leases(self, session: Session) -> None:
-        """Without a topic yet: a node without any is one all the same."""
+        """Write the lease without a topic, which counts the node's clients."""
 
         def begun(reply: Any) -> None:
             self._beginning = False
@@ -133,7 +140,7 @@ class Channels:
         session.commands.send(begun, "EVALSHA", session.shas.lease, 0, self._node, 1)
 
     def _scan_leases(self, session: Session, cursor: bytes) -> None:
-        """Read a page of the leases: topics dropped without a connection may still be there."""
+        """Read a page of the leases, to delete those on topics dropped while disconnected."""
         answered = partial(self._scanned, session)
         leases = self._keys.leases(self._node)
         session.commands.send(answered, "HSCAN", leases, cursor, "COUNT", CHUNK)
@@ -150,18 +157,18 @@ class Channels:
             self._scan_leases(session, cursor)
 
     def detach(self) -> None:
-        """The connection is lost: nothing is told until there is another."""
+        """The connection is lost: send nothing until there is another."""
         self._session = None
         for coming in self._coming.values():
             coming.leases = 0
 
     def forgotten(self) -> None:
-        """Redis says that this node's leases are gone: write every one anew."""
-        if self._session is None or self._beginning:  # then it is known
+        """This node's leases are gone from Redis: write all of them again."""
+        if self._session is None or self._beginning:  # already known
             return
         log.warning(
-            "Redis has no lease of this server any more (FLUSHALL, or this server stood still for"
-            " longer than they last): writing them anew"
+            "this server's leases are gone from Redis (FLUSHALL, or this server stood still for"
+            " longer than they last): writing them again"
         )
         self._forgotten()
         self._begin_leases(self._session)
@@ -169,7 +176,7 @@ class Channels:
         self.flush()
 
     def confirmed(self, channel: bytes) -> str | None:
-        """Redis has confirmed a subscription; the topic, if the node had it before."""
+        """Handle a confirmed subscription; return its topic if the node held it before."""
         topic = self._keys.topic(channel)
         if topic is None:
             return None  # the node's own channel
@@ -178,11 +185,11 @@ class Channels:
         return topic if topic in self._held else None
 
     def flush(self) -> None:
-        """Tell the connection what changed, or the first part of it."""
+        """Send the changes, up to SHARE topics of them."""
         self._scheduled = False
         session = self._session
         if session is None:
-            self._changed.clear()  # the next one is told everything
+            self._changed.clear()  # `attach` sends everything
             return
         changed = take(self._changed)
         come, go = [], []
@@ -193,7 +200,7 @@ class Channels:
             elif topic not in self._told:
                 come.append(topic)
             elif topic in self._coming:
-                self._write(topic)  # dropped and wanted within the tick: it is still subscribed
+                self._write(topic)  # dropped and wanted within a tick: still subscribed
         self._told.update(come)
         self._told.difference_update(go)
         for word, topics in (("UNSUBSCRIBE", go), ("SUBSCRIBE", come)):
@@ -204,9 +211,9 @@ class Channels:
             self._schedule()
 
     async def all_told(self) -> None:
-        """Wait until the connection was told all that has changed."""
+        """Wait until all changes were sent."""
         while self._session is not None and (self._changed or self._lease):  # noqa: ASYNC110
-            await asyncio.sleep(0)  # a share of it is told in each tick
+            await asyncio.sleep(0)  # each tick sends a share
 
     def _flush_leases(self, session: Session) -> None:
         for some in chunks(take(self._lease)):
@@ -226,7 +233,7 @@ class Channels:
             return
         for topic, coming in counted:
             coming.leases -= 1
-            # Of a topic that was deleted and wanted anew meanwhile, this is not the answer.
+            # The topic was dropped and wanted again: this answers the earlier subscribe.
             if self._coming.get(topic) is not coming:
                 continue
             if not reply:

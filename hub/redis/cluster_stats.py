@@ -1,6 +1,6 @@
-"""The figures of the other nodes, as they have written them with their leases.
+"""Statistics of the other nodes, read from their leases.
 
-State: the newest census, until when it serves, and whether one is being taken.
+State: the newest census, the time until which it is served, and the task that takes one.
 """
 
 import asyncio
@@ -12,29 +12,29 @@ from hub.brokers.base import ClusterFigures
 from hub.redis.keys import Keys
 from hub.redis.session import Session
 
-SERVES: Final = 1.0  # seconds that a census serves, and that Redis may take for one answer of it
-PAGE: Final = 1_000  # topics of one answer: a million at once would stall Redis, and this server
+SERVES: Final = 1.0  # seconds that a census is served again, and that one reply may take
+PAGE: Final = 1_000  # topics of one reply: a million at once would stall Redis and this node
 
 
 class ClusterStats:
-    """Asks Redis: a command for each node and PAGE of its topics, however often somebody asks."""
+    """Takes a census at most once in SERVES seconds: one command for each PAGE of a node."""
 
     def __init__(self, keys: Keys, node: str) -> None:
         self._keys = keys
         self._node = node
         self._until = 0.0
-        self._taking: asyncio.Task[ClusterFigures] | None = None  # or taken
+        self._taking: asyncio.Task[ClusterFigures] | None = None  # running, or done
 
     async def take(self, session: Session, poisoned: int) -> ClusterFigures:
-        """The other nodes' figures now, or that they are out of reach."""
+        """Return a census of the other nodes; it is marked as degraded if Redis cannot be asked."""
         taking = self._taking
         if taking is None or (taking.done() and asyncio.get_running_loop().time() >= self._until):
             taking = self._taking = asyncio.create_task(self._take(session))
-        newest = await asyncio.shield(taking)  # others may wait for it too
+        newest = await asyncio.shield(taking)  # other callers may await it too
         return newest._replace(poisoned=poisoned)
 
     def forget(self) -> None:
-        """What there is has changed just now."""
+        """Take the next census from Redis, because this node has just changed something."""
         self._taking = None
 
     async def _take(self, session: Session) -> ClusterFigures:
@@ -54,7 +54,7 @@ class ClusterStats:
             if node.decode() == self._node:
                 continue
             counts = await _leases(session, keys.leases(node.decode()), total)
-            if "" in counts:  # else its leases have run out: it is dead
+            if "" in counts:  # else its leases have expired: the node is dead
                 nodes += 1
                 clients += counts[""]
         total.pop("", None)
@@ -64,7 +64,10 @@ class ClusterStats:
 
 
 async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str, int]:
-    """A node's subscribers by topic, added to the total; what comes twice is counted once."""
+    """Read a node's subscribers by topic, and add them to the total.
+
+    HSCAN may return a topic twice; it is counted once.
+    """
     counts: dict[str, int] = {}
     cursor = b"0"
     while True:
@@ -78,7 +81,7 @@ async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str
 
 
 async def _explicit(session: Session, key: str, total: dict[str, int]) -> None:
-    """Add the topics made on purpose to the total."""
+    """Add the explicitly created topics to the total."""
     cursor = b"0"
     while True:
         cursor, page = await _ask(session, "SSCAN", key, cursor, "COUNT", PAGE)
@@ -89,7 +92,7 @@ async def _explicit(session: Session, key: str, total: dict[str, int]) -> None:
 
 
 async def _living(session: Session, key: str, total: dict[str, int]) -> None:
-    """Add the topics whose history lives on, with subscribers or without."""
+    """Add the topics whose history lives on, with or without subscribers."""
     seconds, micros = map(int, await _ask(session, "TIME"))
     now = seconds * 1_000 + micros // 1_000
     start = 0

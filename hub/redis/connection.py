@@ -1,10 +1,7 @@
-"""One connection to Redis: commands out in order, replies back in the same order.
+"""One connection to Redis.
 
-State: the commands of this tick, and who waits for which reply. It knows no topic. A connection on
-which Redis pushes (SUBSCRIBE) has a listener, which gets all that comes from then on.
-
-An own protocol over hiredis' reader, because order and the fate of what was sent are the point:
-docs/decisions, 0023, has the race with redis-py's PubSub.
+State: the commands to write at the end of the tick, and the callbacks of the unanswered ones.
+docs/decisions, 0023, says why it is not redis-py's.
 """
 
 import asyncio
@@ -16,38 +13,50 @@ import hiredis
 
 Reply = Any  # what hiredis reads: bytes, int, list, None, or hiredis.ReplyError as a value
 Word = Any  # str, bytes or int
-Answered = Callable[[Reply], object]  # gets a ConnectionError where no reply will come
+Answered = Callable[[Reply], object]  # called with a ConnectionError if no reply will come
 
-# A tick's commands leave at its end. But where few come within a millisecond of the last ones they
-# wait for the next: at 10,000 publishes a second that saves most system calls and wake-ups, here,
-# in Redis and in every node that is subscribed (docs/decisions, 0024).
-PACE: Final = 0.001  # seconds, which is what uvloop's timers can tell apart
-MANY: Final = 16  # commands that do not wait
+# Commands are written at the end of the tick. The write is delayed by PACE if the last one was less
+# than that ago and there are fewer than MANY commands: at 10,000 publishes a second this saves most
+# system calls and wake-ups, here, in Redis and in every subscribed node (docs/decisions, 0024).
+PACE: Final = 0.001  # seconds: the resolution of uvloop's timers
+MANY: Final = 16  # commands that are written without a delay
 
 _NOTHING: Final = object()
 
 
 class RedisConnection(asyncio.Protocol):
-    """A pipeline of commands; what one tick sends leaves as one write."""
+    """A pipeline of commands over hiredis' parser; the commands of one tick are one write.
+
+    Redis answers commands in order, so each reply belongs to the oldest unanswered command, and its
+    callback is called in that order. Every callback is called exactly once: with the reply, which
+    may be a `hiredis.ReplyError`, or with a `ConnectionError` when the connection ends. A command
+    is never sent again; what an unanswered one has done is for its sender to decide.
+
+    A connection that subscribes has a listener (`listen`). From then on everything that Redis sends
+    is a push, which the listener gets, and commands are sent by `say`, without a callback.
+
+    The connection ends once, by `abort`, by an error of the protocol, or by the other side. `lost`
+    is called first, so that the callbacks find the owner in its new state.
+    """
 
     _transport: asyncio.Transport
     _loop: asyncio.AbstractEventLoop
 
     def __init__(self, lost: Callable[[str], None]) -> None:
-        """`lost` learns, once, why the connection is no more."""
+        """`lost` is called once, with the reason, when the connection ends."""
         self._lost = lost
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._awaiting: deque[Answered] = deque()
         self._out: list[bytes] = []
-        self._written = 0.0  # when it was written to, by the loop's clock
-        self._timer: asyncio.TimerHandle | None = None  # of a write that waits
+        self._written = 0.0  # the time of the last write, by the loop's clock
+        self._timer: asyncio.TimerHandle | None = None  # of a delayed write
         self._listener: Callable[[list[Any]], None] | None = None
         self._why = "closed by Redis"
         self.open = False
-        self.heard = 0.0  # when anything came last, by the loop's clock
+        self.heard = 0.0  # the time of the last data received, by the loop's clock
 
     def send(self, answered: Answered, *words: Word) -> None:
-        """Send a command; `answered` gets its reply, in its place of the order."""
+        """Send a command, and call `answered` with its reply, in order."""
         if not self.open:
             answered(ConnectionError(self._why))
             return
@@ -55,7 +64,7 @@ class RedisConnection(asyncio.Protocol):
         self._queue(hiredis.pack_command(words))
 
     def say(self, *words: Word) -> None:
-        """Send a command whose answer goes to the listener."""
+        """Send a command whose reply is a push."""
         if self.open:
             self._queue(hiredis.pack_command(words))
 
@@ -79,16 +88,16 @@ class RedisConnection(asyncio.Protocol):
             self._transport.write(b"".join(out))
 
     async def ask(self, *words: Word) -> Reply:
-        """Send a command and wait for its reply.
+        """Send a command and return its reply.
 
         Raises:
-            ConnectionError: the connection was lost before it.
-            hiredis.ReplyError: Redis refused.
+            ConnectionError: the connection was lost before the reply.
+            hiredis.ReplyError: Redis refused the command.
         """
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def answered(reply: Reply) -> None:
-            if not future.done():  # whoever waits may have given up
+            if not future.done():  # the caller may be cancelled
                 future.set_result(reply)
 
         self.send(answered, *words)
@@ -98,17 +107,17 @@ class RedisConnection(asyncio.Protocol):
         return reply
 
     def listen(self, listener: Callable[[list[Any]], None]) -> None:
-        """From here on every reply is a push, for `listener`."""
+        """Call `listener` with everything that arrives from now on."""
         self._listener = listener
 
     def abort(self, why: str) -> None:
-        """Cut the connection; whoever waits for a reply learns that none comes."""
+        """Close the connection at once; unanswered commands get a ConnectionError."""
         if self.open:
             self._why = why
             self._transport.abort()
             self._end()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
@@ -139,7 +148,7 @@ class RedisConnection(asyncio.Protocol):
 
     def _end(self) -> None:
         self.open = False
-        self._lost(self._why)  # first: what the unanswered set off must find it known
+        self._lost(self._why)  # first: the callbacks must find the owner's new state
         awaiting, self._awaiting = self._awaiting, deque()
         for answered in awaiting:
             answered(ConnectionError(self._why))

@@ -1,4 +1,4 @@
-"""What travels on a topic's channel between nodes: an event or a deletion, and whose it is."""
+"""The messages on a topic's channel: events and deletions, with the identity of their sender."""
 
 import struct
 from collections import deque
@@ -7,32 +7,32 @@ from typing import Final, NamedTuple
 from hub.values import Position
 
 EVENT: Final = b"wsE1"
-PLACED: Final = b"wsE2"  # an event of a topic with history: epoch, a space, offset, a space, event
+PLACED: Final = b"wsE2"  # an event of a topic with a history: "EPOCH OFFSET EVENT"
 DELETED: Final = b"wsD1"
 
-# The kind with its version, the sender's run and its count of what it has sent.
+# The kind with its version, the sender's run, and the number of the message in that run.
 _HEADER: Final = struct.Struct(">4s8sQ")
 _SIZE: Final = _HEADER.size
 _LINE_FEED, _RETURN = b"\n\r"
 
 
 class Envelope(NamedTuple):
-    """One message of the bus."""
+    """One message between nodes."""
 
     kind: bytes  # EVENT, PLACED or DELETED
-    run: bytes  # 8 bytes that a process chose when it started
+    run: bytes  # 8 random bytes that identify a process
     seq: int  # 1, 2, … within the run
-    event: bytes  # as the subscribers get it, but for the offset; empty for DELETED
-    position: Position | None = None  # of a PLACED one
+    event: bytes  # as subscribers get it, without the offset; empty for DELETED
+    position: Position | None = None  # only of PLACED
 
     @property
     def ident(self) -> bytes:
-        """Who has said it: the run and the number, as they are in the header."""
+        """The identity of the message: run and number, as in the header."""
         return _HEADER.pack(self.kind, self.run, self.seq)[4:]
 
 
 def unseal(data: bytes) -> Envelope | None:
-    """An envelope taken apart; None where the bytes are none of ours."""
+    """Parse a message; return None if no server can have sent it."""
     if len(data) < _SIZE:
         return None
     kind, run, seq = _HEADER.unpack_from(data)
@@ -53,10 +53,11 @@ def _unseal_placed(run: bytes, seq: int, rest: bytes) -> Envelope | None:
 
 
 def is_event(event: bytes) -> bool:
-    """Whether bytes from Redis may be an event: a JSON object in UTF-8, on one line.
+    """Return whether data from Redis may be an event: a JSON object in UTF-8, on one line.
 
-    It is not parsed, which would cost more than all else: the server that published it encoded it.
-    No JSON encoder writes a raw line break, and as Server-Sent Events one would begin a new field.
+    The JSON is not parsed, which would cost more than all other steps together. Line breaks are
+    refused because JSON encoders write none, and because one would begin a new field of a
+    Server-Sent Event.
     """
     if event[:1] != b"{" or event[-1:] != b"}":
         return False
@@ -66,21 +67,26 @@ def is_event(event: bytes) -> bool:
         return True
     try:
         event.decode()
-    except UnicodeDecodeError:  # every subscriber would have to hang up (RFC 6455 section 8.1)
+    except UnicodeDecodeError:  # clients must fail the connection (RFC 6455, section 8.1)
         return False
     return True
 
 
 class Sender:
-    """Counts what this run sends, so that each message is delivered here once, whatever happens.
+    """Numbers the messages of this run, so that each is delivered here exactly once.
 
-    State: the newest message sent, the newest that came back, the newest that was delivered without
-    waiting for it to come back, and what Redis has taken and is still to come back. Redis carries
-    out and returns a run's messages in order.
+    A message normally comes back through Redis, and is delivered then. If Redis is lost, it is
+    delivered locally (`serve`), and must be dropped if Redis carries it out later, as a Redis that
+    was frozen does. Redis carries out and returns the messages of a run in order, so three numbers
+    are enough: of the newest message sent, of the newest that came back, and of the newest that was
+    delivered locally.
+
+    `owe` keeps the messages that Redis accepted and that have not come back yet; `take_owed`
+    returns them when the connection is lost.
     """
 
     def __init__(self, run: bytes) -> None:
-        """`run`: 8 bytes that no other process has."""
+        """`run`: 8 bytes that identify this process."""
         self._run = run
         self._sent = 0
         self._returned = 0
@@ -88,23 +94,26 @@ class Sender:
         self._owed: deque[tuple[int, str, bytes | None]] = deque()
 
     def seal(self, kind: bytes, event: bytes = b"") -> tuple[int, bytes]:
-        """The next envelope: its number, and its bytes."""
+        """Return the number and the bytes of the next message."""
         self._sent += 1
         return self._sent, _HEADER.pack(kind, self._run, self._sent) + event
 
     def serve(self, seq: int) -> bool:
-        """A message is dealt with without Redis; whether it has not come back before.
+        """Mark a message as delivered locally.
 
-        Redis may still carry it out, even in minutes, where it was frozen.
+        Redis may still carry it out, even minutes later if it was frozen.
+
+        Returns:
+            False if the message has come back already, and must not be delivered again.
         """
         self._served = seq
         return seq > self._returned
 
     def owe(self, seq: int, topic: str, event: bytes | None) -> bool:
-        """Redis has taken an event, or a deletion (None), of a topic that the node holds.
+        """Keep an event, or a deletion (None), that Redis accepted, until it comes back.
 
         Returns:
-            Whether it is still to come back.
+            False if it has come back already.
         """
         if seq > self._returned:
             self._owed.append((seq, topic, event))
@@ -112,7 +121,7 @@ class Sender:
         return False
 
     def take_owed(self) -> list[tuple[str, bytes | None]]:
-        """The way back is cut: what was taken and will not come back, in order."""
+        """Remove and return the messages that will not come back, in order."""
         owed = [(topic, event) for _, topic, event in self._owed]
         if owed:
             self.serve(self._owed[-1][0])
@@ -120,16 +129,16 @@ class Sender:
         return owed
 
     def is_forged(self, envelope: Envelope) -> bool:
-        """Whether it says that it is ours, and has not been sent."""
+        """Return whether a message claims to be of this run, which has not sent it."""
         return envelope.seq > self._sent and envelope.run == self._run
 
     def is_news(self, envelope: Envelope) -> bool:
-        """Whether what has come is another's, or an own message not yet dealt with."""
+        """Return whether a message that arrived is to be delivered."""
         if envelope.run != self._run:
             return True
         if envelope.seq <= self._served:
             return False
-        # A Redis that was frozen may carry out what was given up amid what is new.
+        # Not always the newest: a frozen Redis may carry out old messages among new ones.
         self._returned = max(self._returned, envelope.seq)
         while self._owed and self._owed[0][0] <= envelope.seq:
             self._owed.popleft()

@@ -1,9 +1,6 @@
-"""What this node remembers of the topics that it is subscribed to, kept equal to Redis' streams.
+"""The histories of the topics that this node is subscribed to, kept equal to those in Redis.
 
-State: for each such topic its newest events, and what has come while they are being read. Every
-event on the bus says its epoch and offset: what came before is dropped, a hole is read again from
-the stream, and what cannot be read any more, or is no event, is told. So clients are answered from
-here, however many.
+State: the newest events of each such topic, and the events that arrived while it was being read.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,23 +17,38 @@ from hub.redis.envelope import Envelope, is_event
 from hub.redis.session import Session
 from hub.values import NOWHERE, TOTAL_BYTES, Position, Rule, find_rule
 
-CHECKED: Final = 30.0  # seconds between two looks whether an idle topic is where its stream is
+CHECKED: Final = 30.0  # seconds between two comparisons of an idle topic with Redis
 
 
 class CachedHistory:
-    """One topic's."""
+    """The history of one topic."""
 
-    __slots__ = ("history", "last", "waiting")
+    __slots__ = ("history", "last", "queued")
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.last = b""  # who said its newest event (envelope.py); empty where that is unknown
-        # What has come since a reading began; None where none is under way.
-        self.waiting: list[Envelope] | None = None
+        self.last = b""  # identity of the newest event (envelope.py); empty if it is unknown
+        # The events that arrived since a read began; None while nothing is read.
+        self.queued: list[Envelope] | None = None
 
 
 class HistoryCache:
-    """Reads and repairs; what it hands on is whole and in order."""
+    """Delivers events without a hole, and answers clients without asking Redis.
+
+    When the node subscribes to a topic, its history is read from Redis (`open`). Events that arrive
+    meanwhile are queued, and handled after the read. Each event has a position:
+
+        the next offset of the epoch    append it and deliver it
+        an offset that is known         drop it
+        a later offset, or another      read on from the newest known event (repair), and handle
+        epoch                           the event after that
+
+    A repair also follows a lost connection (`check`) and a position in Redis that differs from the
+    one here (`sweep`). It says the identity of the newest known event, so that Redis notices if it
+    has lost events and would assign their offsets again; it then begins a new epoch
+    (hub/redis/lua/read.lua). The node is told (`missed`) if a repair does not continue where the
+    history here ends, or if an entry is no event.
+    """
 
     def __init__(
         self,
@@ -45,26 +57,27 @@ class HistoryCache:
         clock: Callable[[], float],
         total_bytes: int = TOTAL_BYTES,
     ) -> None:
-        """`rules`: by prefix of topics, empty where none has a history.
+        """Create an empty cache.
 
-        `clock`: seconds; `total_bytes`: of all histories here.
+        `rules`: how much history to keep, by prefix of the topic; empty if no topic has a history.
+        `new_epoch`: makes a new epoch. `clock`: seconds. `total_bytes`: of all histories here.
         """
         self._rules = rules
         self.new_epoch = new_epoch
         self._clock = clock
         self._budget = HistoryBudget(total_bytes)
         self._cache: dict[str, CachedHistory] = {}
-        # How often Redis is told that all of them live, and when it was.
+        # Seconds between two extensions of the lifetimes in Redis, and the time of the last one.
         self._pause = min([CHECKED, *(rule.ttl / 3 for rule in rules.values() if rule.size)])
         self._renewed = 0.0
-        self._due: dict[str, object] = {}  # those that it is still to be told of
+        self._due: dict[str, object] = {}  # topics whose lifetime is still to be extended
         self._events: BrokerEvents
         self._poison: Callable[[str, bytes], None]
 
     def serve(self, events: BrokerEvents, poison: Callable[[str, bytes], None]) -> None:
         """Set the hub that receives the events; called once, before anything else.
 
-        `poison` gets what is no event: where it was, and its bytes.
+        `poison` is called with the place and the bytes of an entry that is no event.
         """
         self._events = events
         self._poison = poison
@@ -75,26 +88,26 @@ class HistoryCache:
         return bool(self._rules)
 
     def rule(self, topic: str) -> Rule | None:
-        """How much of a topic is remembered; None where it has no history."""
+        """Return the rule of a topic; None if it has no history."""
         return find_rule(self._rules, topic) if self._rules else None
 
     def history(self, topic: str) -> History | None:
-        """What is remembered of a topic that the node is subscribed to."""
+        """Return the history of a topic; None if it is not subscribed, or not read yet."""
         cached = self._cache.get(topic)
-        if cached is None or not cached.history.epoch:  # it is being opened
+        if cached is None or not cached.history.epoch:  # not read yet
             return None
         cached.history.expire(self._clock())
         return cached.history
 
     def open(self, session: Session, topic: str, opened: Callable[[bool], None]) -> None:
-        """Read what there is of a topic that is subscribed just now; whether it was read."""
+        """Read the history of a newly subscribed topic; call `opened` with whether it was read."""
         rule = self.rule(topic)
         assert rule is not None
         cached = self._cache[topic] = CachedHistory(History("", rule, budget=self._budget))
         self._read(session, topic, cached, opened, -rule.size)
 
     def check(self, session: Session, topic: str) -> bool:
-        """Read what a topic's subscribers may have missed; whether it has a history."""
+        """Read what a topic may have missed; return False if it has no history."""
         cached = self._cache.get(topic)
         if cached is None:
             return False
@@ -102,13 +115,13 @@ class HistoryCache:
         return True
 
     def _repair(self, session: Session, topic: str, cached: CachedHistory) -> None:
-        """Go on behind what is known, if the stream still says the same there."""
-        if cached.waiting is None:
+        """Read the events after the newest known one."""
+        if cached.queued is None:
             here = cached.history.position
             self._read(session, topic, cached, _ignore, here.offset, here.epoch, cached.last)
 
     def live(self, session: Session, topics: Iterable[str]) -> None:
-        """Tell Redis that these live on for their time from now on; see where they are."""
+        """Extend the lifetime of topics in Redis, and compare their positions."""
         words: list[str | int] = []
         told: list[str] = []
         for topic in topics:
@@ -120,7 +133,7 @@ class HistoryCache:
             session.commands.send(answered, "EVALSHA", session.shas.live, 0, *words)
 
     def _placed(self, session: Session, topics: list[str], reply: Any) -> None:
-        """Where Redis has them: what is not where this node has it is read."""
+        """Repair the topics whose position in Redis differs from the one here."""
         if not session.check(reply):
             return
         for topic, epoch, top in zip(topics, reply[::2], reply[1::2], strict=True):
@@ -132,11 +145,11 @@ class HistoryCache:
                 self._repair(session, topic, cached)
 
     def expire(self) -> None:
-        """Let go of what is too old, of some topics at each call."""
+        """Drop events that are too old, of some topics at each call."""
         self._budget.sweep(self._clock())
 
     def sweep(self, session: Session) -> None:
-        """Now and then, tell Redis that all of them live, a share of them at a time."""
+        """Extend the lifetime of all topics regularly, a share at each call."""
         now = self._clock()
         if now >= self._renewed + self._pause:
             self._renewed = now
@@ -145,13 +158,13 @@ class HistoryCache:
             self.live(session, some)
 
     def renew(self) -> None:
-        """Redis has forgotten them: the next sweeps tell it."""
+        """Redis may have lost the lifetimes: let the next sweeps extend them."""
         self._renewed = 0.0
 
     async def fetch(
         self, session: Session, topic: str, since: Position | None, node: str
     ) -> History | Refusal | None:
-        """What there is of a topic that the node is not subscribed to; None where Redis is lost."""
+        """Read the history of a topic that is not subscribed; return None if Redis is lost."""
         rule = self.rule(topic)
         if rule is None:
             return NOT_REMEMBERED
@@ -170,20 +183,20 @@ class HistoryCache:
         return history
 
     def drop(self, topic: str) -> None:
-        """The node is subscribed no more."""
+        """Forget the history of a topic that is no longer subscribed."""
         cached = self._cache.pop(topic, None)
         if cached is not None:
             cached.history.close()
 
     def heard(self, session: Session, topic: str, envelope: Envelope) -> None:
-        """An event that has a position has come."""
+        """Handle an event of a topic with a history, as above."""
         cached = self._cache.get(topic)
         if cached is None:
             return
         history = cached.history
         epoch, offset = envelope.position or NOWHERE
-        if cached.waiting is not None:
-            cached.waiting.append(envelope)
+        if cached.queued is not None:
+            cached.queued.append(envelope)
         elif epoch == history.epoch and offset == history.top + 1:
             cached.last = envelope.ident
             self._events.deliver(topic, history.append(envelope.event, self._clock()))
@@ -199,7 +212,7 @@ class HistoryCache:
         since: int,
         *known: str | bytes,
     ) -> None:
-        cached.waiting = []
+        cached.queued = []
         words = (*self._reading(topic, cached.history.rule, since), *known)
         answered = partial(self._was_read, session, topic, cached, read)
         session.commands.send(answered, "EVALSHA", session.shas.read, 0, *words)
@@ -215,25 +228,25 @@ class HistoryCache:
         read: Callable[[bool], None],
         reply: Any,
     ) -> None:
-        waiting, cached.waiting = cached.waiting or [], None
+        queued, cached.queued = cached.queued or [], None
         if self._cache.get(topic) is not cached:
-            return  # it was left meanwhile
+            return  # unsubscribed meanwhile
         if not session.check(reply):
             read(False)  # the next session reads again
             return
         self._take(topic, cached, reply)
         read(True)
-        for place, envelope in enumerate(waiting):
-            if cached.waiting is not None:  # a hole even now: it is being read again
-                cached.waiting += waiting[place:]
+        for place, envelope in enumerate(queued):
+            if cached.queued is not None:  # there is still a hole, and a repair is running
+                cached.queued += queued[place:]
                 return
             self.heard(session, topic, envelope)
 
     def _take(self, topic: str, cached: CachedHistory, reply: Any) -> None:
-        """Go on with what was read, or begin anew where it does not join what there is."""
+        """Append the events that were read; start over if they do not continue the history."""
         epoch, top, first, events, ages, last = reply
         epoch, history, now = epoch.decode(), cached.history, self._clock()
-        known = history.epoch != ""  # else it is being opened: nobody is to hear what was
+        known = history.epoch != ""  # else it is being opened, and nothing is delivered
         joins = history.epoch == epoch and first <= history.top + 1 <= top + 1
         if not joins:
             history.restart(epoch, first - 1)
@@ -241,17 +254,17 @@ class HistoryCache:
                 self._events.missed(topic)
         for offset, (event, age) in enumerate(zip(events, ages, strict=True), first):
             if offset == history.top + 1:
-                said = self._append(topic, history, event, now - age / 1_000)
+                appended = self._append(topic, history, event, now - age / 1_000)
                 if not known:
                     continue
-                if said is None:
+                if appended is None:
                     self._events.missed(topic)
                 else:
-                    self._events.deliver(topic, said)
+                    self._events.deliver(topic, appended)
         cached.last = last if history.top == top else b""
 
     def _append(self, topic: str, history: History, event: bytes, now: float) -> bytes | None:
-        """Append an entry of a stream; None where it is no event: the history begins behind it."""
+        """Append an entry; if it is no event, restart the history after it and return None."""
         if is_event(event):
             return history.append(event, now)
         self._poison(f"history of {topic!r}", event)
@@ -260,4 +273,4 @@ class HistoryCache:
 
 
 def _ignore(_: bool) -> None:
-    """Whether it was read: where it was not, the next session reads it again."""
+    """Ignore the outcome of a repair: if it fails, the next session makes another one."""

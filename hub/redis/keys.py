@@ -23,9 +23,9 @@
                       without subscribers. Nodes with subscribers extend it; publishes do not.
 
 A topic exists while it is in `explicit`, while a node has a lease on it, or while its history
-lives on. Others may have written to the keys: an entry of a stream that no server has written is
-not read, and if it keeps the next event from being appended, the history begins again. A script
-that failed instead would end the node's connection again and again. Redis Cluster is not
+lives on. Other programs may write to the keys: an entry of a stream whose ID is not of a server's
+form is not read, and if it prevents the next event from being appended, the history begins again.
+A script that failed instead would end the node's connection again and again. Redis Cluster is not
 supported: the scripts build key names from their arguments.
 """
 

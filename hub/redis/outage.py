@@ -1,6 +1,6 @@
-"""What the log says while Redis cannot be reached: why, and what becomes of commands.
+"""Log lines about a Redis that cannot be reached.
 
-State: the reasons of the outage under way that were logged.
+State: the reasons that were logged since Redis was last connected.
 """
 
 import logging
@@ -12,10 +12,10 @@ from hub.redis.address import RedisAddress
 
 log = logging.getLogger(__name__)
 
-KINDS: Final = 5  # reasons that are logged as they come; then one each PAUSE
+KINDS: Final = 5  # reasons that are logged at once; then at most one each PAUSE
 PAUSE: Final = 60.0  # seconds
 
-# Reasons that differ only in such words are one: numbers, addresses, hashes of scripts.
+# Reasons are the same if they differ only in words with digits: numbers, addresses, script hashes.
 _VARIES: Final = re.compile(r"\w*\d\w*")
 
 _STRICT: Final = "publish and subscribe are refused until it is back (REDIS_FAIL_MODE=strict)"
@@ -24,23 +24,26 @@ _HISTORY: Final = "; topics with history refuse publish and subscribe (UNAVAILAB
 
 
 class Outage:
-    """Logs each reason of an outage once. An attempt to connect fails every second."""
+    """Logs each reason once, since an attempt to connect fails every second."""
 
     def __init__(
         self, address: RedisAddress, clock: Callable[[], float], *, strict: bool, remembers: bool
     ) -> None:
-        """`clock`: seconds; `strict`: REDIS_FAIL_MODE; `remembers`: whether any topic does."""
+        """`clock`: seconds; `strict`: REDIS_FAIL_MODE; `remembers`: if topics have a history."""
         self._address = address
         self._clock = clock
         if strict:
             self._consequence = _STRICT
         else:
             self._consequence = _LOCAL + _HISTORY if remembers else _LOCAL
-        self._logged: dict[str, None] = {}  # the newest KINDS, the oldest first
-        self._next = 0.0  # when one more may be logged, where there are so many
+        self._logged: dict[str, None] = {}  # up to KINDS, oldest first
+        self._next = 0.0  # the time when another reason may be logged
 
     def lost(self, why: str, fault: Exception | None = None) -> None:
-        """A connection has ended, or could not be made; `fault` is one of this server."""
+        """Log why a connection ended, or could not be made.
+
+        `fault`: an unexpected error of this server; it is logged with its traceback.
+        """
         kind = _VARIES.sub("#", why)
         if kind in self._logged:
             return
@@ -54,9 +57,9 @@ class Outage:
         log.log(level, "no Redis at %s: %s; retrying", self._address, why, exc_info=fault)
 
     def declare(self) -> None:
-        """It has taken too long: commands are served without Redis, or refused."""
+        """An outage is declared: log how commands are answered."""
         log.warning("Redis is out of reach: %s", self._consequence)
 
     def end(self) -> None:
-        """Redis is back."""
+        """Redis is back: log the next reasons again."""
         self._logged.clear()

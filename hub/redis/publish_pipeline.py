@@ -1,7 +1,6 @@
-"""Publishes on their way through Redis: their order, what becomes of each, and none of them twice.
+"""Publish events through Redis, or deliver them locally during an outage.
 
-State: the session that they go through, while there is one, and the keys of those that were served
-without. An event that Redis has taken is owed until it comes back (hub/redis/envelope.py).
+State: the session, while there is one, and the idempotency keys of recent publishes.
 """
 
 import asyncio
@@ -19,8 +18,8 @@ from hub.redis.history_cache import HistoryCache
 from hub.redis.session import Session
 from hub.values import Position, Rule
 
-# Bytes of an encoded event. Redis cuts a subscriber for whom 8 MB have waited for a minute, or
-# 32 MB at once (client-output-buffer-limit pubsub): every node would lose its subscriptions.
+# Bytes of an encoded event. Redis disconnects a subscriber whose output buffer holds 8 MB for a
+# minute, or 32 MB (client-output-buffer-limit pubsub); every node would lose its subscriptions.
 MAX_EVENT: Final = 8_388_608
 
 AWAY: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis cannot be reached: try again")
@@ -33,7 +32,22 @@ _TOO_LARGE: Final = Refusal(
 
 
 class PublishPipeline:
-    """Sends what is published, or serves it without Redis, each in its turn."""
+    """Publishes events in order, each at most once.
+
+    A publish is one script, whose reply says whether Redis accepted it:
+
+        accepted                       done; if the node holds the topic, the event is owed until it
+                                       comes back (hub/redis/envelope.py)
+        accepted, but the session is   deliver the event here: it does not come back
+        over
+        no reply, REDIS_FAIL_MODE=     deliver it here; the outcome is degraded
+        local
+        no reply, strict, or a topic   refuse: it may have been delivered
+        with a history
+
+    A publish with an idempotency key is answered by Redis if Redis knows the key. The node also
+    remembers the keys of its own publishes: of those without Redis, and for outages of the others.
+    """
 
     def __init__(
         self,
@@ -45,7 +59,7 @@ class PublishPipeline:
         strict: bool,
         grace: float,
     ) -> None:
-        """`grace`: seconds after a connect in which other nodes may not have their leases yet."""
+        """`grace`: seconds after a connect during which unknown topics are not refused."""
         self._node_id = node_id
         self._sender = sender
         self._channels = channels
@@ -54,31 +68,31 @@ class PublishPipeline:
         self._grace = grace
         self._events: BrokerEvents
         self._session: Session | None = None
-        self._graces = 0  # that are under way
+        self._graces = 0  # running now
         clock = asyncio.get_running_loop().time
-        self._served = IdempotencyKeys(clock)  # without Redis, which does not know of them
-        self._taken = IdempotencyKeys(clock)  # by Redis: for repetitions while it is away
+        self._served = IdempotencyKeys(clock)  # keys of publishes delivered without Redis
+        self._taken = IdempotencyKeys(clock)  # keys of publishes accepted by Redis
 
     def serve(self, events: BrokerEvents) -> None:
         """Set the hub that receives the events; called once, before anything else."""
         self._events = events
 
     def up(self, session: Session) -> None:
-        """Publishes go through Redis from here on."""
+        """Publish through a new session."""
         self._session = session
         self.grant_grace()
 
     def down(self) -> None:
-        """The session is over: what is still unanswered does not come back either."""
+        """The session is over: its unanswered publishes will not come back."""
         self._session = None
 
     def sweep(self) -> None:
-        """Forget the keys that have run out."""
+        """Forget idempotency keys that have expired."""
         self._served.sweep()
         self._taken.sweep()
 
     def grant_grace(self) -> None:
-        """For a while other nodes may be about to write their leases: refuse no topic."""
+        """Refuse no topic for a while: other nodes may not have written their leases yet."""
         self._graces += 1
         asyncio.get_running_loop().call_later(self._grace, self._end_grace)
 
@@ -87,11 +101,11 @@ class PublishPipeline:
 
     @property
     def force(self) -> int:
-        """1 while an unknown topic is published all the same."""
+        """1 while unknown topics are not refused, else 0."""
         return 1 if self._graces else 0
 
     def publish(self, topic: str, event: bytes, done: PublishDone, *once: str | bytes) -> None:
-        """Send an event; `once` is its key and what is to be remembered for that."""
+        """Publish an event; `once`: its idempotency key, and what to remember for the key."""
         session = self._session
         if len(event) > MAX_EVENT:
             done(_TOO_LARGE)
@@ -119,7 +133,7 @@ class PublishPipeline:
     def _append(
         self, topic: str, event: bytes, rule: Rule, done: PublishDone, *once: str | bytes
     ) -> None:
-        """The same for a topic with history, which has no offset to give without Redis."""
+        """Publish to a topic with a history; refused without Redis, which assigns the offset."""
         session = self._session
         if session is None:
             done(AWAY)
@@ -145,7 +159,7 @@ class PublishPipeline:
     def publish_once(
         self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
     ) -> None:
-        """Send it unless a publish to the topic had this key: Redis knows, or this node does."""
+        """Publish an event, unless a publish to the topic had the same idempotency key."""
         known = self._served.get(topic, key)
         if known is None and self._session is None:
             known = self._taken.get(topic, key)
@@ -193,13 +207,13 @@ class PublishPipeline:
             done(_UNSURE)
 
     def _serve(self, topic: str, event: bytes, seq: int) -> None:
-        """Deliver an own event that does not come back any more, unless it has."""
+        """Deliver an event of this node that will not come back, unless it has already."""
         if self._sender.serve(seq):
             self._events.deliver(topic, event)
 
 
 def _repeated(answer: bytes) -> PublishResult:
-    """What Redis remembers of a publish that had the same key."""
+    """Parse the remembered answer to a publish with the same key."""
     nodes, epoch, offset, first = answer.split(b" ", 3)
     position = Position(epoch.decode(), int(offset)) if epoch != b"-" else None
     message_id, receivers = orjson.loads(first)

@@ -1,26 +1,26 @@
-"""Which Redis is the master, as the sentinels say, and since when nobody can be on another."""
+"""Find the Redis master through sentinels, and follow a failover."""
 
 import asyncio
 from typing import Final
 
 from hub.redis.address import RedisAddress
 
-SENTINEL: Final = 0.5  # seconds for one sentinel, before the next is asked
+SENTINEL: Final = 0.5  # seconds to wait for one sentinel before asking the next
 
 
 class UnusableError(Exception):
-    """Redis is there, and cannot be used."""
+    """Redis can be reached, but not used."""
 
 
 async def find_master(address: RedisAddress) -> tuple[str, int]:
-    """Where the master is: what the address says, or what the sentinels say.
+    """Return host and port of the master; ("", 0) for a Unix socket.
 
     Raises:
         UnusableError: no sentinel can be reached that knows a master.
     """
     if not address.service:
         return address.hosts[0] if address.hosts else ("", 0)
-    # Here, since it is 8 MB that only this needs.
+    # Imported here: only sentinels need it, and it takes 8 MB.
     from redis.asyncio.retry import Retry
     from redis.asyncio.sentinel import Sentinel
     from redis.backoff import NoBackoff
@@ -47,28 +47,28 @@ async def find_master(address: RedisAddress) -> tuple[str, int]:
 async def moved_master(
     address: RedisAddress, master: tuple[str, int], lost: asyncio.Event, pause: float
 ) -> tuple[str, int] | None:
-    """Look every `pause` seconds until the master is another; None where `lost` comes before."""
+    """Ask every `pause` seconds; return a new master, or None if `lost` is set first."""
     while not await wait_for(lost, pause):
         try:
             named = await find_master(address)
         except UnusableError:
-            continue  # sentinels that say nothing say nothing against the master
+            continue  # no answer is no reason to leave the master
         if named != master:
             return named
     return None
 
 
 def leave_time(address: RedisAddress, pause: float) -> float:
-    """Seconds after which every node has left the old master, where each looks as above.
+    """Return the seconds after which every node has left the old master.
 
-    Until then there are two. What another node publishes on the old one, after this node has told
-    its subscribers of the gap, would be lost untold.
+    Until then both masters are in use. Events that another node publishes on the old one, after
+    this node has reported the gap to its subscribers, would be lost without a report.
     """
     return pause + SENTINEL * len(address.hosts)
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event comes within the time."""
+    """Wait for an event; return False if it is not set within the time."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

@@ -1,6 +1,6 @@
-"""Two connections to one Redis master: one to publish on, one that is subscribed. Over together.
+"""A session with a Redis master: two connections that end together.
 
-State: the two connections and why they ended. What is said on them is the broker's.
+State: the two connections, and the reason for their end.
 """
 
 import asyncio
@@ -17,23 +17,27 @@ from hub.redis.connection import RedisConnection, Reply
 from hub.redis.scripts import Scripts
 from hub.redis.sentinel import UnusableError, find_master
 
-CONNECT: Final = 3.0  # seconds for the whole of an attempt to connect
-FINISH: Final = 1.0  # seconds for the answers of a session that is over
+CONNECT: Final = 3.0  # seconds for an attempt to connect, in all
+FINISH: Final = 1.0  # seconds to wait for outstanding replies at the end of a session
 
 
 class Session:
-    """Two connections, for commands and for pushes; `lost` is set when either of them ends."""
+    """A connection for commands and one for pushes (SUBSCRIBE).
+
+    `lost` is set, with the reason in `why`, when either of them ends. `on_lost` is called at once,
+    before anyone who waits for `lost` runs, and before unanswered commands fail.
+    """
 
     def __init__(self) -> None:
         self.lost = asyncio.Event()
         self.why = ""
-        self.on_lost: Callable[[], None] = lambda: None  # called at once, before `lost` is seen
+        self.on_lost: Callable[[], None] = lambda: None
         self.commands = RedisConnection(self._end)
         self.pushes = RedisConnection(self._end)
         self.shas = Scripts(*[""] * len(fields(Scripts)))
         self.master: tuple[str, int] = ("", 0)
-        self.run = b""  # which process Redis is
-        self.commands_id = 0  # the number that Redis gave to the connection for commands
+        self.run = b""  # the run ID of the server
+        self.commands_id = 0  # the ID that Redis gave to the connection for commands
 
     def _end(self, why: str) -> None:
         if not self.lost.is_set():
@@ -43,44 +47,44 @@ class Session:
             self.pushes.abort(why)
 
     def check(self, reply: Reply) -> bool:
-        """Whether a reply is none of an error; Redis' own refusal ends the session.
+        """Return whether a reply is no error; an error reply of Redis ends the session.
 
-        READONLY, NOSCRIPT, OOM, MISCONF: none goes away by asking again on this connection.
+        READONLY, NOSCRIPT, OOM or MISCONF do not go away by asking again on this connection.
         """
         if isinstance(reply, hiredis.ReplyError):
-            self._end(f"Redis refused: {reply}")  # what is behind it is answered in its turn
+            self._end(f"Redis refused: {reply}")  # later replies still arrive in order
         return not isinstance(reply, Exception)
 
     async def finish(self) -> None:
-        """Let what was sent be answered, if Redis still does, and close both connections."""
+        """Wait for outstanding replies, if Redis still sends them, and close both connections."""
         try:
             if self.commands.open:
                 async with asyncio.timeout(FINISH):
                     await self.commands.ask("PING")
         except (TimeoutError, ConnectionError, hiredis.ReplyError):
-            pass  # what is unanswered stays so
-        finally:  # cancelled, too: a connection that is left open keeps uvloop from closing
+            pass  # no more replies will come
+        finally:  # when cancelled, too: an open connection keeps uvloop from closing
             self.abort(self.why or "left")
 
     def abort(self, why: str) -> None:
-        """Cut both connections; whoever waits for an answer learns that none comes."""
+        """Close both connections at once; unanswered commands get a ConnectionError."""
         self._end(why)
         self.commands.abort(why)
 
 
-# Of an attempt to connect. UnicodeError: what a sentinel said is no name of a host.
+# Errors of an attempt to connect. UnicodeError: a sentinel named a host that is no host name.
 FAILURES: Final = (OSError, TimeoutError, hiredis.ReplyError, UnusableError, UnicodeError)
 
 
 async def open_session(
     address: RedisAddress, scripts: Scripts, name: str, before: Session | None
 ) -> Session:
-    """Connect both, checked to be the same writable master, with the scripts loaded.
+    """Connect to the master, and load the scripts.
 
-    What the session `before` has sent and Redis has not read yet, it will not read any more.
+    Commands of the session `before` that Redis has not read yet are discarded.
 
     Raises:
-        FAILURES: it can't be, now, or not within CONNECT seconds.
+        FAILURES: that is not possible now, or not within CONNECT seconds.
     """
     session = Session()
     try:
@@ -106,18 +110,21 @@ async def open_session(
 
 
 async def _cut(before: Session | None, session: Session) -> None:
-    """End the old way to publish: a lease, or its end, that arrives late would be taken for new."""
-    if before is not None and before.run == session.run:  # else the number is somebody else's
+    """End the old connection for commands at Redis.
+
+    A lease or HDEL that it still carries would arrive late and be taken for a new one.
+    """
+    if before is not None and before.run == session.run:  # else the ID is another client's
         try:
             await session.commands.ask("CLIENT", "KILL", "ID", before.commands_id)
         except hiredis.ReplyError:
-            pass  # not allowed to (ACL): what is late is late
+            pass  # not allowed (ACL): late commands are carried out
 
 
 def _refusal(error: hiredis.ReplyError) -> str:
-    """What may be logged of a refusal of AUTH: its code, and the one text that says more.
+    """Return the part of an AUTH error that may be logged: its code, and one harmless text.
 
-    Redis quotes the arguments of a command that it does not know: here the password.
+    Redis quotes the arguments of unknown commands; here they would be the password.
     """
     said = re.match("[A-Z]+( AUTH <password> called without any password configured)?", str(error))
     return said[0] if said else "no code"
@@ -126,7 +133,7 @@ def _refusal(error: hiredis.ReplyError) -> str:
 async def _greet(
     connection: RedisConnection, address: RedisAddress, master: tuple[str, int], name: str
 ) -> bytes:
-    """Connect a connection and log in; the run id of the server, which is a master."""
+    """Connect and log in; return the run ID of the server, which must be a master."""
     loop = asyncio.get_running_loop()
     if address.path:
         await loop.create_unix_connection(lambda: connection, address.path)

@@ -1,8 +1,6 @@
-"""Keeps the broker connected to Redis, and finds out when it is not, whatever Redis says.
+"""Keep the broker connected to Redis, and notice when it is not.
 
-State: the beats of the session under way. A beat is a script that renews the node's leases and
-publishes to the node itself: one that is answered and comes back proves the way out, the way in,
-and that the server is a master that takes writes.
+State: the current session and its beats, and the timer until an outage is declared.
 """
 
 import asyncio
@@ -22,16 +20,32 @@ from hub.redis.session import FAILURES, Session, open_session
 
 log = logging.getLogger(__name__)
 
-BEAT: Final = 1.0  # seconds between two beats, and between two looks at the sentinels
-MISSED: Final = 3  # beats under way that nothing is heard of: Redis is frozen, or the way is cut
-PATIENCE: Final = 1.5  # seconds that commands wait for a lost Redis, before they are an outage's
+BEAT: Final = 1.0  # seconds between two beats, and between two questions to the sentinels
+MISSED: Final = 3  # outstanding beats after which the session is given up
+PATIENCE: Final = 1.5  # seconds from the loss of Redis until an outage is declared
 BACKOFF: Final = 1.0  # seconds between two attempts to connect, at most
 
-_DIGITS: Final = 16  # of a beat's number, at most
+_DIGITS: Final = 16  # most digits of the number of a beat
 
 
 class Supervisor:
-    """One task for the life of the server."""
+    """Connects the broker, watches the connection, and connects again; one task runs it.
+
+    An attempt opens a session (hub/redis/session.py) and joins: subscribe to every topic, wait for
+    the confirmations, write every lease, and send a first beat. When the beat has come back, the
+    broker is up.
+
+    A beat is a script that renews the node's leases and publishes to the node itself. A beat that
+    is answered on one connection and comes back on the other proves that both directions work and
+    that the server is a master that accepts writes. One is sent every `beat` seconds. A session
+    ends when MISSED beats are outstanding, when Redis refuses a command, when the sentinels name
+    another master, or when a connection is lost; the next attempt follows after up to BACKOFF
+    seconds.
+
+    When a session is lost the broker queues commands. An outage is declared after `patience`
+    seconds, at once if MISSED beats are outstanding, and at the start if the first attempt fails.
+    The next join ends it.
+    """
 
     def __init__(
         self,
@@ -42,7 +56,11 @@ class Supervisor:
         beat: float = BEAT,
         patience: float = PATIENCE,
     ) -> None:
-        """`clients`: those of this node, counted with every beat. Times are in seconds."""
+        """Create a supervisor; `run` starts it.
+
+        `clients`: of this node; their number is sent with each beat. `beat`: seconds between two
+        beats. `patience`: seconds from the loss of Redis until an outage is declared.
+        """
         self._pause = beat
         self.patience = patience
         self._broker = broker
@@ -50,19 +68,19 @@ class Supervisor:
         self._clients = clients
         self._scripts = scripts_for(broker.keys)
         self._channel = broker.keys.node(broker.node_id)
-        self.settled = asyncio.Event()  # joined, or an outage declared, for the first time
-        self._session: Session | None = None  # the newest that was opened
-        self._sent = self._answered = self._returned = 0  # beats
-        self._subscribed = False  # whether all that was asked for at the start is
-        self._news = asyncio.Event()  # something of the above has changed, or the session is lost
+        self.settled = asyncio.Event()  # set when joined, or when an outage is declared
+        self._session: Session | None = None  # the newest one
+        self._sent = self._answered = self._returned = 0  # beats, by number
+        self._subscribed = False  # whether the subscribes of the join are confirmed
+        self._news = asyncio.Event()  # one of these changed, or the session is lost
         clock = asyncio.get_running_loop().time
         self._outage = Outage(address, clock, strict=broker.strict, remembers=broker.remembers)
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled."""
+        """Connect, and reconnect, until cancelled."""
         attempt = 0
-        self._expect_outage()
+        self._start_timer()
         try:
             while True:
                 if await self._attempt():
@@ -71,10 +89,10 @@ class Supervisor:
                 attempt = min(attempt + 1, 10)
                 await asyncio.sleep(random.uniform(ceiling / 2, ceiling))
         finally:
-            self._calm()
+            self._stop_timer()
 
     async def _attempt(self) -> bool:
-        """One connection, from its beginning to its end; whether it was ever of use."""
+        """Run one session, from its start to its end; return whether it joined."""
         joined = False
         why = ""
         fault: Exception | None = None
@@ -97,22 +115,22 @@ class Supervisor:
             why = session.why
         except FAILURES as error:
             why = str(error) or f"no answer ({type(error).__name__})"
-        except Exception as error:  # the task's edge: a fault of ours must not leave the node deaf
+        except Exception as error:  # a bug must not end the task: the node would never reconnect
             why = f"a fault of this server ({type(error).__name__})"
             fault = error
         self._outage.lost(why, fault)
         if not self.settled.is_set():
-            self._declare()  # a server that starts has nobody who waits
+            self._declare()  # at the start: there are no commands to queue
         return joined
 
     async def _join(self, session: Session) -> None:
-        """Subscribe and write leases, all of it; then commands may go through Redis."""
+        """Subscribe to everything and write all leases; then the broker is up."""
         broker = self._broker
-        # Counted on: a frozen Redis may yet return beats of an earlier session.
+        # Not reset to 0: a frozen Redis may still return beats of an earlier session.
         self._answered = self._returned = self._sent
         self._subscribed = False
         session.on_lost = self._on_lost
-        if session.lost.is_set():  # before anybody could hear of it
+        if session.lost.is_set():  # before `on_lost` was set
             raise ConnectionError(session.why)
         session.pushes.listen(partial(self._heard, session))
         session.pushes.say("SUBSCRIBE", self._channel)
@@ -120,10 +138,10 @@ class Supervisor:
         await broker.channels.all_told()
         session.pushes.say("PING")
         await self._until(session, session.pushes, lambda: self._subscribed)
-        await broker.channels.all_told()  # the leases of what was confirmed
+        await broker.channels.all_told()  # the leases of the confirmed topics
         self._beat(session)
-        await self._until(session, session.commands, lambda: self._under_way == 0)
-        self._calm()
+        await self._until(session, session.commands, lambda: self._outstanding == 0)
+        self._stop_timer()
         self._outage.end()
         broker.up()
         self.settled.set()
@@ -132,10 +150,11 @@ class Supervisor:
     async def _until(
         self, session: Session, connection: RedisConnection, come: Callable[[], bool]
     ) -> None:
-        """Wait as long as anything is heard on the connection that it is to come on.
+        """Wait until `come` returns true, as long as the connection receives data.
 
         Raises:
-            ConnectionError, TimeoutError: it does not come.
+            ConnectionError: the session is lost.
+            TimeoutError: nothing was received for the time of MISSED beats.
         """
         clock = asyncio.get_running_loop().time
         connection.heard = clock()
@@ -150,12 +169,12 @@ class Supervisor:
         raise ConnectionError(session.why)
 
     async def _watch(self, session: Session) -> None:
-        """Beat until the session is lost, and end it where nothing is heard."""
+        """Beat until the session is lost; end it if MISSED beats are outstanding."""
         async with asyncio.TaskGroup() as tasks:
             if self._address.service:
                 tasks.create_task(self._follow(session))
             while not session.lost.is_set():
-                if self._under_way >= MISSED:
+                if self._outstanding >= MISSED:
                     session.abort(f"nothing heard for {MISSED * self._pause:g} s")
                     self._declare()
                     return
@@ -163,14 +182,14 @@ class Supervisor:
                 await wait_for(session.lost, self._pause)
 
     async def _follow(self, session: Session) -> None:
-        """End the session where the sentinels name another master."""
+        """End the session if the sentinels name another master."""
         master = await moved_master(self._address, session.master, session.lost, self._pause)
         if master is not None:
             session.abort(f"the sentinels name another master, {master[0]}:{master[1]}")
 
     @property
-    def _under_way(self) -> int:
-        """Beats that are not both answered and come back."""
+    def _outstanding(self) -> int:
+        """The number of beats that are not answered, or have not come back."""
         return self._sent - min(self._answered, self._returned)
 
     def _beat(self, session: Session) -> None:
@@ -208,31 +227,31 @@ class Supervisor:
         self._returned = max(self._returned, number)
         self._news.set()
 
-    # What the log and the clients are told.
+    # Outages.
 
     def _on_lost(self) -> None:
         self._broker.detach()
         self._news.set()
-        self._expect_outage()
+        self._start_timer()
 
-    def _expect_outage(self) -> None:
+    def _start_timer(self) -> None:
         if self._timer is None and self._broker.bus is not Bus.OUT:
             self._timer = asyncio.get_running_loop().call_later(self.patience, self._declare)
 
     def _declare(self) -> None:
-        self._calm()
+        self._stop_timer()
         if self._broker.bus is not Bus.OUT:
             self._outage.declare()
             self._broker.out()
         self.settled.set()
 
-    def _calm(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _leave(self, session: Session) -> None:
-        """Give up what the node holds, if Redis is there to hear it."""
+        """Delete the node's leases, if Redis is still connected."""
         keys, node = self._broker.keys, self._broker.node_id
         session.commands.send(session.check, "DEL", keys.leases(node))
         session.commands.send(session.check, "ZREM", keys.nodes, node)

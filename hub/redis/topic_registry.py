@@ -20,7 +20,7 @@ _UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have bee
 
 
 class TopicRegistry:
-    """Each change is one script, so that no two nodes make the same topic."""
+    """Creates and deletes topics, by one script each: only one node can create a topic."""
 
     def __init__(
         self, node: str, sender: Sender, channels: Channels, subscriptions: Subscriptions
@@ -31,7 +31,7 @@ class TopicRegistry:
         self._subscriptions = subscriptions
 
     def create(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
-        """`force`: 1 where other nodes may not have their leases yet."""
+        """Create a topic; `force`: 1 if other nodes may not have written their leases yet."""
         answered = partial(self._created, session, done)
         sha = session.shas.create
         session.commands.send(answered, "EVALSHA", sha, 0, topic, self._node, force)
@@ -43,7 +43,7 @@ class TopicRegistry:
             done(None if reply else _EXISTS)
 
     def delete(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
-        """`force`: as above."""
+        """Delete a topic on all nodes; `force`: as above."""
         seq, envelope = self._sender.seal(DELETED)
         answered = partial(self._deleted, session, topic, seq, done)
         sha = session.shas.delete
@@ -61,7 +61,7 @@ class TopicRegistry:
                 self._subscriptions.delete(topic)
             done(None)
         elif topic in self._channels and self._sender.owe(seq, topic, None):
-            # Answered when it has come back here too, so that whoever asks next sees it.
+            # Answered when the deletion has arrived here, so that the next command sees it.
             self._subscriptions.await_deletion(topic, done)
         else:
             done(None)

@@ -24,12 +24,13 @@ local function trim(events, total, most)
     oldest = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
   end
 end
--- Append an entry; redis.pcall's error where the stream does not take it.
-local function append(events, size, offset, event, before, said)
-  local entry = {'e', event, 't', now_ms(), 'b', before, 'p', said or ''}
+-- Append an entry; return an error table if the stream does not accept it.
+local function append(events, size, offset, event, before, last)
+  local entry = {'e', event, 't', now_ms(), 'b', before, 'p', last or ''}
   return redis.pcall('XADD', events, 'MAXLEN', size, key_of(offset), unpack(entry))
 end
--- Whether an error is that of a newer entry, or of another type of key; not of a full memory.
+-- Return true for an error that a restart mends: a newer entry, or a key of another type. The
+-- script returns other errors, such as OOM, to its caller.
 local function is_in_the_way(reply)
   local err = reply.err
   return err and (string.find(err, 'equal or smaller') or string.find(err, 'WRONGTYPE'))

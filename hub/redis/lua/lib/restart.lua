@@ -1,5 +1,5 @@
--- key_of(offset)                The ID of the entry with that offset.
--- number(text)                  A field as a number; 0 if somebody else has written another text.
+-- key_of(offset)               Return the ID of the entry with that offset.
+-- number(text)                 Return a field as a number; 0 if another program has made it none.
 -- restart(topic, fresh, ttl)   Begin an empty history under the epoch `fresh`, and return that
 --                              epoch. The topic lives for at least LEASE seconds; `ttl` is in
 --                              milliseconds.
