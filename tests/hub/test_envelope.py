@@ -1,4 +1,4 @@
-"""What nodes send each other, taken apart; and what a node has dealt with already."""
+"""Messages between nodes: their format, and their delivery exactly once."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ def opened(data: bytes) -> Envelope:
     return envelope
 
 
-def test_an_envelope_comes_out_as_it_went_in() -> None:
+def test_sealed_messages_can_be_parsed() -> None:
     sender = Sender(RUN)
     assert opened(sender.seal(EVENT, b'{"n":1}')[1]) == Envelope(EVENT, RUN, 1, b'{"n":1}')
     assert opened(sender.seal(DELETED)[1]) == Envelope(DELETED, RUN, 2, b"")
@@ -37,23 +37,23 @@ def test_an_envelope_comes_out_as_it_went_in() -> None:
         PLACED + RUN + bytes(8) + b'ep\noch 1 {"n":1}',
     ],
 )
-def test_what_is_none_of_ours_is_refused(data: bytes) -> None:
+def test_foreign_messages_are_refused(data: bytes) -> None:
     assert unseal(data) is None
 
 
 @given(st.binary(max_size=64))
-def test_no_bytes_break_it(data: bytes) -> None:
+def test_unseal_never_raises(data: bytes) -> None:
     unseal(data)
 
 
-def test_another_run_is_always_news() -> None:
+def test_messages_of_another_run_are_always_delivered() -> None:
     sender = Sender(RUN)
     sender.seal(EVENT, b"{}")
     sender.serve(1)
     assert sender.is_news(opened(Sender(OTHER).seal(EVENT, b"{}")[1]))
 
 
-def test_what_redis_took_is_owed_until_it_comes_back() -> None:
+def test_accepted_message_is_owed_until_it_comes_back() -> None:
     sender = Sender(RUN)
     sent = [sender.seal(EVENT, b"{}") for _ in range(4)]
     for seq, _ in sent[:3]:
@@ -65,11 +65,11 @@ def test_what_redis_took_is_owed_until_it_comes_back() -> None:
     assert [sender.is_news(opened(data)) for _, data in sent[1:]] == [False, False, True]
 
 
-def test_an_own_message_is_delivered_once_whichever_way_comes_first() -> None:
+def test_own_message_is_delivered_once() -> None:
     sender = Sender(RUN)
     came_back, frozen, later = (sender.seal(EVENT, b"{}") for _ in range(3))
     assert sender.is_news(opened(came_back[1]))
-    assert not sender.serve(came_back[0])  # Redis was lost before it answered
+    assert not sender.serve(came_back[0])  # Redis was lost before its reply
     assert sender.serve(frozen[0])
     assert not sender.is_news(opened(frozen[1]))  # Redis thaws
     assert sender.is_news(opened(later[1]))

@@ -1,4 +1,4 @@
-"""`REDIS_ADDR`: every form that is promised, and what is none."""
+"""Valid and invalid values of `REDIS_ADDR`."""
 
 import pytest
 
@@ -26,7 +26,7 @@ from hub.redis.address import RedisAddress, parse_redis_address
         ),
     ],
 )
-def test_what_is_promised(text: str, address: RedisAddress) -> None:
+def test_valid_address_is_parsed(text: str, address: RedisAddress) -> None:
     assert parse_redis_address(text) == address
     assert "p@" not in str(address)
 
@@ -59,6 +59,6 @@ def test_what_is_promised(text: str, address: RedisAddress) -> None:
         "unix:run/redis.sock",
     ],
 )
-def test_what_is_refused(text: str) -> None:
+def test_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(no |an? )"):
         parse_redis_address(text)

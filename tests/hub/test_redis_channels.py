@@ -1,4 +1,4 @@
-"""The order of what the channels tell a connection; answers come when the test says so."""
+"""The order of the commands that `Channels` sends; the test gives the replies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ KEYS = Keys("p")
 
 
 class ScriptedConnection:
-    """Keeps what is said on it."""
+    """A connection that records commands."""
 
     def __init__(self) -> None:
         self.said: list[tuple[Any, ...]] = []
@@ -32,7 +32,7 @@ class ScriptedConnection:
 
 
 class ScriptedSession:
-    """Two such connections."""
+    """A session with two such connections."""
 
     shas = Scripts("publish", "create", "delete", "lease", "beat", "append", "read", "live")
 
@@ -45,7 +45,7 @@ class ScriptedSession:
 
 
 class Bench:
-    """Channels that are attached, with the answers to what that says."""
+    """Channels attached to a session that has answered the first commands."""
 
     def __init__(self) -> None:
         self.forgotten: list[None] = []
@@ -58,7 +58,7 @@ class Bench:
         self.channels.attach(session)  # type: ignore[arg-type]
         self.channels.flush()
         session.commands.answer()  # the lease without a topic
-        session.commands.answer([b"0", []])  # what was leased before
+        session.commands.answer([b"0", []])  # a page of the old leases
         session.commands.said.clear()
         return session
 
@@ -72,7 +72,7 @@ class Bench:
         return held_before
 
 
-async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease() -> None:
+async def test_lease_follows_confirmation_and_answer_follows_lease() -> None:
     bench = Bench()
     bench.want("t")
     assert bench.session.pushes.said == [("SUBSCRIBE", b"p:topic:t")]
@@ -84,38 +84,38 @@ async def test_the_lease_follows_the_confirmation_and_the_ack_follows_the_lease(
     assert bench.outcomes == [SubscribeResult()]
 
 
-async def test_a_deletion_behind_a_lease_under_way_makes_the_topic_anew() -> None:
+async def test_deletion_after_a_sent_lease_creates_the_topic_again() -> None:
     bench = Bench()
     bench.want("t")
     bench.confirm("t")
-    assert not bench.channels.deleted("t")  # it is nobody's to tell
+    assert not bench.channels.deleted("t")  # no subscriber is to be told
     bench.channels.flush()
     bench.session.commands.answer()
-    assert bench.outcomes == []  # that lease may be the one that was deleted
+    assert bench.outcomes == []  # the deletion may have removed that lease
     bench.session.commands.answer()
     assert bench.outcomes == [SubscribeResult()]
     assert [words[1] for words in bench.session.commands.said] == ["lease", "lease"]
 
 
-async def test_an_answer_counts_for_the_wish_that_it_was_asked_for() -> None:
+async def test_reply_counts_only_for_its_own_subscribe() -> None:
     bench = Bench()
     bench.want("t")
     bench.confirm("t")
     bench.channels.deleted("t")
-    bench.session.commands.answer()  # before the second lease has left
+    bench.session.commands.answer()  # before the second lease was sent
     assert bench.outcomes == []
     bench.channels.flush()
     bench.session.commands.answer()
     assert bench.outcomes == [SubscribeResult()]
     assert bench.channels.deleted("t")
     bench.want("t")  # still subscribed: only its lease is missing
-    bench.session.commands.answer()  # of the HDEL
+    bench.session.commands.answer()  # to the HDEL
     assert len(bench.outcomes) == 1
     bench.session.commands.answer()
     assert len(bench.outcomes) == 2
 
 
-async def test_a_deletion_of_what_is_held_gives_it_up() -> None:
+async def test_deletion_gives_up_a_held_topic() -> None:
     bench = Bench()
     bench.want("t")
     bench.confirm("t")
@@ -127,7 +127,7 @@ async def test_a_deletion_of_what_is_held_gives_it_up() -> None:
     assert bench.session.pushes.said[-1] == ("UNSUBSCRIBE", b"p:topic:t")
 
 
-async def test_come_and_gone_within_a_tick_is_never_told() -> None:
+async def test_hold_and_drop_within_a_tick_sends_nothing() -> None:
     bench = Bench()
     bench.channels.hold("t")
     bench.channels.drop("t")
@@ -135,7 +135,7 @@ async def test_come_and_gone_within_a_tick_is_never_told() -> None:
     assert bench.session.pushes.said == []
 
 
-async def test_a_new_connection_is_told_everything_and_what_was_held_was_missed() -> None:
+async def test_new_connection_subscribes_to_everything() -> None:
     bench = Bench()
     bench.want("held")
     bench.confirm("held")
@@ -155,7 +155,7 @@ async def test_a_new_connection_is_told_everything_and_what_was_held_was_missed(
     assert len(bench.outcomes) == 2
 
 
-async def test_leases_that_are_gone_are_all_written_anew_and_that_once() -> None:
+async def test_lost_leases_are_written_again_once() -> None:
     bench = Bench()
     bench.want("held")
     bench.confirm("held")
@@ -177,11 +177,11 @@ async def test_leases_that_are_gone_are_all_written_anew_and_that_once() -> None
     for _ in range(3):
         bench.session.commands.answer()
     assert len(bench.outcomes) == 3
-    bench.channels.forgotten()  # what the beat says
+    bench.channels.forgotten()  # called after a beat
     assert len(bench.forgotten) == 2
 
 
-async def test_counts_are_told_in_parts() -> None:
+async def test_counts_are_sent_in_parts() -> None:
     bench = Bench()
     for number in range(COUNTS + 1):
         bench.channels.hold(f"t{number}")
@@ -191,7 +191,7 @@ async def test_counts_are_told_in_parts() -> None:
     assert bench.channels.take_counts() == {}
 
 
-async def test_very_many_topics_are_told_in_many_ticks() -> None:
+async def test_very_many_topics_are_sent_over_several_ticks() -> None:
     bench = Bench()
     bench.channels.detach()
     for number in range(SHARE + 1):
@@ -202,7 +202,7 @@ async def test_very_many_topics_are_told_in_many_ticks() -> None:
     assert sum(len(words) - 1 for words in session.pushes.said) == SHARE + 1
 
 
-async def test_many_topics_are_told_in_parts() -> None:
+async def test_many_topics_are_sent_in_parts() -> None:
     bench = Bench()
     for number in range(2 * CHUNK + 1):
         bench.channels.want(f"t{number}", bench.outcomes.append)
@@ -210,8 +210,8 @@ async def test_many_topics_are_told_in_parts() -> None:
     assert [len(words) - 1 for words in bench.session.pushes.said] == [CHUNK, CHUNK, 1]
 
 
-async def test_what_was_leased_before_is_read_in_pages() -> None:
-    """All at once it stalled this server for 0.2 s with 200,000 topics, and Redis too."""
+async def test_old_leases_are_read_in_pages() -> None:
+    """200,000 leases at once blocked this server, and Redis, for 0.2 s."""
     bench = Bench()
     bench.want("kept")
     bench.confirm("kept")

@@ -1,4 +1,4 @@
-"""What the log says of an outage."""
+"""Log lines about an outage of Redis."""
 
 import logging
 
@@ -34,7 +34,7 @@ def test_each_new_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
     assert len(caplog.messages) == 3
 
 
-def test_reasons_that_differ_in_a_number_or_an_address_are_one(
+def test_reasons_that_differ_only_in_numbers_or_addresses_are_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     it = outage(Clock())
@@ -43,7 +43,7 @@ def test_reasons_that_differ_in_a_number_or_an_address_are_one(
     assert len(caplog.messages) == 1
 
 
-def test_many_reasons_do_not_flood_the_log_and_none_that_stays_is_hidden(
+def test_many_reasons_do_not_flood_the_log_or_hide_a_later_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -62,7 +62,7 @@ def test_many_reasons_do_not_flood_the_log_and_none_that_stays_is_hidden(
     assert len(caplog.messages) == KINDS + 2
 
 
-def test_a_fault_of_ours_has_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_unexpected_error_has_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     it = outage(Clock())
     it.lost("closed by Redis")
     for _ in range(2):
@@ -73,7 +73,7 @@ def test_a_fault_of_ours_has_its_traceback(caplog: pytest.LogCaptureFixture) -> 
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("remembers", [False, True])
-def test_what_becomes_of_commands_is_said(
+def test_outage_log_says_how_commands_are_answered(
     caplog: pytest.LogCaptureFixture, strict: bool, remembers: bool
 ) -> None:
     outage(Clock(), strict=strict, remembers=remembers).declare()

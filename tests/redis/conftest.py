@@ -1,4 +1,4 @@
-"""One Redis for all of these tests; a prefix of its own for each."""
+"""Fixtures: one Redis server for all tests, and a key prefix for each test."""
 
 import itertools
 from collections.abc import Iterator

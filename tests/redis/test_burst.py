@@ -1,4 +1,4 @@
-"""A burst that is published on one server, and read on another."""
+"""A burst of publishes on one server, read by clients of another."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.support.raw import raw_client
 from tests.support.server import running
 
 
-async def test_a_burst_that_is_read_here_alone_is_not_paced_for_others(
+async def test_burst_without_remote_readers_is_not_paced(
     address: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "NODES_RATE", 1)  # byte a second
@@ -28,7 +28,7 @@ async def test_a_burst_that_is_read_here_alone_is_not_paced_for_others(
         assert await reading == [*range(ITEMS)]
 
 
-async def test_readers_on_another_server_keep_their_connections(address: str, prefix: str) -> None:
+async def test_burst_keeps_readers_on_another_server_connected(address: str, prefix: str) -> None:
     settings = {"REDIS_ADDR": address, "REDIS_PREFIX": prefix}
     async with server_process(**settings) as here, server_process(**settings) as there:
         readers = await subscribers(there.port, 10)

@@ -1,4 +1,4 @@
-"""Brokers that share a Redis act as one."""
+"""Several brokers that share one Redis."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -17,7 +17,7 @@ async def cluster(stack: AsyncExitStack, address: str, prefix: str, count: int) 
     return [await stack.enter_async_context(bus_node(address, prefix)) for _ in range(count)]
 
 
-async def test_three_nodes_see_one_order(address: str, prefix: str) -> None:
+async def test_three_nodes_deliver_in_the_same_order(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack, address, prefix, 3)
         for node in nodes:
@@ -36,7 +36,7 @@ async def test_three_nodes_see_one_order(address: str, prefix: str) -> None:
             assert mine == [b'{"from":%d,"n":%d}' % (number, n) for n in range(100)]
 
 
-async def test_topics_exist_for_all_nodes(address: str, prefix: str) -> None:
+async def test_topics_exist_on_all_nodes(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two = await cluster(stack, address, prefix, 2)
         await one.subscribe("auto")
@@ -47,12 +47,12 @@ async def test_topics_exist_for_all_nodes(address: str, prefix: str) -> None:
             outcome = await two.create(topic)
             assert refused(outcome) == ErrorCode.TOPIC_EXISTS
         one.broker.unsubscribe("auto")
-        await one.publish("made")  # behind it on the same connection
+        await one.publish("made")  # a later command on the same connection
         outcome = await two.publish("auto")
         assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND
 
 
-async def test_a_deletion_reaches_every_node_in_its_place(address: str, prefix: str) -> None:
+async def test_deletion_reaches_every_node_in_order(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two = await cluster(stack, address, prefix, 2)
         for node in (one, two):
@@ -71,10 +71,10 @@ async def test_a_deletion_reaches_every_node_in_its_place(address: str, prefix: 
         assert one.heard == []
 
 
-async def test_subscribe_and_delete_at_once_end_in_one_truth(
+async def test_concurrent_subscribe_and_delete_end_consistent(
     shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
-    """Whichever comes first: who was not told of a deletion is subscribed to what is there."""
+    """A node that was not told of the deletion is subscribed to the existing topic."""
     async with AsyncExitStack() as stack:
         one, two = await cluster(stack, address, prefix, 2)
         for turn in range(60):
@@ -95,7 +95,7 @@ async def test_subscribe_and_delete_at_once_end_in_one_truth(
             one.heard.clear()
 
 
-async def test_a_foreign_message_is_counted_and_dropped(
+async def test_foreign_message_is_counted_and_dropped(
     shared_redis: RedisServer, address: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with bus_node(address, prefix) as node:
@@ -103,7 +103,7 @@ async def test_a_foreign_message_is_counted_and_dropped(
         with shared_redis.client() as client:
             for text in ("hello", "", "wsE1" + "x" * 16 + "not json", "wsD1" + "x" * 16 + "{}"):
                 client.publish(f"{prefix}:topic:t", text)
-            # As Server-Sent Events it would be two messages.
+            # It would be two Server-Sent Events.
             client.publish(f"{prefix}:topic:t", "wsE1" + "x" * 16 + '{}\n\ndata: {"n":"forged"}')
             client.publish(f"{prefix}:topic:t", b"wsE1" + b"x" * 16 + b'{"n":"\xff"}')
             forged = b"wsE1" + bytes.fromhex(node.bus.node_id) + b"\x40" + bytes(7) + b"{}"
@@ -116,7 +116,7 @@ async def test_a_foreign_message_is_counted_and_dropped(
     assert len([it for it in caplog.records if "none of ours" in it.message]) == 1
 
 
-async def test_two_deployments_share_a_redis(address: str, prefix: str) -> None:
+async def test_two_deployments_can_share_a_redis(address: str, prefix: str) -> None:
     async with bus_node(address, prefix) as one, bus_node(address, f"{prefix}b") as other:
         await one.subscribe("t")
         await other.subscribe("t")
@@ -126,7 +126,7 @@ async def test_two_deployments_share_a_redis(address: str, prefix: str) -> None:
         assert await other.hear(1) == [("event", "t", b'{"n":2}')]
 
 
-async def test_a_node_that_leaves_takes_its_leases_along(
+async def test_node_deletes_its_leases_when_it_leaves(
     shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
     async with bus_node(address, prefix) as one:
@@ -141,7 +141,7 @@ async def test_a_node_that_leaves_takes_its_leases_along(
             assert client.ttl(f"{prefix}:leases:{one.bus.node_id}") in range(10, 15)
 
 
-async def test_many_topics_are_few_commands(
+async def test_many_topics_are_subscribed_with_few_commands(
     shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
     async with bus_node(address, prefix) as node:
@@ -159,7 +159,7 @@ async def test_many_topics_are_few_commands(
             await eventually(lambda: not client.pubsub_channels(f"{prefix}:topic:*"))
 
 
-async def test_two_nodes_that_race_with_one_key_deliver_once(
+async def test_nodes_that_race_with_one_key_deliver_once(
     shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -184,10 +184,8 @@ async def test_two_nodes_that_race_with_one_key_deliver_once(
             assert all(client.ttl(key) in range(280, 301) for key in keys)
 
 
-async def test_an_unknown_topic_is_refused_when_the_grace_is_over(
-    address: str, prefix: str
-) -> None:
-    """Just after a connect the others may not have written their leases yet."""
+async def test_unknown_topic_is_refused_after_the_grace(address: str, prefix: str) -> None:
+    """Just after a connect, other nodes may not have written their leases yet."""
     async with bus_node(address, prefix, grace=0.3) as node:
         assert await node.publish("unknown") == PublishResult(nodes=0)
         async with asyncio.timeout(5):

@@ -1,4 +1,4 @@
-"""What every broker promises, held against the single server's and the one over Redis."""
+"""The contract of `Broker`, tested with the in-memory broker and with the one over Redis."""
 
 from collections.abc import AsyncIterator
 
@@ -20,11 +20,11 @@ async def node(
         yield RecordingNode(LocalBroker())
     else:
         async with bus_node(address, prefix) as over_redis:
-            await over_redis.publish("warm-up")  # the end of the grace is a turn of the loop away
+            await over_redis.publish("warm-up")  # the grace ends in the next turn of the loop
             yield over_redis
 
 
-async def test_a_topic_exists_while_the_node_is_subscribed(node: RecordingNode) -> None:
+async def test_topic_exists_while_the_node_is_subscribed(node: RecordingNode) -> None:
     assert refused(await node.publish("t")) == ErrorCode.TOPIC_NOT_FOUND
     assert isinstance(await node.subscribe("t"), SubscribeResult)
     assert isinstance(await node.publish("t", b'{"n":1}'), PublishResult)
@@ -34,7 +34,7 @@ async def test_a_topic_exists_while_the_node_is_subscribed(node: RecordingNode) 
     assert node.heard == []
 
 
-async def test_publishes_come_back_and_complete_in_order(node: RecordingNode) -> None:
+async def test_publishes_are_delivered_and_complete_in_order(node: RecordingNode) -> None:
     await node.subscribe("a")
     await node.subscribe("b")
     completed: list[int] = []
@@ -48,7 +48,7 @@ async def test_publishes_come_back_and_complete_in_order(node: RecordingNode) ->
     assert [event for _, _, event in heard[:200]] == [b'{"n":%d}' % n for n in range(200)]
 
 
-async def test_a_topic_made_on_purpose_stays_until_it_is_deleted(node: RecordingNode) -> None:
+async def test_explicit_topic_stays_until_deleted(node: RecordingNode) -> None:
     assert await node.create("t") is None
     assert refused(await node.create("t")) == ErrorCode.TOPIC_EXISTS
     assert isinstance(await node.publish("t"), PublishResult)
@@ -60,12 +60,12 @@ async def test_a_topic_made_on_purpose_stays_until_it_is_deleted(node: Recording
     assert refused(await node.delete("t")) == ErrorCode.TOPIC_NOT_FOUND
 
 
-async def test_an_automatic_topic_cannot_be_made_again(node: RecordingNode) -> None:
+async def test_automatic_topic_cannot_be_created(node: RecordingNode) -> None:
     await node.subscribe("t")
     assert refused(await node.create("t")) == ErrorCode.TOPIC_EXISTS
 
 
-async def test_a_deletion_is_told_in_its_place(node: RecordingNode) -> None:
+async def test_deletion_is_delivered_in_order(node: RecordingNode) -> None:
     await node.subscribe("t")
     await node.publish("t", b'{"n":1}')
     assert await node.delete("t") is None
@@ -76,7 +76,7 @@ async def test_a_deletion_is_told_in_its_place(node: RecordingNode) -> None:
     assert await node.hear(1) == [("event", "t", b'{"n":2}')]
 
 
-async def test_left_and_joined_again_within_a_tick(node: RecordingNode) -> None:
+async def test_unsubscribe_and_subscribe_within_a_tick(node: RecordingNode) -> None:
     await node.subscribe("t")
     node.broker.unsubscribe("t")
     assert isinstance(await node.subscribe("t"), SubscribeResult)
@@ -85,13 +85,13 @@ async def test_left_and_joined_again_within_a_tick(node: RecordingNode) -> None:
 
 
 @pytest.mark.parametrize("topic", ["a b", "ü/✓", "x" * 255, "a:b", "{t}", "\x00\r\n", "%s"])
-async def test_any_name_is_a_topic(node: RecordingNode, topic: str) -> None:
+async def test_topic_may_have_any_name(node: RecordingNode, topic: str) -> None:
     await node.subscribe(topic)
     await node.publish(topic, b'{"n":1}')
     assert await node.hear(1) == [("event", topic, b'{"n":1}')]
 
 
-async def test_a_key_is_carried_out_once(node: RecordingNode) -> None:
+async def test_publishes_with_the_same_key_are_carried_out_once(node: RecordingNode) -> None:
     first = FirstPublish("m1", 5)
     assert refused(await node.publish_once("t", b"{}", "k", first)) == ErrorCode.TOPIC_NOT_FOUND
     await node.subscribe("t")

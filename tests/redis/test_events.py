@@ -1,4 +1,4 @@
-"""Server-Sent Events from several servers: one id is good on all of them, and an outage is told."""
+"""Server-Sent Events from several servers: resuming on another one, and an outage."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.sse import Listener, Said
 
 
 async def hear(answer: ClientResponse, listener: Listener, count: int) -> list[Said]:
-    """The next messages of a stream; fewer where it ends."""
+    """Return the next messages of a stream; fewer if it ends."""
     stream, heard = bytearray(), list[Said]()
     async for line in answer.content:
         stream += line
@@ -22,7 +22,7 @@ async def hear(answer: ClientResponse, listener: Listener, count: int) -> list[S
     return heard
 
 
-async def test_a_stream_goes_on_at_another_server(address: str, prefix: str) -> None:
+async def test_stream_resumes_on_another_server(address: str, prefix: str) -> None:
     async with two_that_remember(address, prefix) as (here, there):
 
         async def publish(topic: str, payload: Any) -> None:
@@ -49,8 +49,8 @@ async def test_a_stream_goes_on_at_another_server(address: str, prefix: str) -> 
         assert events.index(2) < events.index(3)
 
 
-async def test_a_topic_that_cannot_be_followed_ends_its_stream_and_not_by_status() -> None:
-    """`EventSource` comes back then; after a 503 it would not."""
+async def test_refused_topic_ends_stream_with_an_error_event() -> None:
+    """`EventSource` reconnects after that; after a 503 it would not."""
     nobody = parse_redis_address(f"127.0.0.1:{free_port()}")
     settings = Settings(redis_addr=nobody, redis_fail_mode="strict")
     async with (

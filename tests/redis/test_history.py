@@ -1,4 +1,4 @@
-"""Topics that remember, over Redis: one order with offsets for all nodes, and no hole in it."""
+"""Topics with a history, over Redis."""
 
 import asyncio
 import itertools
@@ -44,8 +44,8 @@ def place(outcome: PublishResult | Refusal) -> Position:
     return outcome.position
 
 
-def said(node: BusNode) -> list[tuple[int, int]]:
-    """What a node heard: the number of each event, and its offset."""
+def heard_events(node: BusNode) -> list[tuple[int, int]]:
+    """Return the number and the offset of each event that a node delivered."""
     heard = [orjson.loads(it) for what, _, it in node.heard if what == "event"]
     return [(it["n"], it["offset"]) for it in heard]
 
@@ -65,7 +65,7 @@ def top(node: BusNode, topic: str = "t") -> Position:
     return history.position
 
 
-async def test_all_nodes_see_one_order_with_offsets(address: str, prefix: str) -> None:
+async def test_all_nodes_deliver_the_same_order_with_offsets(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         both = await nodes(stack, address, prefix)
         for node in both:
@@ -75,14 +75,14 @@ async def test_all_nodes_see_one_order_with_offsets(address: str, prefix: str) -
         assert [it.offset for it in places] == list(range(1, 21))
         for node in both:
             await eventually(lambda node=node: len(node.heard) == 20)  # type: ignore[misc]
-            assert said(node) == [(n, n + 1) for n in range(20)]
+            assert heard_events(node) == [(n, n + 1) for n in range(20)]
             assert top(node) == places[-1]
         await both[0].subscribe("off/t")
         await both[0].publish("off/t", event(0))
         assert both[0].broker.history("off/t") is None
 
 
-async def test_who_comes_later_has_what_the_stream_has(address: str, prefix: str) -> None:
+async def test_later_subscriber_reads_history_from_redis(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, address, prefix)
         await one.subscribe("t")
@@ -93,12 +93,10 @@ async def test_who_comes_later_has_what_the_stream_has(address: str, prefix: str
         assert history is not None
         assert history.position == top(one) == Position(history.epoch, 7)
         assert [orjson.loads(it)["n"] for it in history.page(None, 10, False)] == [2, 3, 4, 5, 6]
-        assert two.heard == [] or said(two) == []
+        assert two.heard == [] or heard_events(two) == []
 
 
-async def test_what_was_said_while_the_subscription_was_lost_is_repaired(
-    address: str, prefix: str
-) -> None:
+async def test_events_missed_while_disconnected_are_repaired(address: str, prefix: str) -> None:
     with redis_server() as server, server.client() as client:
         async with AsyncExitStack() as stack:
             here = f"127.0.0.1:{server.port}"
@@ -111,12 +109,12 @@ async def test_what_was_said_while_the_subscription_was_lost_is_repaired(
                 for _ in range(4):
                     await one.publish("long/t", event(next(numbers)))
             for node in (one, two):
-                await eventually(lambda node=node: len(said(node)) == 40)  # type: ignore[misc]
-                assert said(node) == [(n, n + 1) for n in range(40)]
+                await eventually(lambda node=node: len(heard_events(node)) == 40)  # type: ignore[misc]
+                assert heard_events(node) == [(n, n + 1) for n in range(40)]
                 assert not [it for it in node.heard if it[0] == "missed"]
 
 
-async def test_a_silent_topic_is_repaired_too_and_what_cannot_be_is_told(
+async def test_idle_topic_is_repaired_and_lost_events_are_reported(
     address: str, prefix: str
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -131,15 +129,15 @@ async def test_a_silent_topic_is_repaired_too_and_what_cannot_be_is_told(
                 await one.publish("t", event(number))
             await eventually(lambda before=before, count=count: top(two).offset == before + count)  # type: ignore[misc]
             expected = [(n, before + n + 1) for n in range(lost, count)]
-            if said(two) != expected:  # it was back sooner than all were said
-                assert said(two)[-1] == expected[-1]
-            offsets = [offset for _, offset in said(two)]
+            if heard_events(two) != expected:  # it reconnected before all events were published
+                assert heard_events(two)[-1] == expected[-1]
+            offsets = [offset for _, offset in heard_events(two)]
             assert offsets == list(range(offsets[0], before + count + 1))
             told = [it for it in two.heard if it[0] == "missed"]
             assert len(told) == (1 if offsets[0] > before + 1 else 0)
 
 
-async def test_flushall_begins_a_new_epoch_and_that_is_told(prefix: str) -> None:
+async def test_flushall_begins_a_new_epoch_and_is_reported(prefix: str) -> None:
     with redis_server() as server, server.client() as client:
         async with bus_node(f"127.0.0.1:{server.port}", prefix, rules=RULES, beat=QUICK) as node:
             await node.subscribe("t")
@@ -153,11 +151,11 @@ async def test_flushall_begins_a_new_epoch_and_that_is_told(prefix: str) -> None
             assert now.epoch != before.epoch
             await node.until(lambda: len(node.heard) == 2)
             assert node.heard[0] == ("missed", "t", b"")
-            assert said(node) == [(3, 1)]
+            assert heard_events(node) == [(3, 1)]
             assert top(node) == now
 
 
-async def test_without_redis_there_is_no_offset_to_give() -> None:
+async def test_topic_with_history_refuses_publish_without_redis() -> None:
     with redis_server() as server:
         async with bus_node(f"127.0.0.1:{server.port}", "p", rules=RULES, beat=QUICK) as node:
             await node.subscribe("t")
@@ -180,7 +178,7 @@ async def test_without_redis_there_is_no_offset_to_give() -> None:
             assert place(await node.publish("t", event(1))).offset == 1
 
 
-async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: str) -> None:
+async def test_topic_lives_on_for_its_ttl(shared_redis: RedisServer, prefix: str) -> None:
     address = f"127.0.0.1:{shared_redis.port}"
     rules, now, lives = {"": Rule(5, 3_600.0, 10_000)}, 0.0, f"{prefix}:lives"
     async with (
@@ -204,7 +202,7 @@ async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: 
                 await eventually(lambda: client.zscore(lives, "t") > hour)
 
             await put_off()
-            client.zadd(lives, {"t": 1})  # a subscriber keeps it alive beyond its time
+            client.zadd(lives, {"t": 1})  # expired, but a subscriber keeps it alive
             await eventually(lambda: client.zscore(lives, "t") > 1)
             now += 3_600
             two.broker.sweep()
@@ -212,7 +210,7 @@ async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: 
             assert place(await one.publish("t", event(2))) == Position(first.epoch, 3)
             client.zadd(lives, {"t": 1})
             two.broker.unsubscribe("t")
-            await put_off()  # for the last time
+            await put_off()  # the last extension
             client.zadd(lives, {"t": 1})
             await eventually(lambda: not client.exists(f"{prefix}:history:t"))
             assert client.keys(f"{prefix}:events:*") == []
@@ -225,7 +223,7 @@ async def test_a_topic_lives_on_for_its_time(shared_redis: RedisServer, prefix: 
         assert top(one).epoch != first.epoch
 
 
-async def test_a_repetition_gets_the_first_position(address: str, prefix: str) -> None:
+async def test_repeated_key_returns_the_first_position(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, address, prefix)
         await one.subscribe("t")
@@ -234,10 +232,10 @@ async def test_a_repetition_gets_the_first_position(address: str, prefix: str) -
         again = await two.publish_once("t", event(1), "k", FirstPublish("m2", 0))
         assert again == PublishResult(nodes=1, first=FirstPublish("m1", 1, first), position=first)
         assert place(await one.publish("t", event(2))).offset == 2
-        await eventually(lambda: said(one) == [(0, 1), (2, 2)])
+        await eventually(lambda: heard_events(one) == [(0, 1), (2, 2)])
 
 
-async def test_a_deletion_ends_the_history(address: str, prefix: str) -> None:
+async def test_deletion_ends_the_history(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, address, prefix)
         await one.subscribe("t")
@@ -250,7 +248,7 @@ async def test_a_deletion_ends_the_history(address: str, prefix: str) -> None:
         assert top(one).epoch != first.epoch
 
 
-async def test_subscribes_amid_deletions_are_all_answered(address: str, prefix: str) -> None:
+async def test_subscribes_are_answered_during_deletions(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, address, prefix)
         for turn in range(100):
@@ -262,11 +260,11 @@ async def test_subscribes_amid_deletions_are_all_answered(address: str, prefix: 
         one.heard.clear()
         await one.subscribe("t")
         here = place(await one.publish("t", event(1_000)))
-        await eventually(lambda: said(one)[-1:] == [(1_000, here.offset)])
+        await eventually(lambda: heard_events(one)[-1:] == [(1_000, here.offset)])
         assert top(one) == here
 
 
-async def test_many_bytes_push_the_oldest_out(shared_redis: RedisServer, prefix: str) -> None:
+async def test_bytes_of_a_history_are_bounded(shared_redis: RedisServer, prefix: str) -> None:
     address = f"127.0.0.1:{shared_redis.port}"
     async with bus_node(address, prefix, rules={"": Rule(100, 60.0, 1_000)}) as node:
         await node.subscribe("t")
@@ -275,17 +273,17 @@ async def test_many_bytes_push_the_oldest_out(shared_redis: RedisServer, prefix:
         with redis.Redis("127.0.0.1", shared_redis.port) as client:
             kept = client.xrange(f"{prefix}:events:t")
             assert [json.loads(it[b"e"])["n"] for _, it in kept] == [7, 8, 9]
-        await node.publish("t", b'{"x":"%b"}' % (b"x" * 1_000))  # more than there may be, alone
+        await node.publish("t", b'{"x":"%b"}' % (b"x" * 1_000))  # larger than the limit
         with shared_redis.client() as client:
             assert client.xlen(f"{prefix}:events:t") == 0
         assert place(await node.publish("t", event(11))).offset == 12
 
 
-@pytest.mark.parametrize("said_since", [0, 1, 5])
-async def test_a_redis_that_went_back_begins_a_new_epoch(
-    shared_redis: RedisServer, prefix: str, said_since: int
+@pytest.mark.parametrize("published_since", [0, 1, 5])
+async def test_redis_that_lost_writes_begins_a_new_epoch(
+    shared_redis: RedisServer, prefix: str, published_since: int
 ) -> None:
-    """Restarted without its newest writes, or a replica in its place: no offset is given twice."""
+    """After a restart or a failover that lost writes, no offset is assigned twice."""
     async with AsyncExitStack() as stack:
         both = await nodes(stack, f"127.0.0.1:{shared_redis.port}", prefix)
         for node in both:
@@ -295,11 +293,13 @@ async def test_a_redis_that_went_back_begins_a_new_epoch(
         await eventually(lambda: top(both[0]) == top(both[1]))
         before = top(both[0])
         with shared_redis.client() as client:
-            # It comes back with two of the three, and another node says so many more: they push out
-            # the event that this one knows.
+            # Redis keeps two of the three events, and another node publishes more events, which
+            # push out the newest event that this node knows.
             client.delete(f"{prefix}:events:t")
-            client.hset(f"{prefix}:history:t", mapping={"top": 2 + said_since, "last": "another"})
-            for offset in range(3, 3 + said_since)[-4:]:
+            client.hset(
+                f"{prefix}:history:t", mapping={"top": 2 + published_since, "last": "another"}
+            )
+            for offset in range(3, 3 + published_since)[-4:]:
                 entry = {"e": '{"n":9}', "t": 9**15, "b": 0, "p": "another"}
                 client.xadd(f"{prefix}:events:t", entry, f"{offset}-0")
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -308,7 +308,7 @@ async def test_a_redis_that_went_back_begins_a_new_epoch(
         assert place(await both[0].publish("t", event(7))).offset == 1
 
 
-async def test_an_idle_topic_is_looked_at_too(shared_redis: RedisServer, prefix: str) -> None:
+async def test_idle_topic_is_compared_with_redis(shared_redis: RedisServer, prefix: str) -> None:
     rules = {"": Rule(5, 0.3, 10_000)}
     async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix, rules=rules) as node:
         await node.subscribe("t")
@@ -323,7 +323,7 @@ async def test_an_idle_topic_is_looked_at_too(shared_redis: RedisServer, prefix:
         assert top(node).epoch != before.epoch
 
 
-async def test_an_event_that_never_came_is_read_before_the_next(
+async def test_missing_event_is_read_before_the_next(
     shared_redis: RedisServer, prefix: str
 ) -> None:
     async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix, rules=RULES) as node:
@@ -335,11 +335,11 @@ async def test_an_event_that_never_came_is_read_before_the_next(
         calls = [node.publish("t", event(number)) for number in (2, 3, 4)]
         await asyncio.gather(*calls)
         await node.until(lambda: len(node.heard) == 5)
-        assert said(node) == [(n, n + 1) for n in range(5)]
+        assert heard_events(node) == [(n, n + 1) for n in range(5)]
 
 
 @pytest.mark.parametrize("bad", ['{"n":1\n}', '{"n":1}\r\rdata: {}', "text", b'{"n":"\xff"}'])
-async def test_an_entry_of_a_history_that_is_no_event_is_a_gap(
+async def test_invalid_history_entry_is_a_gap(
     shared_redis: RedisServer, prefix: str, bad: str | bytes
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -351,7 +351,7 @@ async def test_an_entry_of_a_history_that_is_no_event_is_a_gap(
             client.xadd(f"{prefix}:events:t", {"e": bad, "t": 9**15}, "2-0")
         await asyncio.gather(*(one.publish("t", event(number)) for number in (2, 3)))
         await one.until(lambda: len(one.heard) == 4)
-        assert said(one) == [(0, 1), (2, 3), (3, 4)]
+        assert heard_events(one) == [(0, 1), (2, 3), (3, 4)]
         assert one.heard[1] == ("missed", "t", b"")
         asked = await two.broker.fetch_history("t", None)
         await two.subscribe("t")
@@ -366,7 +366,7 @@ async def test_an_entry_of_a_history_that_is_no_event_is_a_gap(
         ) == (1, 2)
 
 
-async def test_an_entry_of_a_history_that_lacks_fields_is_not_read(
+async def test_history_entry_without_fields_is_not_read(
     shared_redis: RedisServer, prefix: str
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -386,7 +386,7 @@ async def test_an_entry_of_a_history_that_lacks_fields_is_not_read(
             assert ("missed", "t", b"") not in node.heard
 
 
-async def test_a_history_in_whose_way_something_is_begins_anew(
+async def test_history_that_cannot_be_appended_to_restarts(
     shared_redis: RedisServer, prefix: str
 ) -> None:
     """The connection to Redis stays, and so do the other topics."""
@@ -403,23 +403,21 @@ async def test_a_history_in_whose_way_something_is_begins_anew(
             assert place(await node.publish(topic, event(1))).offset == 1
             assert place(await node.publish(topic, event(2))).offset == 2
         assert isinstance(await node.publish("off/t", event(1)), PublishResult)
-        await node.until(lambda: len(said_of(node, "off/t")) == 2)
+        await node.until(lambda: len(heard_numbers(node, "off/t")) == 2)
         for topic in ("newer", "string", "top"):
-            await node.until(lambda topic=topic: said_of(node, topic)[-1] == 2)
-            assert said_of(node, topic) == [0, 1, 2]
+            await node.until(lambda topic=topic: heard_numbers(node, topic)[-1] == 2)
+            assert heard_numbers(node, topic) == [0, 1, 2]
             assert ("missed", topic, b"") in node.heard
 
 
-def said_of(node: BusNode, of: str) -> list[int]:
+def heard_numbers(node: BusNode, of: str) -> list[int]:
     return [
         orjson.loads(it)["n"] for what, topic, it in node.heard if (what, topic) == ("event", of)
     ]
 
 
-async def test_a_history_whose_epoch_is_none_begins_a_new_one(
-    shared_redis: RedisServer, prefix: str
-) -> None:
-    """Epochs go into the ids of Server-Sent Events."""
+async def test_invalid_epoch_is_replaced(shared_redis: RedisServer, prefix: str) -> None:
+    """Epochs become part of the ids of Server-Sent Events."""
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, f"127.0.0.1:{shared_redis.port}", prefix)
         await one.subscribe("t")
@@ -431,7 +429,7 @@ async def test_a_history_whose_epoch_is_none_begins_a_new_one(
         assert top(two).epoch.isalnum()
 
 
-async def test_a_node_without_the_rule_hands_on_what_it_hears(address: str, prefix: str) -> None:
+async def test_node_without_the_rule_delivers_plain_events(address: str, prefix: str) -> None:
     async with (
         bus_node(address, prefix, rules=RULES) as one,
         bus_node(address, prefix) as two,
@@ -447,7 +445,7 @@ async def test_a_node_without_the_rule_hands_on_what_it_hears(address: str, pref
         ]
 
 
-async def test_an_event_is_as_old_on_a_node_that_reads_it_later(
+async def test_event_keeps_its_age_on_a_node_that_reads_it_later(
     shared_redis: RedisServer, prefix: str
 ) -> None:
     address, rules, now = f"127.0.0.1:{shared_redis.port}", {"": Rule(5, 3_600.0, 10_000)}, 0.0
@@ -468,7 +466,7 @@ async def test_an_event_is_as_old_on_a_node_that_reads_it_later(
             assert (history.top, history.reaches(start)) == (1, kept)
 
 
-async def test_a_history_is_not_asked_before_it_is_read(address: str, prefix: str) -> None:
+async def test_history_is_not_used_before_it_is_read(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, address, prefix)
         await one.subscribe("t")
@@ -478,10 +476,10 @@ async def test_a_history_is_not_asked_before_it_is_read(address: str, prefix: st
             found = await two.broker.fetch_history("t", None)
             assert isinstance(found, History)
             assert found.position == here
-            await asyncio.sleep(0)  # what it holds it answers at once, and `opening` must go on
+            await asyncio.sleep(0)  # let `opening` continue
 
 
-async def test_who_leaves_puts_the_end_off_for_the_whole_time(
+async def test_unsubscribe_extends_the_lifetime_by_the_whole_ttl(
     shared_redis: RedisServer, prefix: str
 ) -> None:
     address = f"127.0.0.1:{shared_redis.port}"
@@ -497,7 +495,7 @@ async def test_who_leaves_puts_the_end_off_for_the_whole_time(
             assert (await node.bus.cluster_figures()).topics == {}
 
 
-async def test_what_was_made_on_purpose_remembers_for_ever(
+async def test_history_of_an_explicit_topic_does_not_expire(
     shared_redis: RedisServer, prefix: str
 ) -> None:
     address = f"127.0.0.1:{shared_redis.port}"
@@ -510,7 +508,7 @@ async def test_what_was_made_on_purpose_remembers_for_ever(
         assert place(await node.publish("t", event(1))) == Position(first.epoch, 2)
 
 
-async def test_any_offset_may_be_asked_for(address: str, prefix: str) -> None:
+async def test_remembered_accepts_any_offset(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, address, prefix)
         await one.subscribe("t")
@@ -520,10 +518,10 @@ async def test_any_offset_may_be_asked_for(address: str, prefix: str) -> None:
         assert found.position == here
 
 
-async def test_a_sweep_lets_go_of_events_that_are_too_old_though_nobody_reads(
+async def test_sweep_drops_expired_events_without_reads(
     prefix: str,
 ) -> None:
-    """While Redis is there, and while it is not."""
+    """With Redis, and during an outage."""
     with redis_server() as server:
         address = f"127.0.0.1:{server.port}"
         rules = {"": Rule(5, 0.3, 10_000)}
@@ -540,11 +538,11 @@ async def test_a_sweep_lets_go_of_events_that_are_too_old_though_nobody_reads(
 
                 async with asyncio.timeout(20):
                     while references() == kept:
-                        await asyncio.sleep(0.02)  # the clock is the loop's
+                        await asyncio.sleep(0.02)  # the broker uses the loop's clock
                         node.broker.sweep()
 
 
-async def test_a_tail_without_room_is_repaired_and_answers_honestly(
+async def test_cache_without_budget_is_repaired_and_knows_what_it_lacks(
     address: str, prefix: str
 ) -> None:
     async with (
@@ -559,7 +557,7 @@ async def test_a_tail_without_room_is_repaired_and_answers_honestly(
             for _ in range(4):
                 here = place(await two.publish("long/t", event(next(numbers))))
         await eventually(lambda: top(one, "long/t") == here)
-        assert said(one) == [(n, n + 1) for n in range(20)]
+        assert heard_events(one) == [(n, n + 1) for n in range(20)]
         assert not [it for it in one.heard if it[0] == "missed"]
         for node, first in ((one, 20), (two, 0)):
             history = node.broker.history("long/t")
@@ -568,7 +566,7 @@ async def test_a_tail_without_room_is_repaired_and_answers_honestly(
             assert known == list(range(first, 21))
 
 
-async def test_the_events_of_a_topic_that_is_left_go_with_it(address: str, prefix: str) -> None:
+async def test_unsubscribe_drops_cached_events(address: str, prefix: str) -> None:
     async with bus_node(address, prefix, rules=RULES) as node:
         await node.subscribe("t")
         await node.publish("t", event(0))

@@ -1,4 +1,4 @@
-"""The history of a topic by REST and WebSocket, on a server that is not subscribed to it."""
+"""A topic's history by REST and WebSocket, also on a server that is not subscribed to it."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ from aiohttp import ClientSession
 from tests.support.server import two_that_remember
 
 
-async def test_a_history_is_the_same_on_every_server(address: str, prefix: str) -> None:
+async def test_history_is_the_same_on_every_server(address: str, prefix: str) -> None:
     async with two_that_remember(address, prefix) as (here, there):
         holder = await here.ws_connect("/ws?client_id=holder")
         await holder.send_json({"type": "subscribe", "topic": "a/b"})
@@ -39,13 +39,11 @@ async def test_a_history_is_the_same_on_every_server(address: str, prefix: str) 
         while not all(task.done() for task in waiting):
             await there.post("/publish", json={"topic": "a/b", "payload": "new"})
             await asyncio.wait(waiting, timeout=0.1)
-        for status, said in [await task for task in waiting]:  # one, or what half a second brought
+        for status, said in [await task for task in waiting]:  # one event, or several
             assert (status, set(said)) == (200, {"new"})
 
 
-async def test_what_was_heard_on_one_server_is_recovered_on_another(
-    address: str, prefix: str
-) -> None:
+async def test_client_recovers_on_another_server(address: str, prefix: str) -> None:
     async with two_that_remember(address, prefix) as (here, there):
         async with here.ws_connect("/ws?client_id=me") as socket:
             await socket.send_json({"type": "subscribe", "topic": "t"})

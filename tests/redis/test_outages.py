@@ -1,6 +1,6 @@
-"""Redis is lost in every way there is; what the node does meanwhile, and that it heals.
+"""Outages of Redis of every kind: behaviour during the outage, and recovery.
 
-Beats are quick here, so that nothing takes long; tests/faults has the times as they are.
+Beats are quick here to save time; tests/faults uses the real times.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def text(outcome: object) -> str:
     return outcome.text
 
 
-async def test_a_lost_subscription_is_told_and_nothing_of_its_own_is_lost(
+async def test_lost_subscription_is_reported_and_own_events_are_delivered(
     own_redis: RedisServer,
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=10.0) as node:
@@ -69,12 +69,12 @@ async def test_a_lost_subscription_is_told_and_nothing_of_its_own_is_lost(
         assert events == [b'{"n":%d}' % n for n in range(100)]
 
 
-async def test_an_outage_in_local_mode(own_redis: RedisServer) -> None:
+async def test_outage_in_local_mode(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("before")
         await node.create("made")
         own_redis.shut_down()
-        waited = await node.publish("before", b'{"n":1}')  # until the outage is declared
+        waited = await node.publish("before", b'{"n":1}')  # answered when the outage is declared
         assert waited == DEGRADED
         assert await node.subscribe("during") == SUBSCRIBED_HERE
         assert await node.publish("during", b'{"n":2}') == DEGRADED
@@ -97,7 +97,7 @@ async def test_an_outage_in_local_mode(own_redis: RedisServer) -> None:
             assert set(client.hkeys(f"p:leases:{node.bus.node_id}")) == {"", "during"}
 
 
-async def test_a_key_that_was_served_without_redis_is_known_with_it(
+async def test_key_used_without_redis_is_known_after_the_outage(
     own_redis: RedisServer,
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
@@ -115,7 +115,7 @@ async def test_a_key_that_was_served_without_redis_is_known_with_it(
         assert events == [b'{"n":1}', b'{"n":4}']
 
 
-async def test_a_key_that_redis_took_is_known_without_it(own_redis: RedisServer) -> None:
+async def test_key_used_with_redis_is_known_during_an_outage(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
         first = FirstPublish("m1", 1)
@@ -127,18 +127,18 @@ async def test_a_key_that_redis_took_is_known_without_it(own_redis: RedisServer)
         assert node.heard == []
 
 
-async def test_a_key_that_is_used_again_hides_no_expired_one_from_an_outage(
+async def test_key_used_again_does_not_revive_expired_keys(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
         first = FirstPublish("m1", 1)
         with monkeypatch.context() as patch:
-            patch.setattr("hub.brokers.idempotency.REMEMBERED", 0.0)  # they run out at once
+            patch.setattr("hub.brokers.idempotency.REMEMBERED", 0.0)  # they expire at once
             for key in "abc":
                 assert await node.publish_once("t", b"{}", key, first) == PublishResult(nodes=1)
         with own_redis.client() as client:
-            client.delete(*client.keys("p:once:*"))  # and in Redis
+            client.delete(*client.keys("p:once:*"))  # in Redis too
         assert await node.publish_once("t", b"{}", "a", first) == PublishResult(nodes=1)
         await node.hear(4)
         own_redis.shut_down()
@@ -148,7 +148,7 @@ async def test_a_key_that_is_used_again_hides_no_expired_one_from_an_outage(
         assert await node.publish_once("t", b"{}", "a", first) == PublishResult(first=first)
 
 
-async def test_keys_that_have_run_out_are_forgotten_with_redis_and_without(
+async def test_sweep_forgets_expired_keys(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
@@ -173,7 +173,7 @@ async def test_keys_that_have_run_out_are_forgotten_with_redis_and_without(
 
 
 @pytest.mark.parametrize("strict", [False, True])
-async def test_a_session_that_is_lost_before_it_is_used_holds_nobody_up(
+async def test_session_lost_before_use_does_not_block_commands(
     own_redis: RedisServer, strict: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts = 0
@@ -197,7 +197,7 @@ async def test_a_session_that_is_lost_before_it_is_used_holds_nobody_up(
         assert node.bus.bus is Bus.OUT
 
 
-async def test_many_gaps_are_told_in_many_ticks(address: str, prefix: str) -> None:
+async def test_many_gaps_are_reported_over_several_ticks(address: str, prefix: str) -> None:
     async with bus_node(address, prefix) as node:
         for number in range(SHARE + 1):
             node.bus.subscriptions.mark_missed(str(number))
@@ -206,7 +206,7 @@ async def test_many_gaps_are_told_in_many_ticks(address: str, prefix: str) -> No
         await node.until(lambda: len(node.heard) == SHARE + 1)
 
 
-async def test_many_commands_that_waited_are_carried_out_in_many_ticks(
+async def test_many_queued_commands_run_over_several_ticks(
     own_redis: RedisServer,
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=30.0) as node:
@@ -216,13 +216,13 @@ async def test_many_commands_that_waited_are_carried_out_in_many_ticks(
         await asyncio.sleep(0)
         node.bus.out()
         assert len(node.heard) == TURN
-        await node.publish("t", b"last")  # overtakes none
+        await node.publish("t", b"last")  # does not overtake
         assert await asyncio.gather(*calls) == [DEGRADED] * (TURN + 1)
         events = [event for _, _, event in node.heard]
         assert events == [*(b"%d" % n for n in range(TURN + 1)), b"last"]
 
 
-async def test_many_subscribes_are_given_up_in_many_ticks(own_redis: RedisServer) -> None:
+async def test_many_subscribes_are_answered_over_several_ticks(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=30.0) as node:
         own_redis.freeze()
         outcomes: list[SubscribeResult | Refusal] = []
@@ -235,7 +235,7 @@ async def test_many_subscribes_are_given_up_in_many_ticks(own_redis: RedisServer
         own_redis.thaw()
 
 
-async def test_an_outage_in_strict_mode(own_redis: RedisServer) -> None:
+async def test_outage_in_strict_mode(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", strict=True, beat=QUICK) as node:
         await node.subscribe("t")
         own_redis.freeze()
@@ -254,7 +254,7 @@ async def test_an_outage_in_strict_mode(own_redis: RedisServer) -> None:
         await node.until(lambda: ("event", "u", b'{"n":1}') in node.heard)
 
 
-async def test_a_frozen_redis_repeats_nothing(own_redis: RedisServer) -> None:
+async def test_frozen_redis_repeats_nothing(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
         with redis.Redis(port=own_redis.port) as client, client.pubsub() as listener:
@@ -264,7 +264,7 @@ async def test_a_frozen_redis_repeats_nothing(own_redis: RedisServer) -> None:
             assert await asyncio.gather(*calls) == [DEGRADED] * 20
             own_redis.thaw()
             await up(node)
-            # Now Redis carries out what was given up; to be sure that the node gets it, once more.
+            # Redis carries out the old publishes now; send them again, so that they surely arrive.
             for message in messages(listener, 20):
                 assert client.publish("p:topic:t", message["data"]) == 2
         await node.publish("t", b'{"n":20}')
@@ -282,7 +282,7 @@ def messages(listener: "redis.client.PubSub", count: int) -> list[dict[str, byte
     return found
 
 
-async def test_what_redis_took_and_could_not_return_is_delivered(own_redis: RedisServer) -> None:
+async def test_accepted_event_that_cannot_come_back_is_delivered(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p") as node:
         await node.subscribe("t")
         with own_redis.client() as client:
@@ -297,23 +297,23 @@ async def test_what_redis_took_and_could_not_return_is_delivered(own_redis: Redi
         assert events == [b'{"n":%d}' % number for number in range(10)]
 
 
-async def test_what_was_left_in_an_outage_is_held_no_more(own_redis: RedisServer) -> None:
+async def test_unsubscribe_during_an_outage_deletes_the_lease(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("left")
         await node.subscribe("kept")
-        own_redis.freeze()  # its register stays as it is
+        own_redis.freeze()  # keeps its register
         await out(node)
         node.broker.unsubscribe("left")
         own_redis.thaw()
         await up(node)
-        await node.publish("warm-up")  # the end of the grace is a turn of the loop away
+        await node.publish("warm-up")  # the grace ends in the next turn of the loop
         outcome = await node.publish("left")
         assert isinstance(outcome, Refusal)
         with own_redis.client() as client:
             assert set(client.hkeys(f"p:leases:{node.bus.node_id}")) == {"", "kept"}
 
 
-async def test_a_replica_that_takes_writes_is_no_master(own_redis: RedisServer) -> None:
+async def test_writable_replica_is_not_a_master(own_redis: RedisServer) -> None:
     with redis_server() as other, own_redis.client() as client:
         client.config_set("replica-read-only", "no")
         client.replicaof("127.0.0.1", other.port)
@@ -323,8 +323,8 @@ async def test_a_replica_that_takes_writes_is_no_master(own_redis: RedisServer) 
             await up(node)
 
 
-async def test_commands_of_an_undeclared_outage_keep_their_order(own_redis: RedisServer) -> None:
-    """What one answer sets off comes behind all that waited."""
+async def test_commands_queued_before_an_outage_keep_their_order(own_redis: RedisServer) -> None:
+    """A command sent by a callback queues after the queued commands."""
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=1.0) as node:
         await node.subscribe("t")
         own_redis.shut_down()
@@ -341,7 +341,7 @@ async def test_commands_of_an_undeclared_outage_keep_their_order(own_redis: Redi
         assert events == [b'{"n":1}', b'{"n":2}', b'{"n":3}']
 
 
-async def test_a_master_that_becomes_a_replica_is_left_until_it_is_one_again(
+async def test_master_that_becomes_a_replica_is_left_until_promoted(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
@@ -358,25 +358,25 @@ async def test_a_master_that_becomes_a_replica_is_left_until_it_is_one_again(
     assert "it is no master" in lost[1]
 
 
-async def test_scripts_that_were_flushed_are_loaded_again(own_redis: RedisServer) -> None:
+async def test_flushed_scripts_are_loaded_again(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p") as node:
         await node.subscribe("t")
         with own_redis.client() as client:
             client.script_flush()
-        assert await node.publish("t", b'{"n":1}') == DEGRADED  # it was not carried out
+        assert await node.publish("t", b'{"n":1}') == DEGRADED  # not carried out by Redis
         await up(node)
         assert await node.publish("t", b'{"n":2}') == PublishResult(nodes=1)
         await node.until(lambda: len(node.heard) == 3)
         assert [event for _, _, event in node.heard if event] == [b'{"n":1}', b'{"n":2}']
 
 
-async def test_a_register_that_was_flushed_is_written_anew(own_redis: RedisServer) -> None:
+async def test_flushed_register_is_written_again(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
         node.broker.counted("t", 3)
         with own_redis.client() as client:
             client.flushall()
-            assert isinstance(await node.publish("anything"), PublishResult)  # nobody knows
+            assert isinstance(await node.publish("anything"), PublishResult)  # in doubt
             key = f"p:leases:{node.bus.node_id}"
             await eventually(lambda: client.hgetall(key) == {"": "0", "t": "3"})
         assert await node.publish("t") == PublishResult(nodes=1)
@@ -394,7 +394,7 @@ async def test_a_register_that_was_flushed_is_written_anew(own_redis: RedisServe
         ("unix://{socket}.none", False),
     ],
 )
-async def test_every_way_in(tmp_path: Path, form: str, joins: bool) -> None:
+async def test_every_form_of_address_connects(tmp_path: Path, form: str, joins: bool) -> None:
     socket = tmp_path / "redis.sock"
     with redis_server("--unixsocket", str(socket)) as server:
         with server.client() as client:
@@ -408,7 +408,7 @@ async def test_every_way_in(tmp_path: Path, form: str, joins: bool) -> None:
                 assert await node.hear(1) == [("event", "t", b'{"n":1}')]
 
 
-async def test_a_password_that_was_changed_is_said(
+async def test_changed_password_is_logged(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with own_redis.client() as client:
@@ -434,10 +434,10 @@ async def test_a_password_that_was_changed_is_said(
 
 
 @pytest.mark.parametrize("word", ["sesame", "it's", "x" * 200, "password", 'quo"ted'])
-async def test_a_redis_that_repeats_the_password_is_not_quoted(
+async def test_error_that_quotes_the_password_is_not_logged(
     word: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It does so where it does not know AUTH, or knows it by another name."""
+    """Redis quotes the arguments if AUTH is disabled or renamed."""
     with redis_server("--rename-command", "AUTH", "") as server:
         address = f"redis://:{quote(word)}@127.0.0.1:{server.port}"
         async with bus_node(address, "p", beat=QUICK) as node:
@@ -446,7 +446,7 @@ async def test_a_redis_that_repeats_the_password_is_not_quoted(
     assert word[:4] not in caplog.text
 
 
-async def test_a_password_that_nobody_has_set_is_said(
+async def test_password_without_requirepass_is_logged(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = f"redis://:sesame@127.0.0.1:{own_redis.port}"
@@ -458,7 +458,7 @@ async def test_a_password_that_nobody_has_set_is_said(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate of localhost that is its own authority, and its key."""
+    """A self-signed certificate for localhost, and its key."""
     ca, key = tmp_path / "ca.pem", tmp_path / "key.pem"
     request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
@@ -467,7 +467,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return ca, key
 
 
-async def test_over_tls(
+async def test_connects_over_tls(
     shared_redis: RedisServer, certificate: tuple[Path, Path], prefix: str
 ) -> None:
     ca, key = certificate
@@ -499,7 +499,7 @@ async def test_over_tls(
         server.close()
 
 
-async def test_what_is_no_redis_is_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_that_is_not_redis_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -513,13 +513,13 @@ async def test_what_is_no_redis_is_said(caplog: pytest.LogCaptureFixture) -> Non
     assert "no Redis on the other side" in caplog.records[0].message
 
 
-async def test_sentinels_that_nobody_answers_for_are_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unreachable_sentinels_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with bus_node("redis+sentinel://127.0.0.1:1/main", "p", beat=QUICK) as node:
         assert node.bus.bus is Bus.OUT
         await eventually(lambda: any("No master found for" in it.message for it in caplog.records))
 
 
-async def test_nothing_is_left_behind(own_redis: RedisServer) -> None:
+async def test_no_key_connection_or_task_remains(own_redis: RedisServer) -> None:
     with own_redis.client() as client:
         connections = client.info("clients")["connected_clients"]
         for _ in range(3):
@@ -536,13 +536,13 @@ async def test_nothing_is_left_behind(own_redis: RedisServer) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_who_leaves_while_a_session_ends_leaves_no_connection(
+async def test_stop_while_a_session_ends_leaves_no_connection(
     own_redis: RedisServer,
 ) -> None:
     with own_redis.client() as client:
         connections = client.info("clients")["connected_clients"]
         async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
-            own_redis.freeze()  # what was sent is not answered: the session waits for that
+            own_redis.freeze()  # commands are not answered, so the end of the session waits
             session = node.supervisor._session
             assert session is not None
             session.pushes.abort("cut by the test")

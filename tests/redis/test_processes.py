@@ -1,4 +1,4 @@
-"""Real server processes on one Redis, driven from outside."""
+"""Server processes that share one Redis, driven by clients."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from tests.support.cluster import cluster
 from tests.support.redis import RedisServer
 
 
-async def test_three_servers_are_one(shared_redis: RedisServer, address: str, prefix: str) -> None:
+async def test_servers_act_as_one(shared_redis: RedisServer, address: str, prefix: str) -> None:
     settings = {"REDIS_ADDR": address, "REDIS_PREFIX": prefix}
     async with cluster(*[settings] * 3) as servers:
         subscribers = [await servers.subscriber(n % 3, "t") for n in range(6)]
@@ -49,7 +49,7 @@ async def test_three_servers_are_one(shared_redis: RedisServer, address: str, pr
             assert client.pubsub_channels(f"{prefix}:topic:*") == []
 
 
-async def test_a_deletion_under_traffic_splits_every_order_alike(address: str, prefix: str) -> None:
+async def test_deletion_has_the_same_place_on_every_server(address: str, prefix: str) -> None:
     settings = {"REDIS_ADDR": address, "REDIS_PREFIX": prefix}
     async with cluster(settings, settings) as servers:
         subscribers = [await servers.subscriber(n % 2, "t") for n in range(4)]
@@ -66,7 +66,7 @@ async def test_a_deletion_under_traffic_splits_every_order_alike(address: str, p
         await asyncio.gather(*running)
         for subscriber in subscribers:
             await subscriber.until(lambda s=subscriber: "Topic has been deleted" in s.payloads("t"))
-        # Whoever asks behind it is answered behind it.
+        # The pong follows everything that was sent before.
         for subscriber in subscribers:
             await subscriber.ask("ping")
         orders = [subscriber.payloads("t") for subscriber in subscribers]
@@ -74,7 +74,7 @@ async def test_a_deletion_under_traffic_splits_every_order_alike(address: str, p
         assert orders[0][-1] == "Topic has been deleted"
 
 
-async def test_a_server_starts_without_redis_and_serves_its_own() -> None:
+async def test_server_starts_without_redis_in_local_mode() -> None:
     async with cluster({"REDIS_ADDR": "127.0.0.1:1"}) as servers:
         subscriber = await servers.subscriber(0)
         ack = await subscriber.ask("subscribe", topic="t")
@@ -94,7 +94,7 @@ async def test_a_server_starts_without_redis_and_serves_its_own() -> None:
         assert log.count("Redis is out of reach") == 1
 
 
-async def test_strict_refuses_what_it_cannot_do_everywhere() -> None:
+async def test_strict_mode_refuses_without_redis() -> None:
     settings = {"REDIS_ADDR": "127.0.0.1:1", "REDIS_FAIL_MODE": "strict"}
     async with cluster(settings) as servers:
         subscriber = await servers.subscriber(0)

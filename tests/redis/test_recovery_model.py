@@ -1,4 +1,4 @@
-"""Random lives of clients that recover, on two nodes, while Redis is hurt in every way it knows."""
+"""A model of clients that recover on two nodes, while Redis loses connections and data."""
 
 import asyncio
 import functools
@@ -38,7 +38,7 @@ LIMITS = Settings(recovery_limit=8, max_queue_size=2, backpressure="drop_oldest"
 
 
 def _in_loop(act: Callable[..., None]) -> Callable[..., None]:
-    """What clients do is heard by the loop."""
+    """Run a rule inside the event loop."""
 
     @functools.wraps(act)
     def acted(self: "Lives", **drawn: Any) -> None:
@@ -51,7 +51,7 @@ def _in_loop(act: Callable[..., None]) -> Callable[..., None]:
 
 
 class Lives(RuleBasedStateMachine):
-    """Topics that remember 12 events, and clients that come, go and are slow, on either node."""
+    """Topics with 12 events of history, and clients on two nodes that come, go and are slow."""
 
     def __init__(self, server: RedisServer, total_bytes: int) -> None:
         super().__init__()
@@ -64,13 +64,13 @@ class Lives(RuleBasedStateMachine):
         self.nodes: list[HubNode] = [self.run(self._start()) for _ in range(2)]
         self.truth = Truth()
         self.readers = [Reader(self.truth) for _ in range(3)]
-        self.at = [0, 0, 0]  # which node each is on
+        self.at = [0, 0, 0]  # the node of each reader
         self.stream = StreamReader(self.truth)
         self.stream_at = 0
         self.numbers = 0
-        self.pending = 0  # publishes that are not answered
-        self.last: PublishResult | Refusal  # what the last one came to
-        self.reading = False  # whether the slow ones read, too
+        self.pending = 0  # unanswered publishes
+        self.last: PublishResult | Refusal  # the outcome of the newest publish
+        self.reading = False  # whether slow clients read too
 
     async def _start(self) -> HubNode:
         address = f"127.0.0.1:{self.server.port}"
@@ -88,7 +88,7 @@ class Lives(RuleBasedStateMachine):
             self.run(self.stack.aclose())
             self.loop.close()
 
-    # What clients do.
+    # Clients.
 
     @rule(who=CLIENTS, where=NODES, room=ROOMS)
     @_in_loop
@@ -111,14 +111,14 @@ class Lives(RuleBasedStateMachine):
         self._go(who)
 
     def _go(self, who: int) -> None:
-        """Lose the connection with all that is on its way."""
+        """Lose the connection, with everything in flight."""
         reader = self.readers[who]
         if reader.peer is not None:
             self.nodes[self.at[who]].hub.leave(reader.peer.client)
             reader.peer = None
 
     def _come_back(self, who: int, where: int, room: int | None, *, recover: bool) -> None:
-        """Subscribe anew, here or there."""
+        """Reconnect to either node, and subscribe."""
         reader = self.readers[who]
         self._go(who)
         self.at[who] = where
@@ -129,7 +129,7 @@ class Lives(RuleBasedStateMachine):
     @rule(where=NODES, room=ROOMS, cut=st.integers(0, 6))
     @_in_loop
     def follow(self, where: int, room: int | None, cut: int) -> None:
-        """Lose the stream behind any of the messages on its way, and come back, here or there."""
+        """Lose the stream after some of the messages in flight, and resume on either node."""
         reader = self.stream
         if reader.peer is not None:
             reader.listen(cut)
@@ -187,7 +187,7 @@ class Lives(RuleBasedStateMachine):
             peer.transport.drain(room)
             self._pump()
 
-    # What befalls the topics and Redis.
+    # Topics and Redis.
 
     @rule(where=NODES, topic=TOPICS, what=st.sampled_from(["create", "delete"]))
     @_in_loop
@@ -199,7 +199,7 @@ class Lives(RuleBasedStateMachine):
         with self.server.client() as client:
             client.execute_command(*HARMS[what].format(topic).split())
 
-    @precondition(lambda self: self.numbers % 4 == 3)  # it takes a while
+    @precondition(lambda self: self.numbers % 4 == 3)  # slow, so not every time
     @rule()
     def restart(self) -> None:
         self.server.kill()
@@ -210,7 +210,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def turn(self) -> None:
-        """Some turns of the loop, no more."""
+        """Run a few turns of the loop."""
 
         async def some() -> None:
             for _ in range(10):
@@ -228,7 +228,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def calm(self) -> None:
-        """All that is under way arrives: then nobody is behind, and nobody does not know it."""
+        """Wait until everything in flight has arrived, and every client is up to date."""
         self.reading = True
         self.run(self._calm())
         self.reading = False
@@ -242,7 +242,7 @@ class Lives(RuleBasedStateMachine):
                     await asyncio.sleep(0.002)
 
     async def _said_last(self, topic: str) -> bool:
-        """Say one thing more in a topic; whether Redis has taken or refused it."""
+        """Publish once more to a topic; return whether Redis accepted or refused it."""
         while not self._settled():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         self._publish(0, topic)
@@ -260,7 +260,7 @@ class Lives(RuleBasedStateMachine):
         return up and not self.pending and not asked
 
     def _heard(self, topic: str) -> bool:
-        """Whether every subscriber has all that was said in a topic."""
+        """Return whether every subscriber is at the newest position of a topic."""
         self._pump()
         there = {it.positions[topic] for it in self.readers if it.open and topic in it.subscribed}
         stream = self.stream
@@ -272,7 +272,7 @@ class Lives(RuleBasedStateMachine):
         return there <= {self.last.position}
 
     def _pump(self) -> None:
-        """What has arrived is read, by those who read."""
+        """Let clients read the messages that have arrived."""
         for reader, where in zip(self.readers, self.at, strict=True):
             node = self.nodes[where]
             node.tick()
@@ -291,9 +291,7 @@ class Lives(RuleBasedStateMachine):
     [(30, TOTAL_BYTES), (15, 1_500)],
     ids=["all that the rule says", "a few events of each topic"],
 )
-def test_what_each_has_is_whole_and_without_repetition_or_it_was_told(
-    examples: int, total_bytes: int
-) -> None:
+def test_clients_get_every_event_once_or_a_gap(examples: int, total_bytes: int) -> None:
     limits = settings(max_examples=examples, stateful_step_count=30, deadline=None)
     with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
         run_state_machine_as_test(lambda: Lives(server, total_bytes), settings=limits)

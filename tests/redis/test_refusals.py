@@ -1,4 +1,4 @@
-"""Redis is there and refuses: what it refuses is told once, and repeated by nobody."""
+"""A Redis that refuses commands: one log line for each reason, and no repeated commands."""
 
 import asyncio
 from functools import partial
@@ -19,7 +19,7 @@ QUICK = 0.1  # seconds between beats, and until an outage is declared
 
 
 def attempts(client: redis.Redis) -> int:
-    """Connections that were made, two at a time."""
+    """Return the number of connections that Redis received; an attempt makes two."""
     return int(client.info("stats")["total_connections_received"])
 
 
@@ -27,7 +27,7 @@ def event(number: int) -> bytes:
     return b'{"n":%d}' % number
 
 
-async def test_scripts_that_vanish_under_many_publishes_disturb_no_order() -> None:
+async def test_scripts_flushed_under_load_keep_the_order() -> None:
     with redis_server() as server:
         async with bus_node(f"127.0.0.1:{server.port}", "p", beat=QUICK) as node:
             await node.subscribe("t")
@@ -52,7 +52,7 @@ async def test_scripts_that_vanish_under_many_publishes_disturb_no_order() -> No
             assert heard == [event(number) for number in range(200)]
 
 
-async def test_redis_that_takes_no_writes_is_one_outage(caplog: pytest.LogCaptureFixture) -> None:
+async def test_redis_that_refuses_writes_is_one_outage(caplog: pytest.LogCaptureFixture) -> None:
     with redis_server() as server, server.client() as client:
         async with bus_node(f"127.0.0.1:{server.port}", "p", beat=QUICK) as node:
             await node.subscribe("t")
@@ -68,10 +68,10 @@ async def test_redis_that_takes_no_writes_is_one_outage(caplog: pytest.LogCaptur
     assert len([it for it in caplog.records if "OOM" in it.message]) == 1
 
 
-async def test_what_comes_before_the_node_is_up_comes_behind_the_gap(
+async def test_gap_is_reported_before_events_that_arrive_before_up(
     address: str, prefix: str
 ) -> None:
-    """Heard again already, and not yet in use: what another node says then is news."""
+    """The channel is subscribed again, but the broker is not up yet."""
     async with bus_node(address, prefix) as node:
         await node.subscribe("t")
         channel = f"{prefix}:topic:t".encode()
@@ -87,8 +87,8 @@ async def test_what_comes_before_the_node_is_up_comes_behind_the_gap(
         ]
 
 
-async def test_a_session_that_was_refused_is_never_in_use() -> None:
-    """Its lease is refused; the beat behind it is not, since it has nothing to write."""
+async def test_refused_session_never_becomes_up() -> None:
+    """Redis refuses the lease, but not the beat after it, which has nothing to write."""
     with redis_server() as server, server.client() as client:
         async with bus_node(f"127.0.0.1:{server.port}", "p", beat=QUICK) as node:
             client.config_set("maxmemory", "1")
@@ -101,7 +101,7 @@ async def test_a_session_that_was_refused_is_never_in_use() -> None:
             assert ups == []
 
 
-async def test_channels_that_redis_forbids_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_forbidden_channels_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with redis_server() as server, server.client() as client:
         client.execute_command("ACL SETUSER app on >pw ~* +@all resetchannels")
         async with bus_node(f"redis://app:pw@127.0.0.1:{server.port}", "p", beat=QUICK) as node:
@@ -115,7 +115,7 @@ async def test_channels_that_redis_forbids_are_said_once(caplog: pytest.LogCaptu
     assert not [it for it in caplog.records if it.levelname == "ERROR"]
 
 
-async def test_an_event_that_redis_could_not_pass_on_is_refused(address: str, prefix: str) -> None:
+async def test_event_too_large_for_redis_is_refused(address: str, prefix: str) -> None:
     async with bus_node(address, prefix) as node:
         await node.subscribe("t")
         fits = b"{%s}" % (b" " * (MAX_EVENT - 2))
@@ -126,7 +126,7 @@ async def test_an_event_that_redis_could_not_pass_on_is_refused(address: str, pr
         assert await node.hear(1) == [("event", "t", fits)]
 
 
-async def test_a_fault_of_ours_is_logged_once(
+async def test_unexpected_error_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts = 0

@@ -1,4 +1,4 @@
-"""What REST and a WebSocket client see of a server with Redis, in this process."""
+"""REST and WebSocket answers of a server with Redis."""
 
 from aiohttp import ClientSession
 
@@ -7,7 +7,7 @@ from hub.settings import Settings
 from tests.support.server import running
 
 
-async def test_figures_and_publishes_name_the_nodes(address: str, prefix: str) -> None:
+async def test_answers_include_the_number_of_nodes(address: str, prefix: str) -> None:
     settings = Settings(redis_addr=parse_redis_address(address), redis_prefix=prefix)
     async with running(settings) as server, ClientSession(server.url) as session:
         async with session.get("/topics") as answer:
@@ -35,7 +35,7 @@ async def test_figures_and_publishes_name_the_nodes(address: str, prefix: str) -
             assert answer.status == 200
 
 
-async def test_an_outage_is_said_in_every_answer() -> None:
+async def test_every_answer_is_marked_during_an_outage() -> None:
     settings = Settings(redis_addr=parse_redis_address("127.0.0.1:1"))
     async with (
         running(settings) as server,

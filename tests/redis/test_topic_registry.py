@@ -1,4 +1,4 @@
-"""The register of topics: who has which, whatever is deleted, flushed or asked for at once."""
+"""The register of topics under deletions, FLUSHALL and concurrent commands."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ from tests.support.redis import RedisServer, redis_server, taken_and_cut
 TOPIC = "t"
 
 
-async def test_a_lease_behind_a_flush_does_not_hide_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_lease_after_a_flush_does_not_hide_it(caplog: pytest.LogCaptureFixture) -> None:
     with redis_server() as server, server.client() as client:
         address = f"127.0.0.1:{server.port}"
         async with bus_node(address, "p") as node, bus_node(address, "p") as other:
@@ -41,16 +41,16 @@ async def test_a_lease_behind_a_flush_does_not_hide_it(caplog: pytest.LogCapture
     assert len([it for it in caplog.records if "FLUSHALL" in it.message]) == 2
 
 
-async def test_after_a_flush_the_register_asks_who_hears_a_topic() -> None:
+async def test_changes_after_a_flush_look_at_channel_subscribers() -> None:
     with redis_server() as server, server.client() as client:
         address = f"127.0.0.1:{server.port}"
-        rare = 5.0  # no beat comes before the end
+        rare = 5.0  # no beat during the test
         async with (
             bus_node(address, "p", beat=rare) as node,
             bus_node(address, "p", beat=rare) as other,
         ):
             await node.subscribe(TOPIC)
-            await other.publish("warm-up")  # the beat that follows the join is over
+            await other.publish("warm-up")  # the beat after the join has been answered
             client.flushall()
             for asked in (other, node):
                 assert refused(await asked.create(TOPIC)) == ErrorCode.TOPIC_EXISTS
@@ -60,7 +60,7 @@ async def test_after_a_flush_the_register_asks_who_hears_a_topic() -> None:
             assert await node.hear(1) == [("deleted", TOPIC, b"")]
 
 
-async def test_just_after_a_connect_nobody_knows_what_is_not_there(
+async def test_delete_during_the_grace_cannot_tell_unknown_topics(
     address: str, prefix: str
 ) -> None:
     async with bus_node(address, prefix, grace=60.0) as node:
@@ -70,17 +70,17 @@ async def test_just_after_a_connect_nobody_knows_what_is_not_there(
         assert await node.delete("new") is None
 
 
-async def test_what_an_old_connection_has_sent_is_not_taken_for_new(
+async def test_late_commands_of_an_old_connection_are_discarded(
     shared_redis: RedisServer, prefix: str
 ) -> None:
-    """A way that is cut for a while, not for good: what was on it arrives late."""
+    """Commands arrive late after a connection was stalled."""
     async with (
         proxy(shared_redis.port) as way,
         bus_node(f"127.0.0.1:{way.port}", prefix, beat=0.1) as node,
     ):
         await node.subscribe(TOPIC)
         way.hold()
-        node.broker.unsubscribe(TOPIC)  # which is on its way, and held
+        node.broker.unsubscribe(TOPIC)  # the proxy holds this command
         await eventually(lambda: node.bus.bus is not Bus.UP)
         await eventually(lambda: node.bus.bus is Bus.UP)
         assert await node.subscribe(TOPIC) == SubscribeResult()
@@ -89,7 +89,7 @@ async def test_what_an_old_connection_has_sent_is_not_taken_for_new(
             assert client.hexists(f"{prefix}:leases:{node.bus.node_id}", TOPIC)
 
 
-async def test_a_deletion_that_redis_took_and_could_not_return_is_carried_out() -> None:
+async def test_accepted_deletion_that_cannot_come_back_is_carried_out() -> None:
     with redis_server() as server, server.client() as client:
         async with bus_node(f"127.0.0.1:{server.port}", "p") as node:
             for _ in range(10):
@@ -104,8 +104,8 @@ async def test_a_deletion_that_redis_took_and_could_not_return_is_carried_out() 
                 assert ("missed", TOPIC, b"") not in node.heard
 
 
-async def test_databases_are_apart(shared_redis: RedisServer, prefix: str) -> None:
-    """Redis' own channels are not."""
+async def test_databases_are_separate(shared_redis: RedisServer, prefix: str) -> None:
+    """Redis itself does not separate channels by database."""
     addresses = [f"redis://127.0.0.1:{shared_redis.port}/{db}" for db in (0, 1)]
     async with bus_node(addresses[0], prefix) as one, bus_node(addresses[1], prefix) as two:
         await one.subscribe(TOPIC)
@@ -118,7 +118,7 @@ async def test_databases_are_apart(shared_redis: RedisServer, prefix: str) -> No
 
 
 class Churner:
-    """A client that comes and goes, and waits for each answer."""
+    """A client that subscribes and unsubscribes, and waits for each answer."""
 
     def __init__(self, peer: Peer) -> None:
         self.heard: list[dict[str, Any]] = []
@@ -135,16 +135,16 @@ class Churner:
         seen = len(self.heard)
         async with asyncio.timeout(10):
             while not any(it.get("request_id") == request_id for it in self.listen()[seen:]):  # noqa: ASYNC110
-                await asyncio.sleep(0.001)  # a tick is turned by hand
+                await asyncio.sleep(0.001)  # the test runs the ticks
 
     def payloads(self) -> list[Any]:
         return [it["message"]["payload"] for it in self.heard if it["type"] == "event"]
 
 
-async def test_deletions_amid_subscribes_leave_nobody_waiting(
+async def test_all_subscribes_are_answered_under_concurrent_deletions(
     shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
-    """One topic, 24 clients on 3 nodes that come and go, and everybody deletes it."""
+    """One topic that all nodes delete, while 24 clients on 3 nodes subscribe and unsubscribe."""
     turns = random.Random(4)
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(hub_node(address, prefix)) for _ in range(3)]
@@ -207,7 +207,7 @@ async def publish_through(node: HubNode, payload: Any) -> None:
     assert await asyncio.wait_for(future, 10) == PublishResult(nodes=3)
 
 
-async def test_a_key_that_waits_twice_is_served_once() -> None:
+async def test_key_queued_twice_is_carried_out_once() -> None:
     with redis_server() as server:
         async with bus_node(f"127.0.0.1:{server.port}", "p", patience=0.5) as node:
             await node.subscribe(TOPIC)
@@ -220,10 +220,10 @@ async def test_a_key_that_waits_twice_is_served_once() -> None:
             assert node.heard == [("event", TOPIC, b'{"n":0}')]
 
 
-async def test_a_key_that_has_run_out_and_is_used_anew_is_no_old_one(
+async def test_expired_key_used_again_is_kept_as_new(
     shared_redis: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest go beyond so many; a key that stands there twice must not go with its first."""
+    """Only the oldest keys are deleted beyond LIMIT, by their newest use."""
     monkeypatch.setattr("hub.redis.scripts.LIMIT", 3)
     async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix) as node:
         await node.subscribe("t")
@@ -241,10 +241,10 @@ async def test_a_key_that_has_run_out_and_is_used_anew_is_no_old_one(
         assert [await is_new(key) for key in "abc"] == [False] * 3
         assert await is_new("d")
         assert [await is_new(key) for key in "bcd"] == [False] * 3
-        assert await is_new("a")  # the oldest has gone
+        assert await is_new("a")  # the oldest was deleted
 
 
-async def test_what_a_key_takes_in_redis_does_not_grow_with_its_topic(
+async def test_memory_of_a_key_does_not_grow_with_its_topic(
     shared_redis: RedisServer, prefix: str
 ) -> None:
     async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix) as node:
@@ -264,7 +264,7 @@ async def test_what_a_key_takes_in_redis_does_not_grow_with_its_topic(
             assert taken < 4 * 700
 
 
-async def test_what_two_topics_and_keys_have_in_common_is_not_one_key(
+async def test_similar_topics_and_keys_have_different_digests(
     shared_redis: RedisServer, prefix: str
 ) -> None:
     async with bus_node(f"127.0.0.1:{shared_redis.port}", prefix) as node:

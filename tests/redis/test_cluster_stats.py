@@ -1,4 +1,4 @@
-"""The figures of the other nodes: whole, fresh, and cheap however many there are."""
+"""The census of the other nodes."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -8,7 +8,7 @@ from tests.support.bus import bus_node
 from tests.support.redis import RedisServer
 
 
-async def test_a_census_has_what_the_others_have(address: str, prefix: str) -> None:
+async def test_census_includes_other_nodes(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two, three = [
             await stack.enter_async_context(bus_node(address, prefix)) for _ in range(3)
@@ -21,13 +21,13 @@ async def test_a_census_has_what_the_others_have(address: str, prefix: str) -> N
         await three.create("made")
         async with asyncio.timeout(5):
             while (census := await one.bus.cluster_figures()).topics != {"t": 3, "made": 0}:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)  # figures are written with the beat
+                await asyncio.sleep(0.1)  # numbers are written with the beat
         assert (census.nodes, census.clients) == (2, 2)
         assert not census.degraded
         await stack.enter_async_context(bus_node(address, prefix))
 
 
-async def test_many_topics_come_in_pages_and_many_askers_share_them(
+async def test_census_is_paged_and_shared_by_concurrent_callers(
     shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
     topics = {f"t{number}": number for number in range(5 * PAGE)}
@@ -47,7 +47,7 @@ async def test_many_topics_come_in_pages_and_many_askers_share_them(
         assert "cmdstat_smembers" not in after
 
 
-async def test_what_a_node_has_made_itself_shows_at_once(address: str, prefix: str) -> None:
+async def test_census_shows_own_changes_at_once(address: str, prefix: str) -> None:
     async with bus_node(address, prefix) as node:
         for _ in range(3):
             assert (await node.bus.cluster_figures()).topics == {}
@@ -56,7 +56,7 @@ async def test_what_a_node_has_made_itself_shows_at_once(address: str, prefix: s
             await node.delete("made")
 
 
-async def test_an_asker_who_gives_up_takes_nothing_from_the_others(
+async def test_cancelled_caller_does_not_cancel_census_for_others(
     address: str, prefix: str
 ) -> None:
     async with bus_node(address, prefix) as node:
