@@ -14,7 +14,7 @@ from hub.brokers.base import ClusterFigures
 from hub.errors import ErrorCode, Refusal
 from hub.protocol.http_requests import MAX_BATCH_BYTES
 from hub.protocol.replies import encode_answer
-from hub.protocol.validation import MAX_ELEMENTS, TOO_MANY_ELEMENTS, too_many_elements
+from hub.protocol.validation import MAX_ELEMENTS, TOO_MANY_ELEMENTS, has_too_many_elements
 from hub.values import Json
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ async def read_body(request: web.Request) -> bytes:
         error.with_traceback(None)
         raise asyncio.CancelledError from None  # there is no client to answer
     if len(body) > MAX_ELEMENTS:
-        if too_many_elements(body):
+        if has_too_many_elements(body):
             raise web.HTTPBadRequest(text=TOO_MANY_ELEMENTS)
         await asyncio.sleep(0)  # parsing 4 MB is enough work for one turn of the loop
     return body

@@ -13,7 +13,7 @@ from handlers.takeover import take_over
 from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
 from hub.event_stream import Stream, preamble
-from hub.protocol.http_requests import decode_followed
+from hub.protocol.http_requests import decode_stream_query
 
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
@@ -45,9 +45,9 @@ async def events(request: web.Request) -> web.Response:
     refuse_while_draining(request)
     app = request.app
     last_event_id = request.headers.get("Last-Event-ID", "")
-    followed = decode_followed(query_fields(request), last_event_id, app[SETTINGS].max_topic_bytes)
-    if isinstance(followed, Refusal):
-        raise web.HTTPBadRequest(text=followed.text)
+    query = decode_stream_query(query_fields(request), last_event_id, app[SETTINGS].max_topic_bytes)
+    if isinstance(query, Refusal):
+        raise web.HTTPBadRequest(text=query.text)
     try:
         refuse_where_full(request)
     except web.HTTPServiceUnavailable:
@@ -57,7 +57,7 @@ async def events(request: web.Request) -> web.Response:
         response.force_close()
         return response
     head = await _head(request)
-    stream = Stream(app[SERVICE], app[DRAIN], caller(request), followed)
+    stream = Stream(app[SERVICE], app[DRAIN], caller(request), query)
     return take_over(request, head + preamble(), _StreamConnection(stream))
 
 

@@ -10,27 +10,27 @@ from handlers.requests import caller, query_fields
 from handlers.topics import topic_in_path
 from hub.brokers.history import History
 from hub.errors import Refusal
-from hub.protocol.http_requests import decode_asked
+from hub.protocol.http_requests import decode_history_query
 from hub.protocol.replies import encode_history
 
 
 async def read_history(request: web.Request) -> web.Response:
     """Answer with events in order, or the newest first, and the topic's position."""
-    asked = decode_asked(dict(query_fields(request)))
-    if isinstance(asked, Refusal):
-        return refuse(asked)
+    query = decode_history_query(dict(query_fields(request)))
+    if isinstance(query, Refusal):
+        return refuse(query)
     service, who = request.app[SERVICE], caller(request)
     topic = topic_in_path(request).removesuffix("/history")
-    position = asked.since
+    position = query.since
     # In reverse order the events before the position are asked for.
-    history = await service.history(who, topic, None if asked.reverse else position)
-    if asked.wait and isinstance(history, History):
+    history = await service.history(who, topic, None if query.reverse else position)
+    if query.wait and isinstance(history, History):
         position = position or history.position  # without one: the events from now on
         history = await service.next_history(
             who,
             topic,
             position,
-            seconds=asked.wait,
+            seconds=query.wait,
             connected=lambda: request.transport is not None,
         )
     if isinstance(history, Refusal):
@@ -38,5 +38,5 @@ async def read_history(request: web.Request) -> web.Response:
     if position is not None and not history.reaches(position):
         text = "What follows this position is not remembered: begin anew at the current one"
         return answer({"error": text, **history.position._asdict()}, HTTPStatus.GONE)
-    events = history.page(position.offset if position else None, asked.limit, asked.reverse)
+    events = history.page(position.offset if position else None, query.limit, query.reverse)
     return answer_json(encode_history(topic, history.position, events))

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from handlers.answers import RETRY_AFTER, answer, degraded, refuse_while_draining
 from handlers.keys import HUB, READINESS, SERVICE, STARTED
 from handlers.requests import caller
-from hub.protocol.http_requests import Listed
+from hub.protocol.http_requests import TopicQuery
 from hub.topic_list import TopicPage
 from hub.values import Json
 
@@ -16,7 +16,7 @@ from hub.values import Json
 async def stats(request: web.Request) -> web.Response:
     """Answer with the numbers of clients and topics of all nodes, and the first topics."""
     hub, service, who = request.app[HUB], request.app[SERVICE], caller(request)
-    page, cluster = await service.topics(who, Listed())
+    page, cluster = await service.topics(who, TopicQuery())
     fields: dict[str, Json] = {
         "total_clients": len(hub.clients),
         "total_topics": page.total,
@@ -28,7 +28,7 @@ async def stats(request: web.Request) -> web.Response:
         fields["node"] = {
             "id": cluster.node,
             "clients": len(hub.clients),
-            **_topics(await service.own_topics(who, Listed())),
+            **_topics(await service.own_topics(who, TopicQuery())),
             "poisoned": cluster.poisoned,
         }
     return answer({**fields, **degraded(cluster)})

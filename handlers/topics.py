@@ -10,16 +10,16 @@ from handlers.answers import answer, awaitable, degraded, read_body, refuse
 from handlers.keys import SERVICE, SETTINGS
 from handlers.requests import caller, query_fields
 from hub.errors import Refusal
-from hub.protocol.http_requests import decode_create, decode_listed
+from hub.protocol.http_requests import decode_create, decode_topic_query
 from hub.values import Json
 
 
 async def list_topics(request: web.Request) -> web.Response:
     """Answer with a page of topics and their numbers of subscribers, on all nodes."""
-    listed = decode_listed(query_fields(request))
-    if isinstance(listed, Refusal):
-        return refuse(listed)
-    page, cluster = await request.app[SERVICE].topics(caller(request), listed)
+    query = decode_topic_query(query_fields(request))
+    if isinstance(query, Refusal):
+        return refuse(query)
+    page, cluster = await request.app[SERVICE].topics(caller(request), query)
     fields: dict[str, Json] = {"count": page.total, "topics": page.topics}
     if page.next:
         fields["next"] = page.next

@@ -13,7 +13,7 @@ from handlers.connection import Connection
 from handlers.keys import DISPATCHER, HUB, SETTINGS
 from handlers.requests import caller, header_tokens, query_fields
 from handlers.takeover import take_over, unmask
-from hub.protocol.validation import wrong_client_id
+from hub.protocol.validation import check_client_id
 from hub.protocol.websocket_frames import FrameReader
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
@@ -26,7 +26,7 @@ async def upgrade(request: web.Request) -> NoReturn:
     settings = app[SETTINGS]
     accept = _accept(request)
     name = dict(query_fields(request)).get("client_id", "")
-    wrong = wrong_client_id(name) if name else ""
+    wrong = check_client_id(name) if name else ""
     if wrong:
         raise web.HTTPBadRequest(text=wrong)
     refuse_where_full(request)

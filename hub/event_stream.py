@@ -16,7 +16,7 @@ from hub.delivery.framing import EventStream
 from hub.drain import Drain
 from hub.errors import REFUSED, Refusal
 from hub.protocol import sse
-from hub.protocol.http_requests import Followed
+from hub.protocol.http_requests import StreamQuery
 from hub.protocol.replies import encode_ack, encode_error
 from hub.service import Service
 
@@ -34,25 +34,25 @@ class Stream:
     """Subscribes one client to what it has asked for, and answers as /ws does."""
 
     def __init__(
-        self, service: Service, drain: Drain, caller: Principal, followed: Followed
+        self, service: Service, drain: Drain, caller: Principal, query: StreamQuery
     ) -> None:
         self.hub = service.hub
         self._service = service
         self._caller = caller
         self._drain = drain
-        self._followed = followed
+        self._query = query
 
     def open(self, transport: Transport) -> Client:
         """Take in the connection; what comes of its subscribes is said to it."""
-        followed = self._followed
-        framing = EventStream(followed.topics, followed.places)
+        query = self._query
+        framing = EventStream(query.topics, query.positions)
         client = self.hub.join(transport, framing=framing, principal=self._caller)
-        client.commands.awaiting = len(followed.topics)
-        for number, topic in enumerate(followed.topics):
+        client.commands.awaiting = len(query.topics)
+        for number, topic in enumerate(query.topics):
             if client.open:  # no topic is made for a stream that is over
                 done = partial(self._complete, client, topic)
                 self._service.subscribe(
-                    self._caller, client, topic, done, recover_from=followed.since(number)
+                    self._caller, client, topic, done, recover_from=query.recover_from(number)
                 )
         return client
 

@@ -14,7 +14,7 @@ from hub.drain import Drain
 from hub.errors import Refusal
 from hub.hub import Hub
 from hub.long_poll import wait_for_event
-from hub.protocol.http_requests import Listed
+from hub.protocol.http_requests import TopicQuery
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
 
@@ -104,12 +104,12 @@ class Service:
         )
 
     async def topics(
-        self, caller: Principal, listed: Listed
+        self, caller: Principal, query: TopicQuery
     ) -> tuple[TopicPage, ClusterFigures | None]:
         """Return a page of all topics, and the figures of the other nodes if there are any."""
         cluster = await self.hub.broker.cluster_figures()
-        return await self._topics.page(listed, cluster), cluster
+        return await self._topics.page(query, cluster), cluster
 
-    async def own_topics(self, caller: Principal, listed: Listed) -> TopicPage:
+    async def own_topics(self, caller: Principal, query: TopicQuery) -> TopicPage:
         """Return a page of this node's topics."""
-        return await self._topics.page(listed, None)
+        return await self._topics.page(query, None)

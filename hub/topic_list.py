@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from hub.brokers.base import ClusterFigures
 from hub.hub import Hub
-from hub.protocol.http_requests import Listed
+from hub.protocol.http_requests import TopicQuery
 
 SLICE: Final = 10_000  # topics looked at in one turn of the loop: 2 to 8 ms
 
@@ -31,7 +31,7 @@ class TopicList:
         self._hub = hub
         self._one_at_a_time = asyncio.Lock()  # else each request would have a slice of every turn
 
-    async def page(self, listed: Listed, cluster: ClusterFigures | None) -> TopicPage:
+    async def page(self, query: TopicQuery, cluster: ClusterFigures | None) -> TopicPage:
         """Return the requested page, with the topics of the other nodes if `cluster` is given."""
         hub = self._hub
         others = {} if cluster is None else cluster.topics
@@ -40,16 +40,16 @@ class TopicList:
             names = hub.topic_names()
             total = len(names)
             async for part in _slices(names):
-                kept = _first(kept, part, listed)
+                kept = _first(kept, part, query)
             async for part in _slices(others):
                 theirs = [name for name in part if not hub.has_topic(name)]
                 total += len(theirs)
-                kept = _first(kept, theirs, listed)
-        page = kept[: listed.limit]
+                kept = _first(kept, theirs, query)
+        page = kept[: query.limit]
         return TopicPage(
             total,
             {name: hub.subscribers(name) + others.get(name, 0) for name in page},
-            page[-1] if len(kept) > listed.limit else "",
+            page[-1] if len(kept) > query.limit else "",
         )
 
 
@@ -62,13 +62,13 @@ async def _slices(names: Iterable[str]) -> AsyncIterator[list[str]]:
             await asyncio.sleep(0)
 
 
-def _first(kept: list[str], found: Iterable[str], listed: Listed) -> list[str]:
+def _first(kept: list[str], found: Iterable[str], query: TopicQuery) -> list[str]:
     """Return the first matching names of both lists, sorted.
 
     The result has one name more than the limit if further names match.
     """
-    if len(kept) > listed.limit:
+    if len(kept) > query.limit:
         last = kept[-1]
         found = [name for name in found if name < last]
-    fitting = [it for it in found if it > listed.after and it.startswith(listed.prefix)]
-    return sorted(kept + fitting)[: listed.limit + 1]
+    fitting = [it for it in found if it > query.after and it.startswith(query.prefix)]
+    return sorted(kept + fitting)[: query.limit + 1]

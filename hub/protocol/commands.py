@@ -1,7 +1,7 @@
-"""What clients say over WebSocket: JSON decoded and validated.
+"""Decodes and validates the JSON messages that clients send over WebSocket.
 
-Pure functions, with the limits as arguments. What breaks the rules becomes a `Refusal` value, never
-an exception, so that it is answered in its place of the order.
+Pure functions: they take the limits as arguments and return an invalid message as a `Refusal`, not
+as an exception, so that it is answered in order with the commands before and after.
 """
 
 from typing import NamedTuple
@@ -16,27 +16,27 @@ from hub.protocol.validation import (
     SHALLOW,
     TOO_MANY_ELEMENTS,
     Raw,
+    check_client_id,
+    check_idempotency_key,
     decode_topic,
-    is_long_id,
-    too_deep,
-    too_many_elements,
-    wrong_client_id,
-    wrong_key,
+    has_too_many_elements,
+    is_id_too_long,
+    is_too_deep,
 )
 from hub.values import Json, Position, RecoverFrom
 
 
 class Subscribe(NamedTuple):
-    """A wish to receive a topic's events."""
+    """A command to subscribe to a topic."""
 
     request_id: str
     topic: str
-    client_id: str | None  # None where the message leaves it out
-    recover_from: RecoverFrom | None = None  # the events that it asks for, if any
+    client_id: str | None  # None if the message has none
+    recover_from: RecoverFrom | None = None  # where the recovery begins; None for none
 
 
 class Unsubscribe(NamedTuple):
-    """A wish to receive them no more."""
+    """A command to unsubscribe from a topic."""
 
     request_id: str
     topic: str
@@ -44,17 +44,17 @@ class Unsubscribe(NamedTuple):
 
 
 class Publish(NamedTuple):
-    """A message for every subscriber of a topic; over REST, `request_id` is empty."""
+    """A command to publish a message to a topic; over REST, `request_id` is empty."""
 
     request_id: str
     topic: str
-    id: Json  # None where the server is to make one
+    id: Json  # None if the server makes the id
     payload: Json
-    key: str = ""  # by which a repetition is known; empty where the publisher gave none
+    key: str = ""  # the idempotency key; empty if there is none
 
 
 class Ping(NamedTuple):
-    """A question whether the server is there."""
+    """A command that is answered with a pong."""
 
     request_id: str
 
@@ -63,12 +63,16 @@ Command = Subscribe | Unsubscribe | Publish | Ping
 
 
 def decode(data: Raw, max_topic_bytes: int) -> Command | Refusal:
-    """One client message, checked in the contract's order.
+    """Decode one message of a client, with the checks in the order of docs/protocol.md.
+
+    Args:
+        data: the payload of a text message.
+        max_topic_bytes: limit of a topic's name, in bytes of UTF-8.
 
     Raises:
-        UnicodeDecodeError: `data` is no UTF-8, which ends the connection (RFC 6455 section 8.1).
+        UnicodeDecodeError: `data` is not UTF-8; the connection fails (RFC 6455 section 8.1).
     """
-    if len(data) > MAX_ELEMENTS and too_many_elements(data):
+    if len(data) > MAX_ELEMENTS and has_too_many_elements(data):
         bytes(data).decode()
         return Refusal(ErrorCode.INVALID_MESSAGE, TOO_MANY_ELEMENTS)
     try:
@@ -109,14 +113,14 @@ def _decode_publish(
         text = 'Message is required for publish: an object such as {"payload": "hello"}'
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
     message_id, payload = content.get("id"), content.get("payload")
-    if len(data) > SHALLOW and (too_deep(payload, data) or too_deep(message_id, data)):
+    if len(data) > SHALLOW and (is_too_deep(payload, data) or is_too_deep(message_id, data)):
         text = f"Message is nested too deeply: at most {MAX_NESTING} levels are allowed"
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
-    if message_id is not None and is_long_id(message_id):
+    if message_id is not None and is_id_too_long(message_id):
         text = f"The message's id is too long: at most {MAX_ID_BYTES} bytes of JSON are allowed"
         return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
     if "idempotency_key" in message:
-        wrong = wrong_key(message["idempotency_key"])
+        wrong = check_idempotency_key(message["idempotency_key"])
         if wrong:
             return Refusal(ErrorCode.INVALID_MESSAGE, wrong, request_id)
         return Publish(request_id, topic, message_id, payload, message["idempotency_key"])
@@ -132,21 +136,21 @@ def _decode_membership(
     client_id = None
     if "client_id" in message:
         client_id = message["client_id"]
-        wrong = wrong_client_id(client_id)
+        wrong = check_client_id(client_id)
         if wrong:
             return Refusal(ErrorCode.INVALID_CLIENT_ID, wrong, request_id)
     if kind == "unsubscribe":
         return Unsubscribe(request_id, topic, client_id)
     if "recover" not in message and "last_n" not in message:
         return Subscribe(request_id, topic, client_id)
-    since = _decode_since(message)
-    if isinstance(since, str):
-        return Refusal(ErrorCode.INVALID_MESSAGE, since, request_id)
-    return Subscribe(request_id, topic, client_id, since)
+    recover_from = _decode_recover_from(message)
+    if isinstance(recover_from, str):
+        return Refusal(ErrorCode.INVALID_MESSAGE, recover_from, request_id)
+    return Subscribe(request_id, topic, client_id, recover_from)
 
 
-def _decode_since(message: dict[str, Json]) -> RecoverFrom | str:
-    """What a subscriber has or wants of what was, or what is wrong with it."""
+def _decode_recover_from(message: dict[str, Json]) -> RecoverFrom | str:
+    """Return where the recovery begins, or the text of the error."""
     if "recover" not in message:
         count = message["last_n"]
         if type(count) is not int or count < 0:

@@ -1,7 +1,7 @@
-"""What HTTP requests say: bodies and queries, validated by the same rules as messages.
+"""Decodes the bodies and queries of HTTP requests, by the same rules as WebSocket messages.
 
-Pure functions, with the limits as arguments. What breaks the rules becomes a `Refusal` value; in a
-request of many parts each part has its own, and the others are carried out.
+Pure functions: they take the limits as arguments and return invalid input as a `Refusal`. In a
+request with many publishes each has its own result, so that one refusal does not stop the others.
 """
 
 import re
@@ -15,25 +15,26 @@ from hub.protocol.commands import Publish
 from hub.protocol.sse import parse_id
 from hub.protocol.validation import (
     MAX_NESTING,
+    check_idempotency_key,
     decode_topic,
-    is_deep,
-    may_be_deep,
-    too_deep,
-    wrong_key,
+    exceeds_depth,
+    is_too_deep,
+    may_be_too_deep,
 )
 from hub.values import NOWHERE, Json, Position, RecoverFrom
 
-MAX_ITEMS: Final = 1_000  # of a batch, or topics of one publish
-MAX_LISTED: Final = 1_000  # topics of one answer
-MAX_BATCH_BYTES: Final = 4_194_304  # of a batch's body
+MAX_ITEMS: Final = 1_000  # items in a batch, topics in one publish, or events in a page
+MAX_LISTED: Final = 1_000  # topics in one page
+MAX_BATCH_BYTES: Final = 4_194_304  # bytes in the body of a batch
 
-DEFAULT_PAGE: Final = 100  # events of an answer, where nobody says how many
+DEFAULT_PAGE: Final = 100  # events in a page without a `limit`
 MAX_WAIT: Final = 60  # seconds
 
-MAX_STREAM_TOPICS: Final = 16  # an id says the position in each: 34 bytes a topic and event
+# Every event's id holds a position in each topic of the stream: up to 34 bytes a topic.
+MAX_STREAM_TOPICS: Final = 16
 
-# What a query may say, each of it perhaps nothing, and how that is told.
-_ASKED: Final = {
+# The fields of a query for a history: a pattern, which also matches a missing field, and its text.
+_HISTORY_FIELDS: Final = {
     "since_offset": r"[0-9]{0,15}",
     "limit": r"[0-9]{0,9}",
     "reverse": r"(true|false|1|0)?",
@@ -51,19 +52,27 @@ _TOO_DEEP: Final = Refusal(
     f"payload is nested too deeply: at most {MAX_NESTING} levels are allowed",
 )
 
-Parts = list[Publish | Refusal]
+PublishItems = list[Publish | Refusal]
 
 
-def decode_publish(body: bytes, max_topic_bytes: int) -> Publish | Parts | Refusal:
-    """The body of `POST /publish`: `topic`, or for many `topics`, and `payload`.
+def decode_publish(body: bytes, max_topic_bytes: int) -> Publish | PublishItems | Refusal:
+    """Decode the body of `POST /publish`: `payload` with `topic` or `topics`.
 
-    `message` is a synonym of `payload`. With `topics` there is a part for each, in their order.
+    `message` is a synonym of `payload`.
+
+    Args:
+        body: the JSON text.
+        max_topic_bytes: limit of a topic's name, in bytes of UTF-8.
+
+    Returns:
+        The publish; with `topics`, a publish or refusal for each topic, in order; or the refusal
+        of the whole request.
     """
     fields = _decode_body(body)
     if isinstance(fields, Refusal):
         return fields
     if "topics" not in fields:
-        return _part(fields, body, max_topic_bytes)
+        return _decode_item(fields, body, max_topic_bytes)
     topics = fields["topics"]
     if "topic" in fields:
         return Refusal(ErrorCode.INVALID_TOPIC, "Give topic, or topics, and not both")
@@ -73,19 +82,25 @@ def decode_publish(body: bytes, max_topic_bytes: int) -> Publish | Parts | Refus
     payload = _payload(fields, body)
     if isinstance(payload, Refusal):
         return payload
-    parts = (decode_topic(topic, "publish", max_topic_bytes) for topic in topics)
+    names = (decode_topic(topic, "publish", max_topic_bytes) for topic in topics)
     key = fields.get("idempotency_key", "")
     return [
-        it if isinstance(it, Refusal) else Publish("", it, None, payload[0], key) for it in parts
+        it if isinstance(it, Refusal) else Publish("", it, None, payload[0], key) for it in names
     ]
 
 
 def decode_batch(
     body: bytes, max_topic_bytes: int, max_message_bytes: int
 ) -> Iterator[Publish | Refusal] | Refusal:
-    """The body of `POST /publish/batch`: `items`, each with its `topic` and `payload`.
+    """Decode the body of `POST /publish/batch`: `items`, each with `topic` and `payload`.
 
-    Each item is looked at when its turn comes.
+    Args:
+        body: the JSON text.
+        max_topic_bytes: limit of a topic's name, in bytes of UTF-8.
+        max_message_bytes: limit of one item, in bytes of JSON.
+
+    Returns:
+        An iterator that decodes one item at each step, or the refusal of the whole request.
     """
     fields = _decode_body(body)
     if isinstance(fields, Refusal):
@@ -94,66 +109,66 @@ def decode_batch(
     if type(items) is not list or not 0 < len(items) <= MAX_ITEMS:
         text = f"items must be a list of 1 to {MAX_ITEMS} publishes"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
-    small = len(body) <= max_message_bytes  # then every item is
+    small = len(body) <= max_message_bytes  # no item can be over the limit
     limit = None if small else max_message_bytes
-    return _items(items, may_be_deep(body), max_topic_bytes, limit)
+    return _decode_items(items, may_be_too_deep(body), max_topic_bytes, limit)
 
 
-def _items(
-    items: list[Json], suspect: bool, max_topic_bytes: int, limit: int | None
+def _decode_items(
+    items: list[Json], check_depth: bool, max_topic_bytes: int, limit: int | None
 ) -> Iterator[Publish | Refusal]:
     for item in items:
         if type(item) is not dict:
             text = 'An item must be an object such as {"topic": "news", "payload": "hello"}'
             yield Refusal(ErrorCode.INVALID_MESSAGE, text)
-        elif suspect and is_deep(item, MAX_NESTING + 1):  # with the item's own level
+        elif check_depth and exceeds_depth(item, MAX_NESTING + 1):  # the item is a level itself
             yield _TOO_DEEP
         elif limit is not None and len(orjson.dumps(item)) > limit:
             text = f"An item is too large: at most {limit} bytes are allowed"
             yield Refusal(ErrorCode.INVALID_MESSAGE, text)
         else:
-            yield _part(item, b"", max_topic_bytes)
+            yield _decode_item(item, b"", max_topic_bytes)
 
 
 def decode_create(body: bytes, max_topic_bytes: int) -> str | Refusal:
-    """The body of `POST /topics`: the new topic's `name`."""
+    """Decode the body of `POST /topics`: return the `name` of the new topic."""
     fields = _decode_body(body)
     if isinstance(fields, Refusal):
         return fields
     return decode_topic(fields.get("name"), "create", max_topic_bytes, field="name")
 
 
-class Listed(NamedTuple):
-    """A question for topics, in the order of their names."""
+class TopicQuery(NamedTuple):
+    """The query of `GET /topics`, which lists topics in the order of their names."""
 
-    prefix: str = ""  # how their names begin
-    after: str = ""  # the name behind which the page begins
-    limit: int = MAX_LISTED  # topics of the page
+    prefix: str = ""  # of the names
+    after: str = ""  # the page begins after this name
+    limit: int = MAX_LISTED  # topics in the page
 
 
-def decode_listed(query: Sequence[tuple[str, str]]) -> Listed | Refusal:
-    """The query of `GET /topics`."""
+def decode_topic_query(query: Sequence[tuple[str, str]]) -> TopicQuery | Refusal:
+    """Decode the query of `GET /topics`, given as pairs of key and value."""
     fields = dict(query)
     limit = fields.get("limit", "")
     if not re.fullmatch("[0-9]{0,9}", limit) or not 0 < int(limit or MAX_LISTED) <= MAX_LISTED:
         text = f"limit must be a whole number from 1 to {MAX_LISTED}"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
     prefix, after = fields.get("prefix", ""), fields.get("after", "")
-    return Listed(prefix, after, int(limit or MAX_LISTED))
+    return TopicQuery(prefix, after, int(limit or MAX_LISTED))
 
 
-class Asked(NamedTuple):
-    """A question for what a topic remembers."""
-
-    since: Position | None  # None: from the beginning, or (reverse) from the end
-    limit: int  # events
-    reverse: bool  # the newest first
-    wait: float  # seconds for the next event, where there is none
-
-
-def decode_asked(query: Mapping[str, str]) -> Asked | Refusal:
+class HistoryQuery(NamedTuple):
     """The query of `GET /topics/{name}/history`."""
-    for key, allowed in _ASKED.items():
+
+    since: Position | None  # None: from the oldest event on, or (reverse) from the newest back
+    limit: int  # events in the page
+    reverse: bool  # True: the newest event first
+    wait: float  # seconds to wait for the next event, if there is none yet
+
+
+def decode_history_query(query: Mapping[str, str]) -> HistoryQuery | Refusal:
+    """Decode the query of `GET /topics/{name}/history`."""
+    for key, allowed in _HISTORY_FIELDS.items():
         if not re.fullmatch(allowed, query.get(key, "")):
             return Refusal(ErrorCode.INVALID_MESSAGE, f"{key} must be {_ALLOWED[key]}")
     epoch, offset = query.get("since_epoch", ""), query.get("since_offset", "")
@@ -169,26 +184,32 @@ def decode_asked(query: Mapping[str, str]) -> Asked | Refusal:
     if reverse and wait:
         text = "wait and reverse do not go together: what comes has no newest first"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
-    return Asked(Position(epoch, int(offset)) if epoch else None, limit, reverse, wait)
+    return HistoryQuery(Position(epoch, int(offset)) if epoch else None, limit, reverse, wait)
 
 
-class Followed(NamedTuple):
-    """What a stream of events is to give."""
+class StreamQuery(NamedTuple):
+    """The query of `GET /events`, with the header Last-Event-ID."""
 
     topics: Sequence[str]
-    places: Sequence[Position]  # where its client was in each, by its last id; NOWHERE: unsaid
-    last_n: int | None  # the newest events that it wants where that is unsaid
+    positions: Sequence[Position]  # of the client in each topic; NOWHERE if its id has none
+    last_n: int | None  # newest events to recover in a topic without a position
 
-    def since(self, number: int) -> RecoverFrom | None:
-        """What the client has, or wants, of a topic."""
-        place = self.places[number]
-        return self.last_n if place == NOWHERE else place
+    def recover_from(self, number: int) -> RecoverFrom | None:
+        """Return where the recovery of the topic at index `number` begins; None for none."""
+        position = self.positions[number]
+        return self.last_n if position == NOWHERE else position
 
 
-def decode_followed(
+def decode_stream_query(
     query: Sequence[tuple[str, str]], last_event_id: str, max_topic_bytes: int
-) -> Followed | Refusal:
-    """The query of `GET /events`, and the id of its header, which wins over the query's."""
+) -> StreamQuery | Refusal:
+    """Decode the query of `GET /events`.
+
+    Args:
+        query: pairs of key and value; `topic` may be repeated.
+        last_event_id: the header Last-Event-ID, which wins over the query's `last_event_id`.
+        max_topic_bytes: limit of a topic's name, in bytes of UTF-8.
+    """
     topics: list[str] = []
     for name in [value for key, value in query if key == "topic"] or [""]:
         topic = decode_topic(name, "subscribe", max_topic_bytes)
@@ -205,15 +226,15 @@ def decode_followed(
     if not re.fullmatch("[0-9]{0,9}", last_n):
         return Refusal(ErrorCode.INVALID_MESSAGE, "last_n must be a whole number, 0 or more")
     last_id = last_event_id or fields.get("last_event_id", "")
-    places = parse_id(last_id, len(topics)) if last_id else [NOWHERE] * len(topics)
-    if places is None:
+    positions = parse_id(last_id, len(topics)) if last_id else [NOWHERE] * len(topics)
+    if positions is None:
         text = "Last-Event-ID must be EPOCH:OFFSET, or -, for each topic in order, with commas"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
-    return Followed(topics, places, int(last_n) if last_n else None)
+    return StreamQuery(topics, positions, int(last_n) if last_n else None)
 
 
-def _part(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish | Refusal:
-    """`body`: what the depth is looked up in; empty where that is known."""
+def _decode_item(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish | Refusal:
+    """Decode one publish; `body` is its JSON text, or empty if its depth is checked already."""
     topic = decode_topic(fields.get("topic"), "publish", max_topic_bytes)
     if isinstance(topic, Refusal):
         return topic
@@ -224,15 +245,18 @@ def _part(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish
 
 
 def _payload(fields: dict[str, Json], body: bytes) -> tuple[Json] | Refusal:
-    """The payload, in a tuple, since it may be anything; the key is checked on the way."""
+    """Return the payload in a tuple, since it may be any value; check the idempotency key too."""
     key = "payload" if "payload" in fields else "message"
     if key not in fields:
         text = "payload is required for publish (null is allowed)"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
-    if too_deep(fields[key], body):
+    if is_too_deep(fields[key], body):
         return _TOO_DEEP
-    wrong = wrong_key(fields["idempotency_key"]) if "idempotency_key" in fields else ""
-    return Refusal(ErrorCode.INVALID_MESSAGE, wrong) if wrong else (fields[key],)
+    if "idempotency_key" in fields:
+        wrong = check_idempotency_key(fields["idempotency_key"])
+        if wrong:
+            return Refusal(ErrorCode.INVALID_MESSAGE, wrong)
+    return (fields[key],)
 
 
 def _decode_body(body: bytes) -> dict[str, Json] | Refusal:

@@ -1,4 +1,7 @@
-"""Checks of single values that clients send, over WebSocket and HTTP alike. Pure functions."""
+"""Checks of single values that clients send, over WebSocket and HTTP alike.
+
+Pure functions. The `check_` functions return the text of an error, or "" for a valid value.
+"""
 
 from typing import Final
 
@@ -9,23 +12,36 @@ from hub.values import Json
 
 Raw = bytes | bytearray
 
-MAX_NESTING: Final = 250  # levels of a payload; orjson writes 254, an event adds two
-MAX_ELEMENTS: Final = 100_000  # of a text, counted by its commas and opening brackets
-MAX_CLIENT_ID_BYTES: Final = 255
-MAX_KEY_BYTES: Final = 255  # of an idempotency key
-MAX_ID_BYTES: Final = 255  # of a message's id, as JSON that orjson writes
+MAX_NESTING: Final = 250  # levels in a payload; orjson writes 254, and an event adds two
+MAX_ELEMENTS: Final = 100_000  # commas and opening brackets in a JSON text
+MAX_CLIENT_ID_BYTES: Final = 255  # of UTF-8
+MAX_KEY_BYTES: Final = 255  # of an idempotency key in UTF-8
+MAX_ID_BYTES: Final = 255  # of a message's id, encoded as JSON by orjson
 
 TOO_MANY_ELEMENTS: Final = f"JSON has too many elements: at most {MAX_ELEMENTS} are allowed"
 
-SHALLOW: Final = 2 * MAX_NESTING  # bytes: a shorter text has too few brackets to be too deep
+SHALLOW: Final = (
+    2 * MAX_NESTING
+)  # bytes; a shorter text has too few brackets to be nested too deeply
 _CONTAINERS: Final = (dict, list)
-_SHORT_ID: Final = 42  # characters: JSON takes 6 bytes for each at most, and 2 for the quotes
+_SHORT_ID: Final = 42  # characters; encoded, they take at most 6 bytes each and 2 for the quotes
 
 
 def decode_topic(
     name: Json, action: str, max_topic_bytes: int, request_id: str = "", field: str = "Topic"
 ) -> str | Refusal:
-    """A topic's name, if it may be one; `field` is what the message calls it."""
+    """Validate a topic's name.
+
+    Args:
+        name: the value that the client sent.
+        action: the command, for the refusal's text.
+        max_topic_bytes: limit in bytes of UTF-8.
+        request_id: of the command, for the refusal.
+        field: the name of the field, for the refusal's text.
+
+    Returns:
+        The name, or a refusal.
+    """
     if name is None or name == "":
         text = f"{field} is required for {action}"
     elif type(name) is not str:
@@ -37,8 +53,8 @@ def decode_topic(
     return Refusal(ErrorCode.INVALID_TOPIC, text, request_id)
 
 
-def wrong_client_id(client_id: Json) -> str:
-    """What is wrong with a client id that was given, or nothing."""
+def check_client_id(client_id: Json) -> str:
+    """Return the text of the error if the client id is invalid, else an empty string."""
     if client_id is None or client_id == "":
         return "Client ID is required"
     if type(client_id) is not str:
@@ -48,25 +64,26 @@ def wrong_client_id(client_id: Json) -> str:
     return ""
 
 
-def wrong_key(key: Json) -> str:
-    """What is wrong with an idempotency key, or nothing."""
-    # A header's bytes that are no UTF-8 have become surrogates, which have no encoding.
+def check_idempotency_key(key: Json) -> str:
+    """Return the text of the error if the idempotency key is invalid, else an empty string."""
+    # aiohttp decodes header bytes that are not UTF-8 to surrogates, which cannot be encoded.
     encoded = key.encode(errors="ignore") if type(key) is str else b""
     if not 0 < len(encoded) <= MAX_KEY_BYTES or encoded.decode() != key:
         return f"idempotency_key must be a string of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
     return ""
 
 
-def too_many_elements(source: Raw) -> bool:
-    """Whether a JSON text has more than MAX_ELEMENTS elements; it need not be valid.
+def has_too_many_elements(source: Raw) -> bool:
+    """Return whether a text has more than MAX_ELEMENTS elements; it need not be valid JSON.
 
-    To parse a text costs most by its elements: 4 MB of brackets take 0.8 s, of numbers 0.02 s.
+    The time to parse a text depends on its elements more than on its size: 4 MB of brackets take
+    0.8 s, 4 MB of numbers 0.02 s.
     """
     if _separators(source) <= MAX_ELEMENTS:
         return False
-    # Those within strings do not count. First the quotes that end no string go.
+    # Separators within strings do not count. Blank escaped quotes, which do not end a string.
     source = source.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
-    # At most a key and a value for each element; more are not taken apart, which would be long.
+    # An element has at most two strings, a key and a value. Do not split a text with more.
     if source.count(b'"') > 4 * (MAX_ELEMENTS + 1):
         return True
     return _separators(b"".join(source.split(b'"')[::2])) > MAX_ELEMENTS
@@ -76,20 +93,23 @@ def _separators(source: Raw) -> int:
     return len(source) - len(source.translate(None, b",[{"))
 
 
-def too_deep(value: Json, source: Raw) -> bool:
-    """Whether `value`, read from `source`, is nested over MAX_NESTING levels."""
-    return may_be_deep(source) and is_deep(value)
+def is_too_deep(value: Json, source: Raw) -> bool:
+    """Return whether `value`, decoded from `source`, has more than MAX_NESTING levels."""
+    return may_be_too_deep(source) and exceeds_depth(value)
 
 
-def may_be_deep(source: Raw) -> bool:
-    """Whether a text has brackets enough for anything in it to be too deep; nearly never."""
+def may_be_too_deep(source: Raw) -> bool:
+    """Return whether a text has enough brackets for a value of more than MAX_NESTING levels.
+
+    This is cheap, and False for nearly every text.
+    """
     if len(source) <= SHALLOW:
         return False
     return source.count(b"[") + source.count(b"{") > MAX_NESTING
 
 
-def is_deep(value: Json, levels: int = MAX_NESTING) -> bool:
-    """Whether a value has more levels of arrays and objects."""
+def exceeds_depth(value: Json, levels: int = MAX_NESTING) -> bool:
+    """Return whether a value has more than `levels` levels of arrays and objects."""
     depth = 0
     level = [value] if type(value) in _CONTAINERS else []
     while level:
@@ -105,8 +125,8 @@ def is_deep(value: Json, levels: int = MAX_NESTING) -> bool:
     return False
 
 
-def is_long_id(message_id: Json) -> bool:
-    """Whether a message's id, which is not nested too deep, has over MAX_ID_BYTES."""
+def is_id_too_long(message_id: Json) -> bool:
+    """Return whether a message's id, not nested too deeply, has more than MAX_ID_BYTES."""
     if type(message_id) is str and len(message_id) <= _SHORT_ID:
         return False
     return len(orjson.dumps(message_id)) > MAX_ID_BYTES

@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 from hub.delivery.pacing import PART_ITEMS
 from hub.protocol import http_requests as rest
 from hub.protocol.http_requests import MAX_BATCH_BYTES, decode_batch
-from hub.protocol.validation import MAX_ELEMENTS, decode_topic, may_be_deep
+from hub.protocol.validation import MAX_ELEMENTS, decode_topic, may_be_too_deep
 from hub.settings import Settings
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
@@ -130,10 +130,10 @@ def test_a_large_body_is_searched_for_brackets_once(
 
     def search(source: bytes) -> bool:
         searched.append(len(source))
-        return may_be_deep(source)
+        return may_be_too_deep(source)
 
-    monkeypatch.setattr("hub.protocol.http_requests.may_be_deep", search)
-    monkeypatch.setattr("hub.protocol.validation.may_be_deep", search)
+    monkeypatch.setattr("hub.protocol.http_requests.may_be_too_deep", search)
+    monkeypatch.setattr("hub.protocol.validation.may_be_too_deep", search)
     items = [{"topic": "t", "payload": "[" * 4_000} for _ in range(1_000)]
     body = json.dumps({"items": items}).encode()
     parts = decode_batch(body, 255, 65_536)

@@ -12,7 +12,7 @@ from hub import topic_list
 from hub.brokers.base import ClusterFigures
 from hub.brokers.memory import LocalBroker
 from hub.hub import Hub
-from hub.protocol.http_requests import MAX_LISTED, Listed
+from hub.protocol.http_requests import MAX_LISTED, TopicQuery
 from hub.topic_list import TopicList
 from tests.support.node import Node
 from tests.support.server import Running
@@ -141,7 +141,7 @@ async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
         turn += 1
         asyncio.get_running_loop().call_soon(count_turns)
 
-    def look(kept: list[str], found: list[str], listed: Listed) -> list[str]:
+    def look(kept: list[str], found: list[str], listed: TopicQuery) -> list[str]:
         looked.append((turn, len(found)))
         return first(kept, found, listed)
 
@@ -155,7 +155,7 @@ async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
     figures = ClusterFigures(
         "me", topics={"05": 1, **dict.fromkeys((f"x{number}" for number in range(29)), 1)}
     )
-    asked = [topics.page(Listed(limit=7), figures) for _ in range(3)]
+    asked = [topics.page(TopicQuery(limit=7), figures) for _ in range(3)]
     for page in await asyncio.gather(*asked):
         assert list(page.topics) == names[:7]
         assert (page.topics["05"], page.next, page.total) == (1, "06", 79)
@@ -170,7 +170,7 @@ async def test_topics_may_be_created_and_deleted_while_they_are_listed(
     monkeypatch.setattr(topic_list, "SLICE", 2)
     node = Node()
     make(node.hub, "abcdef")
-    listing = asyncio.create_task(TopicList(node.hub).page(Listed(), None))
+    listing = asyncio.create_task(TopicList(node.hub).page(TopicQuery(), None))
     await asyncio.sleep(0)
     node.broker.delete("e", lambda _: None)
     make(node.hub, "xyz")

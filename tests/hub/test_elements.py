@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.protocol import validation
-from hub.protocol.validation import MAX_ELEMENTS, too_many_elements
+from hub.protocol.validation import MAX_ELEMENTS, has_too_many_elements
 from hub.settings import Settings
 from tests.support.node import Node
 
@@ -40,8 +40,8 @@ TEXT = b'"' + b",[{" * MAX_ELEMENTS + b'"'
     ],
 )
 def test_elements_are_counted_outside_of_strings(text: bytes, too_many: bool) -> None:
-    assert too_many_elements(text) is too_many
-    assert too_many_elements(bytearray(text)) is too_many
+    assert has_too_many_elements(text) is too_many
+    assert has_too_many_elements(bytearray(text)) is too_many
 
 
 JSON = st.recursive(
@@ -57,7 +57,7 @@ def test_the_count_is_that_of_a_reader(value: Any, bound: int) -> None:
         text = json.dumps(value)
         bare = re.sub(r'"(\\.|[^"\\])*"', "", text)
         too_many = sum(map(bare.count, ",[{")) > bound
-        assert too_many_elements(text.encode()) is too_many
+        assert has_too_many_elements(text.encode()) is too_many
 
 
 def test_a_message_of_too_many_elements_is_refused_unparsed(

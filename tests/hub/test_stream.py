@@ -10,7 +10,7 @@ from hub.brokers.memory import LocalBroker
 from hub.delivery.recovery import CHUNK
 from hub.errors import ErrorCode, Refusal
 from hub.event_stream import RETRY, preamble
-from hub.protocol.http_requests import MAX_STREAM_TOPICS, decode_followed
+from hub.protocol.http_requests import MAX_STREAM_TOPICS, decode_stream_query
 from hub.protocol.replies import encode_event
 from hub.protocol.websocket_frames import TEXT
 from hub.settings import Settings
@@ -704,18 +704,18 @@ def test_a_transport_that_is_closed_unseen_costs_its_own_stream_only() -> None:
 )
 def test_what_is_refused(query: str, last_id: str, code: str) -> None:
     fields = [tuple(field.split("=")) for field in query.split()]
-    refusal = decode_followed(fields, last_id, 255)  # type: ignore[arg-type]
+    refusal = decode_stream_query(fields, last_id, 255)  # type: ignore[arg-type]
     assert isinstance(refusal, Refusal)
     assert refusal.code == code
 
 
 def test_the_id_of_the_header_wins_over_that_of_the_query() -> None:
     query = [("topic", "t"), ("topic", "u"), ("last_event_id", "a:1,-"), ("colour", "red")]
-    by_query, by_header = (decode_followed(query, header, 255) for header in ("", "-,b:2"))
+    by_query, by_header = (decode_stream_query(query, header, 255) for header in ("", "-,b:2"))
     assert not isinstance(by_query, Refusal)
     assert not isinstance(by_header, Refusal)
-    assert [by_query.since(0), by_query.since(1)] == [("a", 1), None]
-    assert [by_header.since(0), by_header.since(1)] == [None, ("b", 2)]
+    assert [by_query.recover_from(0), by_query.recover_from(1)] == [("a", 1), None]
+    assert [by_header.recover_from(0), by_header.recover_from(1)] == [None, ("b", 2)]
 
 
 def test_a_stream_may_have_sixteen_topics() -> None:

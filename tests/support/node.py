@@ -18,7 +18,7 @@ from hub.event_stream import Stream
 from hub.hub import Hub
 from hub.ids import Ids
 from hub.observer import Observer
-from hub.protocol.http_requests import Followed, decode_followed
+from hub.protocol.http_requests import StreamQuery, decode_stream_query
 from hub.protocol.websocket_frames import FrameReader
 from hub.service import Service
 from hub.settings import Settings
@@ -154,9 +154,9 @@ class Wired:
 class StreamPeer:
     """The client's side of one event stream of a `Node`."""
 
-    def __init__(self, node: "Node", followed: Followed, last_id: str, room: int | None) -> None:
+    def __init__(self, node: "Node", query: StreamQuery, last_id: str, room: int | None) -> None:
         self.transport = RecordingTransport(room)
-        self.client = Stream(node.service, node.drain, ANONYMOUS, followed).open(self.transport)
+        self.client = Stream(node.service, node.drain, ANONYMOUS, query).open(self.transport)
         self.transport.client = self.client
         self.given = last_id
         self.listener = Listener(last_id)
@@ -225,10 +225,10 @@ class Node:
         self, *topics: str, last_id: str = "", last_n: str = "", room: int | None = None
     ) -> StreamPeer:
         """Return a new event stream; its transport takes `room` bytes until it drains."""
-        query = [*(("topic", topic) for topic in topics), ("last_n", last_n)]
-        followed = decode_followed(query, last_id, self.settings.max_topic_bytes)
-        assert isinstance(followed, Followed), followed
-        return StreamPeer(self, followed, last_id, room)
+        fields = [*(("topic", topic) for topic in topics), ("last_n", last_n)]
+        query = decode_stream_query(fields, last_id, self.settings.max_topic_bytes)
+        assert isinstance(query, StreamQuery), query
+        return StreamPeer(self, query, last_id, room)
 
     def tick(self) -> None:
         """Run all scheduled callbacks, and those that they schedule."""
