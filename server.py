@@ -18,7 +18,16 @@ import uvloop
 from aiohttp import web
 
 from handlers.answers import close_in_shutdown, errors_as_json
-from handlers.keys import DISPATCHER, DRAIN, HUB, READINESS, SERVICE, SETTINGS, STARTED
+from handlers.keys import (
+    BODY_BUDGET,
+    DISPATCHER,
+    DRAIN,
+    HUB,
+    READINESS,
+    SERVICE,
+    SETTINGS,
+    STARTED,
+)
 from handlers.lifetime import shut_down, start
 from handlers.logs import configure_logs
 from handlers.origins import check_sender
@@ -33,6 +42,7 @@ from handlers.sockets import (
     raise_descriptors,
 )
 from hub.access import Access
+from hub.body_budget import BodyBudget
 from hub.brokers.memory import LocalBroker
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
@@ -121,6 +131,7 @@ def build_app(settings: Settings) -> web.Application:
     app[HUB] = hub
     app[DRAIN] = Drain(hub)
     app[READINESS] = Readiness(hub, app[DRAIN], settings)
+    app[BODY_BUDGET] = BodyBudget()
     app[SERVICE] = Service(hub, app[DRAIN], Access())
     app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
     app[STARTED] = loop.time()

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from hub.body_budget import BodyBudget
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.hub import Hub
@@ -13,6 +14,7 @@ SETTINGS = web.AppKey("settings", Settings)
 HUB = web.AppKey("hub", Hub)
 SERVICE = web.AppKey("service", Service)
 DRAIN = web.AppKey("drain", Drain)
+BODY_BUDGET = web.AppKey("body_budget", BodyBudget)
 READINESS = web.AppKey("readiness", Readiness)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 STARTED = web.AppKey("started", float)  # time of the start in seconds, by the loop's clock

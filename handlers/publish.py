@@ -7,15 +7,15 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from handlers.answers import answer, awaitable, read_body, refuse
-from handlers.keys import SERVICE, SETTINGS
+from handlers.answers import answer, awaitable, read_body, refuse, unavailable
+from handlers.keys import BODY_BUDGET, SERVICE, SETTINGS
 from handlers.requests import caller
 from hub.access import Principal
 from hub.brokers.base import PublishDone, PublishResult
 from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.errors import ErrorCode, Refusal
 from hub.protocol.commands import Publish
-from hub.protocol.http_requests import PublishItems, decode_batch, decode_publish
+from hub.protocol.http_requests import MAX_BATCH_BYTES, PublishItems, decode_batch, decode_publish
 from hub.protocol.validation import check_idempotency_key
 from hub.service import Service
 from hub.values import Json
@@ -44,12 +44,18 @@ async def publish(request: web.Request) -> web.Response:
 
 async def publish_batch(request: web.Request) -> web.Response:
     """Publish the body's `items`; an item that cannot be published does not stop the others."""
-    settings = request.app[SETTINGS]
-    body = await read_body(request)
-    items = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
-    if isinstance(items, Refusal):
-        return refuse(items)
-    return await _publish_all(request.app[SERVICE], caller(request), await _in_slices(items))
+    app, settings = request.app, request.app[SETTINGS]
+    size = MAX_BATCH_BYTES if request.content_length is None else request.content_length
+    # A body no larger than a message is not counted; one that is too large is not read.
+    counted = size if settings.max_message_bytes < size <= MAX_BATCH_BYTES else 0
+    with app[BODY_BUDGET].reserve(counted) as reserved:
+        if not reserved:
+            raise unavailable("Too many large batches are under way")
+        body = await read_body(request)
+        items = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
+        if isinstance(items, Refusal):
+            return refuse(items)
+        return await _publish_all(app[SERVICE], caller(request), await _in_slices(items))
 
 
 async def _in_slices(items: Iterator[Publish | Refusal]) -> PublishItems:

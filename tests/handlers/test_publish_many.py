@@ -9,15 +9,21 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
+from handlers.answers import read_body
+from hub.body_budget import LIMIT
 from hub.delivery.pacing import PART_ITEMS
 from hub.protocol import http_requests as rest
 from hub.protocol.http_requests import MAX_BATCH_BYTES, decode_batch
 from hub.protocol.validation import MAX_ELEMENTS, decode_topic, may_be_too_deep
 from hub.settings import Settings
-from tests.support.raw import RawClient, raw_client
+from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
+
+CHUNKS = 4_000  # beyond 4,096 the reader pauses its connection
 
 
 async def call(server: Running, path: str, body: Any) -> tuple[int, Any]:
@@ -66,6 +72,56 @@ async def test_a_publish_to_many_topics_takes_many_turns() -> None:
             published.append(sum(it.top for it in histories if it is not None))
         assert published[-1] == len(topics)
         assert max(after - before for before, after in pairwise(published)) == PART_ITEMS
+
+
+@pytest.mark.parametrize(
+    "length", [f"Content-Length: {MAX_BATCH_BYTES}", "Transfer-Encoding: chunked"]
+)
+async def test_large_batches_share_a_budget_while_they_arrive(server: Running, length: str) -> None:
+    head = f"POST /publish/batch HTTP/1.1\r\nHost: test\r\n{length}\r\n\r\n".encode()
+    held = [await RawClient.dial(server.port) for _ in range(LIMIT // MAX_BATCH_BYTES)]
+    for client in held:
+        await client.send(head)
+    await until(lambda: len(server.requests) == len(held))
+    server.hub.broker.create("t", lambda _: None)
+    large = {"items": [{"topic": "t", "payload": "x" * 50_000}] * 2}
+    async with ClientSession(server.url) as session:
+        while True:  # until all of the others are being read
+            async with session.post("/publish/batch", json=large) as answer:
+                if answer.status == 503:
+                    break
+                assert answer.status == 200
+        assert answer.headers["Retry-After"] == "5"
+        small = {"items": [{"topic": "t", "payload": 1}]}
+        async with session.post("/publish/batch", json=small) as answer:
+            assert answer.status == 200
+        held.pop().close()
+        while True:
+            async with session.post("/publish/batch", json=large) as answer:
+                if answer.status == 200:
+                    break
+                assert answer.status == 503
+    for client in held:
+        client.close()
+
+
+async def test_a_body_in_tiny_chunks_is_taken_over_many_turns() -> None:
+    loop = asyncio.get_running_loop()
+    content = StreamReader(BaseProtocol(loop), 65_536, loop=loop)
+    for _ in range(CHUNKS):
+        content.begin_http_chunk_receiving()
+        content.feed_data(b" ")
+        content.end_http_chunk_receiving()
+    content.feed_eof()
+    app = web.Application()
+    request = make_mocked_request("POST", "/publish/batch", app=app, payload=content)
+    reading = asyncio.create_task(read_body(request))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert await reading == b" " * CHUNKS
+    assert turns >= CHUNKS // 100
 
 
 async def test_a_batch_keeps_its_order_and_a_bad_item_fails_alone(server: Running) -> None:
