@@ -119,10 +119,11 @@ class Connection(Link):
 
     def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
         client, reader = self._client, self._reader
-        client.liveness.unfinished = reader.unfinished
+        liveness = client.liveness
+        liveness.unfinished = reader.unfinished
         try:
             for opcode, payload in messages:
-                client.liveness.heard = True
+                liveness.heard = True
                 if opcode == CLOSE:
                     self._hub.closed(client, close_reply(payload))
                     return

@@ -78,7 +78,7 @@ class Dispatcher:
     def _run(self, client: Client, command: Command | Refusal) -> None:
         if isinstance(command, Publish):
             client.commands.awaiting += 1
-            done = partial(self._complete, client, command)
+            done = partial(self._published, client, command)
             self._service.publish(
                 client.principal, command.topic, command.id, command.payload, done, key=command.key
             )
@@ -92,7 +92,7 @@ class Dispatcher:
         elif isinstance(command, Subscribe):
             client.commands.awaiting += 1
             client.commands.exclusive = True
-            done = partial(self._complete, client, command)
+            done = partial(self._subscribed, client, command)
             self._service.subscribe(
                 client.principal, client, command.topic, done, recover_from=command.recover_from
             )
@@ -101,16 +101,8 @@ class Dispatcher:
             ts, degraded = self._hub.ids.now(), self._hub.broker.degraded
             self._send(client, replies.encode_ack(command.request_id, command.topic, ts, degraded))
 
-    def _complete(
-        self,
-        client: Client,
-        command: Publish | Subscribe,
-        result: PublishResult | SubscribeResult | Refusal,
-    ) -> None:
-        """Answer a command that the broker has completed, and go on with those queued."""
-        queue = client.commands
-        queue.awaiting -= 1
-        queue.exclusive = False
+    def _published(self, client: Client, command: Publish, result: PublishResult | Refusal) -> None:
+        """Answer a publish that the broker has completed, and go on with the queued commands."""
         if isinstance(result, Refusal):
             self._refuse(client, result._replace(request_id=command.request_id))
         else:
@@ -119,11 +111,34 @@ class Dispatcher:
                 command.topic,
                 self._hub.ids.now(),
                 result.degraded,
-                isinstance(result, PublishResult) and result.first is not None,
+                result.first is not None,
                 result.position,
-                result.recovered if isinstance(result, SubscribeResult) else None,
             )
             self._send(client, ack)
+        self._completed(client)
+
+    def _subscribed(
+        self, client: Client, command: Subscribe, result: SubscribeResult | Refusal
+    ) -> None:
+        """Answer a subscribe that the broker has completed, and go on with the queued commands."""
+        client.commands.exclusive = False
+        if isinstance(result, Refusal):
+            self._refuse(client, result._replace(request_id=command.request_id))
+        else:
+            ack = replies.encode_ack(
+                command.request_id,
+                command.topic,
+                self._hub.ids.now(),
+                result.degraded,
+                position=result.position,
+                recovered=result.recovered,
+            )
+            self._send(client, ack)
+        self._completed(client)
+
+    def _completed(self, client: Client) -> None:
+        queue = client.commands
+        queue.awaiting -= 1
         if self._drain.begun:
             if not queue.awaiting:
                 self._drain.completed(client)

@@ -75,6 +75,6 @@ class Stream:
             recovered=result.recovered,
         )
         (topic,) = (it for it in client.topics if it.name == name)
-        self.hub.fanout.tell(client, topic, client.encoding.message(ack, result.start))
+        self.hub.fanout.tell(client, topic, client.encoding.message_at(ack, result.start))
         if self._drain.begun and not client.commands.awaiting:
             self._drain.completed(client)

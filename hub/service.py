@@ -5,6 +5,7 @@ out. A new rule for callers belongs here, and nowhere else.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from hub.access import Access, Principal, Verb
 from hub.brokers.base import ClusterFigures, PublishDone, SubscribeDone, TopicDone
@@ -17,6 +18,8 @@ from hub.long_poll import wait_for_event
 from hub.protocol.http_requests import TopicQuery
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
+
+_PUBLISH: Final = Verb.PUBLISH  # a look-up of an enum's member takes 40 ns
 
 
 class Service:
@@ -39,7 +42,7 @@ class Service:
         key: str = "",
     ) -> int:
         """Publish a message; see `Hub.publish`. Returns the size of its event; 0 if refused."""
-        refusal = self._check(caller, Verb.PUBLISH, topic)
+        refusal = self._check(caller, _PUBLISH, topic)
         if refusal is None:
             return self.hub.publish(topic, message_id, payload, done, key=key)
         done(refusal)

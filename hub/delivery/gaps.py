@@ -35,7 +35,7 @@ class Gaps:
         self._fanout.settle(topic)
         message = self._notices.gap(topic.name, 0, position)
         for encoding, clients in topic.groups.items():
-            encoded = encoding.message(message, position)
+            encoded = encoding.message_at(message, position)
             for client in clients:
                 self._fanout.tell(client, topic, encoded)
 

@@ -134,7 +134,7 @@ class Recovery:
             # The history began again, or has dropped events that the client has not read.
             here = Position(history.epoch, history.first - 1)
             gap = self._notices.gap(topic.name, 0, here)
-            self._fanout.tell(client, topic, framing.encoding.message(gap, here))
+            self._fanout.tell(client, topic, framing.encoding.message_at(gap, here))
         events = history.after(here.offset, room)
         data = framing.replay(topic.name, events, here)
         if data:

@@ -166,7 +166,7 @@ class SendQueue:
         """Return the message about the dropped events of a topic, and forget them."""
         count, position = self._dropped.pop(topic)
         message = self._bounds.gap(topic.name, count, position)
-        encoded = self._framing.encoding.message(message, position)
+        encoded = self._framing.encoding.message_at(message, position)
         return self._framing.place(topic.name, encoded)
 
 

@@ -43,12 +43,6 @@ def text_frame(payload: bytes) -> bytes:
     return _LONG(0x817F, size) + payload
 
 
-def text_payload(frame: bytes) -> bytes:
-    """What `text_frame` has put into a frame."""
-    size = frame[1]
-    return frame[2 if size < 126 else 4 if size == 126 else 10 :]
-
-
 def pong_frame(payload: bytes | bytearray) -> bytes:
     """The answer to a ping, with the ping's own payload (section 5.5.3)."""
     return bytes((_FIN | PONG, len(payload))) + payload
