@@ -35,7 +35,7 @@ async def read_history(request: web.Request) -> web.Response:
         )
     if isinstance(history, Refusal):
         return refuse(history)
-    if position is not None and not history.reaches(position):
+    if position is not None and not history.covers(position):
         text = "What follows this position is not remembered: begin anew at the current one"
         return answer({"error": text, **history.position._asdict()}, HTTPStatus.GONE)
     events = history.page(position.offset if position else None, query.limit, query.reverse)

@@ -247,7 +247,7 @@ class Hub:
                     topic.add(client)
                 client.topics.append(topic)
                 self.subscriptions += 1
-            self.broker.counted(topic.name, topic.members)
+            self.broker.set_subscriber_count(topic.name, topic.members)
             request.done(result)
             if is_new:
                 self.observer.subscribed(client, topic.name)
@@ -266,7 +266,7 @@ class Hub:
             return  # it was deleted
         self.subscriptions -= 1
         if topic.members:
-            self.broker.counted(topic.name, topic.members)
+            self.broker.set_subscriber_count(topic.name, topic.members)
         elif topic.requests is None:
             self._retire(topic)
 

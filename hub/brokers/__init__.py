@@ -1,1 +1,1 @@
-"""The contract with a broker, the broker of a single server, and what both kinds remember."""
+"""The contract with a broker, the broker of a single server, histories and idempotency keys."""

@@ -1,8 +1,8 @@
-"""The seam between nodes: who else must hear of a publish, and which topics there are.
+"""The contract between the hub and a broker, which connects it with the other nodes.
 
-The hub calls a `Broker` and is called back through `BrokerEvents`; it does not know whether there
-are other nodes. This is the contract alone: hub/brokers/memory.py is a single server's broker, and
-hub/redis/broker.py that of many.
+The hub calls a `Broker` and is called back through `BrokerEvents`. It does not know whether there
+are other nodes: hub/brokers/memory.py is the broker of a single server, hub/redis/broker.py that
+of a cluster.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sized
@@ -38,20 +38,20 @@ SUBSCRIBED: Final = SubscribeResult()
 
 PublishDone = Callable[[PublishResult | Refusal], None]
 SubscribeDone = Callable[[SubscribeResult | Refusal], None]
-# For the creation or deletion of a topic: None if it was carried out.
+# For the creation or deletion of a topic: a refusal, or None if it was carried out.
 TopicDone = Callable[[Refusal | None], None]
 
 
 class ClusterFigures(NamedTuple):
-    """The nodes, clients and topics of the deployment beside this node."""
+    """Figures of the other nodes of the deployment."""
 
     node: str  # this node's own id
-    nodes: int = 0  # the others
-    clients: int = 0  # of the others
-    # Subscribers of the others by topic, and 0 for the topics that exist without any.
+    nodes: int = 0  # other nodes
+    clients: int = 0  # clients of other nodes
+    # Subscribers on other nodes by topic; 0 for a topic that exists without any.
     topics: Mapping[str, int] = MappingProxyType({})
-    poisoned: int = 0  # messages between nodes that made no sense, as this one has seen them
-    degraded: bool = False  # whether the others were out of reach: then none of them is counted
+    poisoned: int = 0  # messages in Redis that this node dropped because no node had sent them
+    degraded: bool = False  # True if the others could not be reached; the figures are 0
 
 
 class BrokerEvents(Protocol):
@@ -59,74 +59,114 @@ class BrokerEvents(Protocol):
 
     @property
     def clients(self) -> Sized:
-        """Who is connected to the node."""
+        """The clients of this node."""
 
     def deliver(self, topic: str, event: bytes) -> None:
-        """An event, in the topic's one order, whichever node it was published on."""
+        """Deliver an encoded event to the subscribers on this node."""
 
     def deleted(self, topic: str) -> None:
-        """The topic was deleted, in this place of its order. The node is subscribed no more."""
+        """End all subscriptions to a deleted topic; no `unsubscribe` follows."""
 
     def missed(self, topic: str) -> None:
-        """Events of the topic may have been lost here: its subscribers are told before the next."""
+        """Report a gap to the topic's subscribers, before the next event is delivered."""
 
 
 class Broker(Protocol):
-    """Carries events between the nodes and keeps the register of topics.
+    """Carries events between nodes and keeps the registry of topics.
 
-    Every call returns at once; what it comes to is told through its callback, exactly once, before
-    the call returns or later. Publishes complete in the order in which they were made. Delivery is
-    at most once, in one order per topic for all nodes; what may be lost is told by `missed`.
+    An *explicit* topic exists from `create` to `delete`. An *automatic* topic exists while a node
+    is subscribed to it or its history is kept.
+
+    Calls:
+
+    - Every call but the two coroutines returns at once.
+    - `done` is called exactly once, in the hub's event loop, before the call returns or later.
+    - A call that was not carried out completes with a `Refusal`; calls do not raise.
+    - Publishes complete in the order in which they were made. Other calls may overtake each other
+      and publishes; the hub keeps one client's commands in order.
+
+    Events:
+
+    - Every node gets a topic's events and its deletion in the same order, each at most once.
+    - If events of a topic may have been lost, `missed` is called before the next `deliver`.
+    - Events are delivered from the completion of `subscribe` at the latest, until `unsubscribe` or
+      `deleted`. A publish may complete before or after its event is delivered.
+    - In a topic with history, an event gets the next offset and is appended to the history before
+      it is delivered. Nothing else in an event is changed.
+
+    Outages:
+
+    - If the other nodes cannot be reached, a broker either serves this node alone, with `degraded`
+      in its results, or refuses calls with UNAVAILABLE. It refuses publishes and subscribes to
+      topics with history, and the creation and deletion of topics, in both modes.
+    - If the connection is lost before a call completes, the call may have been carried out although
+      it is refused with UNAVAILABLE.
+
+    The hub calls `subscribe` for the first subscriber of a topic and `unsubscribe` after the last,
+    and may make calls within `done` and within the calls of `BrokerEvents`.
     """
 
     @property
     def degraded(self) -> bool:
-        """Whether the other nodes are known to be out of reach."""
+        """Whether this node serves its clients alone because of an outage."""
 
     @property
     def reachable(self) -> bool | None:
-        """Whether the other nodes are in reach now; None where there are none."""
+        """Whether the other nodes can be reached now; None on a single server."""
 
     def serve(self, events: BrokerEvents) -> None:
         """Set the hub that receives the events; called once, before anything else."""
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
-        """Send an encoded event to every node; refused with TOPIC_NOT_FOUND where no topic is."""
+        """Send an encoded event to every node; refuse an unknown topic with TOPIC_NOT_FOUND."""
 
     def publish_once(
         self, topic: str, event: bytes, done: PublishDone, *, key: str, first: FirstPublish
     ) -> None:
-        """The same, unless a publish to the topic had this key: then its `first` is the outcome."""
+        """Publish, unless an earlier publish to the topic had the same idempotency key.
+
+        Args:
+            topic: the topic's name.
+            event: the encoded event.
+            done: receives the result; that of a repetition has the `first` of the earlier publish.
+            key: the idempotency key.
+            first: the answer to keep for repetitions, if this is the first publish with the key.
+        """
 
     def subscribe(self, topic: str, done: SubscribeDone) -> None:
-        """The node's first subscriber is coming: make the topic, and deliver from `done` on."""
+        """Subscribe this node, for its first subscriber; make the topic if there is none."""
 
     def join(self, topic: str, done: SubscribeDone) -> None:
-        """One more subscriber is coming to a topic that the node has: whether it may, and how."""
+        """Admit one more subscriber to a topic that this node is subscribed to."""
 
     def unsubscribe(self, topic: str) -> None:
-        """The node's last subscriber has left: deliver no more; an automatic topic may go."""
+        """Unsubscribe this node, after its last subscriber has left."""
 
-    def counted(self, topic: str, subscribers: int) -> None:
-        """How many subscribers a topic has on this node, now that it has changed."""
+    def set_subscriber_count(self, topic: str, subscribers: int) -> None:
+        """Set the number of subscribers of a topic on this node, for `cluster_figures`."""
 
     def create(self, topic: str, done: TopicDone) -> None:
-        """Make a topic that stays until it is deleted; refused with TOPIC_EXISTS."""
+        """Create an explicit topic; refuse one that exists with TOPIC_EXISTS."""
 
     def delete(self, topic: str, done: TopicDone) -> None:
-        """Delete a topic and tell every node; refused with TOPIC_NOT_FOUND."""
+        """Delete a topic on every node; refuse an unknown one with TOPIC_NOT_FOUND."""
 
     def history(self, topic: str) -> History | None:
-        """What a topic remembers, as far as this node knows; None where it has no history."""
+        """Return the history that this node keeps of a topic, or None."""
 
     async def fetch_history(self, topic: str, since: Position | None) -> History | Refusal:
-        """What a topic remembers, whoever is subscribed to it; at least what is after `since`."""
+        """Return the history of a topic, even if this node is not subscribed to it.
+
+        Args:
+            topic: the topic's name.
+            since: the events after this position are needed, others may be left out; None: all.
+        """
 
     def topics(self) -> Collection[str]:
-        """The topics that exist although this node is not subscribed to them, as it knows."""
+        """Return the topics known to exist that this node is not subscribed to."""
 
     def sweep(self) -> None:
-        """Let go of what has run out; called now and then."""
+        """Drop expired events, keys and topics, in a bounded slice; called 8 times a second."""
 
     async def cluster_figures(self) -> ClusterFigures | None:
-        """What the other nodes have, at most two seconds ago; None where there are none."""
+        """Return the figures of the other nodes, at most 2 s old; None on a single server."""

@@ -1,8 +1,4 @@
-"""What a topic remembers: its newest events, each with its place in the topic's one order.
-
-State: one stream of events. Time comes in as an argument. A stream is one `epoch`; within it every
-event has the next `offset`, from 1, so that whoever knows both knows what it has missed.
-"""
+"""The history of a topic: its newest events, numbered in the topic's order."""
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
@@ -12,33 +8,35 @@ from typing import Final
 from hub.errors import ErrorCode, Refusal
 from hub.values import MAX_SIZE, TOTAL_BYTES, Position, Rule
 
-OVERHEAD: Final = 100  # bytes that an event takes beside its own: its time and its places in lists
-# What one sweep may do, which is called 8 times a second: a few milliseconds of work.
-SWEPT_TOPICS: Final = 1_000  # that it looks at
-SWEPT_EVENTS: Final = 20_000  # that it forgets
+OVERHEAD: Final = 100  # bytes that an event takes beside its encoding: its time, two list items
+# Limits of one sweep, which keep it to a few milliseconds. There are 8 sweeps a second.
+SWEPT_TOPICS: Final = 1_000  # topics examined
+SWEPT_EVENTS: Final = 20_000  # events dropped
 NOT_REMEMBERED: Final = Refusal(
     ErrorCode.TOPIC_NOT_FOUND, "The topic does not exist, or has no history"
 )
 
 
 class HistoryBudget:
-    """What the histories of one process may take together.
+    """A memory limit that all histories of one process share.
 
-    State: the histories that have events, the one unused for longest first; a use is an event that
-    is appended or read. `used` counts for each event its encoded bytes and OVERHEAD; it does not
-    count what a topic without events takes.
+    Beyond the limit, the least recently used history loses its oldest events. A history is used
+    when an event is appended or read.
+
+    State: the histories with events, the least recently used first, and the bytes that they use:
+    the encoding of each event and OVERHEAD. A history without events counts nothing.
     """
 
     def __init__(self, limit: int = TOTAL_BYTES) -> None:
-        """`limit`: bytes; beyond it the oldest events of the topic unused for longest go."""
+        """`limit`: bytes of all histories."""
         self.limit = limit
-        self.used = 0
-        self.latest: History | None = None  # the one that was used last
+        self.used = 0  # bytes
+        self.latest: History | None = None  # the most recently used
         self._histories: OrderedDict[History, None] = OrderedDict()
-        self._to_sweep: deque[History] = deque()  # the next one first, each in it once
+        self._to_sweep: deque[History] = deque()  # each history at most once
 
     def touch(self, history: "History") -> None:
-        """A history is used."""
+        """Mark a history as the most recently used."""
         self._histories[history] = None
         self._histories.move_to_end(history)
         self.latest = history
@@ -47,20 +45,20 @@ class HistoryBudget:
             self._to_sweep.append(history)
 
     def enforce(self) -> None:
-        """Let go of what is beyond the limit."""
+        """Drop events until the histories are within the limit."""
         while self.used > self.limit:
             oldest = next(iter(self._histories))
-            if not oldest.forget_oldest():
+            if not oldest.drop_oldest():
                 self.leave(oldest)
 
     def leave(self, history: "History") -> None:
-        """A history has no events; harmless where that is known."""
+        """Remove a history that has no events; do nothing if it was removed before."""
         self._histories.pop(history, None)
         if self.latest is history:
             self.latest = None
 
     def sweep(self, now: float) -> None:
-        """Let go of what is too old, of some histories at each call."""
+        """Drop expired events of the next histories in turn, within the limits of one sweep."""
         room = SWEPT_EVENTS
         for _ in range(min(SWEPT_TOPICS, len(self._to_sweep))):
             history = self._to_sweep.popleft()
@@ -75,7 +73,15 @@ class HistoryBudget:
 
 
 class History:
-    """One stream: the events at `first`, `first` + 1, … `top`, as the subscribers get them."""
+    """The newest events of one topic, encoded as subscribers get them.
+
+    Events have the offsets 1, 2, 3 and so on within one `epoch`. A history that starts over gets a
+    new epoch, so that an epoch and an offset together tell which events a client has missed. The
+    events from `first` to `top` are kept; a history is empty if `first` is `top` + 1.
+
+    The rule limits the number, the bytes and the age of the events, the budget the memory of all
+    histories. Events are dropped from the oldest on. The caller passes the time, in seconds.
+    """
 
     __slots__ = (
         "_budget",
@@ -87,47 +93,63 @@ class History:
         "rule",
         "to_be_swept",
         "top",
-        "waiting",
+        "waiters",
     )
 
     def __init__(
         self, epoch: str, rule: Rule, top: int = 0, budget: HistoryBudget | None = None
     ) -> None:
-        """`budget`: that of the process; None for a history that is read once and not kept."""
+        """Create an empty history.
+
+        Args:
+            epoch: the name of this run of offsets.
+            rule: the limits of this history.
+            top: the offset before that of the first event.
+            budget: the limit of all histories; None for a history that is read once and dropped.
+        """
         self._budget = budget
         self.epoch = epoch
         self.rule = rule
         self.top = top  # the offset of the newest event
-        self.to_be_swept = False  # whether the budget's sweep is going to look at it
-        self.waiting: dict[Callable[[], None], None] = {}  # called at the next news
-        # Lists, for slices and for the search by time; what is forgotten leaves them in bulk.
+        self.to_be_swept = False  # whether it is in the budget's queue of sweeps
+        # Callbacks for the next change: a new event, another epoch, or the end of the topic.
+        self.waiters: dict[Callable[[], None], None] = {}
+        # Lists allow slices and bisection. Dropped items leave them in bulk.
         self._events: list[bytes] = []
-        self._times: list[float] = []  # when each was said
-        self._start = 0  # how many at the beginning are forgotten
-        self._bytes = 0  # of those that are not
+        self._times: list[float] = []  # when each event was published, ascending
+        self._start = 0  # index of the oldest event; those before it are dropped
+        self._bytes = 0  # of the events from `_start` on
 
     @property
     def position(self) -> Position:
-        """Where the stream is."""
+        """The position of the newest event."""
         return Position(self.epoch, self.top)
 
     @property
     def first(self) -> int:
-        """The offset of the oldest event that is remembered; `top` + 1 where none is."""
+        """The offset of the oldest event that is kept; `top` + 1 if there is none."""
         return self.top + 1 - (len(self._events) - self._start)
 
     def append(self, event: bytes, now: float) -> bytes:
-        """Give an encoded event the next offset and remember it; as the subscribers get it."""
+        """Append an event.
+
+        Args:
+            event: the encoded event, a JSON object.
+            now: the time in seconds.
+
+        Returns:
+            The event with its offset, as subscribers get it.
+        """
         self.top += 1
         event = b'%b,"offset":%d}' % (event[:-1], self.top)
         self._events.append(event)
-        # What another node has taken may come with a time of its own: none is before the last.
+        # Events from other nodes have the times of their clocks; keep the list ascending.
         self._times.append(max(now, self._times[-1]) if self._times else now)
         self._bytes += len(event)
         rule = self.rule
         over = len(self._events) - self._start - rule.size
         while over > 0 or self._bytes > rule.max_bytes:
-            self._forget(1)
+            self._drop(1)
             over -= 1
         budget = self._budget
         if budget is not None:
@@ -136,45 +158,45 @@ class History:
                 budget.touch(self)
             if budget.used > budget.limit:
                 budget.enforce()
-        if self.waiting:
+        if self.waiters:
             self.wake()
         return event
 
     def restart(self, epoch: str, top: int) -> None:
-        """Another stream has taken this one's place: all is forgotten, and `top` is said."""
-        self._forget_all()
+        """Drop all events and start over in another epoch, with `top` as the newest offset."""
+        self._drop_all()
         self.epoch = epoch
         self.top = top
         self.wake()
 
     def wake(self) -> None:
-        """Call those who wait for the next event, or for the stream's end, once."""
-        waiting, self.waiting = self.waiting, {}
-        for wake in waiting:
+        """Call and remove all waiters."""
+        waiters, self.waiters = self.waiters, {}
+        for wake in waiters:
             wake()
 
     def close(self) -> None:
-        """The topic is gone: forget all, and call those who wait."""
-        self._forget_all()
+        """Drop all events of a topic that has ended, and call all waiters."""
+        self._drop_all()
         if self._budget is not None:
             self._budget.leave(self)
         self.wake()
 
     def expire(self, now: float, most: int = MAX_SIZE) -> int:
-        """Forget what is too old, at most so many events; how many they were."""
+        """Drop at most `most` events that are older than the rule allows; return their number."""
         kept = bisect_right(self._times, now - self.rule.ttl, self._start)
         count = min(kept - self._start, most)
-        self._forget(count)
+        self._drop(count)
         return count
 
-    def forget_oldest(self) -> bool:
-        """Forget the oldest event; whether there was one."""
+    def drop_oldest(self) -> bool:
+        """Drop the oldest event; return whether there was one."""
         if self._start == len(self._events):
             return False
-        self._forget(1)
+        self._drop(1)
         return True
 
-    def _forget(self, count: int) -> None:
+    def _drop(self, count: int) -> None:
         size = 0
         for place in range(self._start, self._start + count):
             size += len(self._events[place])
@@ -187,7 +209,7 @@ class History:
             del self._events[: self._start], self._times[: self._start]
             self._start = 0
 
-    def _forget_all(self) -> None:
+    def _drop_all(self) -> None:
         if self._budget is not None:
             self._budget.used -= self._bytes + OVERHEAD * (len(self._events) - self._start)
         self._events.clear()
@@ -195,18 +217,22 @@ class History:
         self._start = 0
         self._bytes = 0
 
-    def recovers(self, since: Position, limit: int) -> bool:
-        """Whether every event after a position is here, and they are no more than `limit`."""
-        return self.reaches(since) and self.top - since.offset <= limit
+    def can_recover(self, position: Position, limit: int) -> bool:
+        """Return whether all events after a position are kept, and are at most `limit`."""
+        return self.covers(position) and self.top - position.offset <= limit
 
-    def reaches(self, since: Position) -> bool:
-        """Whether every event after a position is here."""
-        return since.epoch == self.epoch and self.first - 1 <= since.offset <= self.top
+    def covers(self, position: Position) -> bool:
+        """Return whether all events after a position are kept."""
+        return position.epoch == self.epoch and self.first - 1 <= position.offset <= self.top
 
     def page(self, offset: int | None, limit: int, reverse: bool) -> list[bytes]:
-        """Up to `limit` events after `offset`, in order; reversed: those before it, newest first.
+        """Return a page of events.
 
-        Without an offset: from the oldest on, or reversed from the newest back.
+        Args:
+            offset: the page begins after this offset, or (reverse) before it; None: at the oldest
+                event, or (reverse) at the newest.
+            limit: events in the page at most.
+            reverse: whether the newest event comes first.
         """
         self._use()
         if reverse:
@@ -217,9 +243,9 @@ class History:
         return self._events[start : start + limit]
 
     def after(self, offset: int, size: int) -> list[bytes]:
-        """Events from `offset` + 1 on: as many as have `size` bytes, and at least one if there is.
+        """Return events after `offset` until they have `size` bytes, at least one if there is any.
 
-        The caller has seen that they are remembered: `offset` is `first` - 1 or more.
+        The caller makes sure that they are kept: `offset` is `first` - 1 or more.
         """
         self._use()
         start = self._start + offset - self.first + 1
@@ -233,6 +259,6 @@ class History:
         if self._budget is not None:
             self._budget.touch(self)
 
-    def newest(self, count: int) -> int:
-        """The offset behind which there are so many events, or all that there are."""
+    def start_of_newest(self, count: int) -> int:
+        """Return the offset before the newest `count` events, or before all if they are fewer."""
         return max(self.first - 1, self.top - count)

@@ -1,7 +1,4 @@
-"""The broker of a single server: everything completes before the call returns.
-
-State: which topics there are, and what those with a history remember.
-"""
+"""The broker of a single server, which keeps topics and histories in memory."""
 
 import math
 import time
@@ -23,11 +20,16 @@ from hub.brokers.idempotency import FirstPublish, IdempotencyKeys
 from hub.errors import ErrorCode, Refusal
 from hub.values import TOTAL_BYTES, Position, Rule, find_rule
 
-ENDED: Final = 1_000  # topics whose time is over that one sweep looks at
+ENDED: Final = 1_000  # topics that one sweep examines at most
 
 
 class LocalBroker:
-    """A topic exists while it was made on purpose, the node is subscribed, or it is remembered."""
+    """Keeps the topics of one server. Every call completes before it returns.
+
+    A topic exists while it is explicit, has subscribers, or has a history that is still kept.
+
+    State: the explicit topics, the subscribed topics, the histories, and the idle topics.
+    """
 
     degraded = False
     reachable = None
@@ -39,25 +41,29 @@ class LocalBroker:
         new_epoch: Callable[[], str] = lambda: "",
         total_bytes: int = TOTAL_BYTES,
     ) -> None:
-        """`clock`: seconds of any clock that only goes forward. `rules`: by prefix of topics.
+        """Create a broker without topics.
 
-        `total_bytes`: of all histories.
+        Args:
+            clock: returns seconds and never goes back.
+            rules: the rule of history by the prefix of a topic's name.
+            new_epoch: returns the epoch of a new history.
+            total_bytes: limit of all histories, in bytes.
         """
         self._clock = clock
         self._rules = rules or {}
         self._new_epoch = new_epoch
         self._budget = HistoryBudget(total_bytes)
         self._keys = IdempotencyKeys(clock)
-        self._explicit: dict[str, None] = {}  # a dict for its order
+        self._explicit: dict[str, None] = {}  # a dict, to keep their order
         self._subscribed: set[str] = set()
-        self._histories: dict[str, History] = {}  # of the topics that have one
-        # Topics that exist without subscribers, and when each ends: those made on purpose never,
-        # automatic ones with their history. One whose time is over exists no more, but stays here
-        # until it is asked for or swept.
+        self._histories: dict[str, History] = {}  # by topic
+        # Topics that exist without subscribers, and the time when each ends: never for an explicit
+        # topic, with its history for an automatic one. A topic that has ended is removed when it
+        # is next used or swept.
         self._idle: dict[str, float] = {}
-        # A heap of when to look at a topic, which is in it once, however often it was left.
-        self._ends: list[tuple[float, str]] = []
-        self._looked_at: set[str] = set()  # those in it
+        # A heap of the times at which to examine idle topics; each topic is in it at most once.
+        self._checks: list[tuple[float, str]] = []
+        self._scheduled: set[str] = set()  # the topics in the heap
         self._events: BrokerEvents
 
     def serve(self, events: BrokerEvents) -> None:
@@ -96,7 +102,7 @@ class LocalBroker:
         self._subscribed.add(topic)
         if self._is_idle(topic):
             del self._idle[topic]
-        self._remember(topic)
+        self._start_history(topic)
         done(SUBSCRIBED)
 
     def join(self, topic: str, done: SubscribeDone) -> None:
@@ -108,10 +114,10 @@ class LocalBroker:
             self._idle[topic] = math.inf
         elif (history := self._histories.get(topic)) is not None:
             self._idle[topic] = self._clock() + history.rule.ttl
-            self._look(topic)
+            self._schedule_check(topic)
 
-    def counted(self, topic: str, subscribers: int) -> None:
-        pass  # nobody else asks
+    def set_subscriber_count(self, topic: str, subscribers: int) -> None:
+        pass  # only other nodes use it
 
     def create(self, topic: str, done: TopicDone) -> None:
         if self._exists(topic):
@@ -119,7 +125,7 @@ class LocalBroker:
         else:
             self._explicit[topic] = None
             self._idle[topic] = math.inf
-            self._remember(topic)
+            self._start_history(topic)
             done(None)
 
     def delete(self, topic: str, done: TopicDone) -> None:
@@ -135,7 +141,7 @@ class LocalBroker:
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
 
     def topics(self) -> Collection[str]:
-        self._end_some()
+        self._remove_ended()
         return self._idle.keys()
 
     def history(self, topic: str) -> History | None:
@@ -154,30 +160,30 @@ class LocalBroker:
     def sweep(self) -> None:
         self._keys.sweep()
         self._budget.sweep(self._clock())
-        self._end_some()
+        self._remove_ended()
 
-    def _end_some(self) -> None:
-        """End topics whose time is over, at most ENDED of them."""
+    def _remove_ended(self) -> None:
+        """Remove topics that have ended; examine at most ENDED."""
         now = self._clock()
         for _ in range(ENDED):
-            if not self._ends or self._ends[0][0] > now:
+            if not self._checks or self._checks[0][0] > now:
                 return
-            _, topic = heappop(self._ends)
-            self._looked_at.discard(topic)
+            _, topic = heappop(self._checks)
+            self._scheduled.discard(topic)
             if self._is_idle(topic) and self._idle[topic] < math.inf:
-                self._look(topic)
+                self._schedule_check(topic)
 
-    def _look(self, topic: str) -> None:
-        """Look at a topic that was left when its time is over."""
-        if topic not in self._looked_at:
-            self._looked_at.add(topic)
-            heappush(self._ends, (self._idle[topic], topic))
+    def _schedule_check(self, topic: str) -> None:
+        """Examine an idle topic at the time when it ends, unless a check is scheduled already."""
+        if topic not in self._scheduled:
+            self._scheduled.add(topic)
+            heappush(self._checks, (self._idle[topic], topic))
 
     def _exists(self, topic: str) -> bool:
         return topic in self._subscribed or self._is_idle(topic)
 
     def _is_idle(self, topic: str) -> bool:
-        """Whether a topic exists without subscribers; one whose time is over ends here."""
+        """Return whether a topic exists without subscribers; remove it if it has ended."""
         end = self._idle.get(topic)
         if end is None:
             return False
@@ -187,7 +193,7 @@ class LocalBroker:
         self._histories.pop(topic).close()
         return False
 
-    def _remember(self, topic: str) -> None:
-        """Begin the topic's history, where it is to have one."""
+    def _start_history(self, topic: str) -> None:
+        """Start the topic's history, if a rule gives it one."""
         if topic not in self._histories and (rule := find_rule(self._rules, topic)) is not None:
             self._histories[topic] = History(self._new_epoch(), rule, budget=self._budget)

@@ -82,8 +82,8 @@ class Recovery:
         if history is None or client in topic:
             return None
         if isinstance(recover_from, int):
-            start = Position(history.epoch, history.newest(min(recover_from, self._limit)))
-        elif history.recovers(recover_from, self._limit):
+            start = Position(history.epoch, history.start_of_newest(min(recover_from, self._limit)))
+        elif history.can_recover(recover_from, self._limit):
             start = recover_from
         else:
             return None

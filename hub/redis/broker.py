@@ -150,7 +150,7 @@ class RedisBroker:
     def unsubscribe(self, topic: str) -> None:
         self.subscriptions.drop(topic)
 
-    def counted(self, topic: str, subscribers: int) -> None:
+    def set_subscriber_count(self, topic: str, subscribers: int) -> None:
         self.channels.count(topic, subscribers)
 
     def create(self, topic: str, done: TopicDone) -> None:

@@ -157,9 +157,9 @@ async def test_a_long_poll_ends_with_an_event_the_time_the_topic_or_the_server()
         waiting = [asyncio.create_task(it.history("a/history", **since, wait=30)) for _ in range(3)]
         waiting_for_b = asyncio.create_task(it.history("b", wait=30))
         broker = it.server.hub.broker
-        while len(getattr(broker.history("a/history"), "waiting", ())) < 3:  # noqa: ASYNC110
+        while len(getattr(broker.history("a/history"), "waiters", ())) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        while not getattr(broker.history("b"), "waiting", ()):  # noqa: ASYNC110
+        while not getattr(broker.history("b"), "waiters", ()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await it.publish("a/history", "new")
         for status, body in await asyncio.gather(*waiting):
@@ -168,7 +168,7 @@ async def test_a_long_poll_ends_with_an_event_the_time_the_topic_or_the_server()
         assert (await waiting_for_b)[0] == 404
         body = (await it.history("a/history"))[1]
         last = asyncio.create_task(it.history("a/history", wait=30))
-        while not getattr(broker.history("a/history"), "waiting", ()):  # noqa: ASYNC110
+        while not getattr(broker.history("a/history"), "waiters", ()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         it.server.drain.begin()
         status, answer = await last
@@ -209,4 +209,4 @@ async def test_a_long_poll_ends_when_its_client_disconnects(
         await asyncio.wait([waiting])
         while drain.waiting:
             await it.publish("off", 1)  # nothing that wakes it: it looks by itself
-        assert not getattr(broker.history("t"), "waiting", ())
+        assert not getattr(broker.history("t"), "waiters", ())

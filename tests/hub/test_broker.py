@@ -1,4 +1,4 @@
-"""The contract of the seam, which every broker must keep."""
+"""The broker of a single server, and the contract of every broker."""
 
 from sys import getrefcount
 from typing import Any
@@ -12,7 +12,7 @@ from hub.values import Rule
 
 
 class RecordingNode:
-    """What it hears are the very bytes that a history keeps."""
+    """Records the calls of a broker. Events are the same objects as in the history."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -37,14 +37,16 @@ def broker(node: RecordingNode) -> Broker:
 
 
 def outcome(call: Any, *arguments: Any) -> Any:
-    """What a call came to: "accepted" or the code of its refusal; it is told exactly once."""
+    """Return "accepted" or the code of the refusal; `done` must be called exactly once."""
     outcomes: list[Any] = []
     call(*arguments, outcomes.append)
     (only,) = outcomes
     return only.code if isinstance(only, Refusal) else "accepted"
 
 
-def test_a_topic_exists_while_the_node_is_subscribed(broker: Broker, node: RecordingNode) -> None:
+def test_an_automatic_topic_exists_while_the_node_is_subscribed(
+    broker: Broker, node: RecordingNode
+) -> None:
     assert outcome(broker.publish, "t", b"0") is ErrorCode.TOPIC_NOT_FOUND
     assert outcome(broker.subscribe, "t") == "accepted"
     assert outcome(broker.publish, "t", b"1") == "accepted"
@@ -53,7 +55,7 @@ def test_a_topic_exists_while_the_node_is_subscribed(broker: Broker, node: Recor
     assert node.heard == [("t", b"1")]
 
 
-def test_a_publish_completes_after_the_node_has_the_event(
+def test_a_publish_completes_after_its_event_is_delivered(
     broker: Broker, node: RecordingNode
 ) -> None:
     outcome(broker.subscribe, "t")
@@ -62,11 +64,11 @@ def test_a_publish_completes_after_the_node_has_the_event(
     assert seen == [1]
 
 
-def test_a_created_topic_exists_until_it_is_deleted(broker: Broker, node: RecordingNode) -> None:
+def test_an_explicit_topic_exists_until_it_is_deleted(broker: Broker, node: RecordingNode) -> None:
     assert outcome(broker.create, "t") == "accepted"
     assert outcome(broker.create, "t") is ErrorCode.TOPIC_EXISTS
     assert list(broker.topics()) == ["t"]
-    assert outcome(broker.publish, "t", b"0") == "accepted"  # nobody listens
+    assert outcome(broker.publish, "t", b"0") == "accepted"  # it has no subscriber
     outcome(broker.subscribe, "t")
     broker.unsubscribe("t")
     assert outcome(broker.delete, "t") == "accepted"
@@ -75,7 +77,7 @@ def test_a_created_topic_exists_until_it_is_deleted(broker: Broker, node: Record
     assert node.heard == ["t"]
 
 
-def test_an_automatic_topic_cannot_be_created_but_deleted(
+def test_an_automatic_topic_can_be_deleted_and_not_created(
     broker: Broker, node: RecordingNode
 ) -> None:
     outcome(broker.subscribe, "t")
@@ -87,7 +89,7 @@ def test_an_automatic_topic_cannot_be_created_but_deleted(
     assert node.heard == ["t", ("t", b"1")]
 
 
-def test_a_topic_that_is_left_again_and_again_ends_once_and_in_its_time() -> None:
+def test_a_topic_that_is_left_often_ends_one_ttl_after_the_last_time() -> None:
     now = 0.0
     broker = LocalBroker(lambda: now, {"": Rule(5, 10.0, 1_000)}, lambda: "e")
     broker.serve(RecordingNode())
@@ -105,17 +107,17 @@ def test_a_topic_that_is_left_again_and_again_ends_once_and_in_its_time() -> Non
     assert list(broker.topics()) == []
 
 
-def remembering(node: RecordingNode, now: list[float]) -> LocalBroker:
+def with_history(node: RecordingNode, now: list[float]) -> LocalBroker:
     broker = LocalBroker(lambda: now[0], {"": Rule(5, 10.0, 1_000)}, lambda: "e")
     broker.serve(node)
     return broker
 
 
-def test_a_sweep_lets_go_of_events_that_are_too_old_though_nobody_reads(
+def test_a_sweep_drops_expired_events_that_are_never_read(
     node: RecordingNode,
 ) -> None:
     now = [0.0]
-    broker = remembering(node, now)
+    broker = with_history(node, now)
     outcome(broker.subscribe, "t")
     broker.publish("t", b"{}", lambda _: None)
     event = node.heard.pop()[1]
@@ -129,9 +131,9 @@ def test_a_sweep_lets_go_of_events_that_are_too_old_though_nobody_reads(
 
 
 @pytest.mark.parametrize("how", ["deleted", "left"])
-def test_the_events_of_a_topic_that_ends_go_with_it(node: RecordingNode, how: str) -> None:
+def test_a_topic_that_ends_frees_its_events(node: RecordingNode, how: str) -> None:
     now = [0.0]
-    broker = remembering(node, now)
+    broker = with_history(node, now)
     outcome(broker.subscribe, "t")
     broker.publish("t", b"{}", lambda _: None)
     event = node.heard.pop()[1]
@@ -145,12 +147,12 @@ def test_the_events_of_a_topic_that_ends_go_with_it(node: RecordingNode, how: st
     assert getrefcount(event) == kept - 1
 
 
-def test_a_topic_whose_time_is_over_is_no_more_before_it_is_swept(
+def test_an_expired_topic_does_not_exist_although_it_is_not_swept(
     node: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hub.brokers.memory.ENDED", 1)
     now = [0.0]
-    broker = remembering(node, now)
+    broker = with_history(node, now)
     for topic in "abcde":
         outcome(broker.subscribe, topic)
         broker.publish(topic, b"{}", lambda _: None)
@@ -171,18 +173,18 @@ def test_a_topic_whose_time_is_over_is_no_more_before_it_is_swept(
     assert [topic for topic in "abcde" if broker.history(topic)] == ["d", "e"]
 
 
-def test_a_sweep_ends_only_some_of_the_topics_whose_time_is_over(
+def test_one_sweep_removes_some_of_the_expired_topics(
     node: RecordingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hub.brokers.memory.ENDED", 2)
     now = [0.0]
-    broker = remembering(node, now)
+    broker = with_history(node, now)
     woken: list[str] = []
     for topic in "abcde":
         outcome(broker.subscribe, topic)
         history = broker.history(topic)
         assert history is not None
-        history.waiting[lambda topic=topic: woken.append(topic)] = None  # type: ignore[misc]
+        history.waiters[lambda topic=topic: woken.append(topic)] = None  # type: ignore[misc]
         broker.unsubscribe(topic)
     now[0] = 10.0
     ended = []

@@ -1,4 +1,4 @@
-"""What a topic remembers, against a list that forgets nothing."""
+"""The history of a topic, and the budget of all histories, against lists that drop nothing."""
 
 import gc
 from sys import getrefcount
@@ -14,7 +14,7 @@ from hub.values import Position, Rule, find_rule, offset_of
 EVENT = b'{"n":%d}'
 
 
-def remembered(history: History) -> list[bytes]:
+def kept_events(history: History) -> list[bytes]:
     return history.after(history.first - 1, 1_000_000)
 
 
@@ -23,7 +23,7 @@ def remembered(history: History) -> list[bytes]:
     max_bytes=st.integers(20, 200),
     steps=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=40),
 )
-def test_it_keeps_the_newest_within_all_three_bounds(
+def test_a_history_keeps_the_newest_events_within_its_three_limits(
     size: int, max_bytes: int, steps: list[tuple[int, int]]
 ) -> None:
     history = History("e", Rule(size, 5.0, max_bytes))
@@ -38,36 +38,38 @@ def test_it_keeps_the_newest_within_all_three_bounds(
         kept = [it for at, it in model if at > now - 5.0][-size:]
         while sum(map(len, kept)) > max_bytes:
             kept.pop(0)
-        assert remembered(history) == kept
+        assert kept_events(history) == kept
         assert (history.top, history.first) == (len(model), len(model) + 1 - len(kept))
 
 
-def test_a_position_recovers_where_everything_behind_it_is_here() -> None:
+def test_a_position_can_recover_if_all_events_after_it_are_kept() -> None:
     history = History("e", Rule(3, 5.0, 1_000))
-    assert history.recovers(Position("e", 0), 10)
+
+    def recoverable(limit: int) -> list[int]:
+        return [it for it in range(8) if history.can_recover(Position("e", it), limit)]
+
+    assert history.can_recover(Position("e", 0), 10)
     for number in range(5):
         history.append(EVENT % number, 0.0)
     assert history.position == Position("e", 5)
-    assert [offset for offset in range(8) if history.recovers(Position("e", offset), 10)] == [
-        2, 3, 4, 5,
-    ]  # fmt: skip
-    assert [offset for offset in range(8) if history.recovers(Position("e", offset), 1)] == [4, 5]
-    assert not history.recovers(Position("f", 5), 10)
+    assert recoverable(10) == [2, 3, 4, 5]
+    assert recoverable(1) == [4, 5]
+    assert not history.can_recover(Position("f", 5), 10)
     history.expire(5.0)
-    assert [offset for offset in range(8) if history.recovers(Position("e", offset), 10)] == [5]
+    assert recoverable(10) == [5]
 
 
-def test_reading_goes_by_size_and_always_goes_on() -> None:
+def test_a_read_returns_as_many_bytes_as_asked_and_at_least_one_event() -> None:
     history = History("e", Rule(10, 5.0, 1_000))
     events = [history.append(EVENT % number, 0.0) for number in range(4)]
     assert history.after(0, 1) == events[:1]
     assert history.after(1, len(events[1]) + 1) == events[1:3]
     assert history.after(3, 10_000) == events[3:]
     assert history.after(4, 10_000) == []
-    assert [history.newest(count) for count in (0, 1, 4, 9)] == [4, 3, 0, 0]
+    assert [history.start_of_newest(count) for count in (0, 1, 4, 9)] == [4, 3, 0, 0]
 
 
-def test_the_longest_prefix_rules() -> None:
+def test_the_rule_with_the_longest_prefix_applies() -> None:
     every, chat, none = Rule(1, 1.0, 1), Rule(2, 1.0, 1), Rule(0, 1.0, 1)
     rules = {"": every, "chat/": chat, "chat/x": none}
     assert find_rule(rules, "news") == every
@@ -77,7 +79,7 @@ def test_the_longest_prefix_rules() -> None:
 
 
 def test_a_history_without_a_budget_is_freed_at_once() -> None:
-    """Such are made for one answer; the server collects garbage rarely."""
+    """One is made for each answer, and the server collects garbage rarely."""
     history = History("e", Rule(5, 60.0, 1_000))
     event = history.append(EVENT % 1, 0.0)
     history.page(None, 5, False)
@@ -98,13 +100,13 @@ STEPS = st.one_of(
 
 
 @given(limit=st.integers(0, 1_500), steps=st.lists(STEPS, max_size=80))
-def test_all_of_them_keep_within_the_budget_by_their_last_use(
+def test_histories_within_a_budget_drop_events_by_their_last_use(
     limit: int, steps: list[tuple[str, *tuple[int, ...]]]
 ) -> None:
     budget = HistoryBudget(limit)
     histories = [History("e", Rule(5, 5.0, 300), budget=budget) for _ in range(4)]
     model: list[list[tuple[float, bytes]]] = [[] for _ in histories]
-    uses = [0] * len(histories)  # the number of the step that used each last
+    uses = [0] * len(histories)  # the last step that used each
     now = 0.0
     for step, (what, *drawn) in enumerate(steps):
         place = drawn[0] if drawn else 0
@@ -114,7 +116,7 @@ def test_all_of_them_keep_within_the_budget_by_their_last_use(
             while len(kept) > 5 or sum(len(event) for _, event in kept) > 300:
                 kept.pop(0)
         elif what in ("read", "page"):
-            read = history.page(None, 10, False) if what == "page" else remembered(history)
+            read = history.page(None, 10, False) if what == "page" else kept_events(history)
             assert read == [event for _, event in kept]
         elif what == "restart":
             history.restart("f", history.top)
@@ -141,11 +143,11 @@ def test_all_of_them_keep_within_the_budget_by_their_last_use(
 
 
 def total(model: list[list[tuple[float, bytes]]]) -> int:
-    """What all that is kept counts."""
+    """Return the bytes that the budget counts."""
     return sum(len(event) + OVERHEAD for kept in model for _, event in kept)
 
 
-def test_a_sweep_looks_at_some_topics_and_forgets_some_events(
+def test_one_sweep_examines_some_histories_and_drops_some_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SWEPT_TOPICS", 2)
@@ -174,5 +176,5 @@ def test_a_sweep_looks_at_some_topics_and_forgets_some_events(
 
 @pytest.mark.parametrize("event", [b"{}", b"{x}", b'{"n":' + b"1" * 5_000 + b"}", b'{"offset":}'])
 def test_text_in_braces_has_no_offset(event: bytes) -> None:
-    """Events from Redis are not parsed: one that is none must not stop what delivers the others."""
+    """Events from Redis are not parsed. A malformed one must not stop the delivery of others."""
     assert offset_of(event) == 0

@@ -15,9 +15,9 @@ async def test_census_includes_other_nodes(address: str, prefix: str) -> None:
         ]
         two.clients += ["c1", "c2"]
         await two.subscribe("t")
-        two.broker.counted("t", 2)
+        two.broker.set_subscriber_count("t", 2)
         await three.subscribe("t")
-        three.broker.counted("t", 1)
+        three.broker.set_subscriber_count("t", 1)
         await three.create("made")
         async with asyncio.timeout(5):
             while (census := await one.bus.cluster_figures()).topics != {"t": 3, "made": 0}:  # noqa: ASYNC110

@@ -463,7 +463,7 @@ async def test_event_keeps_its_age_on_a_node_that_reads_it_later(
         for now, kept in ((0.0, True), (1_700.0, True), (1_801.0, False)):  # noqa: B007
             history = two.broker.history("t")
             assert history is not None
-            assert (history.top, history.reaches(start)) == (1, kept)
+            assert (history.top, history.covers(start)) == (1, kept)
 
 
 async def test_history_is_not_used_before_it_is_read(address: str, prefix: str) -> None:
@@ -562,7 +562,7 @@ async def test_cache_without_budget_is_repaired_and_knows_what_it_lacks(
         for node, first in ((one, 20), (two, 0)):
             history = node.broker.history("long/t")
             assert history is not None
-            known = [n for n in range(21) if history.reaches(Position(here.epoch, n))]
+            known = [n for n in range(21) if history.covers(Position(here.epoch, n))]
             assert known == list(range(first, 21))
 
 

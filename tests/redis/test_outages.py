@@ -373,7 +373,7 @@ async def test_flushed_scripts_are_loaded_again(own_redis: RedisServer) -> None:
 async def test_flushed_register_is_written_again(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("t")
-        node.broker.counted("t", 3)
+        node.broker.set_subscriber_count("t", 3)
         with own_redis.client() as client:
             client.flushall()
             assert isinstance(await node.publish("anything"), PublishResult)  # in doubt

@@ -26,7 +26,7 @@ async def test_lease_after_a_flush_does_not_hide_it(caplog: pytest.LogCaptureFix
         address = f"127.0.0.1:{server.port}"
         async with bus_node(address, "p") as node, bus_node(address, "p") as other:
             await node.subscribe("held")
-            node.broker.counted("held", 2)
+            node.broker.set_subscriber_count("held", 2)
             client.flushall()
             calls = [node.subscribe("new"), node.publish("held"), node.subscribe("newer")]
             for outcome in await asyncio.gather(*calls):

@@ -76,7 +76,7 @@ class DeferredBroker:
         self.unsubscribed.append(topic)
         self._local.unsubscribe(topic)
 
-    def counted(self, topic: str, subscribers: int) -> None:
+    def set_subscriber_count(self, topic: str, subscribers: int) -> None:
         pass
 
     async def fetch_history(self, topic: str) -> History | Refusal:

@@ -1,4 +1,4 @@
-"""A publish with an idempotency key is carried out once, for a time and within two bounds."""
+"""Idempotency keys: kept for a time, within two limits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.brokers import idempotency as once
+from hub.brokers import idempotency
 from hub.brokers.base import PublishResult
 from hub.brokers.idempotency import REMEMBERED, FirstPublish, IdempotencyKeys
 from hub.brokers.memory import LocalBroker
@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-def test_a_key_is_known_for_its_topic_and_its_time() -> None:
+def test_a_key_is_kept_for_one_topic_and_a_limited_time() -> None:
     clock = Clock()
     keys = IdempotencyKeys(clock)
     first = FirstPublish("m1", 3)
@@ -46,13 +46,13 @@ def test_a_key_is_known_for_its_topic_and_its_time() -> None:
     ],
     ids=["no id", "id of any JSON", "position"],
 )
-def test_an_answer_is_given_again_as_it_was(first: FirstPublish) -> None:
+def test_an_answer_is_returned_unchanged(first: FirstPublish) -> None:
     keys = IdempotencyKeys(Clock())
     keys.remember("t", "k", first)
     assert keys.get("t", "k") == first
 
 
-def test_a_key_that_is_used_again_hides_no_expired_one() -> None:
+def test_a_key_used_again_does_not_revive_expired_keys() -> None:
     clock = Clock()
     keys = IdempotencyKeys(clock)
     for key in "abc":
@@ -62,8 +62,8 @@ def test_a_key_that_is_used_again_hides_no_expired_one() -> None:
     assert [keys.get("t", key) for key in "abc"] == [FirstPublish("again", 1), None, None]
 
 
-def test_the_oldest_key_goes_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "LIMIT", 2)
+def test_beyond_the_limit_the_oldest_key_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "LIMIT", 2)
     keys = IdempotencyKeys(Clock())
     for key in "abc":
         keys.remember("t", key, FirstPublish(key, 0))
@@ -81,10 +81,10 @@ def test_the_oldest_key_goes_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -
     ],
     ids=["topics", "topics that are not ASCII", "keys and ids"],
 )
-def test_the_memory_of_all_keys_has_a_bound(
+def test_the_memory_of_all_keys_is_limited(
     monkeypatch: pytest.MonkeyPatch, publish: Callable[[IdempotencyKeys, int], None]
 ) -> None:
-    monkeypatch.setattr(once, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(idempotency, "MAX_BYTES", 1_000_000)
     keys = IdempotencyKeys(Clock())
     publish(keys, 0)
     for number in range(1, 3_000):
@@ -92,13 +92,13 @@ def test_the_memory_of_all_keys_has_a_bound(
     assert 1 < len(keys) < 1_500
     for number in range(3_000):
         keys.remember("t", str(number), FirstPublish("m", number))
-    assert len(keys) > 1_500  # small ones have their room again
+    assert len(keys) > 1_500  # small entries fit again
 
 
-def test_a_sweep_forgets_some_of_the_keys_that_have_run_out(
+def test_one_sweep_drops_some_of_the_expired_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(once, "SWEPT", 2)
+    monkeypatch.setattr(idempotency, "SWEPT", 2)
     clock = Clock()
     keys = IdempotencyKeys(clock)
     for clock.now in (0.0, 0.0, 0.0, 1.0):
@@ -121,28 +121,28 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=60))
-def test_it_knows_what_a_plain_list_knows(steps: list[tuple[Any, ...]]) -> None:
-    """The list is never tidied: what is known are its newest within the time and both bounds."""
+def test_keys_are_those_of_a_plain_list(steps: list[tuple[Any, ...]]) -> None:
+    """The keys are the newest of the list, within the time and both limits."""
     clock = Clock()
     keys = IdempotencyKeys(clock)
     said: list[tuple[float, str, FirstPublish, int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(once, "LIMIT", 4)
-        patch.setattr(once, "SWEPT", 1)
-        patch.setattr(once, "MAX_BYTES", 4 * once.OVERHEAD + 650)
+        patch.setattr(idempotency, "LIMIT", 4)
+        patch.setattr(idempotency, "SWEPT", 1)
+        patch.setattr(idempotency, "MAX_BYTES", 4 * idempotency.OVERHEAD + 650)
         for what, *drawn in steps:
             if what == "remember":
                 key, length = drawn
                 first = FirstPublish("x" * length, len(said))
                 keys.remember("t", key, first)
                 said = [it for it in said if it[1] != key]
-                said.append((clock.now, key, first, memory("t", key, first)))
+                said.append((clock.now, key, first, size_of("t", key, first)))
             elif what == "wait":
                 clock.now += drawn[0]
             else:
                 keys.sweep()
             said = [it for it in said if it[0] + REMEMBERED > clock.now][-4:]
-            while sum(size for *_, size in said) > once.MAX_BYTES:
+            while sum(size for *_, size in said) > idempotency.MAX_BYTES:
                 said.pop(0)
             known = {key: first for _, key, first, _ in said}
             assert {key: keys.get("t", key) for key in "abcdef"} == {
@@ -151,14 +151,14 @@ def test_it_knows_what_a_plain_list_knows(steps: list[tuple[Any, ...]]) -> None:
             assert len(known) <= len(keys) <= 4
 
 
-def memory(topic: str, key: str, first: FirstPublish) -> int:
-    """What one entry counts: the rise that it makes in an empty map's own figure."""
+def size_of(topic: str, key: str, first: FirstPublish) -> int:
+    """Return the bytes that one entry counts."""
     keys = IdempotencyKeys(Clock())
     keys.remember(topic, key, first)
     return keys.used
 
 
-def test_the_single_servers_broker_sweeps_its_keys() -> None:
+def test_the_broker_of_a_single_server_sweeps_its_keys() -> None:
     clock = Clock()
     broker = LocalBroker(clock)
     Node(broker=broker).subscribed("t")
