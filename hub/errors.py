@@ -1,8 +1,7 @@
-"""Every refusal and every close: its code, whose fault it was, and what the client should do.
+"""Refusals of commands, closes of connections, and the reasons why connections end.
 
-Two closed vocabularies live here and nowhere else. A *refusal* answers one command or request and
-the connection lives on; a *close* ends the connection. `docs/protocol.md` prints both tables and a
-test holds them together.
+A *refusal* answers one command or request, and the connection stays open. A *close* ends the
+connection. The tables of both in docs/protocol.md are held to this module by a test.
 """
 
 from enum import StrEnum
@@ -10,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class ErrorCode(StrEnum):
-    """The `error.code` of a refusal. Codes may be added; none of these may change."""
+    """The `error.code` of a refusal. Codes may be added and never change."""
 
     INVALID_TOPIC = "INVALID_TOPIC"
     INVALID_CLIENT_ID = "INVALID_CLIENT_ID"
@@ -18,41 +17,41 @@ class ErrorCode(StrEnum):
     INVALID_MESSAGE_TYPE = "INVALID_MESSAGE_TYPE"
     TOPIC_NOT_FOUND = "TOPIC_NOT_FOUND"
     TOPIC_EXISTS = "TOPIC_EXISTS"  # REST only: 409
-    UNAVAILABLE = "UNAVAILABLE"  # the other nodes are out of reach: try again; REST: 503
+    UNAVAILABLE = "UNAVAILABLE"  # the other nodes cannot be reached: try again; REST: 503
     SLOW_CONSUMER = "SLOW_CONSUMER"
 
 
 class Refusal(NamedTuple):
-    """One command that was not carried out: the answer's code and a sentence for a person."""
+    """The answer to a command or request that was not carried out."""
 
     code: ErrorCode
-    text: str
-    request_id: str = ""  # echoed on the answer; empty where the command had none
+    text: str  # for a person
+    request_id: str = ""  # of the command; empty if it had none
 
 
 class Close(NamedTuple):
-    """One way in which the server ends a connection (RFC 6455 section 7.4)."""
+    """A code and reason with which the server closes a connection (RFC 6455 section 7.4)."""
 
     code: int
-    reason: str  # a stable word that clients may match on
-    fault: str  # who caused it: "client" or "server"
-    reconnect: bool  # whether coming back, with backoff, can help
+    reason: str  # a stable word, which clients may compare
+    fault: str  # "client" or "server"
+    reconnect: bool  # whether the client should reconnect, with backoff
 
 
-# The server shuts down.
+# The server is shutting down.
 GOING_AWAY: Final = Close(1001, "going_away", "server", reconnect=True)
-# An unmasked frame, a reserved bit or opcode, bad fragmentation, a bad control frame, or a close
-# code that may not be sent.
+# An unmasked frame, a reserved bit or opcode, invalid fragmentation, an invalid control frame, or
+# a close code that must not be sent.
 PROTOCOL_ERROR: Final = Close(1002, "protocol_error", "client", reconnect=False)
-# A text message that is not UTF-8.
+# A text message is not UTF-8.
 INVALID_UTF8: Final = Close(1007, "invalid_utf8", "client", reconnect=False)
-# A message over MAX_MESSAGE_BYTES, after reassembly.
+# A message is larger than MAX_MESSAGE_BYTES, after reassembly.
 TOO_BIG: Final = Close(1009, "too_big", "client", reconnect=False)
-# A fault of the server's own; it is in its log.
+# A fault in the server, which is in its log.
 INTERNAL_ERROR: Final = Close(1011, "internal_error", "server", reconnect=True)
-# More waits for the client than its bounds allow.
+# The client's send queue exceeds its bounds.
 SLOW_CONSUMER: Final = Close(1013, "slow_consumer", "client", reconnect=True)
-# A message that was not complete MESSAGE_TIMEOUT after its first byte.
+# A message was incomplete MESSAGE_TIMEOUT after its first byte.
 MESSAGE_TIMEOUT: Final = Close(3008, "message_timeout", "client", reconnect=True)
 
 CLOSES: Final = (
@@ -65,15 +64,15 @@ CLOSES: Final = (
     MESSAGE_TIMEOUT,
 )
 
-# Why a connection has ended where the server did not say so by a Close.
+# The other reasons for the end of a connection.
 LEFT: Final = "left"  # the client closed it
-LOST: Final = "lost"  # it broke: a reset, or a network that is gone
-IDLE_TIMEOUT: Final = "idle_timeout"  # no sign of life for IDLE_TIMEOUT
+LOST: Final = "lost"  # the connection was reset, or the network failed
+IDLE_TIMEOUT: Final = "idle_timeout"  # the client sent nothing for IDLE_TIMEOUT
 WRITE_TIMEOUT: Final = "write_timeout"  # the client took no byte for WRITE_TIMEOUT
-TOPIC_DELETED: Final = "topic_deleted"  # of a stream: all of its topics are
-REFUSED: Final = "refused"  # of a stream: a subscribe was
+TOPIC_DELETED: Final = "topic_deleted"  # of a stream: all of its topics were deleted
+REFUSED: Final = "refused"  # of a stream: a subscribe was refused
 
-# Every reason for the end of a connection, and those that are worth a look.
+# All reasons for the end of a connection, and those that an operator should look into.
 REASONS: Final = frozenset(
     {LEFT, LOST, IDLE_TIMEOUT, WRITE_TIMEOUT, TOPIC_DELETED, REFUSED, *(c.reason for c in CLOSES)}
 )
@@ -81,9 +80,9 @@ FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, GOING_AWAY.reason}
 
 
 class SettingError(ValueError):
-    """A setting that stops the start. Its text names the key, the value and what is allowed."""
+    """A setting is not valid. The text names the key, the value and what is allowed."""
 
     def __init__(self, key: str, value: str | None, allowed: str) -> None:
-        """`value` is None for a secret: a malformed one may still hold a password."""
+        """`value` is None for a secret, since even a malformed one may hold a password."""
         shown = "***" if value is None else repr(value)
         super().__init__(f"{key}={shown} is not valid: {allowed}")

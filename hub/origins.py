@@ -1,4 +1,4 @@
-"""Which origins may send requests, and which hosts they may be sent to: parsed, then compared.
+"""Parses and compares the origins that may send requests, and the hosts of requests.
 
 Pure. An origin is a scheme, a host and a port (RFC 6454 section 4). Hosts are compared in lower
 case, without the final dot of an absolute name, and IPv6 addresses in their short form.
@@ -16,14 +16,14 @@ _AUTHORITY: Final = re.compile(
 
 
 class _Authority(NamedTuple):
-    """A host and its port, as a URL or the header `Host` names them."""
+    """A host and port, as in a URL or a `Host` header."""
 
     host: str
-    port: int | None  # None: the default of the scheme
+    port: int | None  # None for the default of the scheme
 
 
 class Origin(NamedTuple):
-    """An origin with its port written out."""
+    """An origin, always with a port."""
 
     scheme: str
     host: str
@@ -32,15 +32,15 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """The origins that are allowed."""
+    """A set of allowed origins."""
 
-    every: bool = False
-    same: bool = False  # the host and port that the request was sent to, by either scheme
-    listed: frozenset[Origin] = frozenset()
-    parents: frozenset[Origin] = frozenset()  # each allows its sub-domains, and not itself
+    every: bool = False  # whether every origin is allowed
+    same: bool = False  # whether the request's own host and port are, with either scheme
+    listed: frozenset[Origin] = frozenset()  # single origins
+    parents: frozenset[Origin] = frozenset()  # origins whose sub-domains are allowed
 
     def allow(self, origin: str, host: str) -> bool:
-        """Whether a request with this `Origin`, sent to this `Host`, is allowed."""
+        """Return whether a request with these `Origin` and `Host` headers is allowed."""
         if self.every:
             return True
         parsed = _parse_origin(origin)
@@ -57,12 +57,12 @@ EVERY_ORIGIN: Final = Origins(every=True)
 
 
 def parse_origins(text: str) -> Origins:
-    """The origins of a comma-separated list.
+    """Parse a comma-separated list of origins.
 
-    Each is `*`, `same`, an origin, or `SCHEME://*.HOST[:PORT]` for the sub-domains of a host.
+    An item is `*`, `same`, an origin, or `SCHEME://*.HOST[:PORT]` for the sub-domains of a host.
 
     Raises:
-        ValueError: one is none of these; the exception's text is that one.
+        ValueError: an item is none of these; the text of the exception is the item.
     """
     names = [name.strip() for name in text.lower().split(",")]
     listed: set[Origin] = set()
@@ -78,10 +78,11 @@ def parse_origins(text: str) -> Origins:
 
 
 def parse_hosts(text: str) -> frozenset[str]:
-    """The host names of a comma-separated list.
+    """Parse a comma-separated list of host names.
 
     Raises:
-        ValueError: one is no host name, or has a port; the exception's text is that one.
+        ValueError: an item is not a host name, or has a port; the text of the exception is the
+            item.
     """
     hosts: set[str] = set()
     for name in (name.strip() for name in text.split(",")):
@@ -93,7 +94,7 @@ def parse_hosts(text: str) -> frozenset[str]:
 
 
 def host_name(host: str) -> str | None:
-    """The name in a `Host` header, without its port; None where the header is malformed."""
+    """Return the host name in a `Host` header, without port; None if the header is malformed."""
     authority = _parse_authority(host)
     return None if authority is None else authority.host
 

@@ -1,4 +1,4 @@
-"""The environment, read once and checked, as one frozen object."""
+"""Reads and checks the settings in the environment."""
 
 import re
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from hub.redis.address import FORMS as REDIS_FORMS
 from hub.redis.address import RedisAddress, parse_redis_address
 from hub.values import MAX_SIZE, TOTAL_BYTES, Rule
 
-SECRETS: Final = frozenset({"REDIS_ADDR"})  # settings whose values are never printed
-MAX_SECONDS: Final = 86_400  # of any time
+SECRETS: Final = frozenset({"REDIS_ADDR"})  # settings whose values are not printed
+MAX_SECONDS: Final = 86_400  # in any setting
 _RULE: Final = re.compile(
     r"(?P<prefix>[^,=]+)=(?P<size>[0-9]{1,6})(:(?P<ttl>[0-9]{1,6}(\.[0-9]{1,3})?))?"
 )
@@ -24,49 +24,49 @@ _STRATEGIES: Final = ("disconnect", "drop_oldest")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an operator may choose. Where nothing is said, sizes are in bytes, times in seconds."""
+    """The settings of a server. Sizes are in bytes and times in seconds unless noted."""
 
     host: str = "0.0.0.0"
-    port: int = 8080  # 0 takes a free one, named in the log
-    redis_addr: RedisAddress | None = None  # a single server
+    port: int = 8080  # 0: a free port, which is logged
+    redis_addr: RedisAddress | None = None  # None: a single server
     redis_prefix: str = "ws"  # of every key and channel in Redis
-    redis_fail_mode: str = "local"  # in an outage of Redis, or "strict"
-    ready_redis_grace: float = 10.0  # without Redis, then a strict server is not ready
-    allowed_origins: Origins = EVERY_ORIGIN  # that browsers may send requests from
-    allowed_hosts: frozenset[str] = frozenset()  # that requests may be sent to; empty: any
-    max_connections: int = 0  # WebSockets and streams; 0: as many as the descriptors allow
+    redis_fail_mode: str = "local"  # or "strict": the behaviour while Redis cannot be reached
+    ready_redis_grace: float = 10.0  # time without Redis after which a strict server is not ready
+    allowed_origins: Origins = EVERY_ORIGIN  # from which browsers may send requests
+    allowed_hosts: frozenset[str] = frozenset()  # to which requests may be sent; empty: any
+    max_connections: int = 0  # WebSockets and streams; 0: as file descriptors allow
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
     message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
     require_client_id: bool = True  # on subscribe and unsubscribe
-    max_queue_size: int = 256  # messages that may wait for one client
-    max_queue_bytes: int = 1_048_576  # the same in bytes, the transport's buffer included
+    max_queue_size: int = 256  # messages in a client's send queue
+    max_queue_bytes: int = 1_048_576  # the same in bytes, with the transport's buffer
     backpressure: str = "disconnect"  # or "drop_oldest"
-    history_size: int = 0  # events that a topic remembers
-    history_ttl: float = 300.0  # of an event there
-    history_bytes: int = 1_048_576  # of a topic's
-    history_rules: Mapping[str, Rule] = field(default_factory=dict)  # others, by a topic's prefix
-    history_total_bytes: int = TOTAL_BYTES  # of all topics' in this process
-    recovery_limit: int = 300  # events that one subscriber may recover
-    ping_interval: float = 54.0  # of silence, then a ping
-    idle_timeout: float = 60.0  # of silence, then the client is dead
-    write_timeout: float = 10.0  # without the socket taking a byte, then the client is dead
-    drain_delay: float = 0.0  # after a signal, in which all goes on but /ready
-    shutdown_timeout: float = 30.0  # from a signal, for clients to leave; then they are cut
+    history_size: int = 0  # events in a topic's history
+    history_ttl: float = 300.0  # time to keep an event
+    history_bytes: int = 1_048_576  # of a topic's events
+    history_rules: Mapping[str, Rule] = field(default_factory=dict)  # by prefix of a topic's name
+    history_total_bytes: int = TOTAL_BYTES  # of all histories in this process
+    recovery_limit: int = 300  # events in one recovery
+    ping_interval: float = 54.0  # without data from a client before a ping
+    idle_timeout: float = 60.0  # without data from a client before it is lost
+    write_timeout: float = 10.0  # without a byte accepted by a client before it is lost
+    drain_delay: float = 0.0  # from a signal to the drain, with /ready failing
+    shutdown_timeout: float = 30.0  # from a signal until remaining clients are cut
     log_level: str = "info"
 
     def rules(self) -> dict[str, Rule]:
-        """How much of which topics is remembered, by their prefix; empty where nothing is."""
+        """Return the rules of history by the prefix of topics; empty if no topic has a history."""
         every = Rule(self.history_size, self.history_ttl, self.history_bytes)
         rules = {"": every, **self.history_rules}
         return rules if any(rule.size for rule in rules.values()) else {}
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Take the settings from `environ`; a key that is absent or empty keeps its default.
+    """Read the settings from `environ`; a missing or empty key has its default.
 
     Raises:
-        SettingError: on the first value that is not allowed.
+        SettingError: a value is not allowed.
     """
     env = _Environment(environ)
     default = Settings()
@@ -138,7 +138,7 @@ def _wrong(key: str, value: str, allowed: str) -> SettingError:
 
 
 class _Environment:
-    """Typed look-ups that complain with the key, the value and what is allowed."""
+    """Reads typed values; raises SettingError for a value that is not allowed."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ

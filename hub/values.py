@@ -1,25 +1,25 @@
-"""Values that every package passes around: positions in a topic, rules of history, and JSON."""
+"""Values that all packages use: positions in a topic, rules of history, and JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-Json = Any  # a value that orjson reads: dict, list, str, int, float, bool or None
+Json = Any  # a value decoded by orjson: dict, list, str, int, float, bool or None
 
-MAX_SIZE: Final = 100_000  # events that a rule may keep
-TOTAL_BYTES: Final = 268_435_456  # that all histories of a process may take, where nothing is set
+MAX_SIZE: Final = 100_000  # events in a rule at most
+TOTAL_BYTES: Final = 268_435_456  # default limit of all histories of a process
 
 
 class Position(NamedTuple):
-    """A place in a topic's order: every event up to it is known."""
+    """A place in a topic's order; all events up to it are known."""
 
     epoch: str  # of the topic's history; empty for a topic without one
-    offset: int  # of the last event that is known; 0 before the first
+    offset: int  # of the last known event; 0 before the first
 
 
 NOWHERE: Final = Position("", 0)  # the position of a topic without history
 
-# The events that a new subscriber asks for: those after a position, or so many of the newest.
+# Where a recovery begins: after a position, or before a number of the newest events.
 RecoverFrom = Position | int
 
 
@@ -28,21 +28,21 @@ class Rule:
     """How much history a topic keeps."""
 
     size: int  # events
-    ttl: float  # seconds that an event is kept, and an automatic topic without subscribers
+    ttl: float  # seconds to keep an event, and an automatic topic after its last subscriber
     max_bytes: int  # of encoded events
 
 
 def find_rule(rules: Mapping[str, Rule], topic: str) -> Rule | None:
-    """Return the rule with the longest prefix of `topic`; None where the topic keeps no history."""
-    fitting = [prefix for prefix in rules if topic.startswith(prefix)]
-    rule = rules[max(fitting, key=len)] if fitting else None
+    """Return the rule with the longest prefix of `topic`; None if the topic has no history."""
+    matching = [prefix for prefix in rules if topic.startswith(prefix)]
+    rule = rules[max(matching, key=len)] if matching else None
     return rule if rule is not None and rule.size else None
 
 
 def offset_of(event: bytes) -> int:
-    """Return the offset at the end of an encoded event; 0 where it has none.
+    """Return the offset at the end of an encoded event; 0 if it has none.
 
-    An event that comes from Redis may be any text in braces (hub/redis/envelope.py).
+    An event from Redis may be any text in braces (hub/redis/envelope.py).
     """
     end = event[event.rfind(b":") + 1 :].rstrip(b"}\n")
     return int(end) if end.isdigit() and len(end) < 16 else 0

@@ -1,1 +1,1 @@
-"""Bytes and JSON, both ways. Pure: nothing here knows a socket, a clock or a client."""
+"""Encoding and decoding of frames, messages and requests, without sockets, clocks or clients."""

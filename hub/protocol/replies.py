@@ -1,6 +1,7 @@
-"""What the server says, encoded as JSON. The keys of each message are in the contract's order.
+"""Encodes the messages and answers of the server as JSON.
 
-Pure functions: the time and the ids come in as arguments.
+Pure functions. The keys of each message are in the order of docs/protocol.md. `ts` is a timestamp
+(hub/ids.py).
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from hub.values import Json, Position
 
 
 def encode_event(topic: str, message_id: Json, payload: Json, ts: str) -> bytes:
-    """The event that every subscriber of `topic` gets, on every node."""
+    """Encode the event that the subscribers of `topic` get."""
     return orjson.dumps(
         {
             "type": "event",
@@ -32,10 +33,16 @@ def encode_ack(
     position: Position | None = None,
     recovered: bool | None = None,
 ) -> bytes:
-    """The answer to a command that was carried out.
+    """Encode the answer to a command that was carried out.
 
-    `degraded`: on this node alone; `duplicate`: when it was first sent; `position`: where the topic
-    is, or the event; `recovered`: whether what was missed follows.
+    Args:
+        request_id: of the command; an empty one is left out.
+        topic: the topic's name.
+        ts: the timestamp.
+        degraded: whether the command took effect on this node alone.
+        duplicate: whether a publish was carried out before, with the same idempotency key.
+        position: of the published event, or of the topic; None without history.
+        recovered: whether the missed events follow; None if none were asked for.
     """
     if degraded or duplicate or position is not None or recovered is not None:
         ack: dict[str, Json] = {"type": "ack"}
@@ -60,14 +67,14 @@ def encode_ack(
 
 
 def encode_pong(request_id: str, ts: str) -> bytes:
-    """The answer to a ping message."""
+    """Encode the answer to a ping message; an empty `request_id` is left out."""
     if request_id:
         return orjson.dumps({"type": "pong", "request_id": request_id, "ts": ts})
     return orjson.dumps({"type": "pong", "ts": ts})
 
 
 def encode_error(refusal: Refusal, ts: str) -> bytes:
-    """The answer to a command that was refused, or the word before a Close."""
+    """Encode the answer to a refused command, or the error before a Close."""
     error = {"code": refusal.code, "message": refusal.text}
     if refusal.request_id:
         return orjson.dumps(
@@ -84,9 +91,15 @@ def encode_info(
     ts: str,
     fields: dict[str, Json] | None = None,
 ) -> bytes:
-    """News from the server itself, about one topic or (None) about the connection.
+    """Encode a notice.
 
-    `fields`: what the reason adds at the top.
+    Args:
+        topic: the topic that the notice is about; None if it is about the connection.
+        message_id: the id of the notice.
+        payload: a text or an object for the client.
+        reason: one of `hub.protocol.notices.Reason`.
+        ts: the timestamp.
+        fields: other fields of the message.
     """
     info: dict[str, Json] = {"type": "info"}
     if topic is not None:
@@ -100,11 +113,11 @@ def encode_info(
 
 
 def encode_history(topic: str, position: Position, events: Sequence[bytes]) -> bytes:
-    """The body of an answer with events that are encoded already."""
+    """Encode the body of a page of history, from encoded events."""
     head = orjson.dumps({"topic": topic, **position._asdict()})
     return b'%b,"events":[%b]}' % (head[:-1], b",".join(events))
 
 
 def encode_answer(fields: dict[str, Json]) -> bytes:
-    """The body of a REST answer."""
+    """Encode the body of a REST answer."""
     return orjson.dumps(fields)

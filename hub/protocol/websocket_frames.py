@@ -1,7 +1,7 @@
-"""The bytes of RFC 6455: what the server sends, and what clients send taken apart.
+"""Writes and reads WebSocket frames (RFC 6455).
 
-Pure: bytes in, bytes out. Nothing here knows JSON, a socket or a clock. A server's frames are not
-masked (section 5.1), so one frame serves every subscriber of a topic.
+Pure: bytes in, bytes out. The frames of a server are not masked (section 5.1), so one frame can be
+sent to every subscriber of a topic. Sections in this module are those of RFC 6455.
 """
 
 import struct
@@ -18,14 +18,14 @@ PING: Final = 0x9
 PONG: Final = 0xA
 
 _FIN: Final = 0x80
-_RESERVED: Final = 0x70  # RSV1 to RSV3: no extension is ever negotiated
-_MASKED: Final = 0x80  # of the second byte
-_WHOLE_TEXT: Final = _FIN | TEXT  # what nearly every frame starts with: it takes the short way
+_RESERVED: Final = 0x70  # RSV1 to RSV3; no extension is negotiated
+_MASKED: Final = 0x80  # bit of the second byte
+_WHOLE_TEXT: Final = _FIN | TEXT  # first byte of nearly every frame, which is checked first
 _MAX_CONTROL: Final = 125  # bytes of payload in a control frame, section 5.5
-_TOP_BIT: Final = 1 << 63  # of a length of eight bytes: it must be 0, section 5.2
+_TOP_BIT: Final = 1 << 63  # must be 0 in a length of eight bytes, section 5.2
 _KNOWN: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
-# Headers of whole text messages, by the size of their length (section 5.2).
+# Headers of unfragmented text messages, for the three forms of the length (section 5.2).
 _SHORT: Final = [bytes((_WHOLE_TEXT, size)) for size in range(126)]
 _MEDIUM: Final = struct.Struct(">HH").pack
 _LONG: Final = struct.Struct(">HQ").pack
@@ -34,7 +34,7 @@ PING_FRAME: Final = bytes((_FIN | PING, 0))
 
 
 def text_frame(payload: bytes) -> bytes:
-    """One whole text message as a frame, ready for any number of clients."""
+    """Encode a text message as one frame."""
     size = len(payload)
     if size < 126:
         return _SHORT[size] + payload
@@ -44,21 +44,21 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def pong_frame(payload: bytes | bytearray) -> bytes:
-    """The answer to a ping, with the ping's own payload (section 5.5.3)."""
+    """Encode the answer to a ping, which repeats its payload (section 5.5.3)."""
     return bytes((_FIN | PONG, len(payload))) + payload
 
 
 def close_frame(code: int | None, reason: str = "") -> bytes:
-    """A Close with its code and reason; without a code, an empty one."""
+    """Encode a Close with its code and reason; without a code, its payload is empty."""
     body = b"" if code is None else code.to_bytes(2, "big") + reason.encode()
     return bytes((_FIN | CLOSE, len(body))) + body
 
 
 def close_reply(payload: bytes | bytearray) -> bytes:
-    """The answer to a client's Close (section 5.5.1): its own code, an empty one for an empty one.
+    """Encode the answer to a client's Close (section 5.5.1).
 
-    A body that breaks the rules (one byte long, a code that may not be sent, a reason that is not
-    UTF-8) is answered by 1002.
+    The answer has the client's code, or no code if the client sent none. An invalid payload (one
+    byte, a code that must not be sent, a reason that is not UTF-8) is answered with 1002.
     """
     if not payload:
         return close_frame(None)
@@ -69,7 +69,7 @@ def close_reply(payload: bytes | bytearray) -> bytes:
 
 
 def _may_be_sent(code: int) -> bool:
-    """Section 7.4 and the IANA registry: 1004 to 1006 and 1015 are never on the wire."""
+    """Return whether a Close may have this code (section 7.4 and the IANA registry)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
@@ -81,16 +81,37 @@ def _is_utf8(data: bytes | bytearray) -> bool:
     return True
 
 
-# A client that sends more in one go has its connection's turn cut here: hub/delivery/turns.py.
+# Limits of one slice; the connection is read on in a later tick (hub/delivery/turns.py).
 SLICE_FRAMES: Final = 64
 SLICE_BYTES: Final = 262_144
 
 
 class FrameReader:
-    """Takes a client's stream apart into whole messages, however it is cut into chunks.
+    """Reads the messages and control frames of one client from chunks of bytes.
 
-    State: the bytes of an unfinished frame, the fragments of an unfinished message, the bytes
-    behind a slice, and the violation of the protocol, if there was one. Nothing after it is read.
+    Theory of operation. Bytes arrive in chunks of any size. `feed` takes a chunk and returns the
+    messages that it completes. Each frame is read in three steps:
+
+    1. Its header (section 5.2): the checks of masking, reserved bits, opcode and fragmentation
+       (sections 5.1 to 5.5), and the length. An unmasked frame, which a client must not send, a
+       longer form of the length than needed, and a frame over the limit are violations.
+    2. Its payload, which is unmasked in place (section 5.3). If the chunk ends first, the rest of
+       it is buffered until the whole frame has arrived.
+    3. Its message. An unfragmented message is returned as it is. Fragments (section 5.4) are
+       joined until the final one; control frames (section 5.5) may come between them and are
+       returned at once.
+
+    Text is not checked to be UTF-8 here, since the JSON decoder does that.
+
+    A violation sets `broken` to the Close for it, and nothing after it is read. Messages before it
+    are returned first. A frame is rejected as soon as its header is complete, before its payload
+    arrives.
+
+    One call reads one slice, so that a client that sends much does not stop the others. While
+    `more` is true, `read_on` reads the next slice; a chunk that is fed before joins the rest.
+
+    State: the bytes of an incomplete frame, the fragments of an incomplete message, the rest after
+    a slice, and the violation.
     """
 
     __slots__ = (
@@ -108,26 +129,32 @@ class FrameReader:
     )
 
     def __init__(self, limit: int, unmask: Callable[[bytes, bytearray], None]) -> None:
-        """`limit`: bytes of the largest message. `unmask(mask, data)` works in place."""
+        """Create a reader.
+
+        Args:
+            limit: bytes in a message, after reassembly, at most.
+            unmask: unmasks the data with the mask in place; called as `unmask(mask, data)`.
+        """
         self._limit = limit
         self._unmask = unmask
-        self._buffer: bytearray | None = None  # None while no frame is unfinished
-        self._needed = 0  # bytes of `_buffer` before it is worth another look
-        self._fragments: bytearray | None = None  # None outside a fragmented message
-        self._opcode = TEXT  # of the fragmented message; meaningless outside one
-        # What a slice has left: the stream twice, as `_read` takes it, and where to go on.
+        self._buffer: bytearray | None = None  # the incomplete frame; None without one
+        self._needed = 0  # bytes in `_buffer` with which it can be read on
+        self._fragments: bytearray | None = None  # the incomplete message; None without one
+        self._opcode = TEXT  # of the incomplete message; meaningless without one
+        # The rest after a slice: the arguments of `_read`.
         self._rest: tuple[bytearray, bytes, int] | None = None
-        self._serial = 1  # of the message that is unfinished, or comes next
-        self.more = False  # whether a slice has left bytes for `read_on`
-        self.unfinished = 0  # a number of the message that has begun and not ended; 0 for none
-        self.broken: Close | None = None  # None while the client keeps to the protocol
+        self._serial = 1  # number of the incomplete or next message
+        self.more = False  # whether there is a rest for `read_on`
+        self.unfinished = 0  # number of the incomplete message; 0 without one
+        self.broken: Close | None = None  # the Close for a violation; None without one
 
     def feed(self, data: bytes) -> list[tuple[int, bytearray]]:
-        """The messages and control frames that `data` completes, as (opcode, unmasked payload).
+        """Read a chunk, up to SLICE_FRAMES frames and about SLICE_BYTES bytes.
 
-        At most SLICE_FRAMES frames and about SLICE_BYTES bytes are read: while there are `more`,
-        call `read_on`. Look at `broken` after each call: the messages returned came before the
-        violation.
+        Check `broken` and `more` after each call.
+
+        Returns:
+            The messages and control frames that are complete now, as opcode and unmasked payload.
         """
         if self._rest is not None:
             _, left, start = self._rest
@@ -141,11 +168,11 @@ class FrameReader:
             stream, self._buffer = self._buffer, None
             data = bytes(stream)
         else:
-            stream = bytearray(data)  # of which a slice may be changed in place
+            stream = bytearray(data)  # mutable, so that slices of it can be unmasked in place
         return self._read(stream, data, 0)
 
     def read_on(self) -> list[tuple[int, bytearray]]:
-        """The next slice of what was fed; empty where there is none."""
+        """Read the next slice of the rest; return as `feed` does, an empty list without a rest."""
         if self._rest is None:
             return []
         stream, data, start = self._rest
@@ -153,6 +180,7 @@ class FrameReader:
         return self._read(stream, data, start)
 
     def _read(self, stream: bytearray, data: bytes, start: int) -> list[tuple[int, bytearray]]:
+        """Read one slice from `start` on; `stream` and `data` hold the same bytes."""
         messages: list[tuple[int, bytearray]] = []
         size = len(data)
         end_of_slice = start + SLICE_BYTES
@@ -174,13 +202,13 @@ class FrameReader:
             if data[start] == _WHOLE_TEXT:
                 messages.append((TEXT, payload))
             else:
-                self._piece(data[start], payload, messages)
+                self._handle_frame(data[start], payload, messages)
                 if self.broken is not None:
                     break
             start = end
         if self._buffer is not None or self._fragments is not None:
             whole = self._fragments is None or any(opcode < CLOSE for opcode, _ in messages)
-            if messages and whole:  # another one than before
+            if messages and whole:  # the incomplete message is a new one
                 self._serial += 1
             self.unfinished = self._serial
         elif self.unfinished:
@@ -189,9 +217,11 @@ class FrameReader:
         return messages
 
     def _header(self, data: bytes, start: int) -> tuple[int, int]:
-        """Where the payload of the frame at `start` begins and ends; sets `broken` if it may not.
+        """Read the header of the frame at `start`; set `broken` if it is not allowed.
 
-        An `end` beyond the data says how many bytes it takes to know more.
+        Returns:
+            Where the payload begins and ends. An end beyond the data is where enough of the frame
+            will have arrived to read on.
         """
         if len(data) < start + 2:
             return start, start + 2
@@ -206,14 +236,14 @@ class FrameReader:
             if len(data) < body:
                 return body, body
             length = int.from_bytes(data[start + 2 : body - 4], "big")
-            if length < (126 if short else 65_536):  # section 5.2: the shortest form
+            if length < (126 if short else 65_536):  # section 5.2 requires the shortest form
                 self.broken = PROTOCOL_ERROR
             elif length > self._limit and self.broken is None:
                 self.broken = TOO_BIG if length < _TOP_BIT else PROTOCOL_ERROR
         return body, body + length
 
     def _check(self, first: int, second: int) -> None:
-        """Sections 5.1 to 5.5: masked, no reserved bit, a known opcode, in its place."""
+        """Check the first two bytes of a frame (sections 5.1 to 5.5)."""
         opcode, final = first & 0x0F, first & _FIN
         if first & _RESERVED or second < _MASKED or opcode not in _KNOWN:
             self.broken = PROTOCOL_ERROR
@@ -223,8 +253,10 @@ class FrameReader:
         elif (opcode == CONTINUATION) != (self._fragments is not None):
             self.broken = PROTOCOL_ERROR
 
-    def _piece(self, first: int, payload: bytearray, messages: list[tuple[int, bytearray]]) -> None:
-        """A control frame, a whole binary message, or one fragment."""
+    def _handle_frame(
+        self, first: int, payload: bytearray, messages: list[tuple[int, bytearray]]
+    ) -> None:
+        """Handle a frame that is not an unfragmented text message."""
         opcode, final = first & 0x0F, first & _FIN
         if opcode >= CLOSE:
             messages.append((opcode, payload))
