@@ -1,4 +1,4 @@
-"""How many elements a JSON text has is known before it is parsed."""
+"""The elements of a JSON text are counted before it is parsed."""
 
 import json
 import re
@@ -39,7 +39,7 @@ TEXT = b'"' + b",[{" * MAX_ELEMENTS + b'"'
         (b"", False),
     ],
 )
-def test_elements_are_counted_outside_of_strings(text: bytes, too_many: bool) -> None:
+def test_elements_within_strings_do_not_count(text: bytes, too_many: bool) -> None:
     assert has_too_many_elements(text) is too_many
     assert has_too_many_elements(bytearray(text)) is too_many
 
@@ -51,7 +51,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.integers(0, 9))
-def test_the_count_is_that_of_a_reader(value: Any, bound: int) -> None:
+def test_the_count_is_that_of_a_simple_count_without_strings(value: Any, bound: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "MAX_ELEMENTS", bound)
         text = json.dumps(value)
@@ -60,7 +60,7 @@ def test_the_count_is_that_of_a_reader(value: Any, bound: int) -> None:
         assert has_too_many_elements(text.encode()) is too_many
 
 
-def test_a_message_of_too_many_elements_is_refused_unparsed(
+def test_a_message_with_too_many_elements_is_refused_before_it_is_parsed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = Node(Settings(max_message_bytes=10_000_000))

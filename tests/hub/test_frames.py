@@ -1,4 +1,4 @@
-"""The bytes of RFC 6455, without a socket."""
+"""WebSocket frames (RFC 6455), without a socket."""
 
 from itertools import pairwise
 from typing import Any
@@ -22,7 +22,7 @@ def read(chunks: list[bytes], limit: int = LIMIT) -> tuple[list[tuple[int, bytes
 
 
 def expected_break(vector: dict[str, Any]) -> int | None:
-    """The close code of a violation that the reader itself finds: of no Close that it has read."""
+    """Return the code of the violation that the reader finds, if any."""
     _, _, close = vector["reaction"].partition("close ")
     if close.endswith(("protocol_error", "too_big")) and not any(
         opcode == frames.CLOSE for opcode, _ in reads(vector)
@@ -32,7 +32,7 @@ def expected_break(vector: dict[str, Any]) -> int | None:
 
 
 @pytest.mark.parametrize("vector", FRAMES, ids=lambda vector: vector["name"])
-def test_a_reader_takes_the_stream_apart_however_it_is_cut(vector: dict[str, Any]) -> None:
+def test_the_reader_returns_the_same_messages_for_any_chunks(vector: dict[str, Any]) -> None:
     data = wire(vector)
     by_byte = [data[at : at + 1] for at in range(len(data))]
     for chunks in ([data], [data[:1], data[1:]], [data[:7], data[7:]], by_byte):
@@ -53,7 +53,7 @@ def test_nothing_is_read_after_a_violation() -> None:
     ),
     cuts=st.lists(st.integers(0, 1100), max_size=12),
 )
-def test_any_frames_cut_anywhere_come_out_whole(
+def test_any_messages_are_read_from_any_chunks(
     payloads: list[tuple[int, bytes]], cuts: list[int]
 ) -> None:
     data = b"".join(client_frame(opcode, payload) for opcode, payload in payloads)
@@ -65,15 +65,15 @@ def test_any_frames_cut_anywhere_come_out_whole(
 
 
 @given(st.lists(st.binary(max_size=40)))
-def test_garbage_is_read_or_broken_but_never_raises(chunks: list[bytes]) -> None:
+def test_garbage_raises_no_exception(chunks: list[bytes]) -> None:
     _, whole = read([b"".join(chunks)])
     messages, cut = read(chunks)
     assert cut.broken == whole.broken
     assert all(opcode in (1, 2, 8, 9, 10) for opcode, _ in messages)
 
 
-def test_a_large_message_in_small_chunks_costs_no_more_looks_than_bytes() -> None:
-    """A client that trickles must not make the server copy what it has again and again."""
+def test_the_time_to_read_small_chunks_is_linear_in_their_bytes() -> None:
+    """A slow client must not make the server copy its buffer for every chunk."""
     looks = []
 
     class Counting(FrameReader):

@@ -1,4 +1,4 @@
-"""What a client's message may be: the bound on its id."""
+"""The limit of a message's id."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def test_a_long_id_is_refused(message_id: Any) -> None:
 
 
 @given(JSON | TEXTS)
-def test_an_id_passes_if_it_has_no_more_bytes_as_the_server_writes_it(message_id: Any) -> None:
+def test_an_id_is_accepted_if_its_encoding_is_within_the_limit(message_id: Any) -> None:
     outcome = decoded(message_id)
     if len(orjson.dumps(message_id)) > MAX_ID_BYTES:
         assert isinstance(outcome, Refusal)

@@ -1,4 +1,4 @@
-"""Origins and hosts, parsed and compared without a request."""
+"""Origins and hosts are parsed and compared."""
 
 import pytest
 
@@ -21,7 +21,7 @@ BELOW = "https://*.example.com,http://*.example.org:8080"
         "http://[0:0:0:0:0:0:0:1]:8080",
     ],
 )
-def test_a_listed_origin_is_allowed_however_it_is_spelled(origin: str) -> None:
+def test_a_listed_origin_is_allowed_in_every_spelling(origin: str) -> None:
     assert parse_origins(LISTED).allow(origin, "other")
 
 
@@ -54,7 +54,7 @@ def test_a_listed_origin_is_allowed_however_it_is_spelled(origin: str) -> None:
         "chrome-extension://abcdef",
     ],
 )
-def test_any_other_origin_is_not(origin: str) -> None:
+def test_an_origin_that_is_not_listed_is_refused(origin: str) -> None:
     assert not parse_origins(LISTED).allow(origin, "other")
 
 
@@ -67,7 +67,7 @@ def test_any_other_origin_is_not(origin: str) -> None:
         "http://a.example.org:8080",
     ],
 )
-def test_a_wildcard_covers_sub_domains_of_any_depth(origin: str) -> None:
+def test_a_wildcard_allows_sub_domains_of_any_depth(origin: str) -> None:
     assert parse_origins(BELOW).allow(origin, "other")
 
 
@@ -86,7 +86,7 @@ def test_a_wildcard_covers_sub_domains_of_any_depth(origin: str) -> None:
         "http://a.example.org",
     ],
 )
-def test_a_wildcard_covers_nothing_else(origin: str) -> None:
+def test_a_wildcard_allows_only_sub_domains(origin: str) -> None:
     assert not parse_origins(BELOW).allow(origin, "other")
 
 
@@ -105,7 +105,7 @@ def test_a_wildcard_covers_nothing_else(origin: str) -> None:
         ("http://127.0.0.1:8080", "127.0.0.1:8080"),
     ],
 )
-def test_same_is_the_host_and_port_of_the_request(origin: str, host: str) -> None:
+def test_same_allows_the_host_and_port_of_the_request(origin: str, host: str) -> None:
     assert parse_origins("same").allow(origin, host)
 
 
@@ -124,7 +124,7 @@ def test_same_is_the_host_and_port_of_the_request(origin: str, host: str) -> Non
         ("http://app.test", "user@app.test"),
     ],
 )
-def test_same_is_no_other_host_or_port(origin: str, host: str) -> None:
+def test_same_refuses_other_hosts_and_ports(origin: str, host: str) -> None:
     assert not parse_origins("same").allow(origin, host)
 
 
@@ -152,7 +152,7 @@ def test_a_star_allows_every_origin(origin: str) -> None:
         "",
     ],
 )
-def test_what_is_no_origin_cannot_be_listed(wrong: str) -> None:
+def test_a_malformed_origin_cannot_be_listed(wrong: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the next line does
         parse_origins(f"same,{wrong}")
     assert str(caught.value) == wrong
@@ -180,18 +180,18 @@ def test_what_is_no_origin_cannot_be_listed(wrong: str) -> None:
         ("\udcff", None),
     ],
 )
-def test_the_name_of_a_host_is_without_its_port(host: str, name: str | None) -> None:
+def test_a_host_name_has_no_port(host: str, name: str | None) -> None:
     assert host_name(host) == name
 
 
-def test_hosts_are_listed_by_name() -> None:
+def test_hosts_are_a_list_of_names() -> None:
     assert parse_hosts("App.test, 10.0.0.1,[::1]") == {"app.test", "10.0.0.1", "[::1]"}
 
 
 @pytest.mark.parametrize(
     "wrong", ["", "a:80", "a:", "[::1]:80", "http://a", "*", "*.a.test", "::1", "a/b"]
 )
-def test_what_is_no_host_name_cannot_be_listed(wrong: str) -> None:
+def test_a_malformed_host_name_cannot_be_listed(wrong: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the next line does
         parse_hosts(f"a,{wrong}")
     assert str(caught.value) == wrong

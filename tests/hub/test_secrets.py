@@ -1,4 +1,4 @@
-"""A secret setting is never printed, however it is misspelled."""
+"""The value of a secret setting is never printed, even if it is malformed."""
 
 import pytest
 
@@ -53,7 +53,7 @@ MISSPELLED = [
 
 @pytest.mark.parametrize("value", MISSPELLED)
 @pytest.mark.parametrize("key", sorted(SECRETS))
-def test_a_secret_that_cannot_be_understood_is_not_in_the_error(key: str, value: str) -> None:
+def test_the_error_for_a_malformed_secret_does_not_contain_it(key: str, value: str) -> None:
     with pytest.raises(SettingError) as told:
         read_settings({key: value})
     text = str(told.value)
@@ -71,7 +71,7 @@ def test_a_secret_that_cannot_be_understood_is_not_in_the_error(key: str, value:
         f"redis+sentinel://user:{MARK}@a,b/main",
     ],
 )
-def test_a_password_is_not_shown_with_its_address(value: str) -> None:
+def test_the_text_of_an_address_does_not_contain_the_password(value: str) -> None:
     address = parse_redis_address(value)
     assert address.password == MARK
     for shown in (str(address), repr(address), repr(read_settings({"REDIS_ADDR": value}))):

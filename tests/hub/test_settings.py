@@ -1,4 +1,4 @@
-"""The environment is checked once, and a bad value says what is allowed."""
+"""Settings are read from the environment, and errors name the allowed values."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_every_setting_can_be_set() -> None:
     )
 
 
-def test_absent_and_empty_keep_the_defaults() -> None:
+def test_a_missing_or_empty_setting_has_its_default() -> None:
     assert read_settings({}) == read_settings(dict.fromkeys(GOOD, " ")) == Settings()
 
 
@@ -126,7 +126,7 @@ def test_absent_and_empty_keep_the_defaults() -> None:
         ("ALLOWED_HOSTS", "*", "host names without ports"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_key_value_and_what_is_allowed(
+def test_the_error_for_an_invalid_value_names_key_value_and_allowed_values(
     key: str, value: str, allowed: str
 ) -> None:
     with pytest.raises(SettingError) as caught:
@@ -138,12 +138,12 @@ def test_a_bad_value_is_one_line_that_names_key_value_and_what_is_allowed(
     assert "\n" not in text
 
 
-def test_redis_can_be_set() -> None:
+def test_the_address_of_redis_can_be_set() -> None:
     address = {"REDIS_ADDR": "redis:6379"}
     assert read_settings(address).redis_addr == RedisAddress((("redis", 6379),))
 
 
-def test_the_origin_same_needs_hosts() -> None:
+def test_the_origin_same_requires_allowed_hosts() -> None:
     with pytest.raises(SettingError, match=r"^ALLOWED_ORIGINS='same' .* needs ALLOWED_HOSTS"):
         read_settings({"ALLOWED_ORIGINS": "https://app.example.com,same"})
     assert read_settings({"ALLOWED_ORIGINS": "same", "ALLOWED_HOSTS": "a"}).allowed_origins.same
