@@ -168,7 +168,7 @@ class FrameReader:
             stream, self._buffer = self._buffer, None
             data = bytes(stream)
         else:
-            stream = bytearray(data)  # mutable, so that slices of it can be unmasked in place
+            stream = bytearray(data)  # its slices are unmasked in place
         return self._read(stream, data, 0)
 
     def read_on(self) -> list[tuple[int, bytearray]]:
