@@ -10,7 +10,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from handlers.keys import DRAIN, READINESS
 from handlers.requests import header_tokens
-from hub.brokers.base import ClusterFigures
+from hub.brokers.base import ClusterStats
 from hub.errors import ErrorCode, Refusal
 from hub.protocol.http_requests import MAX_BATCH_BYTES
 from hub.protocol.replies import encode_answer
@@ -81,8 +81,8 @@ def refuse(refusal: Refusal) -> web.Response:
     return response
 
 
-def degraded(cluster: ClusterFigures | None) -> dict[str, Json]:
-    """Return the field that marks an answer in which figures of other nodes are missing."""
+def degraded(cluster: ClusterStats | None) -> dict[str, Json]:
+    """Return the field that marks an answer in which the stats of other nodes are missing."""
     return {"degraded": True} if cluster is not None and cluster.degraded else {}
 
 

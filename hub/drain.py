@@ -29,7 +29,7 @@ class Drain:
         self._hub = hub
         self.announced = False  # nobody new should be sent here
         self.begun = False
-        self.waiting: dict[Callable[[], None], None] = {}  # called when it begins
+        self.waiters: dict[Callable[[], None], None] = {}  # called when it begins
         self._info = b""
         self._max_ms = 0
         self._completing: set[Client] = set()  # told, with commands under way
@@ -42,7 +42,7 @@ class Drain:
         """No command is heard any more, and every client is told and closed."""
         self.announced = True
         self.begun = True
-        for wake in list(self.waiting):
+        for wake in list(self.waiters):
             wake()
         clients = list(self._hub.clients)
         self._max_ms = min(SPREAD * len(clients), MAX_SPREAD)

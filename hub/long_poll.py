@@ -43,7 +43,7 @@ async def wait_for_event(
     ):
         held = broker.history(topic)
         left = end - clock()
-        waiting = [drain.waiting] if held is None else [drain.waiting, held.waiters]
+        waiting = [drain.waiters] if held is None else [drain.waiters, held.waiters]
         await _woken(waiting, min(left, _LOOK if held is None else _CONNECTED), hub.turns)
         history = await broker.fetch_history(topic, position)
     return history

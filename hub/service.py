@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hub.access import Access, Principal, Verb
-from hub.brokers.base import ClusterFigures, PublishDone, SubscribeDone, TopicDone
+from hub.brokers.base import ClusterStats, PublishDone, SubscribeDone, TopicDone
 from hub.brokers.history import History
 from hub.delivery.client import Client
 from hub.drain import Drain
@@ -108,9 +108,9 @@ class Service:
 
     async def topics(
         self, caller: Principal, query: TopicQuery
-    ) -> tuple[TopicPage, ClusterFigures | None]:
-        """Return a page of all topics, and the figures of the other nodes if there are any."""
-        cluster = await self.hub.broker.cluster_figures()
+    ) -> tuple[TopicPage, ClusterStats | None]:
+        """Return a page of all topics, and the stats of the other nodes if there are any."""
+        cluster = await self.hub.broker.cluster_stats()
         return await self._topics.page(query, cluster), cluster
 
     async def own_topics(self, caller: Principal, query: TopicQuery) -> TopicPage:

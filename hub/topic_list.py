@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
-from hub.brokers.base import ClusterFigures
+from hub.brokers.base import ClusterStats
 from hub.hub import Hub
 from hub.protocol.http_requests import TopicQuery
 
@@ -31,7 +31,7 @@ class TopicList:
         self._hub = hub
         self._one_at_a_time = asyncio.Lock()  # else each request would have a slice of every turn
 
-    async def page(self, query: TopicQuery, cluster: ClusterFigures | None) -> TopicPage:
+    async def page(self, query: TopicQuery, cluster: ClusterStats | None) -> TopicPage:
         """Return the requested page, with the topics of the other nodes if `cluster` is given."""
         hub = self._hub
         others = {} if cluster is None else cluster.topics

@@ -42,8 +42,8 @@ SubscribeDone = Callable[[SubscribeResult | Refusal], None]
 TopicDone = Callable[[Refusal | None], None]
 
 
-class ClusterFigures(NamedTuple):
-    """Figures of the other nodes of the deployment."""
+class ClusterStats(NamedTuple):
+    """Statistics of the other nodes of the deployment."""
 
     node: str  # this node's own id
     nodes: int = 0  # other nodes
@@ -51,7 +51,7 @@ class ClusterFigures(NamedTuple):
     # Subscribers on other nodes by topic; 0 for a topic that exists without any.
     topics: Mapping[str, int] = MappingProxyType({})
     poisoned: int = 0  # messages in Redis that this node dropped because no node had sent them
-    degraded: bool = False  # True if the others could not be reached; the figures are 0
+    degraded: bool = False  # True if the others could not be reached; the numbers are 0
 
 
 class BrokerEvents(Protocol):
@@ -134,7 +134,7 @@ class Broker(Protocol):
         """
 
     def subscribe(self, topic: str, done: SubscribeDone) -> None:
-        """Subscribe this node, for its first subscriber; make the topic if there is none."""
+        """Subscribe this node, for its first subscriber; create the topic if it does not exist."""
 
     def join(self, topic: str, done: SubscribeDone) -> None:
         """Admit one more subscriber to a topic that this node is subscribed to."""
@@ -143,7 +143,7 @@ class Broker(Protocol):
         """Unsubscribe this node, after its last subscriber has left."""
 
     def set_subscriber_count(self, topic: str, subscribers: int) -> None:
-        """Set the number of subscribers of a topic on this node, for `cluster_figures`."""
+        """Set the number of subscribers of a topic on this node, for `cluster_stats`."""
 
     def create(self, topic: str, done: TopicDone) -> None:
         """Create an explicit topic; refuse one that exists with TOPIC_EXISTS."""
@@ -168,5 +168,5 @@ class Broker(Protocol):
     def sweep(self) -> None:
         """Drop expired events, keys and topics, in a bounded slice; called 8 times a second."""
 
-    async def cluster_figures(self) -> ClusterFigures | None:
-        """Return the figures of the other nodes, at most 2 s old; None on a single server."""
+    async def cluster_stats(self) -> ClusterStats | None:
+        """Return the stats of the other nodes, at most 2 s old; None on a single server."""

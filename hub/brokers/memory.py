@@ -154,7 +154,7 @@ class LocalBroker:
         history = self.history(topic)
         return NOT_REMEMBERED if history is None else history
 
-    async def cluster_figures(self) -> None:
+    async def cluster_stats(self) -> None:
         return None
 
     def sweep(self) -> None:

@@ -18,7 +18,7 @@ class Turns:
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         """`call_soon` calls a function in the loop's next turn."""
         self._call_soon = call_soon
-        self._waiting: deque[Iterator[object]] = deque()
+        self._work: deque[Iterator[object]] = deque()
         self._scheduled = False
 
     def start(self, work: Iterator[object]) -> None:
@@ -31,7 +31,7 @@ class Turns:
 
     def queue(self, work: Iterator[object]) -> None:
         """Do `work` in the turns after this one."""
-        self._waiting.append(work)
+        self._work.append(work)
         if not self._scheduled:
             self._scheduled = True
             self._call_soon(self._run)
@@ -42,12 +42,12 @@ class Turns:
 
     def _run(self) -> None:
         try:
-            for _ in range(min(AT_ONCE, len(self._waiting))):
-                work = self._waiting.popleft()
+            for _ in range(min(AT_ONCE, len(self._work))):
+                work = self._work.popleft()
                 if next(work, _DONE) is not _DONE:
-                    self._waiting.append(work)
+                    self._work.append(work)
         finally:
-            self._scheduled = bool(self._waiting)
+            self._scheduled = bool(self._work)
             if self._scheduled:
                 self._call_soon(self._run)
 

@@ -13,7 +13,7 @@ from typing import Final
 from hub.brokers.base import (
     SUBSCRIBED,
     BrokerEvents,
-    ClusterFigures,
+    ClusterStats,
     PublishDone,
     SubscribeDone,
     SubscribeResult,
@@ -24,7 +24,7 @@ from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
 from hub.redis.batching import TURN
 from hub.redis.channels import Channels
-from hub.redis.cluster_stats import ClusterStats
+from hub.redis.cluster_stats import ClusterStatsReader
 from hub.redis.envelope import Sender
 from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
@@ -89,9 +89,9 @@ class RedisBroker:
             self.node_id, sender, self.channels, cache, strict=strict, grace=grace
         )
         self._registry = TopicRegistry(self.node_id, sender, self.channels, self.subscriptions)
-        self._stats = ClusterStats(keys, self.node_id)
+        self._stats = ClusterStatsReader(keys, self.node_id)
         self._session: Session
-        self._queued: deque[Callable[[], None]] = deque()
+        self._backlog: deque[Callable[[], None]] = deque()
 
     def _standing(self, topic: str) -> SubscribeResult | Refusal:
         """Return the outcome of a command that needs no call to Redis."""
@@ -122,8 +122,8 @@ class RedisBroker:
     # Commands, in order.
 
     def _in_turn(self, command: Callable[[], None]) -> None:
-        if self.bus is Bus.JOINING or self._queued:
-            self._queued.append(command)
+        if self.bus is Bus.JOINING or self._backlog:
+            self._backlog.append(command)
         else:
             command()
 
@@ -162,7 +162,7 @@ class RedisBroker:
     def _change(
         self, change: Callable[[Session, str, TopicDone, int], None], topic: str, done: TopicDone
     ) -> None:
-        """Change the register of topics; refused without Redis, in both modes."""
+        """Change the registry of topics; refused without Redis, in both modes."""
 
         def changed(refusal: Refusal | None) -> None:
             self._stats.forget()  # so that the next statistics include the change
@@ -187,7 +187,7 @@ class RedisBroker:
         return await self._cache.fetch(self._session, topic, since, self.node_id) or AWAY
 
     def topics(self) -> Collection[str]:
-        return ()  # Redis has them: see `census`
+        return ()  # Redis has them: see `cluster_stats`
 
     def sweep(self) -> None:
         self._pipeline.sweep()
@@ -200,10 +200,10 @@ class RedisBroker:
         self._pipeline.grant_grace()
         self._cache.renew()
 
-    async def cluster_figures(self) -> ClusterFigures:
+    async def cluster_stats(self) -> ClusterStats:
         if self.bus is Bus.UP:
-            return await self._stats.take(self._session, self.subscriptions.poisoned)
-        return ClusterFigures(self.node_id, degraded=True)
+            return await self._stats.read(self._session, self.subscriptions.poisoned)
+        return ClusterStats(self.node_id, degraded=True)
 
     # Called by the supervisor.
 
@@ -226,16 +226,16 @@ class RedisBroker:
         self.bus = Bus.UP
         self._pipeline.up(self._session)
         self._report_missed()
-        self._run_queued()
+        self._run_backlog()
 
     def out(self) -> None:
         """Declare an outage: answer queued and new commands as REDIS_FAIL_MODE says."""
         self.bus = Bus.OUT
         self._give_up()
-        self._run_queued()
+        self._run_backlog()
 
-    # These may concern very many topics and commands, so they take several ticks. A change of `bus`
-    # ends them early, and the next change starts them again.
+    # These methods may handle very many topics and commands, so they take several ticks. A change
+    # of `bus` ends them early, and the next change starts them again.
 
     def _report_missed(self) -> None:
         """Report the topics that may have missed events."""
@@ -251,13 +251,15 @@ class RedisBroker:
             if given_up:
                 asyncio.get_running_loop().call_soon(self._give_up)
 
-    def _run_queued(self) -> None:
-        """Carry out queued commands, in order."""
+    def _run_backlog(self) -> None:
+        """Carry out the queued commands, in order."""
         for _ in range(TURN):
-            if not self._queued or self.bus is Bus.JOINING:
+            if not self._backlog or self.bus is Bus.JOINING:
                 return
             try:
-                self._queued[0]()  # still first while it runs: what it sends queues after it
+                self._backlog[
+                    0
+                ]()  # removed after it has run, so that commands that it sends are queued
             finally:
-                self._queued.popleft()
-        asyncio.get_running_loop().call_soon(self._run_queued)
+                self._backlog.popleft()
+        asyncio.get_running_loop().call_soon(self._run_backlog)

@@ -1,6 +1,6 @@
 """Statistics of the other nodes, read from their leases.
 
-State: the newest census, the time until which it is served, and the task that takes one.
+State: the newest stats, the time until which they are served, and the task that reads them.
 """
 
 import asyncio
@@ -8,44 +8,47 @@ from typing import Any, Final
 
 import hiredis
 
-from hub.brokers.base import ClusterFigures
+from hub.brokers.base import ClusterStats
 from hub.redis.keys import Keys
 from hub.redis.session import Session
 
-SERVES: Final = 1.0  # seconds that a census is served again, and that one reply may take
+SERVES: Final = 1.0  # seconds for which stats are served again; also the time limit of one reply
 PAGE: Final = 1_000  # topics of one reply: a million at once would stall Redis and this node
 
 
-class ClusterStats:
-    """Takes a census at most once in SERVES seconds: one command for each PAGE of a node."""
+class ClusterStatsReader:
+    """Reads stats at most once in SERVES seconds, with one command for each PAGE of a node."""
 
     def __init__(self, keys: Keys, node: str) -> None:
         self._keys = keys
         self._node = node
         self._until = 0.0
-        self._taking: asyncio.Task[ClusterFigures] | None = None  # running, or done
+        self._reading: asyncio.Task[ClusterStats] | None = None  # running, or done
 
-    async def take(self, session: Session, poisoned: int) -> ClusterFigures:
-        """Return a census of the other nodes; it is marked as degraded if Redis cannot be asked."""
-        taking = self._taking
-        if taking is None or (taking.done() and asyncio.get_running_loop().time() >= self._until):
-            taking = self._taking = asyncio.create_task(self._take(session))
-        newest = await asyncio.shield(taking)  # other callers may await it too
+    async def read(self, session: Session, poisoned: int) -> ClusterStats:
+        """Return the stats of the other nodes; `degraded` is set if Redis does not answer.
+
+        `poisoned`: the number of messages that this node has dropped.
+        """
+        reading = self._reading
+        if reading is None or (reading.done() and asyncio.get_running_loop().time() >= self._until):
+            reading = self._reading = asyncio.create_task(self._read(session))
+        newest = await asyncio.shield(reading)  # other callers may await it too
         return newest._replace(poisoned=poisoned)
 
     def forget(self) -> None:
-        """Take the next census from Redis, because this node has just changed something."""
-        self._taking = None
+        """Drop the newest stats, because this node has just changed a topic."""
+        self._reading = None
 
-    async def _take(self, session: Session) -> ClusterFigures:
+    async def _read(self, session: Session) -> ClusterStats:
         try:
-            census = await self._ask(session)
+            stats = await self._ask(session)
         except (TimeoutError, ConnectionError, hiredis.ReplyError):
-            return ClusterFigures(self._node, degraded=True)
+            return ClusterStats(self._node, degraded=True)
         self._until = asyncio.get_running_loop().time() + SERVES
-        return census
+        return stats
 
-    async def _ask(self, session: Session) -> ClusterFigures:
+    async def _ask(self, session: Session) -> ClusterStats:
         keys = self._keys
         listed = await _ask(session, "ZRANGE", keys.nodes, 0, -1)
         total: dict[str, int] = {}
@@ -60,7 +63,7 @@ class ClusterStats:
         total.pop("", None)
         await _explicit(session, keys.explicit, total)
         await _living(session, keys.lives, total)
-        return ClusterFigures(self._node, nodes, clients, total)
+        return ClusterStats(self._node, nodes, clients, total)
 
 
 async def _leases(session: Session, key: str, total: dict[str, int]) -> dict[str, int]:

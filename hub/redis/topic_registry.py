@@ -1,4 +1,4 @@
-"""Topics created and deleted explicitly, in the register that Redis keeps for all nodes."""
+"""Topics created and deleted explicitly, in the registry that Redis keeps for all nodes."""
 
 from functools import partial
 from typing import Final

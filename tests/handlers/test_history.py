@@ -173,7 +173,7 @@ async def test_a_long_poll_ends_with_an_event_the_time_the_topic_or_the_server()
         it.server.drain.begin()
         status, answer = await last
         assert (status, answer["events"]) == (200, [])
-        assert it.server.drain.waiting == {}
+        assert it.server.drain.waiters == {}
 
 
 async def test_an_event_wakes_a_few_of_many_polls_a_turn() -> None:
@@ -181,7 +181,7 @@ async def test_an_event_wakes_a_few_of_many_polls_a_turn() -> None:
     async with caller() as it:
         await it.make("t")
         waiting = [asyncio.create_task(it.history("t", wait=30)) for _ in range(polls)]
-        still = it.server.drain.waiting
+        still = it.server.drain.waiters
         while len(still) < polls:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for number in range(3):
@@ -203,10 +203,10 @@ async def test_a_long_poll_ends_when_its_client_disconnects(
         await it.make("t")
         broker, drain = it.server.hub.broker, it.server.drain
         waiting = asyncio.create_task(it.history("t", wait=30))
-        while not drain.waiting:  # noqa: ASYNC110
+        while not drain.waiters:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.wait([waiting])
-        while drain.waiting:
+        while drain.waiters:
             await it.publish("off", 1)  # nothing that wakes it: it looks by itself
         assert not getattr(broker.history("t"), "waiters", ())

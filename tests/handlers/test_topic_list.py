@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from hub import topic_list
-from hub.brokers.base import ClusterFigures
+from hub.brokers.base import ClusterStats
 from hub.brokers.memory import LocalBroker
 from hub.hub import Hub
 from hub.protocol.http_requests import MAX_LISTED, TopicQuery
@@ -102,8 +102,8 @@ async def test_a_query_that_is_not_utf_8_is_refused(
 async def test_stats_lists_the_first_thousand(
     server: Running, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def figures(_: LocalBroker) -> ClusterFigures:
-        return ClusterFigures("me", topics={"theirs": 3})
+    async def cluster_stats(_: LocalBroker) -> ClusterStats:
+        return ClusterStats("me", topics={"theirs": 3})
 
     names = [f"t{number:04}" for number in range(MAX_LISTED)]
     make(server.hub, names)
@@ -111,7 +111,7 @@ async def test_stats_lists_the_first_thousand(
     assert (stats["total_topics"], list(stats["topics"])) == (MAX_LISTED, names)
     assert "topics_truncated" not in stats
     make(server.hub, ["one more"])
-    monkeypatch.setattr(LocalBroker, "cluster_figures", figures)
+    monkeypatch.setattr(LocalBroker, "cluster_stats", cluster_stats)
     stats = await ask(session, "/stats")
     assert (stats["total_topics"], stats["topics_truncated"]) == (MAX_LISTED + 2, True)
     assert list(stats["topics"]) == ["one more", *names[:-1]]
@@ -152,10 +152,10 @@ async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
     make(node.hub, names)
     topics = TopicList(node.hub)
     count_turns()
-    figures = ClusterFigures(
+    stats = ClusterStats(
         "me", topics={"05": 1, **dict.fromkeys((f"x{number}" for number in range(29)), 1)}
     )
-    asked = [topics.page(TopicQuery(limit=7), figures) for _ in range(3)]
+    asked = [topics.page(TopicQuery(limit=7), stats) for _ in range(3)]
     for page in await asyncio.gather(*asked):
         assert list(page.topics) == names[:7]
         assert (page.topics["05"], page.next, page.total) == (1, "06", 79)

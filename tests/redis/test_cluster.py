@@ -112,7 +112,7 @@ async def test_foreign_message_is_counted_and_dropped(
                 client.publish(f"{prefix}:node:{node.bus.node_id}", text)
         await node.publish("t", b'{"n":1}')
         assert await node.hear(1) == [("event", "t", b'{"n":1}')]
-        assert (await node.bus.cluster_figures()).poisoned == 11
+        assert (await node.bus.cluster_stats()).poisoned == 11
     assert len([it for it in caplog.records if "none of ours" in it.message]) == 1
 
 

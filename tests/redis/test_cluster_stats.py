@@ -1,4 +1,4 @@
-"""The census of the other nodes."""
+"""Stats of the other nodes."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -20,10 +20,10 @@ async def test_census_includes_other_nodes(address: str, prefix: str) -> None:
         three.broker.set_subscriber_count("t", 1)
         await three.create("made")
         async with asyncio.timeout(5):
-            while (census := await one.bus.cluster_figures()).topics != {"t": 3, "made": 0}:  # noqa: ASYNC110
+            while (stats := await one.bus.cluster_stats()).topics != {"t": 3, "made": 0}:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)  # numbers are written with the beat
-        assert (census.nodes, census.clients) == (2, 2)
-        assert not census.degraded
+        assert (stats.nodes, stats.clients) == (2, 2)
+        assert not stats.degraded
         await stack.enter_async_context(bus_node(address, prefix))
 
 
@@ -38,10 +38,10 @@ async def test_census_is_paged_and_shared_by_concurrent_callers(
             client.hset(f"{prefix}:leases:{two.bus.node_id}", mapping=topics)
             client.sadd(f"{prefix}:explicit", *made)
             before = client.info("commandstats").get("cmdstat_hscan", {"calls": 0})
-            censuses = await asyncio.gather(*(one.bus.cluster_figures() for _ in range(20)))
+            all_stats = await asyncio.gather(*(one.bus.cluster_stats() for _ in range(20)))
             after = client.info("commandstats")
-        assert all(census == censuses[0] for census in censuses)
-        assert (censuses[0].topics, censuses[0].nodes) == (topics | dict.fromkeys(made, 0), 1)
+        assert all(stats == all_stats[0] for stats in all_stats)
+        assert (all_stats[0].topics, all_stats[0].nodes) == (topics | dict.fromkeys(made, 0), 1)
         assert 5 <= after["cmdstat_hscan"]["calls"] - before["calls"] <= 10
         assert "cmdstat_hgetall" not in after
         assert "cmdstat_smembers" not in after
@@ -50,9 +50,9 @@ async def test_census_is_paged_and_shared_by_concurrent_callers(
 async def test_census_shows_own_changes_at_once(address: str, prefix: str) -> None:
     async with bus_node(address, prefix) as node:
         for _ in range(3):
-            assert (await node.bus.cluster_figures()).topics == {}
+            assert (await node.bus.cluster_stats()).topics == {}
             await node.create("made")
-            assert (await node.bus.cluster_figures()).topics == {"made": 0}
+            assert (await node.bus.cluster_stats()).topics == {"made": 0}
             await node.delete("made")
 
 
@@ -60,7 +60,7 @@ async def test_cancelled_caller_does_not_cancel_census_for_others(
     address: str, prefix: str
 ) -> None:
     async with bus_node(address, prefix) as node:
-        askers = [asyncio.create_task(node.bus.cluster_figures()) for _ in range(2)]
+        askers = [asyncio.create_task(node.bus.cluster_stats()) for _ in range(2)]
         await asyncio.sleep(0)
         askers[0].cancel()
         assert not (await askers[1]).degraded

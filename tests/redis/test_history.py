@@ -189,7 +189,7 @@ async def test_topic_lives_on_for_its_ttl(shared_redis: RedisServer, prefix: str
         first = place(await one.publish("t", event(0)))
         one.broker.unsubscribe("t")
         assert place(await two.publish("t", event(1))) == Position(first.epoch, 2)
-        assert "t" in (await two.bus.cluster_figures()).topics
+        assert "t" in (await two.bus.cluster_stats()).topics
         found = await two.broker.fetch_history("t", None)
         assert isinstance(found, History)
         assert [orjson.loads(it)["n"] for it in found.page(None, 9, False)] == [0, 1]
@@ -361,8 +361,8 @@ async def test_invalid_history_entry_is_a_gap(
             assert [orjson.loads(it)["n"] for it in history.page(None, 9, False)] == [2, 3]
         assert two.heard == []
         assert (
-            (await one.bus.cluster_figures()).poisoned,
-            (await two.bus.cluster_figures()).poisoned,
+            (await one.bus.cluster_stats()).poisoned,
+            (await two.bus.cluster_stats()).poisoned,
         ) == (1, 2)
 
 
@@ -492,7 +492,7 @@ async def test_unsubscribe_extends_the_lifetime_by_the_whole_ttl(
             await eventually(lambda: client.zscore(f"{prefix}:lives", "t") >= now + 99_000)
             assert 100_000 < client.pttl(f"{prefix}:history:t") < 3_800_000
             client.zadd(f"{prefix}:lives", {"t": 1, "u": 1})
-            assert (await node.bus.cluster_figures()).topics == {}
+            assert (await node.bus.cluster_stats()).topics == {}
 
 
 async def test_history_of_an_explicit_topic_does_not_expire(

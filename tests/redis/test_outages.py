@@ -84,7 +84,7 @@ async def test_outage_in_local_mode(own_redis: RedisServer) -> None:
         ]
         assert "try again" in text(await node.create("x"))
         assert "try again" in text(await node.delete("made"))
-        cluster = await node.bus.cluster_figures()
+        cluster = await node.bus.cluster_stats()
         assert (cluster.degraded, cluster.nodes) == (True, 0)
         node.broker.unsubscribe("before")
         own_redis.start()
@@ -301,7 +301,7 @@ async def test_unsubscribe_during_an_outage_deletes_the_lease(own_redis: RedisSe
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
         await node.subscribe("left")
         await node.subscribe("kept")
-        own_redis.freeze()  # keeps its register
+        own_redis.freeze()  # keeps its registry
         await out(node)
         node.broker.unsubscribe("left")
         own_redis.thaw()

@@ -1,4 +1,4 @@
-"""The register of topics under deletions, FLUSHALL and concurrent commands."""
+"""The registry of topics under deletions, FLUSHALL and concurrent commands."""
 
 import asyncio
 import itertools

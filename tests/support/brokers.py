@@ -85,7 +85,7 @@ class DeferredBroker:
     def sweep(self) -> None:
         pass
 
-    async def cluster_figures(self) -> None:
+    async def cluster_stats(self) -> None:
         return None
 
     def create(self, topic: str, done: TopicDone) -> None:

@@ -5,7 +5,7 @@
 --        2 node
 --        3 envelope of the deletion
 --        4 force: 1 if other nodes may hold the topic without a lease
--- Reply: 1; 0 if the topic does not exist; -1 if the register may be incomplete and so cannot tell
+-- Reply: 1; 0 if the topic does not exist; -1 if the registry may be incomplete and so cannot tell
 
 local topic, me = ARGV[1], ARGV[2]
 if not exists(topic, me) then

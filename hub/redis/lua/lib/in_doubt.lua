@@ -1,4 +1,4 @@
--- Whether the register of topics may be incomplete: other nodes may hold topics on which they
+-- Whether the registry of topics may be incomplete: other nodes may hold topics on which they
 -- have no lease yet. It may be so just after a connect, and after a FLUSHALL.
 --
 -- in_doubt(me, force)   Return true if the caller says so (force = '1'), or if the leases of node
