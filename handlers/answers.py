@@ -168,7 +168,7 @@ def refuse_while_draining(request: web.Request) -> None:
         raise unavailable("Server is shutting down")
 
 
-def refuse_where_full(request: web.Request) -> None:
+def refuse_if_full(request: web.Request) -> None:
     """Raise 503 if there are MAX_CONNECTIONS WebSockets and streams."""
     if request.app[READINESS].full:
         log.warning("full: new WebSockets and streams are refused (MAX_CONNECTIONS)")

@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from handlers.answers import refuse_where_full, refuse_while_draining
+from handlers.answers import refuse_if_full, refuse_while_draining
 from handlers.connection import Link
 from handlers.keys import DRAIN, SERVICE, SETTINGS
 from handlers.requests import caller, query_fields
@@ -49,7 +49,7 @@ async def events(request: web.Request) -> web.Response:
     if isinstance(query, Refusal):
         raise web.HTTPBadRequest(text=query.text)
     try:
-        refuse_where_full(request)
+        refuse_if_full(request)
     except web.HTTPServiceUnavailable:
         if "text/event-stream" not in request.headers.get(hdrs.ACCEPT, ""):
             raise

@@ -8,7 +8,7 @@ from typing import NoReturn
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
-from handlers.answers import refuse_where_full, refuse_while_draining
+from handlers.answers import refuse_if_full, refuse_while_draining
 from handlers.connection import Connection
 from handlers.keys import DISPATCHER, HUB, SETTINGS
 from handlers.requests import caller, header_tokens, query_fields
@@ -29,7 +29,7 @@ async def upgrade(request: web.Request) -> NoReturn:
     wrong = check_client_id(name) if name else ""
     if wrong:
         raise web.HTTPBadRequest(text=wrong)
-    refuse_where_full(request)
+    refuse_if_full(request)
     reader = FrameReader(settings.max_message_bytes, unmask)
     response = (
         b"HTTP/1.1 101 Switching Protocols\r\n"

@@ -1,1 +1,1 @@
-"""The domain: topics, clients and what is said between them. No HTTP and no aiohttp in here."""
+"""Pub/sub without HTTP: clients, topics, and the messages between them."""

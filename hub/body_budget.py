@@ -12,7 +12,7 @@ LIMIT: Final = 67_108_864  # bytes: 16 of the largest batches
 
 
 class BodyBudget:
-    """The bytes that all bodies larger than a message may take together."""
+    """Limits the total size of all request bodies that are larger than a message."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
@@ -20,7 +20,7 @@ class BodyBudget:
 
     @contextmanager
     def reserve(self, size: int) -> Iterator[bool]:
-        """Reserve `size` bytes for the time of the block; yield whether there were enough left."""
+        """Reserve `size` bytes until the end of the block; yield False if too few are left."""
         if self._reserved + size > self._limit:
             yield False
             return

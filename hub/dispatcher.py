@@ -1,9 +1,9 @@
 """The dispatcher: carries out the commands of each client and answers them in order.
 
-Theory of operation. A command may complete at once or, over a network, later. Publishes of one
-client may await the broker together, since the broker completes them in order; any other command
-waits until nothing of its client is under way, and what comes after it is queued. At FEW commands
-the client's reading pauses until all are answered.
+Theory of operation. A command completes at once or, over a network, later. Several publishes of one
+client may await the broker at a time, since the broker completes them in order. Any other command
+starts when no command of its client is under way, and the commands after it are queued. At FEW
+commands the connection stops reading until all are answered.
 """
 
 from collections import deque
@@ -20,8 +20,8 @@ from hub.service import Service
 from hub.settings import Settings
 
 MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
-# Commands under way or queued at which reading pauses. What has come when it resumes is one read:
-# at 10,000 publishes a second, waking up for each of them cost more than all else
+# Commands under way or queued at which reading pauses. All bytes that arrive in the pause are one
+# read: at 10,000 publishes a second, a read for each of them costs more than all other work
 # (docs/decisions, 0025).
 FEW: Final = 2
 
@@ -50,7 +50,7 @@ class Dispatcher:
         self._take(client, command)
 
     def handle_binary(self, client: Client) -> None:
-        """Handle one binary message: it is refused, whatever is in it."""
+        """Refuse one binary message."""
         self._take(client, _BINARY)
 
     def _take(self, client: Client, command: Command | Refusal) -> None:
@@ -63,12 +63,12 @@ class Dispatcher:
             if queue.backlog is None:
                 queue.backlog = deque()
             queue.backlog.append(command)
-        # On a single server no command stays under way.
+        # On a single server commands complete at once, and reading never pauses.
         if queue.awaiting and queue.awaiting + len(queue.backlog or ()) >= FEW:
             client.hold()
 
     def _may_run(self, client: Client, command: Command | Refusal) -> bool:
-        """Whether a command may start beside those that the client has under way."""
+        """Return whether a command may start before those under way have completed."""
         queue = client.commands
         if not queue.awaiting:
             return True

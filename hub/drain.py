@@ -1,7 +1,11 @@
-"""The shutdown: every client is told, gets what is queued for it, then Close 1001.
+"""The drain: closes all clients when the server shuts down.
 
-State: how far it is, and the clients that were told and have commands which the broker has yet to
-complete.
+Theory of operation. `announce` makes /ready fail, and everything else goes on. `begin` drops the
+commands that have not started, and sends each client the shutdown notice ahead of its queued
+messages, then the queued messages, then Close 1001. A client whose commands await the broker is
+closed after their answers (`completed`). Clients are closed in slices, one a turn of the loop.
+
+State: the progress of the shutdown, and the notified clients whose commands await the broker.
 """
 
 import math
@@ -13,33 +17,33 @@ from hub.delivery.client import FLOWING, Client
 from hub.errors import GOING_AWAY
 from hub.hub import Hub
 
-# Clients that are dismissed in one turn of the loop, each with one topic: 4 ms. To take a client
-# out of TOPICS topics costs as much as to close it.
+# Clients with one topic that are closed in one turn of the loop: 4 ms. Removing a client from
+# TOPICS topics takes as long as closing it.
 SLICE: Final = 200
 TOPICS: Final = 4
-# Milliseconds for each client, and at most, within which they are all to come back.
+# Clients reconnect within SPREAD milliseconds for each of them, and within MAX_SPREAD in all.
 SPREAD: Final = 2
 MAX_SPREAD: Final = 30_000
 
 
 class Drain:
-    """Lets the clients of a hub go in peace."""
+    """Notifies and closes the clients of a hub."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self.announced = False  # nobody new should be sent here
-        self.begun = False
-        self.waiters: dict[Callable[[], None], None] = {}  # called when it begins
+        self.announced = False  # whether load balancers should send no new clients
+        self.begun = False  # whether clients are being closed
+        self.waiters: dict[Callable[[], None], None] = {}  # callbacks for `begin`
         self._info = b""
         self._max_ms = 0
-        self._completing: set[Client] = set()  # told, with commands under way
+        self._completing: set[Client] = set()  # notified, with commands under way
 
     def announce(self) -> None:
-        """The shutdown is near: all goes on, but a balancer is told to send nobody here."""
+        """Report this node as not ready to load balancers; clients are still served."""
         self.announced = True
 
     def begin(self) -> None:
-        """No command is heard any more, and every client is told and closed."""
+        """Stop handling commands, and notify and close all clients."""
         self.announced = True
         self.begun = True
         for wake in list(self.waiters):
@@ -50,7 +54,7 @@ class Drain:
         self._hub.turns.start(self._tell_all(clients))
 
     def completed(self, client: Client) -> None:
-        """The broker has completed all that a client had under way."""
+        """Close a notified client whose last command has completed."""
         if client in self._completing:
             self._completing.discard(client)
             if client.open:
@@ -67,7 +71,7 @@ class Drain:
                 yield
 
     def _tell(self, client: Client) -> None:
-        """Tell a client ahead of what is queued for it, and close it behind that."""
+        """Send a client the notice ahead of its queued messages, and close it after them."""
         client.drop_backlog()
         framing = client.framing
         info = framing.encoding.message(self._info)
@@ -85,9 +89,8 @@ class Drain:
             self._close(client, b"")
 
     def _close(self, client: Client, said: bytes) -> None:
-        client.liveness.deadline = (
-            math.inf
-        )  # hub/delivery/keepalive.py: while it takes what is queued
+        # Until it has taken its queued messages (hub/delivery/keepalive.py).
+        client.liveness.deadline = math.inf
         framing = client.framing
         last = said + framing.close(GOING_AWAY)
         self._hub.close(client, last, framing.ending, GOING_AWAY.reason)

@@ -1,8 +1,10 @@
-"""A stream of Server-Sent Events: subscribed to its topics from its beginning, and over with them.
+"""A stream of Server-Sent Events: subscribed to its topics until the last of them is deleted.
 
-State: none of its own; the client counts the subscribes that the broker has yet to complete. It is
-open before they are: a browser that gets any other status than 200 never comes back by itself, so
-what may pass (UNAVAILABLE) is said in the stream, and ends it.
+Theory of operation. The stream is opened before its subscribes complete, and a refused subscribe is
+sent as an event that ends the stream. The reason is that `EventSource` reconnects after the end of
+a stream, but not after a status other than 200, and a refusal may be temporary (UNAVAILABLE).
+
+State: none of its own; the client counts the subscribes that await the broker.
 """
 
 import random
@@ -20,18 +22,18 @@ from hub.protocol.http_requests import StreamQuery
 from hub.protocol.replies import encode_ack, encode_error
 from hub.service import Service
 
-# Milliseconds, from and to: when a client comes back that has lost its stream. Each is told another
-# time in between, so that a thousand do not come back at once.
+# Bounds of the time (ms) after which a client reconnects. It is random for each client, so that
+# they do not all reconnect at once.
 RETRY: Final = (1_000, 5_000)
 
 
 def preamble() -> bytes:
-    """What every stream begins with."""
+    """Return the first bytes of a stream: the time after which to reconnect."""
     return sse.retry(random.randint(*RETRY)) + b"\n"
 
 
 class Stream:
-    """Subscribes one client to what it has asked for, and answers as /ws does."""
+    """Subscribes one client to the topics of its query, and sends the answers as events."""
 
     def __init__(
         self, service: Service, drain: Drain, caller: Principal, query: StreamQuery
@@ -43,13 +45,13 @@ class Stream:
         self._query = query
 
     def open(self, transport: Transport) -> Client:
-        """Take in the connection; what comes of its subscribes is said to it."""
+        """Add the connection to the hub as a client, and subscribe it."""
         query = self._query
         framing = EventStream(query.topics, query.positions)
         client = self.hub.join(transport, framing=framing, principal=self._caller)
         client.commands.awaiting = len(query.topics)
         for number, topic in enumerate(query.topics):
-            if client.open:  # no topic is made for a stream that is over
+            if client.open:  # a refusal may have ended it: create no topic for it
                 done = partial(self._complete, client, topic)
                 self._service.subscribe(
                     self._caller, client, topic, done, recover_from=query.recover_from(number)

@@ -1,9 +1,10 @@
 """The hub: one node's clients and topics, and the routing between them and the broker.
 
 Theory of operation. A publish goes to the broker, which gives each topic one order and hands every
-event back through `deliver`, whichever node it was published on. The hub gives the event to the
-fan-out. The broker also confirms a topic's first subscriber and hears of its last one. Calls to
-the broker complete through a callback, before they return (one server) or later (Redis).
+event back through `deliver`, on this node and on the others. The hub gives the event to the
+fan-out. The hub subscribes at the broker for a topic's first subscriber, and unsubscribes after the
+last. Calls to the broker complete through a callback, before they return (one server) or later
+(Redis).
 
 One client's commands are put in order before they get here (hub/dispatcher.py), and callers pass
 the gate (hub/service.py). The hub knows no HTTP and no socket: time, ids and the loop's
@@ -35,8 +36,8 @@ from hub.protocol.replies import encode_event
 from hub.settings import Settings
 from hub.values import Json, RecoverFrom
 
-PARTED: Final = 1_000  # topics that clients leave in one turn of the loop: 5 ms
-TOLD: Final = 250  # clients that are told of a deletion in one turn: 5 ms
+PARTED: Final = 1_000  # topics that clients are removed from in one turn of the loop: 5 ms
+TOLD: Final = 250  # clients that are notified of a deletion in one turn: 5 ms
 
 
 class Hub:
@@ -69,9 +70,9 @@ class Hub:
         self._joined = 0  # connections since the start
         self._topics: dict[str, Topic[Client]] = {}  # with subscribers, or subscribes under way
         self._unconfirmed = 0  # topics that the broker has yet to confirm
-        self._deleted: dict[Topic[Client], None] = {}  # with subscribers who were not told yet
-        self._parting: deque[tuple[Client, list[Topic[Client]]]] = deque()  # topics to leave
-        self._parted = 0  # topics that were left in this turn
+        self._deleted: dict[Topic[Client], None] = {}  # with subscribers that are not notified yet
+        self._parting: deque[tuple[Client, list[Topic[Client]]]] = deque()  # to be removed
+        self._parted = 0  # removals in this turn
         self._bounds = Bounds(
             settings.max_queue_size,
             settings.max_queue_bytes,
@@ -100,7 +101,7 @@ class Hub:
         return client
 
     def leave(self, client: Client) -> None:
-        """Remove a connection that is lost; harmless if it was removed before."""
+        """Remove a lost connection; do nothing if it was removed before."""
         if client in self.clients:
             self.observer.left(client, client.end or LOST, self._clock() - client.since)
         client.lost()
@@ -136,7 +137,7 @@ class Hub:
         self._part(client)
 
     def _part(self, client: Client) -> None:
-        """Take a client that is not open any more out of its topics."""
+        """Remove a client that is ending from its topics."""
         topics = client.unsubscribed_from_all()
         if topics:
             if not self._parting and not self._parted:
@@ -145,7 +146,7 @@ class Hub:
             self._part_some()
 
     def _part_on(self) -> Iterator[None]:
-        """Go on in the turns after the one in which the first client left."""
+        """Continue the removals in the following turns."""
         while True:
             self._parted = 0
             self._part_some()
@@ -154,7 +155,7 @@ class Hub:
             yield
 
     def _part_some(self) -> None:
-        """Take clients out of topics, as many as one turn may; they leave in order."""
+        """Remove clients from topics in order, up to PARTED removals in this turn."""
         while self._parting and self._parted < PARTED:
             client, topics = self._parting[0]
             while topics and self._parted < PARTED:
@@ -177,7 +178,7 @@ class Hub:
 
         Args:
             done: called with the result, before the first event.
-            recover_from: the events that follow the ack, if the topic has them.
+            recover_from: where a recovery begins; None for none.
         """
         self._tell_deletion(client, name)
         request = SubscribeRequest(client, recover_from, done)
@@ -193,7 +194,7 @@ class Hub:
             self.broker.join(name, partial(self._rejoined, topic, request))
 
     def unsubscribe(self, client: Client, name: str) -> None:
-        """End a client's subscription; harmless if there is none."""
+        """End a client's subscription; do nothing if there is none."""
         self._tell_deletion(client, name)
         topic = self._topics.get(name)
         if topic is not None and client in topic:
@@ -220,7 +221,7 @@ class Hub:
         request: SubscribeRequest[Client],
         result: SubscribeResult | Refusal,
     ) -> None:
-        """Handle the broker's answer to a subscribe to a topic, which may be gone by now."""
+        """Handle the broker's answer to a later subscribe; the topic may be deleted by now."""
         if self._topics.get(topic.name) is topic:
             self._admit(topic, request, result)
         else:
@@ -233,7 +234,7 @@ class Hub:
         request: SubscribeRequest[Client],
         result: SubscribeResult | Refusal,
     ) -> None:
-        """Add a subscriber. It gets no event from before its ack, and every event after it."""
+        """Add a subscriber. It gets all events after its ack, and none before."""
         client = request.client
         if isinstance(result, Refusal):
             request.done(result)
@@ -253,13 +254,13 @@ class Hub:
                 self.observer.subscribed(client, topic.name)
 
     def _settle(self, topic: Topic[Client]) -> None:
-        """Send everything that is due to the subscribers, before they change."""
+        """Send the gap notice and the batch that are due, before the subscribers change."""
         if topic.missed is not None:
             self.gaps.tell(topic)
         self.fanout.settle(topic)
 
     def _remove(self, topic: Topic[Client], client: Client) -> None:
-        """Take a client out of a topic; the last one takes the topic with it."""
+        """Remove a client from a topic; after the last client, remove the topic."""
         topic.discard(client)
         self.recovery.drop(topic, client)
         if self._topics.get(topic.name) is not topic:
@@ -271,7 +272,7 @@ class Hub:
             self._retire(topic)
 
     def _retire(self, topic: Topic[Client]) -> None:
-        """Forget a topic without subscribers; the broker decides if it lives on."""
+        """Remove a topic without subscribers here; it may continue to exist at the broker."""
         del self._topics[topic.name]
         self.broker.unsubscribe(topic.name)
 
@@ -283,7 +284,7 @@ class Hub:
         """Publish a message to a topic.
 
         Args:
-            message_id: the publisher's own; None or "" for a new one.
+            message_id: the publisher's id; None or "" for a new one.
             done: called with the result.
             key: an idempotency key, or empty: a publish with a known key is not repeated.
 
@@ -304,7 +305,7 @@ class Hub:
     async def pace(self, names: Iterable[str], deadline: float) -> None:
         """Wait until the subscribers of these topics can take the next part of a burst.
 
-        `deadline`: the time to go on in any case, by the loop's clock.
+        `deadline`: the time at which the wait ends, in seconds of the loop's clock.
         """
         here = [topic for name in names if (topic := self._topics.get(name)) is not None]
         await self.pacing.drain(here, deadline)
@@ -320,7 +321,7 @@ class Hub:
             self.fanout.broadcast(here, event)
 
     def deleted(self, topic: str) -> None:
-        """Tell a topic's subscribers that it was deleted; they are subscribed no more."""
+        """End the subscriptions to a deleted topic, and notify the subscribers."""
         gone = self._topics.get(topic)
         if gone is None or gone.requests is not None:
             return
@@ -333,14 +334,14 @@ class Hub:
     def _tell_deletions(self, gone: Topic[Client]) -> Iterator[None]:
         message = self.notices.deleted(gone.name)
         for number, client in enumerate(list(gone.subscribers()), 1):
-            if client.open and client in gone:  # it may have been told in an earlier turn
+            if client.open and client in gone:  # else it was notified meanwhile, or has left
                 self._end_subscription(client, gone, message)
             if number % TOLD == 0:
                 yield
         del self._deleted[gone]
 
     def _tell_deletion(self, client: Client, name: str) -> None:
-        """Tell a client of a deletion before it does something else with the topic's name."""
+        """Notify a client of a deletion before its next command for the same name."""
         for gone in self._deleted:
             if gone.name == name and client in gone:
                 self._end_subscription(client, gone, self.notices.deleted(name))
@@ -355,7 +356,7 @@ class Hub:
             self.close(client, b"", client.framing.ending, TOPIC_DELETED)
 
     def missed(self, topic: str) -> None:
-        """Note that events of a topic may be lost; its subscribers are told before the next."""
+        """Mark a gap in a topic; its subscribers are notified before the next event."""
         here = self._topics.get(topic)
         if here is not None:
             self.fanout.settle(here)  # its batch may have another epoch
@@ -364,7 +365,7 @@ class Hub:
                 self.gaps.mark(here)
                 self.observer.gap(topic)
 
-    # Figures.
+    # Statistics.
 
     def subscribers(self, topic: str) -> int:
         """Return the number of a topic's subscribers on this node."""
@@ -372,7 +373,7 @@ class Hub:
         return 0 if here is None else here.members
 
     def has_topic(self, topic: str) -> bool:
-        """Whether this node knows a topic."""
+        """Return whether this node knows a topic."""
         here = self._topics.get(topic)
         return topic in self.broker.topics() if here is None else here.requests is None
 

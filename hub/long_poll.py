@@ -12,8 +12,8 @@ from hub.errors import Refusal
 from hub.hub import Hub
 from hub.values import Position
 
-_LOOK: Final = 0.5  # seconds between two looks at a topic that only other nodes hold
-_CONNECTED: Final = 5.0  # seconds between two looks if the client is still connected
+_LOOK: Final = 0.5  # seconds between two reads of a topic that this node does not hold
+_CONNECTED: Final = 5.0  # seconds between two checks that the client is still connected
 
 
 async def wait_for_event(
@@ -43,32 +43,32 @@ async def wait_for_event(
     ):
         held = broker.history(topic)
         left = end - clock()
-        waiting = [drain.waiters] if held is None else [drain.waiters, held.waiters]
-        await _woken(waiting, min(left, _LOOK if held is None else _CONNECTED), hub.turns)
+        waiters = [drain.waiters] if held is None else [drain.waiters, held.waiters]
+        await _woken(waiters, min(left, _LOOK if held is None else _CONNECTED), hub.turns)
         history = await broker.fetch_history(topic, position)
     return history
 
 
 async def _woken(
-    places: list[dict[Callable[[], None], None]], seconds: float, turns: Turns
+    waiters: list[dict[Callable[[], None], None]], seconds: float, turns: Turns
 ) -> None:
-    """Wait for a call from any of these places, for so many seconds at most.
+    """Wait until any of these sets of waiters is called, for at most `seconds`.
 
-    An event wakes every poll of its topic. 2,000 answers in one turn of the loop would take 0.3 s,
-    so the polls go on a few a turn.
+    An event wakes all polls of its topic. 2,000 answers in one turn of the loop would take 0.3 s,
+    so only a few polls continue in each turn.
     """
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     wake = partial(turns.call, partial(_wake, future))
-    for place in places:
-        place[wake] = None
+    for some in waiters:
+        some[wake] = None
     try:
         async with asyncio.timeout(seconds):
             await future
     except TimeoutError:
         pass
     finally:
-        for place in places:
-            place.pop(wake, None)
+        for some in waiters:
+            some.pop(wake, None)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

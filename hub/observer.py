@@ -1,4 +1,4 @@
-"""The observer: hears of everything that logs, figures and hooks are made from.
+"""The observer: hears of everything that logs, stats and hooks are made from.
 
 The hub calls these methods at the moment itself, so they must be short and must not raise. The
 fan-out reports a count once a tick, and never a single delivery.

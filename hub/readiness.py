@@ -1,6 +1,6 @@
-"""The readiness of this node for new clients and requests, as load balancers ask for it.
+"""The readiness of this node for new clients and requests, which load balancers poll.
 
-State: the time since when Redis is out of reach. Times are arguments, in seconds.
+State: the time at which Redis was lost. The caller passes the time, in seconds.
 """
 
 import math
@@ -26,7 +26,7 @@ class Readiness:
         self._now = 0.0
 
     def sweep(self, now: float) -> None:
-        """Record whether Redis is in reach at `now`."""
+        """Record whether Redis can be reached at `now`."""
         if self._hub.broker.reachable is False:
             if self._lost_at == math.inf:
                 self._lost_at = now

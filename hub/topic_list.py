@@ -1,6 +1,6 @@
 """Pages of topics, in the order of their names.
 
-State: a lock. A server may have hundreds of thousands of topics, and looking at all of them takes
+State: a lock. A server may have hundreds of thousands of topics, and examining all of them takes
 too long for one turn of the loop. It is done in slices, for one request at a time.
 """
 
@@ -13,7 +13,7 @@ from hub.brokers.base import ClusterStats
 from hub.hub import Hub
 from hub.protocol.http_requests import TopicQuery
 
-SLICE: Final = 10_000  # topics looked at in one turn of the loop: 2 to 8 ms
+SLICE: Final = 10_000  # topics examined in one turn of the loop: 2 to 8 ms
 
 
 class TopicPage(NamedTuple):
@@ -29,7 +29,7 @@ class TopicList:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._one_at_a_time = asyncio.Lock()  # else each request would have a slice of every turn
+        self._one_at_a_time = asyncio.Lock()  # else each request would take a slice in every turn
 
     async def page(self, query: TopicQuery, cluster: ClusterStats | None) -> TopicPage:
         """Return the requested page, with the topics of the other nodes if `cluster` is given."""

@@ -1,4 +1,4 @@
-"""One client's connection: its subscriptions, and the way its messages take to the transport.
+"""One client's connection: its state, its subscriptions, and its outgoing messages.
 
 Theory of operation. A client is FLOWING while its transport takes everything: the fan-out gathers
 the messages of a tick in `pending` and writes them at once. When the transport pauses, the client
@@ -8,7 +8,7 @@ last message, or the client's own Close, it is CLOSING; when the connection is l
     FLOWING <-> CONGESTED -> CLOSING -> GONE
 
 The transport's write limits are (0, 0), so it pauses as soon as the kernel does not take
-everything. Commands and signs of life have small objects of their own.
+everything. `CommandQueue` holds the state of its commands, `Liveness` that of the keepalive.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Transport(Protocol):
     def get_extra_info(self, name: str) -> Any: ...
 
 
-# Of a transport: the bytes that its other side has acknowledged so far, and whether it lacks some.
+# Returns the bytes that a transport's peer has acknowledged, and whether others are outstanding.
 Progress = Callable[[Transport], tuple[int, bool]]
 
 # Makes the kernel drop the unacknowledged bytes of a transport when it is aborted.
@@ -48,7 +48,7 @@ class State(Enum):
 
     FLOWING = "flowing"  # the transport takes everything: one write a tick
     CONGESTED = "congested"  # the transport holds bytes: messages are queued
-    CLOSING = "closing"  # the last message is queued or sent: no more is sent or handled
+    CLOSING = "closing"  # the last message is queued or sent: nothing more is sent or handled
     GONE = "gone"  # the connection is lost
 
 
@@ -91,10 +91,10 @@ class Client:
         """Take over a connection.
 
         Args:
-            number: the connection's, counted from the server's start.
-            since: the time at which it joined.
+            number: the connection's number, counted from the server's start.
+            since: the time at which it joined, in seconds of the hub's clock.
             name: the client id given for the connection; empty if there is none.
-            principal: who makes the commands that come on it.
+            principal: the caller of the commands that arrive on it.
             bounds: the limits of its send queue.
         """
         self.number = number
@@ -114,8 +114,8 @@ class Client:
         self._paused = False  # whether the transport holds bytes
         self._queue: SendQueue | None = None  # None while nothing is queued
         self._ending = framing.ending  # of a CLOSING client
-        # Messages of this tick, while FLOWING. None where there are none: an empty list is one more
-        # cache line to look at for every delivery.
+        # Messages of this tick, while FLOWING. None if there are none: an empty list would cost one
+        # more cache line in every delivery.
         self.pending: list[bytes] | None = None
 
     @property
@@ -151,13 +151,13 @@ class Client:
     # Subscriptions.
 
     def unsubscribed(self, topic: "Topic[Client]") -> None:
-        """Forget a topic; the client is told of its dropped events first."""
+        """Remove a topic; its dropped events are reported to the client first."""
         self.topics.remove(topic)
         if self._queue is not None:
             self._queue.leave(topic)
 
     def unsubscribed_from_all(self) -> "list[Topic[Client]]":
-        """Forget every topic and return them; the client is told of dropped events first."""
+        """Remove and return all topics; dropped events are reported to the client first."""
         topics, self.topics = self.topics, []
         if self._queue is not None:
             self._queue.leave_all()
@@ -166,14 +166,14 @@ class Client:
     # The transport.
 
     def pause_writing(self) -> None:
-        """The transport could not pass on everything."""
+        """Handle a pause of the transport: the kernel did not take everything."""
         self.liveness.took = True
         self._paused = True
         if self.state is FLOWING:
             self.state = State.CONGESTED
 
     def resume_writing(self) -> None:
-        """The transport is empty: write from the send queue until it pauses again."""
+        """Handle an empty transport: write from the send queue until it pauses again."""
         self.liveness.took = True
         self._paused = False
         while self._queue and not self._paused:
@@ -202,18 +202,21 @@ class Client:
                 self.commands.unread()
 
     def drop_backlog(self) -> None:
-        """Forget the commands that have not begun, and read on for the client's Close."""
+        """Drop the commands that have not begun, and resume reading for the client's Close."""
         self.commands.backlog = None
         self.release()
 
     # The end.
 
     def finish(self, last: bytes, ending: Ending, reason: str) -> None:
-        """Send a last message after everything that is queued, then end as told."""
+        """Send a last message after everything that is queued, then end the connection.
+
+        `reason` is recorded as the reason for the end (hub/errors.py).
+        """
         self.end = reason
         self.drop_backlog()
         self._ending = ending
-        self.liveness.took = True  # the time to take it begins here
+        self.liveness.took = True  # the write timeout begins here
         if self._paused:
             self._queued().append(last)
         else:
@@ -228,7 +231,7 @@ class Client:
         self.end = reason
         self.drop_backlog()
         self._queue = None
-        self.liveness.took = True  # the time to take it begins here
+        self.liveness.took = True  # the write timeout begins here
         self.state = State.CLOSING
         self.transport.write(last)
 
@@ -241,19 +244,19 @@ class Client:
     def abort(self, reason: str = "") -> None:
         """Cut the connection now; the transport reports the loss later.
 
-        `reason` counts if nothing has ended the connection before.
+        `reason` is recorded unless the end has another reason already.
         """
         self.end = self.end or reason
         self._forget(State.CLOSING)
         self.transport.abort()
 
     def lost(self) -> None:
-        """The connection is lost."""
+        """Handle the loss of the connection."""
         self.commands.unread = None  # it refers to the connection, which refers to this client
         self._forget(State.GONE)
 
     def _forget(self, state: State) -> None:
-        """Enter a last state, and forget everything that is queued."""
+        """Enter a final state, and drop everything that is queued."""
         self.commands.backlog = None
         self._queue = None
         self.pending = None

@@ -18,7 +18,7 @@ class CommandQueue:
 
     def __init__(self) -> None:
         self.awaiting = 0  # commands that the broker has yet to complete
-        self.exclusive = False  # whether they include one that no other may overtake
-        self.backlog: deque[Command | Refusal] | None = None  # None where none are queued
+        self.exclusive = False  # whether one of them must complete before any other starts
+        self.backlog: deque[Command | Refusal] | None = None  # None if none are queued
         self.held = False
-        self.unread: Callable[[], None] | None = None  # handles the frames that are left
+        self.unread: Callable[[], None] | None = None  # handles the remaining frames

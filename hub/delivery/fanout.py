@@ -2,12 +2,12 @@
 
 Theory of operation. A publish only appends its event to the topic's batch. At the end of the tick
 the batch is encoded once for each encoding, joined, and given to every subscriber as one write;
-acks and other messages to a client join that write. Nothing here awaits, and the trouble of one
-client reaches no other. Each tick costs an append a message and a write a subscriber: this is the
-hot path.
+acks and other messages to a client join that write. Nothing here awaits, and a client that fails
+does not affect the others. The cost is an append for each message and a write for each subscriber
+and tick: this is the hot path.
 
-Whatever changes the subscribers of a topic must `settle` its batch first, so that a new subscriber
-gets no event from before its ack.
+A change of a topic's subscribers must be preceded by `settle`, so that a new subscriber gets no
+event that was published before its ack.
 """
 
 from collections import deque
@@ -18,8 +18,8 @@ from hub.delivery.client import FLOWING, Client, State
 from hub.delivery.send_queue import Entry
 from hub.delivery.topic import Topic
 
-# Writes in one turn of the loop for topics that waited for it, and as many for topics that were
-# published to in this turn: 3 to 10 ms each. The subscribers of one topic are never divided.
+# Writes in one turn of the loop for batches of earlier ticks, and the same number for batches of
+# this tick: 3 to 10 ms each. A batch is written to all subscribers of its topic in one turn.
 WRITES: Final = 512
 
 
@@ -38,8 +38,8 @@ class Fanout:
         Args:
             call_soon: calls the flush at the end of the tick.
             overrun: ends a client that exceeds the bounds of its send queue.
-            lost: forgets a client whose transport is closed.
-            delivered: gets, once a tick, the number of events that were given to subscribers.
+            lost: removes a client whose transport is closed.
+            delivered: called once a tick with the number of events given to subscribers.
         """
         self._call_soon = call_soon
         self._overrun = overrun
@@ -47,9 +47,8 @@ class Fanout:
         self._report = delivered
         self._delivered = 0  # events times subscribers, since the last report
         self._topics: deque[Topic[Client]] = deque()  # with a batch of this tick
-        self._late: deque[Topic[Client]] = (
-            deque()
-        )  # with a batch that an earlier tick had no room for
+        # With a batch of an earlier tick that was beyond WRITES.
+        self._late: deque[Topic[Client]] = deque()
         self._clients: list[Client] = []  # with pending messages
         self._scheduled = False
 
@@ -79,7 +78,7 @@ class Fanout:
             client.tell(topic, message)
 
     def settle(self, topic: Topic[Client]) -> None:
-        """Give a topic's batch to its subscribers, before they change."""
+        """Give a topic's batch to its present subscribers."""
         if topic.batch:
             self._hand_out(topic, direct=False)
 
@@ -97,7 +96,7 @@ class Fanout:
             for topic in [*_taken(self._late), *_taken(topics)]:
                 if topic.batch:  # a topic that was settled meanwhile may be listed twice
                     self._hand_out(topic, direct=False)
-            # Behind the topics that have waited longer, so that each has its turn.
+            # After the topics that have waited longer, so that each has its turn.
             self._late.extend(topics)
             self._topics.clear()
             if self._late:
@@ -155,19 +154,19 @@ class Fanout:
             self._lost(client)
 
     def _defer(self, client: Client, data: bytes) -> None:
-        """Keep a client's first message of the tick for its end."""
+        """Keep a client's first message of the tick until the flush."""
         client.pending = [data]
         self._clients.append(client)
 
     def _queue(self, congested: list[Client], entries: list[Entry]) -> None:
-        """Queue events one by one, so that each counts and can be dropped by itself."""
+        """Queue events one by one: the bounds count each, and each can be dropped."""
         for client in congested:
             if not all(client.offer(entry) for entry in entries):
                 self._overrun(client)
 
 
 def _placed(client: Client, topic: Topic[Client], encoded: list[bytes]) -> bytes:
-    """Return a batch as this client must get it."""
+    """Return a batch with the ids of this client's stream."""
     return b"".join([client.framing.place(topic.name, event) for event in encoded])
 
 

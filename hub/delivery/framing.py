@@ -17,7 +17,7 @@ from hub.values import Position
 
 
 class Ending(Enum):
-    """What the server does after its last message to a client."""
+    """The way to end a connection after the last message."""
 
     AWAIT = "await"  # wait for the client's Close
     HALF_CLOSE = "half_close"  # close the sending side and read on, after invalid frames
@@ -80,28 +80,28 @@ class Framing(Protocol):
 
     ping: bytes  # sent to a client that is silent
     answers_pings: bool  # whether a live client answers `ping`
-    ends_with_topics: bool  # whether the connection is over with its last subscription
-    ending: Ending  # after a last message that the server sends by itself
+    ends_with_topics: bool  # whether the connection ends with its last subscription
+    ending: Ending  # after a last message that does not answer one of the client
 
     @property
     def encoding(self) -> Encoding:
         """The encoding that all connections of the kind share."""
 
     def place(self, topic: str, data: bytes) -> bytes:
-        """Return an encoded message about a topic as this client must get it next."""
+        """Return an encoded message about a topic with the id of this client's stream, if any."""
 
     def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
         """Encode the events of a topic that follow a position, for this client."""
 
     def reconnect(self, milliseconds: int) -> bytes:
-        """Tell the client when to reconnect; empty where the shutdown's info says it."""
+        """Encode the time after which to reconnect; empty if the shutdown's info has it."""
 
     def close(self, close: Close) -> bytes:
-        """Encode the reason for the end; empty where the protocol has no such message."""
+        """Encode the reason for the end; empty if the protocol has no such message."""
 
 
 class WebSocket:
-    """Frames. All WebSocket clients share one of these, since nothing differs between them."""
+    """WebSocket frames. All clients share one instance, because it has no state."""
 
     encoding = FRAMES
     ping = PING_FRAME
@@ -134,7 +134,7 @@ class EventStream:
     ending = Ending.HANG_UP
 
     def __init__(self, topics: Sequence[str], positions: Sequence[Position]) -> None:
-        """`positions`: the client's own, in each of the topics."""
+        """`positions`: the client's position in each topic."""
         several = len(topics) > 1
         self.encoding = STREAM_OF_MANY if several else STREAM_OF_ONE
         self._cursor = sse.Cursor(topics, positions) if several else None

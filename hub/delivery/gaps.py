@@ -1,7 +1,7 @@
 """Gaps: topics that may have lost events on their way to this node.
 
-The subscribers of such a topic are told before its next event. Topics without a next event are told
-of by the sweep, some at a time. These messages do not count against a client's bounds.
+The subscribers of such a topic get a notice before its next event. If there is no next event, a
+sweep sends the notice. Notices do not count against the bounds of a client's send queue.
 """
 
 from typing import Final
@@ -12,11 +12,11 @@ from hub.delivery.topic import Topic
 from hub.protocol.notices import Notices
 from hub.values import NOWHERE
 
-PACE: Final = 1_000  # clients that one sweep tells, at most about
+PACE: Final = 1_000  # clients that get a notice in one sweep, about
 
 
 class Gaps:
-    """State: the topics with a gap that their subscribers were not told of."""
+    """State: the topics with a gap that is not reported to their subscribers yet."""
 
     def __init__(self, fanout: Fanout, notices: Notices) -> None:
         self._fanout = fanout
@@ -29,7 +29,7 @@ class Gaps:
         self._marked[topic] = None
 
     def tell(self, topic: Topic[Client]) -> None:
-        """Tell the subscribers of a marked topic, before anything else is sent to them."""
+        """Send the notice to the subscribers of a marked topic."""
         position, topic.missed = topic.missed or NOWHERE, None
         self._marked.pop(topic, None)
         self._fanout.settle(topic)
@@ -40,7 +40,7 @@ class Gaps:
                 self._fanout.tell(client, topic, encoded)
 
     def sweep(self) -> None:
-        """Tell the subscribers of the topics that have waited longest."""
+        """Send the notices of the topics that were marked first, for about PACE clients."""
         told = 0
         while self._marked and told < PACE:
             topic = next(iter(self._marked))

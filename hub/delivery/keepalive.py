@@ -1,10 +1,10 @@
-"""The keepalive: pings for silent clients, and an end for dead or stalled ones.
+"""The keepalive: it pings silent clients, and cuts dead and stalled ones.
 
 Theory of operation. Each second every client is visited once, in SLICES sweeps, so no connection
 needs a timer. A client without a sign of life for PING_INTERVAL is pinged, and cut at
-IDLE_TIMEOUT. A congested client is alive while TCP acknowledges bytes; without one for
-WRITE_TIMEOUT it is cut. An SSE client cannot answer a ping, so its acknowledgement by TCP counts.
-A client that is closing has a deadline. Time is an argument.
+IDLE_TIMEOUT. A congested client is alive while its TCP acknowledges bytes; if none is acknowledged
+for WRITE_TIMEOUT, it is cut. An SSE client cannot answer a ping, so the TCP acknowledgement of the
+ping counts. A closing client has a deadline. The caller passes the time, in seconds.
 """
 
 import math
@@ -36,8 +36,9 @@ class Keepalive:
         Args:
             clients: the hub's own live collection.
             send: sends an encoded message to a client.
-            fail: ends a connection that broke a rule.
-            progress: returns the bytes that a client has acknowledged, and whether it lacks some.
+            fail: ends a connection with a Close.
+            progress: returns the bytes that a client has acknowledged, and whether others are
+                outstanding.
             discard: makes the kernel drop a client's unacknowledged bytes when it is cut.
         """
         self._ping_interval = settings.ping_interval
@@ -83,7 +84,7 @@ class Keepalive:
             self._cut(client)
 
     def _is_overdue(self, client: Client, now: float) -> bool:
-        """Whether a message has been arriving for too long; a pause of reading does not count."""
+        """Return whether a message is incomplete for too long; pauses of reading do not count."""
         life, commands = client.liveness, client.commands
         paused = commands.held or commands.unread is not None
         if life.unfinished != life.unfinished_seen or paused:
@@ -92,7 +93,7 @@ class Keepalive:
         return now - life.unfinished_since >= self._message_timeout
 
     def _is_open(self, client: Client, now: float) -> bool:
-        """Whether a client that is not flowing is still open after this visit."""
+        """Visit a client that is not flowing; return whether it is still open."""
         if client.state is State.GONE:
             return False
         if self._stalled(client, now):
@@ -104,10 +105,10 @@ class Keepalive:
         return True
 
     def _stalled(self, client: Client, now: float) -> bool:
-        """Whether a client has acknowledged no byte for WRITE_TIMEOUT while it lacks some."""
+        """Return whether bytes are outstanding and none was acknowledged for WRITE_TIMEOUT."""
         life = client.liveness
-        acknowledged, lacks = self._progress(client.transport)
-        if life.took or acknowledged != life.acknowledged or not lacks:
+        acknowledged, outstanding = self._progress(client.transport)
+        if life.took or acknowledged != life.acknowledged or not outstanding:
             life.took = False
             life.heard = True
             life.acknowledged = acknowledged
@@ -121,7 +122,7 @@ class Keepalive:
         client.abort(WRITE_TIMEOUT)
 
     def _start_clock(self, client: Client, now: float) -> None:
-        """Count the bytes that a client acknowledges from now on."""
+        """Start the write timeout of a client that was pinged."""
         life = client.liveness
         life.took = False
         life.acknowledged, _ = self._progress(client.transport)

@@ -1,11 +1,12 @@
-"""What the keepalive knows of one client: its signs of life, and an unfinished message."""
+"""The keepalive's record of one client: signs of life, and an incomplete message."""
 
 
 class Liveness:
-    """State of one client between two visits of the keepalive, which dates what it finds.
+    """State: flags that the connection sets, and times that the keepalive records.
 
-    The connection sets flags as frames come and as its transport drains: a flag costs less than a
-    look at the clock. Times are those of the visits.
+    The connection sets a flag when a frame arrives and when its transport drains, because a flag
+    costs less than a reading of the clock. The times are those of the keepalive's visits, in
+    seconds.
     """
 
     __slots__ = (
@@ -22,15 +23,15 @@ class Liveness:
     )
 
     def __init__(self) -> None:
-        self.heard = True  # whether a frame has come since the last visit
+        self.heard = True  # whether a frame has arrived since the last visit
         self.idle_since = 0.0  # the last visit that found a sign of life
-        self.pinged = False  # whether a ping was sent since
+        self.pinged = False  # whether a ping was sent after that visit
         self.took = False  # whether the transport has drained or filled since the last visit
         self.acknowledged = 0  # bytes that the client had acknowledged at the last visit
-        self.taken_at = 0.0  # the last visit that found bytes taken
-        # When a client that is closing is cut: None until its first visit, infinite while a
-        # shutdown lets it read on.
+        self.taken_at = 0.0  # the last visit that found bytes acknowledged
+        # The time at which a closing client is cut. None before the first visit; infinite while it
+        # reads its queue in a shutdown.
         self.deadline: float | None = None
-        self.unfinished = 0  # the number of the message that has begun and not ended; 0 for none
+        self.unfinished = 0  # number of the incomplete message; 0 without one
         self.unfinished_seen = 0  # that number at the last visit
         self.unfinished_since = 0.0  # the first visit that found it

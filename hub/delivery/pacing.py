@@ -1,9 +1,10 @@
-"""The pace of bursts: requests that publish many messages at once.
+"""Flow control of bursts: requests that publish many messages at once.
 
-Theory of operation. The kernel takes some hundred KB for a client, and a burst fills its send
-queue faster than the client's process is run, even if it reads without pause. So a burst is
-published in parts, and before each part it waits until the congested subscribers have drained. A
-client that takes nothing for PATIENCE is slow: no burst waits for it until it has drained.
+Theory of operation. The kernel takes some hundred KB for a client. A burst would overflow the send
+queue even of a client that reads without a pause, because the client's process is not scheduled in
+time. So a burst is published in parts, and each part is delayed until the congested subscribers
+have drained. A client that takes nothing for PATIENCE is slow: bursts do not wait for it until it
+has drained.
 """
 
 import asyncio
@@ -13,12 +14,12 @@ from typing import Final
 from hub.delivery.client import Client, State
 from hub.delivery.topic import Topic
 
-PART_ITEMS: Final = 64  # messages of a part
-PART_BYTES: Final = 131_072  # of a part's encoded events
+PART_ITEMS: Final = 64  # messages in a part
+PART_BYTES: Final = 131_072  # of the encoded events in a part
 # Bytes a second for subscribers on other nodes, whose congestion this node cannot see.
 NODES_RATE: Final = 4_194_304
-PATIENCE: Final = 1.0  # seconds for a client to take something
-LIMIT: Final = 5.0  # seconds that one burst waits in all for the subscribers of this node
+PATIENCE: Final = 1.0  # seconds within which a client must take bytes
+LIMIT: Final = 5.0  # seconds that one burst waits for subscribers of this node, in total
 
 
 class _Wait:
@@ -37,19 +38,19 @@ class Pacing:
         self._slow: dict[Client, None] = {}
 
     def drained(self, client: Client) -> None:
-        """Note that a client has drained, or has left."""
+        """Record that a client has drained, or has left."""
         self._slow.pop(client, None)
         for wait in self._waits:
             if wait.clients.pop(client, None) is not None and not wait.clients:
                 wait.news.set()
 
     async def drain(self, topics: Sequence[Topic[Client]], deadline: float) -> None:
-        """Wait until the congested subscribers of `topics` have drained, but for slow ones.
+        """Wait until the congested subscribers of `topics` have drained, except slow ones.
 
-        `deadline`: the time to go on in any case, by the loop's clock.
+        `deadline`: the time at which the wait ends, in seconds of the loop's clock.
         """
         clock = asyncio.get_running_loop().time
-        # Until the part of another burst is written, which congests its subscribers.
+        # Wait until the parts of other bursts are written: that congests their subscribers.
         while clock() < deadline and any(map(_has_part, topics)):  # noqa: ASYNC110
             await asyncio.sleep(0)
         wait = _Wait(self._congested(topics))
@@ -73,7 +74,7 @@ class Pacing:
         }
 
     def _give_up(self, wait: _Wait) -> None:
-        """Stop waiting for clients that have taken nothing since the last look."""
+        """Stop waiting for clients that have taken nothing since the last check."""
         for client, held in list(wait.clients.items()):
             holds = client.transport.get_write_buffer_size()
             if holds == held:
@@ -84,5 +85,5 @@ class Pacing:
 
 
 def _has_part(topic: Topic[Client]) -> bool:
-    """Whether a topic's batch has as many bytes as a part of a burst."""
+    """Return whether a topic's batch has as many bytes as a part of a burst."""
     return sum(map(len, topic.batch)) >= PART_BYTES

@@ -1,11 +1,11 @@
-"""Recovery: clients that read a topic's history until they have caught up with its newest event.
+"""Recovery: a client reads a topic's history up to its newest event.
 
 Theory of operation. A subscribe may ask for the events after a position, or for the newest n. If
 the history has them, the client is `behind` the topic: it reads CHUNK bytes a tick while its
 transport takes everything, and nothing of a replay is queued, since it may exceed the bounds of a
-send queue. In the tick in which it reaches the newest event it becomes one of the topic's other
-subscribers. If the history drops events that the client has not read, it is told of the gap and
-reads on after it.
+send queue. When it has read the newest event, it becomes an ordinary subscriber in the same tick.
+If the history drops events that the client has not read, the client gets a gap notice and reads on
+after the gap.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ CHUNK: Final = 65_536  # bytes of events that a client reads in one tick
 
 
 class Recovery:
-    """State: the clients that are behind, the topics in which they are, and who reads next.
+    """State: the clients that are behind, their topics, and the clients that read in this tick.
 
-    `Topic.behind` has the position of each.
+    `Topic.behind` has the position of each client.
     """
 
     def __init__(
@@ -38,8 +38,9 @@ class Recovery:
         """Connect it to the fan-out and the loop.
 
         Args:
-            limit: the most events of one recovery.
-            recovered: hears whether a subscribe recovers from its position, and by how many events.
+            limit: maximum number of events in one recovery.
+            recovered: called for each recovery from a position, with whether the history has the
+                events, and their number.
         """
         self._fanout = fanout
         self._notices = notices
@@ -73,10 +74,10 @@ class Recovery:
     def _begin(
         self, topic: Topic[Client], client: Client, recover_from: RecoverFrom
     ) -> Position | None:
-        """Let a client read from where it asks, and return that position.
+        """Start to send the requested events, and return the position before them.
 
-        Nothing is sent before the end of this tick, so the ack comes first. The result is None if
-        the history does not have the events.
+        Nothing is sent before the end of this tick, so the ack comes first. Return None if the
+        history does not have the events.
         """
         history = topic.history
         if history is None or client in topic:
@@ -103,7 +104,7 @@ class Recovery:
                 self._ready.pop(client, None)
 
     def resume(self, client: Client) -> None:
-        """Let a client read on, if it is behind: its transport has drained."""
+        """Read on in the next tick, if the client is behind; its transport has drained."""
         if client in self._behind:
             self._ready[client] = None
             if not self._scheduled:
@@ -131,7 +132,7 @@ class Recovery:
         assert history is not None
         framing, here = client.framing, topic.behind[client]
         if here.epoch != history.epoch or here.offset < history.first - 1:
-            # The history began again, or has dropped events that the client has not read.
+            # The history has another epoch, or has dropped events that the client has not read.
             here = Position(history.epoch, history.first - 1)
             gap = self._notices.gap(topic.name, 0, here)
             self._fanout.tell(client, topic, framing.encoding.message_at(gap, here))

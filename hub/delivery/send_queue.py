@@ -1,15 +1,16 @@
-"""The queue of one congested client: whole messages in order, bounded in number and bytes.
+"""The send queue of one congested client: messages in order, bounded in number and bytes.
 
-A client that keeps up has none: its messages go to the transport at the end of each tick. Once the
-transport holds bytes, messages queue here one by one, so that each counts and, under
-BACKPRESSURE=drop_oldest, a single event can be dropped. A client is told of dropped events before
-the next event of the same topic, at the latest behind everything else that is queued.
+Theory of operation. A client that keeps up has no queue: its messages go to the transport at the
+end of each tick. While the transport holds bytes, messages are queued here one by one, so that the
+bounds count each of them and BACKPRESSURE=drop_oldest can drop a single event. Dropped events are
+reported before the next event of the same topic, or after all queued messages if there is none.
 
-Some entries are marks. They belong to a topic, have a place in the order, and are never dropped:
+Some entries are marks. A mark belongs to a topic, keeps its place in the order, and is never
+dropped:
 
-    left      the client unsubscribed here: events dropped before are told of here at the latest
-    said      a message about the topic that is no event, such as an ack, to be sent here
-    dropped   so many events were dropped here, between two marks
+    left      the client unsubscribed here; earlier dropped events are reported here at the latest
+    said      a message about the topic that is no event, such as an ack
+    dropped   the number of events that were dropped here, between two marks
 """
 
 from collections import deque
@@ -23,8 +24,8 @@ from hub.values import NOWHERE, Position, offset_of
 
 # The encoded event, its topic and its epoch; or any other message, None and an empty string.
 # Events of one topic and tick are the same objects in the queues of all clients of an encoding.
-# The bytes of a mark begin below every event's first byte: RFC 6455 section 5.2 sets FIN, a
-# stream's is a letter.
+# A mark's first byte is lower than that of any event: a frame's has the FIN bit (RFC 6455 section
+# 5.2), and that of a Server-Sent Event is a letter.
 Entry = tuple[bytes, Topic[Any] | None, str]
 
 _EVENTS: Final = b"@"
@@ -32,7 +33,7 @@ _LEFT: Final = b""
 _SAID: Final = b"!"
 _DROPPED: Final = b"?%d:%d"  # the number of events, and the offset of the last one
 
-_CHUNK: Final = 65_536  # bytes handed to the transport at once: what it has cannot be dropped
+_CHUNK: Final = 65_536  # bytes given to the transport at once; it cannot drop events
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,13 @@ class Bounds:
     messages: int  # in the queue
     size: int  # bytes in the queue and in the transport together
     drop_oldest: bool  # on overflow drop the oldest event, else end the connection
-    # Makes the message about n dropped events of a topic, up to a position.
+    # Encodes the notice about a number of dropped events of a topic, up to a position.
     gap: Callable[[str, int, Position], bytes]
     dropped: Callable[[], None]  # called for each event that is dropped
 
 
 class SendQueue:
-    """State: the entries, their bytes, and the dropped events that the client was not told of."""
+    """State: the entries, their bytes, and the dropped events that are not reported yet."""
 
     __slots__ = ("_bounds", "_dropped", "_entries", "_framing", "_marks", "_size")
 
@@ -163,7 +164,7 @@ class SendQueue:
         self._marks += 1
 
     def _gap(self, topic: Topic[Any]) -> bytes:
-        """Return the message about the dropped events of a topic, and forget them."""
+        """Remove the record of a topic's dropped events, and return the notice about them."""
         count, position = self._dropped.pop(topic)
         message = self._bounds.gap(topic.name, count, position)
         encoded = self._framing.encoding.message_at(message, position)

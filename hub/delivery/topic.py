@@ -16,7 +16,7 @@ class Subscriber(Protocol):
 
     @property
     def encoding(self) -> Encoding:
-        """How its connection encodes events. Topics group their subscribers by it."""
+        """The encoding of its connection, by which topics group their subscribers."""
 
 
 S = TypeVar("S", bound=Subscriber)

@@ -1,6 +1,6 @@
-"""Long work, done one slice in each turn of the loop, so that nobody else waits for all of it.
+"""Divides long work into slices, one in each turn of the loop.
 
-State: the unfinished work, in the order of its next slices.
+State: the unfinished work, in the order of the next slices.
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ _DONE: Final = object()
 
 
 class Turns:
-    """Shares the loop fairly between the work of many clients."""
+    """Runs slices of work round robin, so that no client's work delays the others."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         """`call_soon` calls a function in the loop's next turn."""
@@ -24,7 +24,7 @@ class Turns:
     def start(self, work: Iterator[object]) -> None:
         """Do the first slice of `work` now, and each of the others in a turn of its own.
 
-        A slice is what an iterator does for one `next`.
+        A slice is one step of the iterator.
         """
         if next(work, _DONE) is not _DONE:
             self.queue(work)

@@ -1,4 +1,4 @@
-"""Messages that the server sends unasked: gaps, deletions, the shutdown, a client too slow."""
+"""Messages that answer no command: gaps, deletions, the shutdown, and slow consumers."""
 
 from enum import StrEnum
 from typing import Final

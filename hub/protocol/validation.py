@@ -1,4 +1,4 @@
-"""Checks of single values that clients send, over WebSocket and HTTP alike.
+"""Checks of single values that clients send over WebSocket or HTTP.
 
 Pure functions. The `check_` functions return the text of an error, or "" for a valid value.
 """
