@@ -1,11 +1,11 @@
-"""How one client hurts the others: round trips of quiet clients beside a client that attacks.
+"""Measures how one client delays others: round trips of quiet clients during an attack.
 
     .venv/bin/python bench/fairness.py                 every row
     .venv/bin/python bench/fairness.py --only burst    tables or rows, by key
 
 The server has one core and all clients share the other; every row of every round starts a new
-server. A row that did not measure what it claims (a quiet client lost a message, a flood got no
-answer) is printed as failed, and the exit status is 1.
+server. A row whose measurement is invalid (a quiet client lost a message, a flood got no answer) is
+printed as failed, and the exit status is 1.
 """
 
 import argparse
@@ -72,7 +72,7 @@ class Asked:
 
 
 def call(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """One request; its status and body."""
+    """Make a request, and return its status and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request(method, path, body)
@@ -88,7 +88,7 @@ def check(is_so: bool, what: str) -> None:
 
 
 def codes(closes: dict[int, int]) -> str:
-    """The close codes, for a table cell."""
+    """Return the close codes as text for a table cell."""
     return " ".join(map(str, sorted(closes))) or "-"
 
 
@@ -97,11 +97,11 @@ def codes(closes: dict[int, int]) -> str:
 
 @dataclass(frozen=True)
 class Attack:
-    """What the attacking client sends, in pieces, and the subscribers of its topics."""
+    """The messages of the attacking client, in pieces, and the subscribers of its topics."""
 
     message: Callable[[int], bytes]  # for the nth topic
-    answer: bytes  # occurs once in each answer; empty where messages are not answered
-    burst: int = 0  # bytes of a piece; 0: `together` says how many messages
+    answer: bytes  # occurs once in each answer; empty if messages are not answered
+    burst: int = 0  # bytes of a piece; 0: a piece has `together` messages
     together: int = 64  # messages of a piece
     ahead: float = 1  # the next piece is started while fewer messages than this are unanswered
     opening: bytes | None = b""  # sent first on each connection; None: HTTP
@@ -139,7 +139,7 @@ ATTACKS: Final = {
 
 
 def fairness(asked: Asked, attack: Attack | None) -> Figures:
-    """The round trips of the quiet clients, beside the attack or alone."""
+    """Measure the round trips of the quiet clients, during the attack or alone."""
     with running(SERVER, SERVER_CORE) as (port, _), ExitStack() as stack:
         clients = stack.enter_context(Child(quiet, port, QUIET, PERIOD, False))
         if attack is None:
@@ -179,12 +179,12 @@ def _clocked(clients: Child, seconds: float) -> Figures:
 
 
 def burst(asked: Asked, together: bool) -> Figures:
-    """Two batches of 4 MB, in sequence or `together`, to 20 subscribers on a busy core."""
+    """Publish two batches of 4 MB, in sequence or `together`, to 20 clients on a busy core."""
     size = BURST // ITEMS - 30
     items = [{"topic": "burst", "payload": "x" * size}] * asked.of(ITEMS)
     body = json.dumps({"items": items}).encode()
     with running(SERVER, SERVER_CORE) as (port, _), ExitStack() as stack:
-        call(port, "POST", "/topics", b'{"name":"burst"}')  # it stays when all readers are closed
+        call(port, "POST", "/topics", b'{"name":"burst"}')  # it exists until it is deleted
         readers = stack.enter_context(Child(read, port, ["burst"], READERS, 0))
         stack.enter_context(Child(burn))
 
@@ -217,7 +217,7 @@ def burst(asked: Asked, together: bool) -> Figures:
 
 
 def _settled(readers: Child, events: int) -> Any:
-    """The readers' counts, once all events came or nothing new came for two seconds."""
+    """Return the readers' counts when all events or, for two seconds, no events have come."""
     heard = readers.ask()
     since = time.monotonic()
     while heard["counts"].get(EVENT, 0) < events and time.monotonic() < since + 2:
@@ -232,7 +232,7 @@ def _settled(readers: Child, events: int) -> Any:
 
 
 def longest(port: int, seconds: float, act: Callable[[], Any]) -> tuple[Figures, Any]:
-    """The longest round trip of another client's ping while `act` runs and for `seconds` after."""
+    """Return the longest round trip of pings during `act` and `seconds` after, and its result."""
     with Child(quiet, port, 5, 0.01, True) as pings:  # one each 2 ms
         pings.tell()
         time.sleep(0.1)
@@ -245,7 +245,7 @@ def longest(port: int, seconds: float, act: Callable[[], Any]) -> tuple[Figures,
 
 
 def leave(asked: Asked, topics: int) -> Figures:
-    """One client disconnects that is subscribed to so many topics."""
+    """Disconnect a client that is subscribed to a number of topics."""
     with running(SERVER, SERVER_CORE) as (port, _):
         (client,) = connect(port, 1)
         subscribe(client, [f"leave/{number}" for number in range(asked.of(topics))])
@@ -259,7 +259,7 @@ def leave(asked: Asked, topics: int) -> Figures:
 
 
 def delete(asked: Asked) -> Figures:
-    """A topic with 10,000 subscribers is deleted."""
+    """Delete a topic with 10,000 subscribers."""
     count = asked.of(10_000)
     with (
         running(SERVER, SERVER_CORE) as (port, _),
@@ -273,7 +273,7 @@ def delete(asked: Asked) -> Figures:
 
 
 def lists(asked: Asked, path: str) -> Figures:
-    """One GET request while there are 400,000 topics."""
+    """Make a GET request to a server with 400,000 topics."""
     count = asked.of(400_000)
     with running(SERVER, SERVER_CORE) as (port, _), ExitStack() as stack:
         for start in range(0, count, 50_000):
@@ -289,7 +289,7 @@ def lists(asked: Asked, path: str) -> Figures:
 
 
 def brackets(asked: Asked, items: int) -> Figures:
-    """One batch with as many brackets as fit into 4 MB; a single item of it is too large."""
+    """Publish a batch of 4 MB of brackets in `items` items; a single item is too large."""
     each = asked.of(1_390_000) // items
     body = json.dumps(
         {"items": [{"topic": "t", "payload": [[]] * each}] * items}, separators=(",", ":")
@@ -314,7 +314,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """One table: the titles of its columns by figure, and the figure that has a goal."""
+    """One table: its columns' titles by figure, and the figure that has a goal."""
 
     key: str
     columns: dict[str, str]
@@ -426,7 +426,7 @@ def table(group: Group, rows: list[Row], results: dict[str, list[Figures]]) -> s
 
 
 def chosen(only: str) -> dict[str, list[Row]]:
-    """The rows to measure, by group; `only` has keys of groups and rows, or nothing for all.
+    """Return the rows to measure, by group; `only` has keys of groups and rows; empty: all.
 
     Raises:
         SystemExit: there is no such key.

@@ -27,9 +27,9 @@ NICENESS: Final = 10  # of floods and readers, which share a core with the quiet
 READY: Final = "ready"
 TEXT, CONTINUATION, PING = 0x1, 0x0, 0x9
 MASK: Final = b"\x37\xfa\x21\x3d"
-HEAD: Final = 22  # bytes of a frame that are enough to know its kind
+HEAD: Final = 22  # bytes of a frame that determine its kind
 TOGETHER: Final = 200  # connects or subscribes that are answered together
-CLOSE_BYTES: Final = 40  # of a Close, its reason included
+CLOSE_BYTES: Final = 40  # of a Close with its reason
 # Kinds of frames: of a text the first letters of its type, of any other frame its first byte.
 ACK, EVENT, ERROR, INFO, PONG = b"ack", b"eve", b"err", b"inf", b"\x8a"
 UPGRADE: Final = (
@@ -40,7 +40,7 @@ UPGRADE: Final = (
 
 
 def frame(payload: bytes, opcode: int = TEXT, final: bool = True) -> bytes:
-    """A client's frame, masked."""
+    """Return a client's frame, masked."""
     size = len(payload)
     length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
     key = (MASK * (size // 4 + 1))[:size]
@@ -49,17 +49,17 @@ def frame(payload: bytes, opcode: int = TEXT, final: bool = True) -> bytes:
 
 
 def command(**fields: Any) -> bytes:
-    """A text frame with a JSON object."""
+    """Return a text frame with a JSON object."""
     return frame(json.dumps(fields, separators=(",", ":")).encode())
 
 
 def dial(port: int) -> socket.socket:
-    """A TCP connection to the server."""
+    """Open a TCP connection to the server."""
     return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
 
 
 def connect(port: int, count: int) -> list[socket.socket]:
-    """WebSockets with a client id."""
+    """Open WebSocket connections with a client id."""
     made: list[socket.socket] = []
     while len(made) < count:
         asked = [dial(port) for _ in range(min(TOGETHER, count - len(made)))]
@@ -85,7 +85,7 @@ class Frames:
 
     def __init__(self) -> None:
         self.counts: Counter[bytes] = Counter()
-        self.closed = 0  # the code of the Close, once there was one
+        self.closed = 0  # the code of the Close; 0 before it
         self._head = b""  # the start of a frame whose kind is not known yet
         self._skip = 0  # bytes of the last counted frame that have not arrived
 
@@ -106,7 +106,7 @@ class Frames:
                 break
             kind = data[at : at + 1]
             if kind == b"\x81":
-                kind = data[at + head + 9 : at + head + 12]  # behind {"type":"
+                kind = data[at + head + 9 : at + head + 12]  # after {"type":"
             elif kind == b"\x88":
                 self.closed = int.from_bytes(data[at + 2 : at + 4], "big")
             self.counts[kind] += 1
@@ -151,14 +151,14 @@ class Child:
         self._pipe.close()
 
     def tell(self) -> None:
-        """Send it a message, as the kind defines it."""
+        """Send a message to the process; its meaning depends on the kind of client."""
         self._pipe.send(None)
 
     def hear(self) -> Any:
-        """Its next answer.
+        """Return the process' next answer.
 
         Raises:
-            RuntimeError: it failed, or did not answer within PATIENCE.
+            RuntimeError: the process failed, or did not answer within PATIENCE.
         """
         if not self._pipe.poll(PATIENCE):
             raise RuntimeError(f"{self._kind}: no answer within {PATIENCE:g} s")
@@ -171,7 +171,7 @@ class Child:
         return said
 
     def ask(self) -> Any:
-        """Send it a message and wait for the answer."""
+        """Send a message to the process and return its answer."""
         self.tell()
         return self.hear()
 
@@ -187,12 +187,12 @@ def _run(kind: Callable[..., None], pipe: Pipe, *arguments: Any) -> None:
 
 
 class _Quiet(asyncio.Protocol):
-    """One quiet client: sends on schedule, without waiting for earlier answers."""
+    """A quiet client: it sends on schedule, without waiting for earlier answers."""
 
     def __init__(self, message: bytes, awaited: bytes, period: float, sums: "_Sums") -> None:
         self._message, self._awaited, self._period, self._sums = message, awaited, period, sums
         self._frames = Frames()
-        self._sent: deque[float] = deque()  # times of the messages without an answer yet
+        self._sent: deque[float] = deque()  # times of the unanswered messages
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -232,7 +232,8 @@ class _Sums:
 
     def __init__(self) -> None:
         self.over = False  # whether the clients have stopped sending
-        self.complete = asyncio.Event()  # after that, all answers are here, or a client was closed
+        # Set after `over`, when all answers have arrived or a client was closed.
+        self.complete = asyncio.Event()
         self.sent = 0
         self.took: list[float] = []  # from the send to the answer
         self.late: list[float] = []  # from the scheduled time to the send
@@ -244,7 +245,7 @@ class _Sums:
 
 
 def quiet(pipe: Pipe, port: int, count: int, period: float, pings: bool) -> None:
-    """Clients that each send a small message every `period` seconds and time its way back.
+    """Run clients that each send a small message every `period` seconds and time its answer.
 
     The message is a publish to a topic of the client's own, or with `pings` a WebSocket ping.
     """
@@ -309,14 +310,14 @@ def flood(
     ahead: float,
     opening: bytes | None,
 ) -> None:
-    """A client that repeats `piece`, of `messages` messages, as fast as the socket takes it.
+    """Run a client that repeats `piece`, of `messages` messages, as fast as the socket takes it.
 
     It reads all answers and reconnects when it is closed.
 
     Args:
-        answer: bytes that occur once in each answer; empty where messages are not answered.
+        answer: bytes that occur once in each answer; empty if messages are not answered.
         ahead: a piece is started while fewer messages than this are unanswered.
-        opening: what is sent first on each connection; with None it is HTTP, not a WebSocket.
+        opening: bytes sent first on each connection; None for HTTP instead of WebSocket.
     """
     os.nice(NICENESS)
     view = memoryview(piece)
@@ -343,7 +344,7 @@ def flood(
             if sock in readable:
                 data = sock.recv(262_144)
                 if answer:
-                    # With the end of the last data, for an answer that was cut in two.
+                    # With the end of the previous data, since an answer may be split.
                     seen = (last[len(last) + 1 - len(answer) :] + data).count(answer)
                     answered += seen
                     waiting -= seen
@@ -369,7 +370,7 @@ def _enter(port: int, opening: bytes | None) -> socket.socket:
 
 
 def closed_with(data: bytes) -> int:
-    """The code of the Close with which the data ends, or 0."""
+    """Return the code of the Close at the end of the data, or 0."""
     for at in range(len(data) - 3):
         if data[at] == 0x88 and at + 2 + data[at + 1] == len(data):
             return int.from_bytes(data[at + 2 : at + 4], "big")
@@ -377,7 +378,7 @@ def closed_with(data: bytes) -> int:
 
 
 def read(pipe: Pipe, port: int, topics: list[str], each: int, niceness: int) -> None:
-    """`each` subscribers for every topic, all read without pause in one epoll loop."""
+    """Run `each` subscribers for every topic, and read all of them in one epoll loop."""
     os.nice(niceness)
     epoll = select.epoll()
     sockets: dict[int, tuple[socket.socket, Frames]] = {}

@@ -1,16 +1,16 @@
-"""What is read out of a result: figures by round, ratios, and how each is shown."""
+"""Figures of a result: by round, as ratios, and as text."""
 
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-BUSY = 0.8  # of the generator's core, from which on a figure by the clock may be its own
+BUSY = 0.8  # share of the generator's core beyond which the generator may limit a figure
 
 Result = dict[str, Any]
 
 
 def by_round(result: Result, scenario: str, server: str, figure: str) -> dict[int, float]:
-    """A figure by round; empty where the server was missing, failed or had no part."""
+    """Return a figure by round; empty if the server was missing, failed or took no part."""
     return {
         row["round"]: _nodes_busy(row) if figure == "nodes_busy" else row[figure]
         for row in result["rows"]
@@ -21,40 +21,40 @@ def by_round(result: Result, scenario: str, server: str, figure: str) -> dict[in
 
 
 def _nodes_busy(row: dict[str, Any]) -> float:
-    """What two nodes take of the core that they share."""
+    """Return the share of a core that both nodes use together."""
     publisher: float = row["publisher_us"] * row["per_second"] / 1e6
     return publisher + float(row["server_busy"])
 
 
 def values(result: Result, scenario: str, server: str, figure: str) -> list[float]:
-    """The same without the rounds' numbers, for a median."""
+    """Return a figure of all rounds, as `by_round` does without their numbers."""
     return list(by_round(result, scenario, server, figure).values())
 
 
 def paired(above: dict[int, float], below: dict[int, float]) -> list[float]:
-    """The ratios of the rounds that both have."""
+    """Return the ratios of the rounds that both have."""
     return [above[turn] / below[turn] for turn in sorted(above.keys() & below) if below[turn]]
 
 
 def number(value: float) -> str:
-    """Three digits that mean something."""
+    """Return a number as text with three significant digits, or as an integer from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def ranged(found: Sequence[float]) -> str:
-    """A figure: its median, and the least and the most of any round."""
+    """Return a figure as text: its median, minimum and maximum."""
     return f"{number(median(found))} ({number(min(found))}-{number(max(found))})"
 
 
 def spread(ratios: Sequence[float]) -> str:
-    """A ratio, likewise."""
+    """Return a ratio as text: its median, minimum and maximum."""
     return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 def limited(result: Result, scenario: str, figure: str, *servers: str) -> str:
-    """A mark, where the figure is by the clock and the generator's core was busy with a server.
+    """Return a mark for a rate or latency that the generator's busy core may have limited.
 
-    With two nodes, Redis is on that core too.
+    With two nodes, Redis runs on that core too.
     """
     if figure != "per_second" and not figure.endswith("_ms"):
         return ""

@@ -1,7 +1,7 @@
-"""Race two readers of client frames: aiohttp's in C, and ours in Python with its C unmasking.
+"""Compare two readers of client frames: aiohttp's in C, and ours in Python with its C unmasking.
 
-Prints µs per message for each size: the best of five runs, which is what the code costs when
-nothing else wants the processor. `--messages` is how many a run reads.
+Print the µs per message for each size: the best of five runs, which other processes disturb the
+least. `--messages` is the number of messages in a run.
 """
 
 import argparse
@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from handlers.takeover import unmask
 from hub.protocol.websocket_frames import FrameReader
 
-LIMIT = 65_536  # bytes of a message, for both
+LIMIT = 65_536  # bytes of a message, for both readers
 BATCH = 64  # messages that arrive in one chunk
 SIZES = (16, 128, 1_024, 16_384)
 
 
 class Sink(WebSocketDataQueue):
-    """Counts what aiohttp's reader finds, instead of queueing it."""
+    """Counts the messages of aiohttp's reader instead of queueing them."""
 
     def __init__(self, protocol: Any) -> None:
         super().__init__(protocol, LIMIT, loop=asyncio.new_event_loop())
@@ -38,7 +38,7 @@ class Sink(WebSocketDataQueue):
 
 
 def masked_frame(payload: bytes) -> bytes:
-    """A client's text frame."""
+    """Return a client's text frame."""
     size = len(payload)
     head = bytes([0x81, 0x80 | size]) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
     key = os.urandom(4)
@@ -55,7 +55,7 @@ def read_all(reader: FrameReader, chunk: bytes) -> None:
 
 
 def cost(read: Callable[[bytes], object], chunk: bytes, chunks: int) -> float:
-    """Microseconds per message, the best of five runs."""
+    """Return the µs per message, the best of five runs."""
     return min(timeit.repeat(lambda: read(chunk), number=chunks, repeat=5)) / chunks / BATCH * 1e6
 
 

@@ -1,11 +1,10 @@
-"""What a history costs: this server with one beside itself without, and what a recovery costs.
+"""Measures the cost of history: the server with and without it, and the cost of a recovery.
 
     .venv/bin/python bench/history.py
 
-Fan-out is measured as `make bench` does it, in rounds, A B A B. A recovery is a subscribe on an
-open connection that is answered, and followed by 100 events of a topic's history; its price is the
-server's processor time, and stands beside that of sending 100 events live to one of 1,000
-subscribers.
+Fan-out is measured as in `make bench`, in rounds, A B A B. A recovery is a subscribe on an open
+connection, its ack, and 100 events of the topic's history. Its cost is the server's processor time,
+and is printed beside that of 100 live events to one of 1,000 subscribers.
 """
 
 import argparse
@@ -23,16 +22,16 @@ from scenarios import SCENARIOS
 from servers import SERVER_CORE, ours, running
 
 ROUNDS = 5
-RECOVERIES = 2_000  # of a round
-EVENTS = 100  # of a recovery
+RECOVERIES = 2_000  # in a round
+EVENTS = 100  # in a recovery
 PAYLOAD = "x" * 128  # as in fan-out
-SIZE = "300"  # events that a topic remembers
+SIZE = "300"  # events in a topic's history
 SECONDS = 3.0  # of a measurement of fan-out
 FANOUT = ("fanout", "fanout-16", "topics-20", "echo")
 
 
 def processor_time(pid: int) -> float:
-    """Seconds that a process has used: its CPU clock, as clock_getcpuclockid(3) has it."""
+    """Return the processor time of a process in seconds, by its clock_getcpuclockid(3)."""
     return time.clock_gettime((~pid << 3) | 2)
 
 
@@ -55,12 +54,11 @@ class Connection:
         text = json.dumps(message).encode()
         size = len(text)
         length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-        self._socket.sendall(
-            b"\x81" + length + bytes(4) + text
-        )  # a key of zeros leaves the text as it is
+        # Masking with a key of zeros does not change the text.
+        self._socket.sendall(b"\x81" + length + bytes(4) + text)
 
     def hear(self) -> bytes:
-        """The next message; all that the server says here is shorter than 64 KB."""
+        """Return the next message; all messages here are shorter than 64 KB."""
         while True:
             if len(self._data) > 4:
                 size, start = self._data[1], 2
@@ -74,7 +72,7 @@ class Connection:
 
 
 def recovery_price() -> float:
-    """µs of the server's processor time for one recovery of EVENTS events."""
+    """Return the server's processor time for one recovery of EVENTS events, in µs."""
     server = ours()
     server = replace(server, environ={**server.environ, "HISTORY_SIZE": SIZE})
     with running(server, SERVER_CORE) as (port, pid):

@@ -1,4 +1,4 @@
-"""One measurement, and all of them: in every round every server is started anew."""
+"""Measures servers with scenarios; each measurement starts a new server."""
 
 import json
 import subprocess
@@ -9,13 +9,13 @@ from scenarios import Scenario
 from servers import BUILD, GENERATOR_CORE, SERVER_CORE, Server, running, running_pair
 
 Row = dict[str, Any]  # one measurement
-Rounds = Callable[[Scenario, str], int]  # of a scenario, by a server's name
+Rounds = Callable[[Scenario, str], int]  # number of rounds of a scenario, by the server's name
 
 PATIENCE = 180.0  # seconds that one measurement may take
 
 
 def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
-    """One measurement: the generator's figures, or why there are none."""
+    """Make one measurement; return the generator's figures, or the reason why there are none."""
     if server.missing:
         return {"missing": server.missing}
     try:
@@ -29,7 +29,7 @@ def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
 
 
 def generate(server: Server, scenario: Scenario, places: list[str]) -> dict[str, Any]:
-    """Let the load generator do a scenario on what runs in these places."""
+    """Run the load generator on running servers; `places` are its arguments that name them."""
     command = ["taskset", "-c", str(GENERATOR_CORE)] if scenario.pinned else []
     command += [str(BUILD / "loadgen"), *places, *scenario.arguments.split()]
     command += ["--protocol", server.protocol]
@@ -43,28 +43,30 @@ def generate(server: Server, scenario: Scenario, places: list[str]) -> dict[str,
 
 
 def takes_part(server: Server, scenario: Scenario) -> bool:
-    """Whether a server is asked to do this."""
+    """Return whether a scenario is measured on a server."""
     if (scenario.rest and not server.rest) or (scenario.cluster and not server.cluster):
         return False
     if not scenario.cluster and server.protocol == "centrifugo":
-        return False  # it is here for its Redis engine
+        return False  # only its Redis engine is compared
     return not scenario.only or server.name in scenario.only
 
 
-def the_fewest(scenario: Scenario, server: str) -> int:
-    """The rounds that every server has."""
+def standard_rounds(scenario: Scenario, server: str) -> int:
+    """Return the number of rounds that every server has."""
     return scenario.rounds
 
 
 def measure_all(
     servers: Sequence[Server],
     scenarios: Sequence[Scenario],
-    rounds: Rounds = the_fewest,
+    rounds: Rounds = standard_rounds,
     keep: Callable[[list[Row]], None] = lambda rows: None,
 ) -> list[Row]:
-    """Every scenario on every server, in rounds; one result each, with where it belongs.
+    """Measure all scenarios on all servers, and return a row for each measurement.
 
-    `keep` gets what there is after every scenario.
+    Args:
+        rounds: returns the number of rounds of a scenario and a server.
+        keep: called after each scenario, with all rows so far.
     """
     rows: list[Row] = []
     for number, scenario in enumerate(scenarios, 1):

@@ -18,7 +18,7 @@ SIZE = (11, 4.2)  # inches
 
 
 def draw(result: dict[str, Any]) -> None:
-    """Write both into bench/results, under the names that the README has."""
+    """Write both plots into bench/results, under the names that the README uses."""
     note = f"{result['date']}, {result['machine']['cpu']}, one core for the server, medians"
     _bars(result, note)
     _lines(result, note)

@@ -1,9 +1,9 @@
-"""What the servers cost their Redis: the figures that docs/scaling.md counts with.
+"""Measures the load of the servers on Redis, for the estimates in docs/scaling.md.
 
     .venv/bin/python bench/redis_load.py
 
-It starts a Redis of its own and asks of it what the nodes of a cluster ask, by their own scripts,
-as many at a time as a tick may gather. Printed is the processor time that Redis says it has used.
+It starts a Redis and sends it the commands of a cluster's nodes, with their scripts, in pipelines
+as large as those of a busy tick. It prints the processor time that Redis reports.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from hub.redis.scripts import scripts_for
 PUBLISHES = 20_000  # and topics
 BATCH = 50
 HEAD = b"x" * 20
-EVENT = HEAD + b"x" * 200  # in their envelope
-SIZE = 300  # events that a topic with a history remembers
+EVENT = HEAD + b"x" * 200  # with the header of an envelope
+SIZE = 300  # events in a topic's history
 NODES = (1, 2, 4, 8, 16)
 
 
 class Cluster:
-    """Nodes without servers: their leases, and their subscriptions."""
+    """The leases and subscriptions of nodes, without servers."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -49,12 +49,12 @@ class Cluster:
         return connection
 
     async def spent(self) -> float:
-        """Seconds of processor time that Redis has used."""
+        """Return the processor time that Redis has used, in seconds."""
         cpu: dict[str, float] = await self.redis.info("cpu")
         return cpu["used_cpu_user"] + cpu["used_cpu_sys"]
 
     async def node(self, number: int, *topics: str) -> RedisConnection:
-        """A node that holds these topics; its subscribed connection."""
+        """Add a node that holds these topics, and return its subscribed connection."""
         words = [word for topic in topics for word in (topic, 1)]
         publisher = await self.connection()
         await publisher.ask("EVAL", self.scripts.lease, 0, f"n{number}", 1, *words)
@@ -69,11 +69,11 @@ class Cluster:
         self.heard += push[0] == b"message"
 
     async def publish(self, node: str, topic: str) -> float:
-        """Redis' µs for a publish by a node."""
+        """Return Redis' processor time for a publish by a node, in µs."""
         return await self._many(self.scripts.publish, topic, node, EVENT, 0)
 
     async def append(self, node: str, topic: str) -> float:
-        """The same to a topic that remembers SIZE events."""
+        """Return the same for a topic with a history of SIZE events."""
         words = (topic, node, HEAD, 0, EVENT[len(HEAD) :], "epoch", SIZE, 300_000, 1 << 30)
         return await self._many(self.scripts.append, *words)
 
@@ -119,7 +119,7 @@ async def main(port: int) -> None:
 
 
 async def topics(cluster: Cluster) -> None:
-    """What a topic costs that a node begins to hold, and what a beat costs."""
+    """Print the cost of a topic that a node begins to hold, and the cost of a beat."""
     names = [f"room:{number:08}" for number in range(PUBLISHES)]
     before = await cluster.spent()
     used = (await cluster.redis.info("memory"))["used_memory"]

@@ -1,10 +1,10 @@
-"""Race hub/redis/connection.py with redis-py's PubSub: the cost of a message for a node.
+"""Compare hub/redis/connection.py with redis-py: the cost of a message for a node.
 
     .venv/bin/python bench/redis_reader.py
 
-It starts a Redis of its own, which publishes 200-byte messages to a subscriber in this process, and
-prints the processor time of this process for each, the best of several rounds. Then the same for
-publishing, as many at a time as a tick may gather, all of them answered.
+It starts a Redis, which publishes 200-byte messages to a subscriber in this process, and prints the
+processor time of this process for each message, the best of several rounds. It does the same for
+publishes, in pipelines as large as those of a busy tick, up to their answers.
 """
 
 import argparse
@@ -25,15 +25,15 @@ from servers import Server, redis_server, running
 from hub.redis.connection import RedisConnection
 
 ROUNDS = 5
-MESSAGES = 20_000  # of a round
-BATCH = 50  # messages of a pipeline, as a tick may gather them
+MESSAGES = 20_000  # in a round
+BATCH = 50  # messages in a pipeline
 EVENT = b"x" * 200
 
 Measured = Callable[[], Awaitable[None]]
 
 
 async def flood(port: int) -> None:
-    """Let Redis itself publish them all, so that this process does nothing but read."""
+    """Make Redis publish all messages by a script, so that this process only reads."""
     client = redis.asyncio.Redis(port=port)
     script = "for i = 1, ARGV[1] do redis.call('PUBLISH', 'c', ARGV[2]) end"
     await client.eval(script, 0, MESSAGES, EVENT)
@@ -123,7 +123,7 @@ async def together(*parts: Awaitable[None]) -> None:
 
 
 async def timed(measured: Measured) -> float:
-    """µs of processor time a message, the best of the rounds."""
+    """Return the processor time for each message in µs, the best of the rounds."""
     took = []
     for _ in range(ROUNDS):
         before = time.process_time()

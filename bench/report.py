@@ -1,4 +1,4 @@
-"""The tables in bench/README.md and the plots, of a result."""
+"""Writes the tables and plots of a result into bench/README.md."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -21,7 +21,7 @@ FOOTNOTE = (
 
 
 def why_not(result: Result, scenario: str, server: str) -> str:
-    """What a cell says where there is no figure."""
+    """Return the text of a cell without a figure."""
     for row in result["rows"]:
         if row["scenario"] == scenario and row["server"] == server:
             for word in ("missing", "failed"):
@@ -42,7 +42,7 @@ FIGURES = {
 
 
 def table(result: Result, scenarios: Sequence[Scenario] = SCENARIOS) -> str:
-    """One part a scenario, one line a server, in the order of the figure."""
+    """Return a table for each scenario, with a line for each server, ordered by the figure."""
     return "\n".join(_part(result, scenario) for scenario in scenarios)
 
 
@@ -71,7 +71,7 @@ def _part(result: Result, scenario: Scenario) -> str:
 
 
 def _left_out(result: Result, scenario: Scenario) -> str:
-    """Who was not measured, of those who were elsewhere, and why."""
+    """Return a sentence that names the servers without a measurement here, and the reason."""
     asked = {row["server"] for row in result["rows"] if row["scenario"] == scenario.key}
     elsewhere = {row["server"] for row in result["rows"] if row["scenario"] == "fanout"}
     out = [title for name, title in result["titles"].items() if name in elsewhere - asked]
@@ -104,7 +104,7 @@ def _cell(result: Result, scenario: Scenario, name: str, column: str) -> str:
 
 
 def targets(result: Result) -> str:
-    """What was to be reached, and what was."""
+    """Return the table of targets, bounds and measured figures."""
     lines = ["| target | bound | reached | |", "|---|---|---|---|"]
     for target in TARGETS:
         reached = _ratios(result, target)
@@ -120,7 +120,7 @@ def targets(result: Result) -> str:
 
 
 def verdict(target: Target, reached: Sequence[float]) -> str:
-    """Whether the median keeps the bound, and whether the rounds agree."""
+    """Return as text whether the median keeps the bound, and whether all rounds agree."""
 
     def kept(figure: float) -> bool:
         return figure >= target.bound if target.at_least else figure <= target.bound
@@ -133,7 +133,7 @@ def verdict(target: Target, reached: Sequence[float]) -> str:
 
 
 def _named(result: Result, target: Target) -> str:
-    """What a target compares, in words."""
+    """Return the figures that a target compares, as text."""
     titles = {scenario.key: scenario.title for scenario in SCENARIOS}
     name = f"{titles[target.scenario]}: {FIGURES[target.figure]}"
     if not target.against:
@@ -155,7 +155,7 @@ def _ratios(result: Result, target: Target) -> list[float]:
 
 
 def _least(result: Result, target: Target) -> dict[int, float]:
-    """The least that any peer has of a figure, by round; nothing where one was not measured."""
+    """Return the minimum of all peers by round; without the rounds that a peer lacks."""
     asked = {row["server"] for row in result["rows"] if row["scenario"] == target.scenario}
     peers = asked - {"ours", *FLOORS}
     figures = [by_round(result, target.scenario, name, target.figure) for name in peers]
@@ -164,10 +164,10 @@ def _least(result: Result, target: Target) -> dict[int, float]:
 
 
 def check() -> None:
-    """Fail before the measuring, not after it: where there is no place to write, or to draw.
+    """Check before the measurements that tables and plots can be written.
 
     Raises:
-        ImportError: matplotlib is not there; `make bench` installs it.
+        ImportError: matplotlib is not installed; `make bench` installs it.
     """
     import plots  # noqa: F401
 
@@ -178,7 +178,7 @@ def check() -> None:
 
 def write(result: Result) -> None:
     """Put the tables into bench/README.md and draw the plots."""
-    import plots  # matplotlib is needed for these alone
+    import plots  # here, because only plots need matplotlib
 
     readme = BENCH / "README.md"
     before, _, rest = readme.read_text().partition(START)

@@ -1,18 +1,18 @@
-"""Measure the server beside its peers, and write down what came of it.
+"""Measure the server and its peers, and write a report.
 
     python bench/run.py               every scenario, every server; bench/results/DATE.json, the
                                       table in bench/README.md and the plots (an hour)
     python bench/run.py --quick       the headline rows, printed (under three minutes)
-    python bench/run.py --only KEYS   these scenarios as a whole run has them, printed
+    python bench/run.py --only KEYS   these scenarios with all their rounds, printed
     python bench/run.py --compare REV the working tree against a revision (some minutes)
-    python bench/run.py --report FILE the table and the plots again, of a result that was kept
+    python bench/run.py --report FILE the table and the plots of an earlier result
 
-Server and generator are pinned to a core each. In every round each server is started anew and
-measured once, A B C A B C, so that what the machine does meanwhile falls on all of them. A row that
-a target is about has five rounds in a whole run and with --only, any other two or three.
+The server and the generator are each pinned to a core. In every round each server is started and
+measured once, A B C A B C, so that other load on the machine affects all of them. In a whole run
+and with --only, rows that a target refers to have five rounds, and others two or three.
 
-A result is whole or not there: it is written to DATE.json.part after every scenario, and gets its
-name at the end. SIGTERM ends the servers and the generator too.
+A result is written to DATE.json.part after each scenario, and renamed when it is complete. SIGTERM
+ends the servers and the generator, too.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import report
-from measure import Rounds, Row, measure_all, the_fewest
+from measure import Rounds, Row, measure_all, standard_rounds
 from scenarios import FAST, SCENARIOS, Scenario, with_targets
 from servers import BENCH, CORES, ROOT, Server, build, floors, ours, peers, redis_version
 
@@ -39,7 +39,7 @@ COMPARED = ("fanout", "fanout-16", "topics-20", "echo", "echo-64", "rest", "stor
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """Return a description of this machine."""
     text = Path("/proc/cpuinfo").read_text()
     model = next((line for line in text.splitlines() if line.startswith("model name")), ": unknown")
     return {
@@ -52,13 +52,13 @@ def machine() -> dict[str, Any]:
 
 
 def origin(started: datetime) -> dict[str, Any]:
-    """What was measured, and when it began."""
+    """Return the start time and the revision."""
 
     def git(*words: str) -> str:
         try:
             done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
         except OSError:
-            return ""  # a tree without its history, on a machine without git
+            return ""  # git is not installed
         return done.stdout.strip()
 
     return {
@@ -70,7 +70,7 @@ def origin(started: datetime) -> dict[str, Any]:
 
 
 def full() -> None:
-    """Everything, kept in bench/results and in bench/README.md once it is whole."""
+    """Measure everything; write bench/results and bench/README.md when it is complete."""
     report.check()
     servers = [ours(), *floors(), *peers()]
     started = datetime.now(UTC)
@@ -83,7 +83,7 @@ def full() -> None:
     }
     path = BENCH / "results" / f"{started.date().isoformat()}.json"
     path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".json.part")  # what an interrupted run leaves
+    part = path.with_suffix(".json.part")  # an interrupted run leaves it
 
     def keep(rows: list[Row]) -> None:
         result["minutes"] = round((datetime.now(UTC) - started).total_seconds() / 60)
@@ -97,17 +97,17 @@ def full() -> None:
 
 
 def only(scenarios: Sequence[Scenario]) -> None:
-    """These scenarios as a whole run has them, printed and not kept."""
+    """Measure some scenarios with all their rounds, and print the table."""
     printed([ours(), *floors(), *peers()], scenarios, with_targets)
 
 
 def quick() -> None:
-    """The headline rows, printed."""
+    """Measure the headline rows, and print the table."""
     printed([ours(), *floors(), *peers(list(FAST))], [it for it in SCENARIOS if it.quick])
 
 
 def compare(revision: str) -> None:
-    """The working tree against a revision: ratios in one run."""
+    """Measure the working tree and a revision, and print the ratios."""
     git = ["git", "-C", str(ROOT)]
     named = [*git, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
     if subprocess.run(named, stdout=subprocess.DEVNULL).returncode:
@@ -123,9 +123,9 @@ def compare(revision: str) -> None:
 
 
 def printed(
-    servers: Sequence[Server], scenarios: Sequence[Scenario], rounds: Rounds = the_fewest
+    servers: Sequence[Server], scenarios: Sequence[Scenario], rounds: Rounds = standard_rounds
 ) -> None:
-    """Measure, and print the table."""
+    """Measure the servers, and print the table."""
     started = time.monotonic()
     rows = measure_all(servers, scenarios, rounds)
     print(report.table({"rows": rows, "titles": titles(servers)}, scenarios))
@@ -144,15 +144,15 @@ def parser() -> argparse.ArgumentParser:
         "--only", metavar="KEYS", type=chosen, help="these scenarios, separated by commas, printed"
     )
     what.add_argument("--compare", metavar="REV", help="the working tree against a revision")
-    what.add_argument("--report", metavar="FILE", help="write a kept result down anew")
+    what.add_argument("--report", metavar="FILE", help="write the report of an earlier result")
     return arguments
 
 
 def chosen(keys: str) -> list[Scenario]:
-    """The scenarios of these keys.
+    """Return the scenarios with these keys.
 
     Raises:
-        argparse.ArgumentTypeError: there is none of one of them.
+        argparse.ArgumentTypeError: no scenario has one of the keys.
     """
     there = [scenario.key for scenario in SCENARIOS]
     if unknown := set(keys.split(",")) - set(there):
@@ -163,14 +163,14 @@ def chosen(keys: str) -> list[Scenario]:
 
 
 def prepare() -> None:
-    """See that it can be measured here, and what measures it is built."""
+    """Check the machine, and build the load generator and the floor."""
     if len(CORES) < 2:
         sys.exit("two cores are needed: one for the server, one for the generator")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < FILES:
         sys.exit(f"{FILES} open files are needed: raise the limit with ulimit -n {FILES}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
-    # A signal that just ended this process would leave the servers and the generator behind.
+    # The default action of a signal would leave the servers and the generator running.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     build()

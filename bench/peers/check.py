@@ -1,13 +1,13 @@
-"""Check that the peers do what the benchmark asks of them, before their figures are believed.
+"""Check that the peers behave as the benchmark requires, before they are measured.
 
     .venv/bin/python bench/peers/check.py            every peer
-    .venv/bin/python bench/peers/check.py bun ws     these
+    .venv/bin/python bench/peers/check.py bun ws     these peers
 
-A peer is installed and started as the runner does it. Two subscribers must get every message of a
-publisher, once and in order, and every publish must be acknowledged; a publish to a topic without
-subscribers is refused, and POST /publish is an event, where the peer has it. One line for each:
-ok, missing (what to install), failed (what was wrong) or not checked. What the contract has and the
-generator never asks for is named behind an ok.
+A peer is installed and started as by the runner. Two subscribers must get every message of a
+publisher, once and in order, and every publish must be acknowledged. A publish to a topic without
+subscribers must be refused. POST /publish must send an event, if the peer has it. One line is
+printed for each peer: ok, missing (what to install), failed (with the reason) or not checked. After
+an ok it lists parts of the contract that the peer lacks and the generator does not use.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from servers import Server, ours, peers, running
 
 MESSAGES = 100
-PATIENCE = 20.0  # seconds that the whole check of a peer may take
+PATIENCE = 20.0  # seconds for the whole check of a peer
 SILENCE = 0.3  # seconds in which a repeated message would have come
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -36,7 +36,7 @@ Body = dict[str, Any]
 
 
 class WrongError(Exception):
-    """The peer did what it must not."""
+    """The peer does not behave as required."""
 
 
 def require(condition: object, what: str) -> None:
@@ -53,7 +53,7 @@ class Client:
         self.connection = connection
 
     async def greet(self) -> None:
-        """What comes before the first command."""
+        """Exchange the messages before the first command."""
 
     async def say(self, kind: str, **fields: Any) -> None:
         await self.connection.send(json.dumps({"type": kind, **fields}))
@@ -67,7 +67,7 @@ class Client:
         return await self.hear()
 
     async def silent(self) -> bool:
-        """Whether nothing more comes."""
+        """Return True if no message arrives within SILENCE."""
         try:
             async with asyncio.timeout(SILENCE):
                 await self.hear()
@@ -77,7 +77,7 @@ class Client:
 
 
 class SocketIoClient(Client):
-    """The same in Engine.IO 4 and Socket.IO 5 packets, each a text frame."""
+    """A client that sends the same JSON in Engine.IO 4 and Socket.IO 5 packets."""
 
     path = "/socket.io/?EIO=4&transport=websocket"
 
@@ -103,7 +103,7 @@ class SocketIoClient(Client):
 async def client(server: Server, port: int) -> Any:
     kind = SocketIoClient if server.protocol == "socketio" else Client
     uri = f"ws://127.0.0.1:{port}{kind.path}"
-    # Nothing unread may hold up the Close, or a wrong answer would be told as a late one.
+    # Unread messages must not delay the Close, or a wrong answer would be reported as a late one.
     options: Body = {"compression": None, "proxy": None, "max_queue": None, "close_timeout": 1}
     async with connect(uri, **options) as connection:
         made = kind(connection)
@@ -119,7 +119,11 @@ def message(number: int) -> Body:
 
 
 async def check(server: Server, port: int) -> list[str]:
-    """Raise what is wrong with a running peer; what it lacks without being asked for it."""
+    """Check a running peer; return the parts of the contract that it lacks.
+
+    Raises:
+        WrongError: the peer does not behave as required.
+    """
     lacks: list[str] = []
     async with client(server, port) as publisher:
         async with client(server, port) as first, client(server, port) as second:
@@ -175,7 +179,7 @@ async def check_rest(port: int, subscribers: list[Client]) -> None:
 
 
 async def check_refusal(publisher: Client) -> list[str]:
-    """The last subscriber has just closed: the topic goes as soon as the peer has seen it."""
+    """Check refusals; the topic ends when the peer has seen its last subscriber disconnect."""
     kind = ""
     answer: Body = {}
     for _ in range(20):
@@ -229,7 +233,7 @@ def verdict(server: Server) -> str:
 
 def main() -> None:
     names = sys.argv[1:]
-    with contextlib.redirect_stdout(io.StringIO()):  # what is being installed
+    with contextlib.redirect_stdout(io.StringIO()):  # drop the progress of the installation
         servers = ([ours()] if "ours" in names else []) + peers(names or None)
     unknown = set(names) - {server.name for server in servers}
     if unknown:

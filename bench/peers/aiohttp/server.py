@@ -1,4 +1,4 @@
-"""aiohttp as everybody writes it: a task for each socket, and send_str() to each of a topic."""
+"""A server on aiohttp in the usual way: a task for each socket, send_str() to each subscriber."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""picows as its examples have it: a listener for each connection, and send() to each of a topic."""
+"""A server on picows as in its examples: a listener per connection, send() to each subscriber."""
 
 import os
 import time

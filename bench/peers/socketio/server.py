@@ -1,4 +1,4 @@
-"""python-socketio as its documentation has it: a room for each topic, on aiohttp."""
+"""A server on python-socketio as in its documentation: a room for each topic, on aiohttp."""
 
 import os
 import time
@@ -14,7 +14,7 @@ sio = socketio.AsyncServer(
     async_mode="aiohttp",
     cors_allowed_origins="*",
     client_manager=manager,
-    # Else what one client publishes overtakes itself on its way through Redis.
+    # Otherwise publishes of one client may overtake each other on their way through Redis.
     async_handlers=not REDIS,
 )
 

@@ -1,4 +1,4 @@
-"""The websockets library as its documentation broadcasts: broadcast() to a topic's connections."""
+"""A server on the websockets library: broadcast() to a topic's connections."""
 
 import asyncio
 import os
