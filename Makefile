@@ -47,7 +47,7 @@ format: $(VENV)/.test ## repair what ruff can repair
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: $(VENV)/.made ## write both lock files anew from pyproject.toml
+lock: $(VENV)/.made ## write the lock files again from pyproject.toml
 	@$(INSTALL) uv==$(UV_VERSION)
 	@$(COMPILE) --output-file requirements.lock
 	@$(COMPILE) --extra test --constraint requirements.lock --output-file requirements-test.lock

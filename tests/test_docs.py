@@ -1,4 +1,4 @@
-"""The documents in docs/: every command that they name is run, and every file is there."""
+"""The documents in docs/: their commands run, and the files that they name exist."""
 
 import asyncio
 import re
@@ -36,7 +36,7 @@ async def printed_by(command: str, *flags: str) -> list[str]:
 
 
 def rows(decision: str, pattern: str) -> list[str]:
-    """The first cells that match, in the tables of the decision with that number."""
+    """Return the first cells that match, in the tables of a decision given by its number."""
     (path,) = DECISIONS.glob(f"{decision}-*.md")
     return re.findall(rf"(?m)^\| ({pattern}) \|", DOCUMENTS[path])
 

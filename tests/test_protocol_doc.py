@@ -1,7 +1,7 @@
-"""docs/protocol.md, held to the code: codes against hub/errors.py, examples, and what it promises.
+"""docs/protocol.md, compared with the server: its codes, its examples and its tables.
 
-Every row of its tables of broken input and of REST is tried on a real server; a row that nobody
-tries, or a trial without a row, fails.
+Every row of the tables of broken input and of REST is tested on a real server; a row without a
+test fails, and so does a test without a row.
 """
 
 import json
@@ -45,7 +45,7 @@ def test_the_error_table_has_every_code_and_no_other() -> None:
     assert [row[0] for row in table(DOCUMENT, "Errors")] == [f"`{code}`" for code in ErrorCode]
 
 
-def test_every_error_says_when_and_what_to_do() -> None:
+def test_every_error_has_its_cause_and_remedy() -> None:
     assert [row for row in table(DOCUMENT, "Errors") if not all(row)] == []
 
 
@@ -56,11 +56,11 @@ def test_the_close_table_is_that_of_the_code() -> None:
     ]
 
 
-def test_every_close_says_when() -> None:
+def test_every_close_has_its_cause() -> None:
     assert [row for row in table(DOCUMENT, "Close codes") if not all(row)] == []
 
 
-def test_figures_of_settings_are_their_defaults() -> None:
+def test_numbers_of_settings_are_their_defaults() -> None:
     figures = re.findall(r"`([A-Z_]+)` \(([\d,]+)(?: s)?()\)", DOCUMENT)
     figures += re.findall(r"()([\d,]+) bytes of UTF-8 \(`(MAX_TOPIC_BYTES)`\)", DOCUMENT)
     shown = {key or named: int(figure.replace(",", "")) for key, figure, named in figures}
@@ -72,7 +72,7 @@ def test_figures_of_settings_are_their_defaults() -> None:
     }
 
 
-def test_figures_of_constants_are_right() -> None:
+def test_numbers_of_constants_are_right() -> None:
     assert f"Up to {MAX_STREAM_TOPICS} topics" in DOCUMENT
     assert "says: 1 to 5 seconds" in DOCUMENT
     assert RETRY == (1_000, 5_000)
@@ -118,7 +118,7 @@ def test_there_is_an_example_of_every_message() -> None:
     assert len(EXAMPLES) + len(STREAMS) == DOCUMENT.count("```") / 2, "a block is no example"
 
 
-def test_the_example_of_a_stream_is_what_is_sent() -> None:
+def test_the_example_of_a_stream_is_exact() -> None:
     epoch = "9f86d081884c7d65"
     broker = LocalBroker(lambda: 0.0, {"": Rule(10, 60.0, 10_000)}, lambda: epoch)
     node = Node(broker=broker)
@@ -134,18 +134,18 @@ def test_the_example_of_a_stream_is_what_is_sent() -> None:
 
 
 def masked(stream: str) -> str:
-    """Without what differs from run to run."""
+    """Replace the parts that differ from run to run."""
     return re.sub(r"\d{4}-\d\d-\d\dT[\d:]{8}Z|(?<=retry: )\d{4}", "", stream)
 
 
 @pytest.mark.parametrize("example", FROM_CLIENTS, ids=name)
-def test_an_example_of_a_client_is_understood(example: dict[str, Any]) -> None:
+def test_an_example_of_a_client_is_accepted(example: dict[str, Any]) -> None:
     command = commands.decode(json.dumps(example).encode(), LONGEST_TOPIC)
     assert type(command) is CLIENT_TYPES[example["type"]]
 
 
 @pytest.mark.parametrize("example", FROM_THE_SERVER, ids=name)
-def test_an_example_of_the_server_is_what_it_sends(example: dict[str, Any]) -> None:
+def test_an_example_of_the_server_is_exact(example: dict[str, Any]) -> None:
     request_id, topic, ts = (example.get(key, "") for key in ("request_id", "topic", "ts"))
     message = example.get("message", {})
     if example["type"] == "ack":
@@ -171,12 +171,12 @@ def test_an_example_of_the_server_is_what_it_sends(example: dict[str, Any]) -> N
         sent = outbound.encode_info(
             topic or None, message["id"], message["payload"], reason, ts, extras
         )
-    # As text: the order of keys counts, and a key with nothing to say is absent.
+    # Compared as text, since the order and the absence of keys matter.
     assert json.dumps(json.loads(sent)) == json.dumps(example)
 
 
 @pytest.mark.parametrize("example", FROM_THE_SERVER, ids=name)
-def test_a_sentence_of_an_example_is_one_that_the_server_says(example: dict[str, Any]) -> None:
+def test_a_text_of_an_example_is_one_of_the_server(example: dict[str, Any]) -> None:
     sentence = example.get("error", example.get("message", {}))
     text = sentence.get("message") or sentence.get("payload", "")
     if isinstance(text, str):
@@ -209,7 +209,7 @@ def padded(size: int) -> bytes:
 FIRST_HALF = client_frame(TEXT, b'{"type":', fin=False)
 SECOND_HALF = client_frame(CONTINUATION, b'"ping"}')
 
-# What the first cell of a row says, as bytes; each is tried on a connection of its own.
+# The bytes for the first cell of each row; each has its own connection.
 ARRIVALS = {
     "text that is not JSON, is empty, or starts with a byte order mark": [
         text("hello"),
@@ -311,7 +311,7 @@ async def expect_alive(client: RawClient) -> None:
 
 
 async def expect(client: RawClient, reaction: str, sent: bytes) -> None:
-    """That the client hears what the second cell of a row says."""
+    """Check that the client gets the reaction in the second cell of a row."""
     heard = await client.hear()
     if reaction == "end of the connection":
         assert heard is None
@@ -332,7 +332,7 @@ async def expect(client: RawClient, reaction: str, sent: bytes) -> None:
         assert await client.hear() is None
 
 
-def test_every_row_of_broken_input_is_tried() -> None:
+def test_every_row_of_broken_input_is_tested() -> None:
     assert [row[0] for row in table(DOCUMENT, "Broken input")] == list(ARRIVALS)
 
 
@@ -372,7 +372,7 @@ async def test_integers_arrive_as_the_document_says(
     assert type(event["message"]["payload"]) is type(arrives)
 
 
-async def test_what_came_before_the_close_is_handled_and_nothing_after(client: RawClient) -> None:
+async def test_messages_before_the_close_are_handled_and_none_after(client: RawClient) -> None:
     ping = text('{"type":"ping"}')
     await client.send(ping + client_frame(3) + ping)
     heard = await client.rest()
@@ -389,7 +389,7 @@ UPGRADE = {
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
 OUTSIDER = {"Origin": "https://elsewhere.example"}
-Request = tuple[str, str, dict[str, Any]]  # method, path, what else aiohttp's client is given
+Request = tuple[str, str, dict[str, Any]]  # method, path, other arguments of aiohttp's client
 
 
 def post(path: str, body: str | bytes) -> Request:
@@ -401,7 +401,7 @@ def upgrade(path: str = "/ws", **headers: str) -> Request:
     return ("GET", path, {"headers": UPGRADE | changed})
 
 
-# Requests for every row, in a server where somebody is subscribed to "news" and "made" exists.
+# A request for every row, to a server with a subscriber of "news" and the topic "made".
 REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("POST /publish", 200): [
         post("/publish", '{"topic":"news","payload":null}'),
@@ -492,13 +492,13 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("GET /ws", 503): [upgrade()],
     ("GET /events", 503): [("GET", "/events?topic=news", {})],
 }
-# tests/handlers/test_rest.py has these: they take a fault, a clock or another header; those of
-# tests/redis the last one.
+# tests/handlers/test_rest.py tests these, which need a fault, a clock or another header;
+# tests/redis tests the last one.
 NOT_TRIED = {("any", 500), ("any", 408), ("any", 415), ("any", 503)}
 
 
 def rest_rows() -> list[tuple[str, int, str]]:
-    """Call, status and answer of each row; an empty first cell stands for the one above."""
+    """Return the call, status and answer of each row; an empty first cell repeats the last."""
     rows = []
     call = ""
     for first, status, answer in table(DOCUMENT, "REST"):
@@ -507,7 +507,7 @@ def rest_rows() -> list[tuple[str, int, str]]:
     return rows
 
 
-def test_every_row_of_rest_is_tried() -> None:
+def test_every_row_of_rest_is_tested() -> None:
     tried = [(call, status) for call, status, _ in rest_rows()]
     assert len(tried) == len(set(tried))
     assert set(tried) == set(REQUESTS) | NOT_TRIED
@@ -515,7 +515,7 @@ def test_every_row_of_rest_is_tried() -> None:
 
 @pytest_asyncio.fixture
 async def populated() -> AsyncIterator[Running]:
-    """A server that is not for outsiders, with a subscriber of "news" and the topic "made"."""
+    """A server that refuses other origins, with a subscriber of "news" and the topic "made"."""
     settings = Settings(
         allowed_origins=parse_origins("https://app.example"),
         allowed_hosts=frozenset({"127.0.0.1", "test"}),

@@ -1,8 +1,8 @@
-"""The README, taken at its word: every command is run as pasted, every table is held to the code.
+"""The README: its commands are run as pasted, and its tables are compared with the code.
 
-The tour is walked from top to bottom against a real server. What a block is follows from its tag:
+The tour is followed from top to bottom with a real server. The tag of a block tells its meaning:
 `sh` is pasted into a shell, `json` is typed into the WebSocket client that the shell started, and
-`text` is what then appears. Nothing else may stand in a fence, so no command escapes.
+`text` is the output. No other tag is allowed, so that every command is run.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ DOCUMENTS = (
     "bench/README.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("**/*.md")),
 )
-CLIENTS = "clients/README.md"  # whose blocks tests/clients/test_readme.py runs
+CLIENTS = "clients/README.md"  # tests/clients/test_readme.py runs its blocks
 PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md")  # documents whose commands are make's
-SHOWN_AT = "localhost:8080"  # where the README's server is; the test's own is put in its place
+SHOWN_AT = "localhost:8080"  # the README's server; replaced by the address of the test's server
 
-# Commands that are not run, and why; that make has the target is checked below.
+# Commands that are not run, with the reason; a test below checks that they exist.
 NOT_RUN = {
     "make run": "serves until it is stopped: the tour's server takes its place",
     "make test": "is what runs this test",
@@ -56,18 +56,18 @@ RUN_ELSEWHERE = {
     "python server.py": "is what the tour starts",
 }
 
-PATIENCE = 20  # seconds for anything to appear, then it is a failure
+PATIENCE = 20  # seconds for any output to appear
 
 
 # --- Commands -------------------------------------------------------------------------------------
 
 
 class Tour:
-    """Somebody who pastes block after block into terminals, and compares what appears."""
+    """Pastes block after block into terminals, and compares the output."""
 
     def __init__(self, port: int) -> None:
         self._here = f"127.0.0.1:{port}"
-        self._said: list[str] = []  # by the last block's commands, not yet seen in the document
+        self._said: list[str] = []  # output of the last block's commands that was not compared yet
         self._client: Process | None = None  # the WebSocket client, once it is started
         # No proxy, no index and no news from pip: a tour of this machine only.
         self._environ = os.environ | {
@@ -81,14 +81,14 @@ class Tour:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the terminal, whatever is in it."""
+        """Close the terminals."""
         if self._client is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._client.kill()
             await self._client.communicate()
 
     async def take(self, block: Block) -> None:
-        """Do what a reader does with a block."""
+        """Handle a block as a reader does."""
         if block.tag == "sh":
             assert self._said == [], "the document does not show what the last commands say"
             for command in block.lines:
@@ -146,7 +146,7 @@ class Tour:
             self._said = []
 
     async def _hear(self) -> str:
-        """The next line that the WebSocket client shows; its lines are wrapped in cursor moves."""
+        """Return the next line of the WebSocket client, without its cursor movements."""
         assert self._client is not None
         assert self._client.stdout is not None
         async with asyncio.timeout(PATIENCE):
@@ -156,7 +156,7 @@ class Tour:
         return "the client has ended"
 
     async def leave(self) -> None:
-        """Press Ctrl-D; nothing may have appeared that the document does not show."""
+        """Press Ctrl-D; fail if there is output that the document does not show."""
         assert self._said == []
         assert self._client is not None
         assert self._client.stdin is not None
@@ -166,7 +166,7 @@ class Tour:
 
 
 def masked(line: str) -> str:
-    """A line without what differs from run to run; what has another form stays."""
+    """Replace the parts of a line that differ from run to run."""
     line = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", line)
     return re.sub(r"\d{19}-[0-9a-f]{6}", "ID", line)
 
@@ -186,7 +186,7 @@ async def test_the_tour_works_as_pasted() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_no_block_escapes(document: str) -> None:
+def test_every_block_is_tested(document: str) -> None:
     text = (ROOT / document).read_text()
     tags = {"sh", "json", "text", "nginx", "haproxy"}  # tests/faults/test_restart.py has the two
     assert [block for block in blocks(text) if block.tag not in tags or not block.lines] == []
@@ -202,7 +202,7 @@ def test_no_block_escapes(document: str) -> None:
 
 
 def inline_commands(document: str) -> Iterator[str]:
-    """Commands in running text, with nothing of an environment before them."""
+    """Yield the commands in running text, without assignments before them."""
     for span in code(prose((ROOT / document).read_text())):
         command = re.sub(r"^([A-Z_]+=\S+ )+", "", span)
         if re.match(r"(make|curl|docker|git|pip|python3?|pytest|\S+/bin/\S+) \S", command):
@@ -216,7 +216,7 @@ def test_commands_in_running_text_are_checked_too(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", PASTES_TARGETS)
-def test_what_is_pasted_elsewhere_are_make_targets(document: str) -> None:
+def test_commands_of_other_documents_are_make_targets(document: str) -> None:
     text = (ROOT / document).read_text()
     commands = [line for block in blocks(text) if block.tag == "sh" for line in block.lines]
     assert commands
@@ -224,7 +224,7 @@ def test_what_is_pasted_elsewhere_are_make_targets(document: str) -> None:
         assert has_target(command), command
 
 
-def test_what_is_not_run_is_there() -> None:
+def test_commands_that_are_not_run_exist() -> None:
     pasted = {line for block in blocks(README) if block.tag == "sh" for line in block.lines}
     assert set(NOT_RUN) <= pasted, "NOT_RUN names a command that the README has no more"
     assert has_target("make run")
@@ -233,7 +233,7 @@ def test_what_is_not_run_is_there() -> None:
 
 
 def has_target(command: str) -> bool:
-    """Whether make knows what a `make …` command asks for; nothing is done."""
+    """Return whether make has the target of a `make …` command, without running it."""
     name, *arguments = shlex.split(command)
     if name != "make":
         return False
@@ -252,7 +252,7 @@ def has_target(command: str) -> bool:
 
 
 class Recording(dict[str, str]):
-    """An environment that writes down which keys it was asked for."""
+    """An environment that records the keys that are read."""
 
     def __init__(self) -> None:
         self.asked: set[str] = set()
@@ -277,7 +277,7 @@ def test_a_setting_has_the_default_of_the_table(row: list[str]) -> None:
 
 
 @pytest.mark.parametrize("key", ["BACKPRESSURE", "LOG_LEVEL"])
-def test_the_choices_of_the_table_are_all_there_are(key: str) -> None:
+def test_the_table_has_all_choices(key: str) -> None:
     (row,) = (row for row in table(README, "Settings") if row[0] == f"`{key}`")
     with pytest.raises(SettingError) as caught:
         read_settings({key: "anything else"})
@@ -293,13 +293,13 @@ def test_the_table_of_calls_has_every_route_and_no_other() -> None:
         if isinstance(route, web.RouteDef)
     }
     assert len(routes) == len(ROUTES)
-    routes.remove("DELETE /topics/{name}/history")  # of a topic whose name ends so: no other call
+    routes.remove("DELETE /topics/{name}/history")  # the call for a topic whose name ends so
     rows = table(README, "REST")
     assert {code(row[0])[0] for row in rows} == routes
     assert len(rows) == len(routes)
 
 
-def test_the_messages_of_the_protocol_table_are_understood() -> None:
+def test_the_messages_of_the_protocol_table_are_accepted() -> None:
     kinds = set()
     for row in table(README, "Protocol"):
         command = inbound.decode(code(row[0])[0].encode(), Settings().max_topic_bytes)
@@ -325,13 +325,13 @@ def test_the_readme_names_every_kind_of_message_that_the_server_sends() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """What GitHub makes of the headings."""
+    """Return the anchors that GitHub makes of the headings."""
     headings = re.findall(r"(?m)^#+ (.*)$", prose(text))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, CLIENTS])
-def test_links_lead_somewhere(document: str) -> None:
+def test_links_have_a_target(document: str) -> None:
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\(([^)]+)\)", prose(text)):
         path, _, anchor = target.partition("#")
@@ -343,7 +343,7 @@ def test_links_lead_somewhere(document: str) -> None:
             assert anchor in anchors(file.read_text()), f"{document} links to {target}"
 
 
-def test_files_that_contributing_names_are_there() -> None:
+def test_files_in_contributing_exist() -> None:
     spans = code(prose((ROOT / "CONTRIBUTING.md").read_text()))
     paths = [span for span in spans if re.fullmatch(r"[\w./-]*\w(/|/\w+|\.[a-z]+)", span)]
     assert paths

@@ -18,7 +18,7 @@ TABLE = {
     if (found := ROW.fullmatch(line))
 }
 GROUND = {"hub/access.py", "hub/errors.py", "hub/ids.py", "hub/origins.py", "hub/values.py"}
-# What the table's last column is about: packages of others, and what touches the world.
+# The packages of the table's last column: those of others, and those for input and output.
 NOTED = {
     "aiohttp",
     "aiohttp_cors",
@@ -39,7 +39,7 @@ NOTED = {
     "time",
     "uvloop",
 }
-# Modules that may import what the rest of their package may not.
+# Modules with imports that the rest of their package may not have.
 MORE = {"handlers/sockets.py": {"resource", "select", "socket"}}
 
 MODULES = sorted(
@@ -51,7 +51,7 @@ CLIENT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("clients
 
 
 def package_of(module: str) -> str:
-    """The row of the table that a module belongs to."""
+    """Return the row of the table that a module belongs to."""
     if module in GROUND:
         return "ground"
     if module in ("server.py", "hub/settings.py"):
@@ -60,7 +60,7 @@ def package_of(module: str) -> str:
 
 
 def imports(module: str) -> Iterator[str]:
-    """The dotted names that a module imports, for types too."""
+    """Yield the dotted names that a module imports, including those for types."""
     for node in ast.walk(ast.parse((ROOT / module).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,7 +70,7 @@ def imports(module: str) -> Iterator[str]:
 
 
 def ours(module: str) -> set[str]:
-    """The modules of ours that a module imports."""
+    """Return the modules of this project that a module imports."""
     found = set()
     for name in imports(module):
         for dotted in (name, name.rpartition(".")[0]):
@@ -81,7 +81,7 @@ def ours(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_what_the_table_says(module: str) -> None:
+def test_a_module_imports_only_packages_of_its_row(module: str) -> None:
     package = package_of(module)
     if package == "server":
         return
@@ -91,7 +91,7 @@ def test_a_module_imports_what_the_table_says(module: str) -> None:
     assert others <= of_others | MORE.get(module, set())
 
 
-def test_the_table_allows_nothing_that_no_module_imports() -> None:
+def test_every_import_in_the_table_is_used() -> None:
     for package, (of_ours, of_others) in TABLE.items():
         if package == "server":
             continue

@@ -24,7 +24,7 @@ async def main(url: str) -> None:
                     if payload == words[-1]:
                         break
                 case Lost(why=why):
-                    print("lost:", why, "(a real program loads its state anew)")
+                    print("lost:", why, "(a real program loads its state again)")
                 case Deleted(topic=topic):
                     print("deleted:", topic)
         # If the topic has a history, another process can continue from here: recover=POSITION.

@@ -1,4 +1,4 @@
-"""A server whose POST /publish delivers and answers 200, and does not say that it has published."""
+"""A server whose POST /publish delivers and answers 200, but without "published" in the answer."""
 
 import json
 import os

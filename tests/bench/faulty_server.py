@@ -1,4 +1,4 @@
-"""A server that makes one mistake, named by its argument: what the load generator must notice."""
+"""A server with one mistake, named by its argument, which the load generator must detect."""
 
 import asyncio
 import json
@@ -10,13 +10,13 @@ from websockets.http11 import Request, Response
 
 FAULT = sys.argv[1]
 MEMBERS: dict[str, list[ServerConnection]] = {}
-HELD: dict[ServerConnection, bytes] = {}  # for "swap": an event that waits for the next one
+HELD: dict[ServerConnection, bytes] = {}  # for "swap": an event that is sent after the next one
 TEXT, FRAGMENT, LAST, BINARY, PONG, RESERVED = 0x81, 0x01, 0x80, 0x82, 0x8A, 0xC1
 published = 0
 
 
 def frame(first: int, data: bytes, mask: int = 0) -> bytes:
-    """A frame as it is written, whether it should be or not; of 126 to 65,535 bytes, or fewer."""
+    """Return a frame of at most 65,535 bytes; it need not be valid."""
     size = bytes([mask | len(data)])
     if len(data) > 125:
         size = bytes([mask | 126]) + len(data).to_bytes(2, "big")
@@ -24,10 +24,10 @@ def frame(first: int, data: bytes, mask: int = 0) -> bytes:
 
 
 def misshapen(event: bytes) -> bytes:
-    """What is sent for an event where the mistake is in its bytes; the event, where it is not."""
+    """Return an event's frame, with the mistake if it is one of bytes."""
     half = len(event) // 2
     shapes = {
-        # Legal, these two: a message larger than a library's buffer, and Go's way to end a text.
+        # Two that are valid: a message larger than a library's buffer, and Go's way to end a text.
         "fragments": frame(FRAGMENT, event[:half]) + frame(0, b"") + frame(LAST, event[half:]),
         "newline": frame(TEXT, event + b"\n"),
         "repeat": frame(TEXT, event) * 2,
@@ -50,7 +50,7 @@ def misshapen(event: bytes) -> bytes:
 
 
 async def deliver(member: ServerConnection, event: bytes, members: list[ServerConnection]) -> None:
-    """Pass an event on; of the third publish, to the first subscriber, with the mistake."""
+    """Send an event; with the mistake to the first subscriber of the third publish."""
     if member in HELD:
         member.transport.write(frame(TEXT, event) + HELD.pop(member))
         return
@@ -69,7 +69,7 @@ async def deliver(member: ServerConnection, event: bytes, members: list[ServerCo
 
 
 def answers() -> int:
-    """How often a command is answered."""
+    """Return the number of answers to a command."""
     return {"silence": 0, "echo": 2}.get(FAULT, 1) if published == 3 else 1
 
 

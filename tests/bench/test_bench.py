@@ -1,4 +1,4 @@
-"""The benchmark itself: that a short run measures, and checks what it gets."""
+"""The benchmark: a short run measures the server and checks its messages."""
 
 import shutil
 import subprocess
@@ -51,7 +51,7 @@ def test_a_short_run_measures_and_finds_nothing_wrong(arguments: str) -> None:
 @needs_compiler
 @pytest.mark.usefixtures("_built")
 def test_no_latency_is_above_the_worst() -> None:
-    # Of so few, p99.9 is the worst one, whose bucket may go on above it.
+    # With so few messages p99.9 is the maximum, and its bucket may reach above it.
     arguments = "--mode rate --conns 3 --rate 20 --seconds 0.3 --warm-up 0.05"
     result = measure.measure(servers.ours(), Scenario("short", "short", arguments, pinned=False))
     assert result["p50_ms"] <= result["p99_ms"] <= result["p999_ms"] == result["max_ms"]
@@ -110,7 +110,7 @@ def test_a_server_that_does_not_start_is_reported() -> None:
         ("proof", "an upgrade without its proof"),
     ],
 )
-def test_the_generator_notices_what_is_not_right(fault: str, noticed: str) -> None:
+def test_the_generator_detects_a_mistake_of_the_server(fault: str, noticed: str) -> None:
     faulty = Path(__file__).with_name("faulty_server.py")
     server = servers.Server("faulty", "faulty", [sys.executable, str(faulty), fault])
     arguments = (
@@ -122,7 +122,7 @@ def test_the_generator_notices_what_is_not_right(fault: str, noticed: str) -> No
 
 @needs_compiler
 @pytest.mark.usefixtures("_built")
-def test_the_generator_notices_a_request_that_was_not_carried_out() -> None:
+def test_the_generator_detects_a_publish_that_was_not_carried_out() -> None:
     faulty = Path(__file__).with_name("faulty_rest.py")
     server = servers.Server("faulty", "faulty", [sys.executable, str(faulty)])
     arguments = "--mode rest --conns 2 --seconds 0.1 --warm-up 0.05"
@@ -144,7 +144,7 @@ def test_the_generator_notices_a_request_that_was_not_carried_out() -> None:
         ("--mode idle --conns 200", "--conns is at least 201"),
     ],
 )
-def test_the_generator_refuses_what_it_cannot_do(arguments: str, complaint: str) -> None:
+def test_the_generator_refuses_invalid_arguments(arguments: str, complaint: str) -> None:
     command = [str(servers.BUILD / "loadgen"), "--port", "1", "--pid", "1", *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     assert (done.returncode, done.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""The benchmark's commands and flags, wherever a document names one: the runner has them."""
+"""The benchmark's commands and flags in documents exist."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ SHOWN = re.findall(r"(?m)^    python bench/run\.py *(.*?)(?:  +| of | the |$)", 
 
 
 def asked(make: str) -> list[str]:
-    """What a `make bench…` command would have the runner do."""
+    """Return the runner's arguments for a `make bench…` command."""
     done = subprocess.run(
         ["make", "-n", *shlex.split(make)[1:]],
         cwd=ROOT,
@@ -46,22 +46,22 @@ def test_documents_name_every_target() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(NAMED))
-def test_a_command_is_one_that_the_runner_has(command: str) -> None:
+def test_a_command_in_a_document_exists(command: str) -> None:
     run.parser().parse_args(asked(command))
 
 
-def test_a_key_that_is_no_scenario_is_not() -> None:
+def test_an_unknown_key_does_not_exist() -> None:
     with pytest.raises(SystemExit):
         run.parser().parse_args(asked("make bench ONLY=fanin"))
 
 
-def test_a_flag_is_one_that_the_runner_has() -> None:
+def test_a_flag_in_a_document_exists() -> None:
     known = {flag for action in run.parser()._actions for flag in action.option_strings}
     assert FLAGS
     assert known >= FLAGS
 
 
-def test_the_runners_own_words_are_its_flags() -> None:
+def test_the_runners_docstring_names_its_flags() -> None:
     known = {flag for action in run.parser()._actions for flag in action.option_strings}
     shown = {words.split()[0] for words in SHOWN if words.startswith("--")}
     assert shown == known - {"-h", "--help"}

@@ -1,4 +1,4 @@
-"""bench/fairness.py: a short run of every row measures what the row says."""
+"""bench/fairness.py: a short run of every row."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ TINY = ("--rounds=1", "--seconds=0.2", "--scale=0.002")
 
 
 def number(cell: str) -> float:
-    """The median of a cell such as `1,234 (1,230-1,240)`."""
+    """Return the median in a cell such as `1,234 (1,230-1,240)`."""
     return float(cell.split()[0].replace(",", ""))
 
 
@@ -33,7 +33,7 @@ def test_a_row_is_measured(group: fairness.Group, row: fairness.Row) -> None:
     assert title == row.title
     found = dict(zip(group.columns, cells, strict=True))
     if group.key == "fairness":
-        assert number(found["count"]) >= fairness.QUIET  # each has sent, and all came back
+        assert number(found["count"]) >= fairness.QUIET  # each has sent, and all are answered
         assert 0 < number(found["p50"]) <= number(found["p99"]) <= number(found["max"])
         assert found["rate"] == "-" if row.key == "alone" else number(found["rate"]) > 0
     elif group.key == "burst":
@@ -49,7 +49,7 @@ def test_a_key_that_is_no_row_is_refused() -> None:
         fairness.chosen("bursts")
 
 
-def test_a_failed_row_says_why_and_the_others_have_their_figures() -> None:
+def test_a_failed_row_has_its_reason_and_the_others_have_figures() -> None:
     group = fairness.GROUPS[1]
     figures = dict.fromkeys(group.columns, 1.0)
     results = {row.key: [figures] for row in group.rows}
@@ -58,11 +58,11 @@ def test_a_failed_row_says_why_and_the_others_have_their_figures() -> None:
     why = "1 of 1 rounds failed: RuntimeError: nothing came"
     assert lines[0] == f"| {group.rows[0].title} | {why} |"
     assert lines[1].startswith(f"| {group.rows[1].title} | 1 (1-1) |")
-    assert lines[1].endswith("**missed** |")  # one was cut
+    assert lines[1].endswith("**missed** |")  # one connection was cut
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1_000_000])
-def test_frames_are_counted_however_they_are_cut(size: int) -> None:
+def test_frames_in_any_chunks_are_counted(size: int) -> None:
     event = b'{"type":"event","payload":"%s"}'
     short = event % b""
     medium, long = event % (b"\x88" * 200), event % (b"x" * 70_000)

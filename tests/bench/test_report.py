@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic, and what its tables say of it."""
+"""The benchmark's arithmetic and tables."""
 
 import sys
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_absolute_figures_have_their_spread_and_their_rounds() -> None:
     assert ours.endswith("| 3 |")
 
 
-def test_targets_say_what_was_met_missed_and_not_measured() -> None:
+def test_targets_are_met_missed_or_not_measured() -> None:
     lines = report.targets(RESULT).splitlines()
     against_floor = next(line for line in lines if "C floor" in line)
     assert "| 1.5 (1.2-1.8) | **missed**, within the noise |" in against_floor
@@ -81,7 +81,7 @@ def test_a_spread_across_the_bound_is_noise(reached: list[float], said: str) -> 
     assert report.verdict(Target("fanout", "server_us", "floor", 1.25), reached) == said
 
 
-def test_a_figure_by_the_clock_is_marked_where_the_generator_was_busy() -> None:
+def test_a_rate_is_marked_if_the_generator_was_busy() -> None:
     busy = [{**it, "generator_busy": 0.81} for it in RESULT["rows"] if it["server"] == "bun"]
     others = [it for it in RESULT["rows"] if it["server"] != "bun"]
     result = {**RESULT, "rows": others + busy}
@@ -94,7 +94,7 @@ def test_a_figure_by_the_clock_is_marked_where_the_generator_was_busy() -> None:
     assert "†" not in report.table(RESULT, [FANOUT]) + report.targets(RESULT)
 
 
-def test_the_core_of_the_generator_is_that_of_redis_too() -> None:
+def test_redis_counts_as_load_of_the_generators_core() -> None:
     # Redis: 0.005 s a message, 100 of them a second, is half a core.
     rows = [{**it, "redis_us": 5_000.0} for it in RESULT["rows"] if it["server"] == "ours"]
     assert "100 (50-100) †" in report.table({**RESULT, "rows": rows}, [FANOUT])
@@ -108,14 +108,16 @@ def test_the_core_of_the_generator_is_that_of_redis_too() -> None:
         (Scenario("r", "r", "", only=("ours",), why="it is dear"), "it is dear"),
     ],
 )
-def test_a_table_says_who_was_not_measured_and_why(scenario: Scenario, why: str) -> None:
+def test_a_table_names_the_servers_that_were_not_measured_and_the_reason(
+    scenario: Scenario, why: str
+) -> None:
     some = [{**row("ours", 0, 6.0, 100.0), "scenario": "r"}]
     table = report.table({**RESULT, "rows": RESULT["rows"] + some}, [scenario])
     assert f"\nNot measured, as {why}" in table
     assert table.endswith(": C floor; Bun; Go.\n")
 
 
-def test_whoever_is_left_out_of_a_scenario_is_so_for_a_reason() -> None:
+def test_a_scenario_without_some_servers_has_a_reason() -> None:
     assert [it.key for it in SCENARIOS if bool(it.only) != bool(it.why)] == []
 
 

@@ -1,4 +1,4 @@
-"""The runner: what it keeps and what it only prints, how it ends, and what it needs."""
+"""The runner: the results that it writes and prints, its end, and its requirements."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def rows_of(scenarios: Sequence[Scenario]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The runner with a folder of its own, a measuring that takes no time, and no peer."""
+    """The runner with a temporary folder, instant measurements, and no peers."""
 
     def measured(
         _: object, scenarios: Sequence[Scenario], rounds: object = None, keep: Any = None
@@ -69,7 +69,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     run.main()
 
 
-def test_a_whole_run_says_what_it_measured_and_when(
+def test_a_whole_run_records_its_revision_and_time(
     bench: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked(monkeypatch)
@@ -114,7 +114,7 @@ def test_some_scenarios_are_printed_and_not_kept(
     ]
 
 
-def test_a_scenario_that_is_not_there_is_refused(
+def test_an_unknown_scenario_is_refused(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -154,7 +154,7 @@ def test_an_unknown_revision_is_one_clear_line(
 
 
 @needs_git
-def test_the_two_of_a_comparison_are_called_what_they_are(
+def test_a_comparison_names_the_working_tree_and_the_revision(
     bench: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[servers.Server] = []
@@ -196,7 +196,7 @@ def eventually(found: Callable[[], object]) -> None:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler on this machine")
 @pytest.mark.skipif(len(servers.CORES) < 2, reason="one core")
 def test_sigterm_ends_the_server_and_the_generator() -> None:
-    # A minute, if nobody ended it.
+    # It would take a minute.
     command = [sys.executable, "-c", SCRIPT, "--only", "idle-cpu"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
 
@@ -217,7 +217,7 @@ def test_sigterm_ends_the_server_and_the_generator() -> None:
     assert left == []
 
 
-def test_rows_that_a_target_is_about_have_more_rounds() -> None:
+def test_rows_of_a_target_have_more_rounds() -> None:
     by_key = {scenario.key: scenario for scenario in SCENARIOS}
     for target in TARGETS:
         assert with_targets(by_key[target.scenario], "ours") == 5
@@ -232,7 +232,7 @@ def test_rows_that_a_target_is_about_have_more_rounds() -> None:
     assert with_targets(by_key["topics-20"], "ours") == 3
 
 
-def test_a_server_with_fewer_rounds_sits_the_last_ones_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_with_fewer_rounds_skips_the_last_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "measure", lambda server, scenario: {"failed": "not tried"})
     two = [servers.Server("ours", "ours", []), servers.Server("ws", "ws", [])]
     scenario = Scenario("fanout", "fanout", "")

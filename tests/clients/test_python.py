@@ -81,7 +81,9 @@ def holes(items: list[Item]) -> int:
             told, losses = True, losses + 1
         elif isinstance(item, Event):
             assert item.payload > last, f"{item.payload} after {last}"
-            assert item.payload == last + 1 or told, f"{last + 1} to {item.payload - 1}: untold"
+            assert item.payload == last + 1 or told, (
+                f"{last + 1} to {item.payload - 1}: lost without a report"
+            )
             last, told = item.payload, False
     return losses
 

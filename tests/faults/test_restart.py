@@ -124,7 +124,9 @@ async def event_source(url: str, heard: asyncio.Queue[int]) -> None:
             try:
                 headers = {"Accept": "text/event-stream"}
                 async with session.get("/events?topic=t", headers=headers) as answer:
-                    assert answer.status == 200, f"it gives up for ever at a {answer.status}"
+                    assert answer.status == 200, (
+                        f"EventSource does not reconnect after a {answer.status}"
+                    )
                     stream = bytearray()
                     async for data in answer.content.iter_any():
                         stream += data

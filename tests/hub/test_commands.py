@@ -1,4 +1,4 @@
-"""The order of one client's commands, with a broker that takes its time."""
+"""The order of one client's commands, with a broker that completes calls later."""
 
 import json
 from typing import Any
@@ -31,11 +31,11 @@ def ping(request_id: str) -> dict[str, Any]:
 
 
 def answers(peer: Peer) -> list[str]:
-    """The request ids of the answers, in order; events and infos are left out."""
+    """Return the request ids of the answers, in order; without events and infos."""
     return [message["request_id"] for message in peer.hear() if message["type"] not in ("event",)]
 
 
-def test_what_follows_a_subscribe_waits_for_it() -> None:
+def test_commands_after_a_subscribe_are_queued() -> None:
     node, broker = deferred()
     peer = node.connect("me")
     for message in (subscribe("t", "1"), publish("t", "2"), ping("3"), {"request_id": "4"}):
@@ -59,7 +59,7 @@ def test_publishes_await_the_broker_together() -> None:
     assert answers(peer) == [str(number) for number in range(MAX_AWAITING + 5)]
 
 
-def test_reading_pauses_at_a_few_commands_and_goes_on_when_all_are_answered() -> None:
+def test_reading_pauses_at_a_few_commands_and_resumes_when_all_are_answered() -> None:
     node, broker = deferred()
     peer = node.connect("me")
     for number in range(FEW - 1):
@@ -67,7 +67,7 @@ def test_reading_pauses_at_a_few_commands_and_goes_on_when_all_are_answered() ->
     assert peer.transport.reading
     peer.say(publish("t", "last"))
     assert not peer.transport.reading
-    peer.say(ping("next"))  # what the same segment brought is kept
+    peer.say(ping("next"))  # in the same segment: it is queued
     broker.complete(FEW - 1)
     assert not peer.transport.reading
     broker.complete()
@@ -76,7 +76,7 @@ def test_reading_pauses_at_a_few_commands_and_goes_on_when_all_are_answered() ->
     assert len(node.hub.clients) == 1
 
 
-def test_reading_goes_on_when_the_backlog_is_done_and_all_of_it_is_completed() -> None:
+def test_reading_resumes_when_the_backlog_has_completed() -> None:
     node, broker = deferred()
     peer = node.connect("me")
     for number in range(MAX_AWAITING + 2):
@@ -108,7 +108,7 @@ def test_a_single_server_never_pauses() -> None:
         assert peer.transport.reading
 
 
-def test_a_client_that_is_held_hears_of_the_shutdown_and_is_heard_leaving() -> None:
+def test_a_held_client_gets_the_shutdown_notice_and_may_close() -> None:
     node, broker = deferred()
     peer = node.connect("me")
     for number in range(MAX_AWAITING + 1):
@@ -122,7 +122,7 @@ def test_a_client_that_is_held_hears_of_the_shutdown_and_is_heard_leaving() -> N
     assert peer.transport.ended == "close"
 
 
-def test_the_backlog_of_a_client_that_overruns_its_bounds_is_forgotten() -> None:
+def test_the_backlog_of_a_client_that_exceeds_its_bounds_is_dropped() -> None:
     broker = DeferredBroker()
     node = Node(Settings(max_queue_size=2), broker)
     peer = node.connect("me", room=0)
@@ -133,14 +133,14 @@ def test_the_backlog_of_a_client_that_overruns_its_bounds_is_forgotten() -> None
         peer.say(ping(""))
     assert not peer.transport.reading
     peer.say(subscribe("u"))
-    broker.complete()  # the answers overrun the bounds
+    broker.complete()  # the answers exceed the bounds
     assert not peer.client.open
     assert peer.transport.reading
     assert broker.subscribed == ["t"]
     assert node.topics() == {}
 
 
-def test_an_unsubscribe_behind_a_shared_subscribe_does_not_take_the_topic_away() -> None:
+def test_an_unsubscribe_after_a_shared_subscribe_keeps_the_topic() -> None:
     node, broker = deferred()
     first, second = node.connect("a"), node.connect("b")
     first.say(subscribe("t", "1"))
@@ -154,7 +154,7 @@ def test_an_unsubscribe_behind_a_shared_subscribe_does_not_take_the_topic_away()
     assert [message["type"] for message in second.hear()] == ["event"]
 
 
-def test_a_repeated_subscribe_behind_a_refused_one_is_refused_too() -> None:
+def test_a_repeated_subscribe_after_a_refused_one_is_refused_too() -> None:
     broker = DeferredBroker()
     node = Node(broker=broker)
     peer = node.connect("a")
@@ -180,7 +180,7 @@ def test_a_refusal_of_the_broker_carries_the_commands_request_id() -> None:
     assert peer.client.topics == []
 
 
-def test_clients_that_subscribe_meanwhile_share_one_announcement() -> None:
+def test_clients_that_subscribe_meanwhile_share_one_call_of_the_broker() -> None:
     node, broker = deferred()
     first, second = node.connect("a"), node.connect("b")
     first.say(subscribe("t", "1"))
@@ -219,7 +219,7 @@ def test_a_publish_that_was_sent_outlives_its_client() -> None:
     assert [message["type"] for message in listener.hear()] == ["event"]
 
 
-def test_a_subscribe_that_is_pending_at_a_delete_makes_the_topic_anew() -> None:
+def test_a_subscribe_pending_during_a_deletion_creates_the_topic_again() -> None:
     node, broker = deferred()
     peer = node.connect("a")
     node.broker.create("t", lambda outcome: None)
@@ -230,7 +230,7 @@ def test_a_subscribe_that_is_pending_at_a_delete_makes_the_topic_anew() -> None:
     assert node.topics() == {"t": 1}
 
 
-def test_a_subscribe_to_what_is_there_waits_while_the_broker_does_not_know() -> None:
+def test_a_subscribe_to_an_existing_topic_awaits_the_broker() -> None:
     node, broker = deferred()
     first, second, third = (node.connect(name) for name in "abc")
     first.say(subscribe("t"))
@@ -248,7 +248,7 @@ def test_a_subscribe_to_what_is_there_waits_while_the_broker_does_not_know() -> 
     assert node.topics() == {"t": 2}
 
 
-def test_a_subscribe_that_waits_makes_the_topic_anew_where_it_is_gone() -> None:
+def test_a_queued_subscribe_creates_a_deleted_topic_again() -> None:
     node, broker = deferred()
     first, second = node.connect("a"), node.connect("b")
     first.say(subscribe("t"))
@@ -264,7 +264,7 @@ def test_a_subscribe_that_waits_makes_the_topic_anew_where_it_is_gone() -> None:
     assert node.topics() == {"t": 1}
 
 
-def test_the_shutdown_waits_for_publishes_that_the_broker_has() -> None:
+def test_the_shutdown_waits_for_publishes_under_way() -> None:
     node, broker = deferred()
     peer, idle = node.connect("a"), node.connect("b")
     peer.say(subscribe("t"))
@@ -305,7 +305,9 @@ COMMANDS = st.one_of(
         max_size=60,
     )
 )
-def test_every_client_is_answered_in_the_order_it_asked(steps: list[tuple[str, int, Any]]) -> None:
+def test_each_clients_answers_are_in_the_order_of_its_commands(
+    steps: list[tuple[str, int, Any]],
+) -> None:
     node, broker = deferred()
     peers = [node.connect("0"), node.connect("1")]
     asked: list[list[str]] = [[], []]

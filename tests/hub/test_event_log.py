@@ -1,4 +1,4 @@
-"""What the log says of connections: why each of them ended, and no more than somebody can read."""
+"""Log lines about connections: the reason for each end, and a limit on repeated lines."""
 
 import logging
 import tracemalloc
@@ -112,12 +112,12 @@ def test_each_end_of_a_connection_is_logged_with_its_reason(
     assert ended[0].levelno == (logging.INFO if reason in FAULTS else logging.DEBUG)
 
 
-def test_every_reason_that_a_websocket_can_have_is_tried_above() -> None:
+def test_every_reason_of_a_websocket_is_tested_above() -> None:
     of_streams = {"topic_deleted", "refused"}
     assert REASONS - of_streams - {"internal_error"} == set(ENDS.values())
 
 
-def test_a_stream_that_is_over_says_why(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_end_of_a_stream_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     node = Node(observer=EventLog())
     stream = node.stream("t")
@@ -171,7 +171,7 @@ def test_lines_of_one_kind_are_limited_and_the_others_counted() -> None:
     assert limit.filter(record("%s ended", 12.0, "y"))
 
 
-def test_texts_that_all_differ_take_bounded_memory() -> None:
+def test_the_memory_for_different_texts_is_bounded() -> None:
     limit = RateLimit()
     tracemalloc.start()
     for number in range(20_000):

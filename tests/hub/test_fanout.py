@@ -1,4 +1,4 @@
-"""One write a client and tick, whatever was said."""
+"""The fan-out: one write for each client and tick."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_a_client_in_several_topics_gets_one_write() -> None:
     assert [message["message"]["payload"] for message in peer.hear()] == [1, 2]
 
 
-def test_an_event_comes_before_the_ack_of_the_unsubscribe_that_follows_it_in_the_tick() -> None:
+def test_an_event_precedes_the_ack_of_a_later_unsubscribe_in_the_tick() -> None:
     node = Node()
     peer, other = node.subscribed("t"), node.subscribed("t")
     node.publish("t", 1)
@@ -63,7 +63,7 @@ def test_an_event_comes_before_the_ack_of_the_unsubscribe_that_follows_it_in_the
 
 
 @pytest.mark.parametrize("topics", [["t"], ["t", "u"]])
-def test_a_transport_that_is_closed_unseen_costs_its_own_client_only(topics: list[str]) -> None:
+def test_a_transport_closed_without_notice_affects_only_its_own_client(topics: list[str]) -> None:
     def closed(data: bytes) -> None:
         raise RuntimeError("unable to perform operation; the handler is closed")
 
@@ -78,8 +78,8 @@ def test_a_transport_that_is_closed_unseen_costs_its_own_client_only(topics: lis
     assert len(node.hub.clients) == 2
 
 
-def test_an_event_is_one_frame_for_all() -> None:
-    """Encoded and framed once: every subscriber's transport is given the very same bytes."""
+def test_an_event_is_encoded_once_for_all_subscribers() -> None:
+    """Every subscriber's transport gets the same bytes object."""
     node = Node()
     given: list[bytes] = []
     for _ in range(3):
@@ -91,7 +91,7 @@ def test_an_event_is_one_frame_for_all() -> None:
     assert given[0] is given[1] is given[2]
 
 
-def test_a_newcomer_gets_nothing_of_what_was_published_before_in_the_same_tick() -> None:
+def test_a_new_subscriber_gets_no_earlier_event_of_the_tick() -> None:
     node = Node()
     old = node.subscribed("t")
     new = node.connect("new")
@@ -102,7 +102,7 @@ def test_a_newcomer_gets_nothing_of_what_was_published_before_in_the_same_tick()
     assert [message.get("message", {}).get("payload") for message in new.hear()] == [None, 2]
 
 
-def test_a_client_that_is_lost_within_the_tick_disturbs_nobody() -> None:
+def test_a_client_lost_within_the_tick_does_not_affect_others() -> None:
     node = Node()
     lost, other = node.subscribed("t", "u"), node.subscribed("t", "u")
     node.publish("t", 1)

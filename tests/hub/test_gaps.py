@@ -1,4 +1,4 @@
-"""What may have been lost is told: once, before the next event, whatever the client's bounds."""
+"""Gaps are reported once, before the next event, regardless of the client's bounds."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ def payloads(heard: Iterable[Any]) -> list[Any]:
     return [it["message"]["payload"] for it in heard if isinstance(it, dict) and "message" in it]
 
 
-def test_a_gap_is_told_once_before_the_next_event() -> None:
+def test_a_gap_is_reported_once_before_the_next_event() -> None:
     node = Node()
     client = node.subscribed("t", "quiet")
     node.publish("t", 1)
@@ -30,7 +30,7 @@ def test_a_gap_is_told_once_before_the_next_event() -> None:
     assert told["message"]["id"].startswith("info_")
 
 
-def test_a_silent_topic_is_told_by_the_sweeper() -> None:
+def test_a_gap_without_a_next_event_is_reported_by_the_sweep() -> None:
     node = Node()
     client = node.subscribed("t")
     node.hub.missed("t")
@@ -41,7 +41,7 @@ def test_a_silent_topic_is_told_by_the_sweeper() -> None:
     assert client.hear() == []
 
 
-def test_the_sweeper_has_a_pace() -> None:
+def test_a_sweep_reports_gaps_to_a_limited_number_of_clients() -> None:
     node = Node()
     topics = [f"t{number}" for number in range(PACE)]
     client = node.subscribed(*topics)
@@ -54,7 +54,7 @@ def test_the_sweeper_has_a_pace() -> None:
     assert first + len(client.hear()) == PACE
 
 
-def test_who_joins_after_a_gap_is_not_told_of_it() -> None:
+def test_a_later_subscriber_gets_no_notice_of_an_earlier_gap() -> None:
     node = Node()
     old = node.subscribed("t")
     node.hub.missed("t")
@@ -64,7 +64,7 @@ def test_who_joins_after_a_gap_is_not_told_of_it() -> None:
     assert payloads(new.hear()) == [1]
 
 
-def test_who_leaves_is_told_before_the_answer() -> None:
+def test_an_unsubscribing_client_gets_the_notice_before_the_ack() -> None:
     node = Node()
     client = node.subscribed("t")
     node.hub.missed("t")
@@ -74,7 +74,7 @@ def test_who_leaves_is_told_before_the_answer() -> None:
     assert [it["type"] for it in heard] == ["info", "ack"]
 
 
-def test_a_deletion_comes_behind_the_gap() -> None:
+def test_a_gap_is_reported_before_a_deletion() -> None:
     node = Node()
     client = node.subscribed("t")
     node.hub.missed("t")
@@ -82,7 +82,7 @@ def test_a_deletion_comes_behind_the_gap() -> None:
     assert payloads(client.hear()) == [GAP, "Topic has been deleted"]
 
 
-def test_who_is_dismissed_is_told_first() -> None:
+def test_a_gap_is_reported_before_the_shutdown() -> None:
     node = Node()
     client = node.subscribed("t")
     node.hub.missed("t")
@@ -92,7 +92,7 @@ def test_who_is_dismissed_is_told_first() -> None:
     assert told[1].startswith("Server is shutting down")
 
 
-def test_nobody_is_told_of_a_topic_that_is_gone() -> None:
+def test_a_gap_in_a_removed_topic_is_not_reported() -> None:
     node = Node()
     client = node.subscribed("t")
     node.hub.missed("t")
@@ -104,10 +104,10 @@ def test_nobody_is_told_of_a_topic_that_is_gone() -> None:
     node.hub.gaps.sweep()
 
 
-def test_a_congested_client_is_told_outside_its_bounds() -> None:
+def test_a_notice_does_not_count_against_the_bounds() -> None:
     node = Node(Settings(max_queue_size=2))
     client = node.subscribed("t", room=0)
-    for number in range(3):  # the transport holds the first, the outbox is full with the others
+    for number in range(3):  # the transport holds the first; the others fill the send queue
         node.publish("t", number)
         node.tick()
     node.hub.missed("t")
@@ -118,7 +118,7 @@ def test_a_congested_client_is_told_outside_its_bounds() -> None:
     assert client.client.open
 
 
-def test_a_congested_client_is_told_in_the_place_of_the_gap() -> None:
+def test_a_queued_notice_has_the_place_of_the_gap() -> None:
     node = Node()
     client = node.subscribed("t", "u", room=0)
     for turn in range(3):
@@ -133,7 +133,7 @@ def test_a_congested_client_is_told_in_the_place_of_the_gap() -> None:
     assert payloads(it for it in heard if it["topic"] == "u") == [0, 1, 2]
 
 
-def test_a_gap_that_waits_counts_for_nothing_and_is_never_dropped() -> None:
+def test_a_queued_notice_is_not_counted_and_never_dropped() -> None:
     node = Node(Settings(max_queue_size=1, backpressure="drop_oldest"))
     client = node.subscribed("t", room=0)
     node.publish("t", 0)
@@ -148,7 +148,7 @@ def test_a_gap_that_waits_counts_for_nothing_and_is_never_dropped() -> None:
     assert payloads(client.hear()) == [0, *[GAP] * 20, {"reason": "GAP", "dropped": 1}, 2]
 
 
-def test_a_gap_and_dropped_events_are_told_in_their_places() -> None:
+def test_a_gap_and_dropped_events_are_reported_in_their_places() -> None:
     node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
     client = node.subscribed("t", room=0)
     for number in range(5):

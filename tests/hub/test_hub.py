@@ -1,9 +1,9 @@
-"""What the hub does at its edges; the rest is in the vectors and in the model."""
+"""Edge cases of the hub that neither the vectors nor the model have."""
 
 from tests.support.node import Node
 
 
-def test_an_event_for_a_topic_without_subscribers_here_is_nobodys() -> None:
+def test_an_event_of_a_topic_without_subscribers_here_is_dropped() -> None:
     node = Node()
     node.hub.deliver("elsewhere", b"{}")
     node.tick()

@@ -1,11 +1,11 @@
-"""Signs of life, with a clock that the test turns."""
+"""The keepalive, with a clock that the test sets."""
 
 from hub.delivery.keepalive import SLICES
 from hub.protocol.websocket_frames import PING, PONG
 from tests.support.node import Node
 
 
-def test_silence_is_asked_after_54_seconds_and_ended_after_60() -> None:
+def test_a_silent_client_is_pinged_after_54_seconds_and_cut_after_60() -> None:
     node = Node()
     peer = node.connect()
     node.visit_all(0.0)
@@ -14,7 +14,7 @@ def test_silence_is_asked_after_54_seconds_and_ended_after_60() -> None:
     node.visit_all(54.0)
     assert peer.frames() == [(PING, b"")]
     node.visit_all(55.0)
-    assert peer.frames() == []  # once is enough
+    assert peer.frames() == []  # no second ping
     node.visit_all(59.9)
     assert peer.transport.ended == ""
     node.visit_all(60.0)
@@ -26,7 +26,7 @@ def test_any_frame_is_a_sign_of_life() -> None:
     peer = node.connect()
     node.visit_all(0.0)
     node.visit_all(54.0)
-    peer.client.liveness.heard = True  # as the connection says at every frame, a pong for one
+    peer.client.liveness.heard = True  # as the connection sets it for every frame, such as a pong
     node.visit_all(55.0)
     node.visit_all(108.0)
     assert peer.frames() == [(PING, b"")]
@@ -36,7 +36,7 @@ def test_any_frame_is_a_sign_of_life() -> None:
     assert peer.transport.ended == "abort"
 
 
-def test_every_client_is_visited_once_in_a_round_whatever_their_number() -> None:
+def test_any_number_of_clients_is_visited_once_in_a_round() -> None:
     node = Node()
     peers = [node.connect() for _ in range(3 * SLICES + 1)]
     node.visit_all(0.0)
@@ -44,7 +44,7 @@ def test_every_client_is_visited_once_in_a_round_whatever_their_number() -> None
     assert [peer.frames() for peer in peers] == [[(PING, b"")]] * len(peers)
 
 
-def test_who_has_left_within_the_round_is_not_visited() -> None:
+def test_a_client_that_left_within_the_round_is_not_visited() -> None:
     node = Node()
     _, peer = node.connect(), node.connect()
     node.visit_all(0.0)
@@ -55,7 +55,7 @@ def test_who_has_left_within_the_round_is_not_visited() -> None:
     assert peer.transport.ended == ""
 
 
-def test_a_newcomer_is_visited_from_the_next_round_on() -> None:
+def test_a_new_client_is_visited_from_the_next_round_on() -> None:
     node = Node()
     node.connect()
     node.visit_all(0.0)
@@ -77,8 +77,8 @@ def test_pongs_and_pings_of_others_do_not_count() -> None:
     assert all(opcode != PONG for opcode, _ in lively.frames())
 
 
-def test_nobody_is_given_up_without_having_been_asked() -> None:
-    """The visits may be further apart than the two times."""
+def test_no_client_is_cut_without_a_ping() -> None:
+    """The time between two visits may be longer than both timeouts."""
     node = Node()
     peer = node.connect()
     node.visit_all(0.0)

@@ -1,4 +1,4 @@
-"""Random commands of several clients against a model of topics and subscriptions: plain dicts."""
+"""Random commands of several clients, compared with a model of plain dicts."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,7 @@ STEPS = st.lists(
 
 @dataclass
 class Model:
-    """What there is, and what each client must have heard: answers and topics' news apart."""
+    """The topics, the answers of each client, and the messages of its topics."""
 
     explicit: set[str] = field(default_factory=set)
     subscribers: dict[str, set[int]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Model:
         self.remove(who, topic)
 
     def _mark(self, who: int, topic: str) -> None:
-        """An ack of (un)subscribe has its place among the topic's events."""
+        """Record the ack of a subscribe or unsubscribe among the topic's events."""
         self.news[who].append(("ack", topic))
 
     def remove(self, who: int, topic: str) -> None:
@@ -75,7 +75,7 @@ class Model:
 
 
 class Run:
-    """The same steps on a node and on the model."""
+    """Takes the same steps on a node and on the model."""
 
     def __init__(self) -> None:
         self.node = Node()
@@ -143,7 +143,7 @@ def of_topic(news: list[Any], topic: str) -> list[Any]:
 
 
 @given(STEPS)
-def test_the_hub_does_what_the_model_says(steps: list[tuple[str, int, str]]) -> None:
+def test_the_hub_agrees_with_the_model(steps: list[tuple[str, int, str]]) -> None:
     run = Run()
     for number, (verb, who, topic) in enumerate(steps):
         run.step(number, verb, who, topic)

@@ -1,4 +1,4 @@
-"""Whether a node should be sent clients, check by check, with a clock that the test turns."""
+"""The checks of readiness, with a clock that the test sets."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_a_lost_redis_is_reported_and_after_the_grace_fails_a_strict_server(mode
     broker = Away()
     node = Node(broker=broker)
     it = readiness(node, redis_fail_mode=mode, ready_redis_grace=10.0)
-    it.sweep(0.0)  # never found: there is no grace
+    it.sweep(0.0)  # never connected: there is no grace
     assert (it.refusal() != "") is (mode == "strict")
     broker.reachable = True
     it.sweep(100.0)

@@ -1,4 +1,4 @@
-"""Nothing lost on reconnect: who comes back gets what it has missed, or is told that it doesn't."""
+"""Recovery: a client that reconnects gets the events it missed, or a report of the loss."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ class Remembering:
 
 
 def brief(heard: list[Any]) -> list[Any]:
-    """Of an event its offset and payload, of the rest what it says."""
+    """Return events as offset and payload, and other messages by their content."""
     told: list[Any] = []
     for it in heard:
         if it["type"] == "event":
@@ -55,7 +55,7 @@ def since(offset: int, epoch: str = "a") -> dict[str, Any]:
     return {"recover": {"epoch": epoch, "offset": offset}}
 
 
-def test_what_was_missed_follows_the_answer_and_then_what_comes() -> None:
+def test_missed_events_follow_the_ack_and_precede_new_events() -> None:
     it = Remembering()
     it.come_back()
     it.publish("one", "two", "three")
@@ -71,7 +71,7 @@ def test_what_was_missed_follows_the_answer_and_then_what_comes() -> None:
     assert brief(peer.hear()) == [(5, "five")]
 
 
-def test_who_catches_up_already_gets_nothing_twice() -> None:
+def test_a_second_subscribe_during_a_recovery_repeats_nothing() -> None:
     it = Remembering()
     it.come_back()
     it.publish("one")
@@ -84,7 +84,7 @@ def test_who_catches_up_already_gets_nothing_twice() -> None:
     ]
 
 
-def test_a_publisher_and_a_subscriber_learn_the_position() -> None:
+def test_acks_of_publishes_and_subscribes_have_the_position() -> None:
     it = Remembering()
     peer = it.come_back()
     peer.say({"type": "publish", "topic": "t", "payload": "x"})
@@ -99,7 +99,7 @@ def test_a_publisher_and_a_subscriber_learn_the_position() -> None:
     [since(4), since(3, "z"), since(0, ""), {"topic": "off/t", **since(0)}],
     ids=["ahead", "other epoch", "no epoch", "no history"],
 )
-def test_what_cannot_be_given_is_given_not_at_all(wish: dict[str, Any]) -> None:
+def test_a_position_that_cannot_recover_gets_no_events(wish: dict[str, Any]) -> None:
     it = Remembering()
     it.come_back(topic=wish.get("topic", "t"))
     it.publish(1, 2, 3)
@@ -108,7 +108,7 @@ def test_what_cannot_be_given_is_given_not_at_all(wish: dict[str, Any]) -> None:
     assert heard[0]["recovered"] is False
 
 
-def test_over_the_limit_forgotten_and_expired_are_given_not_at_all() -> None:
+def test_too_many_dropped_or_expired_events_are_not_recovered() -> None:
     it = Remembering(size=10, ttl=5.0)
     it.come_back()
     it.publish(*range(12))
@@ -120,7 +120,7 @@ def test_over_the_limit_forgotten_and_expired_are_given_not_at_all() -> None:
     assert brief(it.come_back(**since(12)).hear())[0]["recovered"] is True
 
 
-def test_the_newest_can_be_asked_for() -> None:
+def test_the_newest_events_can_be_requested() -> None:
     it = Remembering()
     it.come_back()
     it.publish(*range(10))
@@ -129,7 +129,7 @@ def test_the_newest_can_be_asked_for() -> None:
     assert len(it.come_back(last_n=0).hear()) == 1
 
 
-def test_who_is_subscribed_already_gets_nothing_twice() -> None:
+def test_a_repeated_subscribe_repeats_no_events() -> None:
     it = Remembering()
     peer = it.come_back()
     it.publish(1)
@@ -158,14 +158,14 @@ def test_who_is_subscribed_already_gets_nothing_twice() -> None:
         {"last_n": 1, "recover": {"epoch": "a", "offset": 1}},
     ],
 )
-def test_a_malformed_wish_is_refused(wish: dict[str, Any]) -> None:
+def test_a_malformed_recovery_is_refused(wish: dict[str, Any]) -> None:
     it = Remembering()
     peer = it.come_back(**wish)
     assert brief(peer.hear()) == ["INVALID_MESSAGE"]
     assert it.node.topics() == {}
 
 
-def test_an_automatic_topic_lives_on_for_its_time() -> None:
+def test_an_automatic_topic_is_kept_for_its_ttl() -> None:
     it = Remembering(ttl=5.0)
     peer = it.come_back()
     it.publish("one")
@@ -178,14 +178,14 @@ def test_an_automatic_topic_lives_on_for_its_time() -> None:
     it.node.hub.leave(back.client)
     it.now = 8.9
     assert it.node.topics() == {"t": 0}
-    it.now = 9.0  # publishes do not make it any longer
+    it.now = 9.0  # publishes do not extend it
     assert it.node.topics() == {}
     assert it.node.publish("t", "x").code == "TOPIC_NOT_FOUND"
     heard = brief(it.come_back(**since(2)).hear())
     assert heard == [{"epoch": "b", "offset": 0, "recovered": False}]
 
 
-def test_a_deletion_ends_the_history_and_whoever_catches_up() -> None:
+def test_a_deletion_ends_the_history_and_recoveries() -> None:
     it = Remembering()
     it.come_back()
     it.publish(1, 2)
@@ -198,7 +198,7 @@ def test_a_deletion_ends_the_history_and_whoever_catches_up() -> None:
     assert brief(it.come_back(**since(2)).hear())[0]["epoch"] == "b"
 
 
-def test_who_leaves_while_it_catches_up_hears_no_more() -> None:
+def test_a_client_that_unsubscribes_during_its_recovery_gets_no_more() -> None:
     it = Remembering()
     it.come_back()
     it.publish(1)
@@ -210,7 +210,7 @@ def test_who_leaves_while_it_catches_up_hears_no_more() -> None:
     assert it.node.topics() == {"t": 1}
 
 
-def test_a_slow_client_reads_at_its_pace_and_its_outbox_stays_empty() -> None:
+def test_a_slow_client_recovers_without_a_send_queue() -> None:
     it = Remembering(max_queue_size=1, max_queue_bytes=1_024)
     it.come_back()
     size = CHUNK // 2
@@ -221,13 +221,13 @@ def test_a_slow_client_reads_at_its_pace_and_its_outbox_stays_empty() -> None:
     heard: list[Any] = []
     while len(heard) < 10:
         if live < 9:
-            it.publish(live)  # it comes while the client catches up, and counts for no bound
+            it.publish(live)  # during the recovery: it is not queued
             live += 1
         assert peer.client.open
         held = len(peer.transport.held)
         assert held <= 2 * CHUNK + 1_000
         peer.transport.drain(held // 2 + 1)
-        it.node.hub.recovery.resume(peer.client)  # what the connection does when it drains
+        it.node.hub.recovery.resume(peer.client)  # as the connection does when its transport drains
         heard += peer.hear()
     assert [told[0] for told in brief(heard)[1:]] == list(range(1, 10))
     peer.transport.drain()
@@ -235,7 +235,7 @@ def test_a_slow_client_reads_at_its_pace_and_its_outbox_stays_empty() -> None:
     assert brief(peer.hear()) == [(10, "live")]
 
 
-def test_a_client_that_is_too_slow_for_the_history_is_told() -> None:
+def test_a_client_that_is_too_slow_for_the_history_gets_a_gap() -> None:
     it = Remembering(size=3)
     it.come_back()
     it.publish("1" + "x" * CHUNK, "2", "3")
@@ -254,7 +254,7 @@ def test_a_client_that_is_too_slow_for_the_history_is_told() -> None:
     ]
 
 
-def test_a_client_that_catches_up_in_many_topics_gets_all_of_each() -> None:
+def test_a_client_recovers_all_events_in_many_topics() -> None:
     it = Remembering()
     topics = [f"t{number}" for number in range(5)]
     for topic in topics:
@@ -271,7 +271,7 @@ def test_a_client_that_catches_up_in_many_topics_gets_all_of_each() -> None:
         assert offsets == [1, 2, 3, 4, 5, 6]
 
 
-def test_without_a_history_not_one_byte_changes() -> None:
+def test_messages_of_a_topic_without_history_have_no_positions() -> None:
     it = Remembering()
     peer = it.come_back(topic="off/t", request_id="r")
     it.publish("x", topic="off/t")
@@ -280,7 +280,7 @@ def test_without_a_history_not_one_byte_changes() -> None:
     assert list(event) == ["type", "topic", "message", "ts"]
 
 
-def test_what_was_dropped_is_told_with_its_place() -> None:
+def test_dropped_events_are_reported_with_their_position() -> None:
     it = Remembering(max_queue_size=2, backpressure="drop_oldest")
     slow = it.node.subscribed("t", room=0)
     it.publish(*range(1))
@@ -297,8 +297,8 @@ def test_what_was_dropped_is_told_with_its_place() -> None:
     ]
 
 
-def test_who_is_behind_in_a_stream_that_is_no_more_is_told() -> None:
-    """As over Redis, where another stream may take its place (hub/redis/history_cache.py)."""
+def test_a_client_behind_in_an_ended_epoch_gets_a_gap() -> None:
+    """Over Redis a history may get another epoch (hub/redis/history_cache.py)."""
     it = Remembering()
     it.come_back()
     it.publish("1" + "x" * CHUNK, "2")
@@ -321,7 +321,7 @@ BIG = "x" * 1_000
 ROOM_FOR_THREE = 3 * (1_150 + OVERHEAD)  # events with a payload of BIG
 
 
-def test_the_topic_unused_for_longest_is_no_more_recovered() -> None:
+def test_the_least_recently_used_topic_cannot_recover() -> None:
     it = Remembering(total_bytes=ROOM_FOR_THREE)
 
     def is_recovered(topic: str, epoch: str) -> bool:
@@ -332,24 +332,24 @@ def test_the_topic_unused_for_longest_is_no_more_recovered() -> None:
     for topic in "tuv":
         it.come_back(topic=topic)
         it.publish(BIG, topic=topic)
-    assert is_recovered("t", "a")  # this is a use
+    assert is_recovered("t", "a")  # counts as a use
     it.publish(BIG, topic="v")
     assert not is_recovered("u", "b")
-    it.publish(BIG, topic="v")  # what recovers nothing is none
+    it.publish(BIG, topic="v")  # a failed recovery is not a use
     assert not is_recovered("t", "a")
-    it.publish(BIG, topic="v")  # the only one left
+    it.publish(BIG, topic="v")  # the only topic with events
     assert not is_recovered("v", "c")
     heard = brief(it.come_back(topic="v", **since(1, "c")).hear())
     assert heard[1:] == [(2, BIG), (3, BIG), (4, BIG)]
 
 
-def test_a_client_whose_recovery_loses_its_events_to_the_budget_is_told() -> None:
+def test_a_client_whose_recovery_loses_events_to_the_budget_gets_a_gap() -> None:
     it = Remembering(total_bytes=ROOM_FOR_THREE)
     for topic in ("t", "u"):
         it.come_back(topic=topic)
     it.publish(1, 2, 3)
     slow = it.come_back(room=0, **since(0))
-    it.node.tick()  # its answer does not get through; it is to read on when it does
+    it.node.tick()  # its transport does not take the ack; it reads on when it has
     it.publish(BIG, BIG, BIG, topic="u")
     it.node.tick()
     slow.transport.drain()
@@ -363,7 +363,7 @@ def test_a_client_whose_recovery_loses_its_events_to_the_budget_is_told() -> Non
     assert it.node.hub.recovery._behind == {}
 
 
-def test_an_event_beyond_the_budget_is_delivered_and_not_remembered() -> None:
+def test_an_event_beyond_the_budget_is_delivered_and_not_kept() -> None:
     it = Remembering(total_bytes=1_024)
     peer = it.come_back()
     behind = it.come_back()

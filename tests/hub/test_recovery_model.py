@@ -1,4 +1,4 @@
-"""Random lives of clients that recover: what each has is whole and without repetition, or told."""
+"""A model of clients that recover: each gets every event once, or a report of the loss."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ STREAMS = st.integers(0, 1)
 
 
 class Lives(RuleBasedStateMachine):
-    """Topics that remember 4 events for 10 seconds, and clients that come, go and are slow."""
+    """Topics with 4 events of history for 10 s, and clients that reconnect and may be slow."""
 
     total_bytes = TOTAL_BYTES
 
@@ -43,7 +43,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(who=CLIENTS, room=st.sampled_from([None, None, 150, 600]), recover=st.booleans())
     def come_back(self, who: int, room: int | None, recover: bool) -> None:
-        """Lose the connection with all that is on its way, and subscribe anew."""
+        """Lose the connection with everything in flight, and subscribe again."""
         reader = self.readers[who]
         if reader.peer is not None:
             self.node.hub.leave(reader.peer.client)
@@ -63,7 +63,7 @@ class Lives(RuleBasedStateMachine):
         cut=st.integers(0, 6),
     )
     def follow(self, who: int, topics: tuple[str, ...], room: int | None, cut: int) -> None:
-        """Lose the stream behind any of the messages on its way, and come back."""
+        """Lose the stream after some of the messages in flight, and reconnect."""
         reader = self.streams[who]
         if reader.peer is not None:
             reader.listen(cut)
@@ -104,7 +104,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(topic=TOPICS, count=st.integers(1, 3), ticks=st.booleans())
     def publish(self, topic: str, count: int, ticks: bool) -> None:
-        """Within one tick, or each in its own."""
+        """Publish some events, in one tick or each in its own tick."""
         for _ in range(count):
             self.numbers += 1
             outcome = self.node.publish(topic, self.numbers)
@@ -159,9 +159,9 @@ class Lives(RuleBasedStateMachine):
 
 
 class LivesInLittleMemory(Lives):
-    """The same, where the two topics cannot remember 4 events each."""
+    """The same with too little memory for 4 events in each of two topics."""
 
-    total_bytes = 900  # of events of some 220
+    total_bytes = 900  # an event takes about 220
 
 
 Lives.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

@@ -1,4 +1,4 @@
-"""Clients that cannot keep up, on a node whose kernel takes as many bytes as the test says."""
+"""Slow clients, on a node whose 'kernel' takes as many bytes as the test sets."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ SLOW = ["SLOW_CONSUMER", ("close", 1013, "slow_consumer")]
 
 
 def brief(heard: list[Any]) -> list[Any]:
-    """Events and infos as their payloads, errors as their codes, other answers as their types."""
+    """Return events and infos as payloads, errors as codes, and other answers as types."""
     return [message if isinstance(message, tuple) else _brief(message) for message in heard]
 
 
@@ -28,7 +28,7 @@ def gap(dropped: int) -> dict[str, Any]:
 
 
 def publish(node: Node, topic: str, *payloads: Any) -> None:
-    """Publish one a tick."""
+    """Publish one event in each tick."""
     for payload in payloads:
         node.publish(topic, payload)
         node.tick()
@@ -54,10 +54,10 @@ def test_a_congested_client_catches_up_in_order() -> None:
     assert brief(slow.hear()) == ["flows again"]
 
 
-def test_one_event_over_the_count_disconnects() -> None:
+def test_one_event_beyond_the_limit_disconnects() -> None:
     node = Node(Settings(max_queue_size=4))
     slow, healthy = node.subscribed("t", room=10), node.subscribed("t")
-    publish(node, "t", 0, 1, 2, 3, 4)  # 0 is the transport's, four wait
+    publish(node, "t", 0, 1, 2, 3, 4)  # the transport holds 0, four are queued
     assert slow.client.open
     publish(node, "t", 5)
     assert not slow.client.open
@@ -77,7 +77,7 @@ def test_a_joined_batch_counts_every_event() -> None:
     assert read_all(slow) == [0, *SLOW]
 
 
-def test_bytes_count_and_so_do_the_transports() -> None:
+def test_queued_bytes_and_those_of_the_transport_count() -> None:
     node = Node(Settings(max_queue_bytes=2_048))
     slow = node.subscribed("t", room=10)
     publish(node, "t", "x" * 1_200)
@@ -87,7 +87,7 @@ def test_bytes_count_and_so_do_the_transports() -> None:
     assert read_all(slow) == ["x" * 1_200, *SLOW]
 
 
-def test_a_write_to_a_client_that_keeps_up_is_never_an_overflow() -> None:
+def test_a_write_to_a_flowing_client_is_never_an_overflow() -> None:
     node = Node(Settings(max_queue_size=4, max_queue_bytes=2_048))
     client = node.subscribed("t", room=10)
     for number in range(50):
@@ -97,17 +97,17 @@ def test_a_write_to_a_client_that_keeps_up_is_never_an_overflow() -> None:
     assert read_all(client) == list(range(50))
 
 
-def test_answers_count_too() -> None:
+def test_queued_answers_count() -> None:
     node = Node(Settings(max_queue_size=4))
     client = node.subscribed("t", room=10)
     publish(node, "t", 0)
     for _ in range(5):
         client.say({"type": "ping"})
-    client.say({"type": "ping"})  # it is not listened to any more
+    client.say({"type": "ping"})  # it is ignored
     assert read_all(client) == [0, *SLOW]
 
 
-def test_drop_oldest_drops_events_and_tells_before_the_next() -> None:
+def test_drop_oldest_drops_events_and_reports_them_before_the_next() -> None:
     node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
     slow, healthy = node.subscribed("t", room=10), node.subscribed("t")
     publish(node, "t", *range(10))
@@ -117,7 +117,7 @@ def test_drop_oldest_drops_events_and_tells_before_the_next() -> None:
     assert brief(slow.hear()) == [10]
 
 
-def test_what_was_dropped_is_told_once_and_by_topic() -> None:
+def test_dropped_events_are_reported_once_for_each_topic() -> None:
     node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
     slow = node.subscribed("a", "b", room=10)
     publish(node, "a", "a0", "a1", "a2")
@@ -130,7 +130,7 @@ def test_what_was_dropped_is_told_once_and_by_topic() -> None:
     assert brief(slow.hear()) == ["a3"]
 
 
-def test_what_was_dropped_of_many_topics_is_told_a_part_at_a_time() -> None:
+def test_dropped_events_of_many_topics_are_reported_in_parts() -> None:
     node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
     topics = [f"t{number}" for number in range(2_000)]
     slow = node.subscribed(*topics, room=10)
@@ -140,7 +140,7 @@ def test_what_was_dropped_of_many_topics_is_told_a_part_at_a_time() -> None:
     assert 0 < len(slow.transport.held) < 70_000
     slow.transport.drain()
     told = [it["topic"] for it in slow.hear() if it["type"] == "info"]
-    assert sorted(told) == sorted(topics[1:-2])  # the first was written, the last two waited
+    assert sorted(told) == sorted(topics[1:-2])  # the first was written, the last two were queued
 
 
 def test_drop_oldest_makes_room_for_answers_but_never_drops_one() -> None:
@@ -150,13 +150,13 @@ def test_drop_oldest_makes_room_for_answers_but_never_drops_one() -> None:
     slow.say({"type": "ping"})
     slow.say({"type": "ping"})
     assert slow.client.open
-    slow.say({"type": "ping"})  # 1 goes
-    publish(node, "t", 2)  # as the newest it is the oldest event: it goes itself
+    slow.say({"type": "ping"})  # 1 is dropped
+    publish(node, "t", 2)  # it is the only event, so it is dropped itself
     assert slow.client.open
     assert read_all(slow) == [0, "pong", "pong", "pong", gap(2)]
 
 
-def test_drop_oldest_disconnects_where_no_event_is_left_to_drop() -> None:
+def test_drop_oldest_disconnects_if_there_is_no_event_to_drop() -> None:
     node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0)
@@ -165,45 +165,45 @@ def test_drop_oldest_disconnects_where_no_event_is_left_to_drop() -> None:
     assert read_all(slow) == [0, *SLOW]
 
 
-def test_an_event_larger_than_the_bounds_is_dropped_and_told() -> None:
+def test_an_event_larger_than_the_bounds_is_dropped_and_reported() -> None:
     node = Node(Settings(max_queue_bytes=1_024, backpressure="drop_oldest"))
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, "x" * 2_000)
     assert read_all(slow) == [0, gap(1)]
 
 
-def test_what_was_dropped_is_told_before_the_topic_is_left() -> None:
+def test_dropped_events_are_reported_before_the_ack_of_the_unsubscribe() -> None:
     node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
     slow = node.subscribed("a", "b", room=10)
     publish(node, "a", "a0", "a1")
     publish(node, "b", "b0", "b1", "b2")  # a1 is dropped
-    slow.say({"type": "unsubscribe", "topic": "a"})  # b0 makes room for the ack
+    slow.say({"type": "unsubscribe", "topic": "a"})  # b0 is dropped for the ack
     slow.transport.drain()
     heard = slow.hear()
     assert brief(heard) == ["a0", gap(1), "b1", "b2", gap(1), "ack"]
     assert [message["topic"] for message in heard] == ["a", "b", "b", "b", "a", "a"]
 
 
-def test_what_is_dropped_after_the_topic_was_left_is_told_where_it_was_left() -> None:
+def test_events_dropped_after_an_unsubscribe_are_reported_before_its_ack() -> None:
     node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
     slow = node.subscribed("t", "u", room=10)
     publish(node, "t", 0, 1, 2)
     node.broker.delete("t", lambda outcome: None)
-    slow.say({"type": "subscribe", "topic": "t"})  # 1 makes room
-    publish(node, "t", "new")  # and 2
+    slow.say({"type": "subscribe", "topic": "t"})  # 1 is dropped
+    publish(node, "t", "new")  # 2 is dropped
     slow.transport.drain()
     assert brief(slow.hear()) == [0, gap(2), "Topic has been deleted", "ack", "new"]
 
 
-def test_what_was_dropped_is_told_by_the_event_that_still_waits() -> None:
+def test_dropped_events_are_reported_before_a_queued_event_of_the_topic() -> None:
     node = Node(Settings(max_queue_size=3, backpressure="drop_oldest"))
     slow = node.subscribed("a", room=10)
     publish(node, "a", 0, 1, 2, 3, 4)  # 1 is dropped
-    slow.say({"type": "unsubscribe", "topic": "a"})  # and 2 for the ack
+    slow.say({"type": "unsubscribe", "topic": "a"})  # 2 is dropped for the ack
     assert read_all(slow) == [0, gap(2), 3, 4, "ack"]
 
 
-def test_a_deleted_topic_tells_a_congested_client_in_order() -> None:
+def test_a_congested_client_gets_a_deletion_in_order() -> None:
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1)
@@ -212,7 +212,7 @@ def test_a_deleted_topic_tells_a_congested_client_in_order() -> None:
     assert read_all(slow) == [0, 1, 2, "Topic has been deleted"]
 
 
-def test_a_slow_consumer_that_does_not_take_its_close_is_cut_in_ten_seconds() -> None:
+def test_a_slow_consumer_that_does_not_read_its_close_is_cut_in_ten_seconds() -> None:
     node = Node(Settings(max_queue_size=1))
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1, 2)
@@ -223,7 +223,7 @@ def test_a_slow_consumer_that_does_not_take_its_close_is_cut_in_ten_seconds() ->
     assert slow.transport.ended == "abort"
 
 
-def test_a_slow_consumer_that_answers_its_close_leaves_in_peace() -> None:
+def test_a_slow_consumer_may_answer_its_close() -> None:
     node = Node(Settings(max_queue_size=1))
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1, 2)
@@ -233,7 +233,7 @@ def test_a_slow_consumer_that_answers_its_close_leaves_in_peace() -> None:
 
 
 @pytest.mark.parametrize("make", [Node.subscribed, Node.stream])
-def test_a_client_whose_socket_takes_no_byte_is_dead_after_the_write_timeout(
+def test_a_client_that_takes_no_byte_is_cut_after_the_write_timeout(
     make: Callable[..., Peer | StreamPeer],
 ) -> None:
     node = Node()
@@ -246,7 +246,7 @@ def test_a_client_whose_socket_takes_no_byte_is_dead_after_the_write_timeout(
     assert slow.transport.ended == ""
 
 
-def test_every_byte_that_a_congested_client_takes_is_a_sign_of_life() -> None:
+def test_each_byte_taken_by_a_congested_client_is_a_sign_of_life() -> None:
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", "x" * 10_000)
@@ -265,7 +265,7 @@ def test_a_transport_that_empties_and_fills_to_the_same_size_has_taken_bytes() -
     for second in range(30):
         node.visit_all(float(second))
         held = len(slow.transport.held)
-        slow.transport.drain()  # it flows again, and is filled anew
+        slow.transport.drain()  # it flows, and is filled again
         slow.hear()
         slow.transport.room = 10
         publish(node, "t", event)
@@ -273,21 +273,21 @@ def test_a_transport_that_empties_and_fills_to_the_same_size_has_taken_bytes() -
     assert slow.transport.ended == ""
 
 
-def test_what_waits_is_handed_to_the_transport_in_parts() -> None:
-    """What the transport has can't be dropped any more, so it gets no more than it takes."""
+def test_queued_events_go_to_the_transport_in_parts() -> None:
+    """Events in the transport cannot be dropped, so it gets no more than it takes."""
     node = Node(Settings(backpressure="drop_oldest"))
     slow = node.subscribed("t", room=10)
-    publish(node, "t", *("x" * 4_000 for _ in range(51)))  # 50 wait, 200 KB
+    publish(node, "t", *("x" * 4_000 for _ in range(51)))  # 50 are queued, 200 KB
     writes = slow.transport.writes
     slow.transport.drain(room=4_200 + 70_000)
-    assert slow.transport.writes - writes == 2  # one went through, the next is held
+    assert slow.transport.writes - writes == 2  # one was taken, the transport holds the next
     assert 60_000 < len(slow.transport.held) < 70_000
     slow.transport.drain()
     assert slow.transport.writes - writes == 4
     assert len(slow.hear()) == 51
 
 
-def test_bytes_that_were_taken_count_no_more() -> None:
+def test_sent_bytes_do_not_count() -> None:
     node = Node(Settings(max_queue_bytes=200_000))
     slow = node.subscribed("t", room=10)
     for _ in range(3):
@@ -297,7 +297,7 @@ def test_bytes_that_were_taken_count_no_more() -> None:
         slow.transport.room = 10
 
 
-def test_exactly_the_bounds_may_wait() -> None:
+def test_a_queue_may_be_as_large_as_its_bounds() -> None:
     node = Node()
     probe = node.subscribed("t")
     publish(node, "t", "x" * 1_000)
@@ -310,7 +310,7 @@ def test_exactly_the_bounds_may_wait() -> None:
     assert not slow.client.open
 
 
-def test_what_was_dropped_is_told_before_the_topics_next_event_and_not_long_before() -> None:
+def test_dropped_events_are_reported_just_before_the_topics_next_event() -> None:
     node = Node(Settings(max_queue_size=40, backpressure="drop_oldest"))
     slow = node.subscribed("a", "b", room=10)
     publish(node, "b", "b0")
@@ -323,7 +323,7 @@ def test_what_was_dropped_is_told_before_the_topics_next_event_and_not_long_befo
     assert payloads[-2:] == [gap(1), "a1"]
 
 
-def test_a_stalled_client_does_not_hold_up_the_shutdown() -> None:
+def test_a_stalled_client_does_not_delay_the_shutdown() -> None:
     node = Node()
     stalled = node.subscribed("t", room=10)
     publish(node, "t", 0)
@@ -346,7 +346,7 @@ def test_a_client_that_closes_early_in_the_shutdown_still_gets_its_queue() -> No
     assert slow.transport.ended == "close"
 
 
-def test_the_shutdown_is_told_ahead_of_what_is_queued_and_the_close_comes_behind() -> None:
+def test_the_shutdown_notice_precedes_the_queue_and_the_close_follows_it() -> None:
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1)
@@ -356,7 +356,7 @@ def test_the_shutdown_is_told_ahead_of_what_is_queued_and_the_close_comes_behind
     assert read_all(slow) == [0, FAREWELL, 1, 2, ("close", 1001, "going_away")]
 
 
-def test_a_client_that_was_given_everything_has_3_seconds_for_its_close() -> None:
+def test_a_client_with_an_empty_queue_has_3_seconds_to_answer_the_close() -> None:
     node = Node()
     silent = node.connect()
     node.drain.begin()
@@ -383,7 +383,7 @@ def test_a_client_that_still_takes_bytes_in_the_shutdown_is_not_cut() -> None:
     assert slow.transport.ended == "abort"
 
 
-def test_a_client_whose_side_acknowledges_bytes_is_not_stalled() -> None:
+def test_a_client_that_acknowledges_bytes_is_not_stalled() -> None:
     """The kernel takes more from the transport only when a third of its buffer is free."""
     node = Node()
     slow = node.subscribed("t", room=10)
@@ -396,17 +396,17 @@ def test_a_client_whose_side_acknowledges_bytes_is_not_stalled() -> None:
     assert slow.transport.ended == "abort"
 
 
-def test_a_client_whose_last_events_overrun_its_bounds_hears_that_instead() -> None:
+def test_events_beyond_the_bounds_during_a_close_end_the_client_as_slow() -> None:
     node = Node(Settings(max_queue_size=2))
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0)
     for number in range(1, 4):
-        node.publish("t", number)  # in the batch, to be settled before the Close
+        node.publish("t", number)  # in the batch, which is sent before the Close
     node.drain.begin()
     assert read_all(slow) == [0, *SLOW]
 
 
-def test_a_congested_client_for_which_nothing_waits_hears_of_the_shutdown_too() -> None:
+def test_a_congested_client_with_an_empty_queue_gets_the_shutdown_notice() -> None:
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0)
@@ -415,14 +415,16 @@ def test_a_congested_client_for_which_nothing_waits_hears_of_the_shutdown_too() 
     assert slow.client.state.value == "closing"
 
 
-def test_nothing_is_queued_for_a_client_that_was_just_cut() -> None:
+def test_no_message_is_queued_for_a_client_that_was_cut() -> None:
     node = Node()
     stalled = node.subscribed("t", room=10)
     publish(node, "t", 0)
     node.visit_all(0.0)
     node.visit_all(10.0)
     assert stalled.transport.ended == "abort"
-    publish(node, "t", *range(500))  # before its loss is known; a write would fail the test
+    publish(
+        node, "t", *range(500)
+    )  # before the server knows of the loss; a write would fail the test
     node.hub.leave(stalled.client)
     assert node.topics() == {}
 

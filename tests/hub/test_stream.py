@@ -1,4 +1,4 @@
-"""Topics as a stream of Server-Sent Events: the same events, and an id to come back with."""
+"""Streams of Server-Sent Events: the events of a WebSocket, with ids to recover from."""
 
 from itertools import pairwise
 from typing import Any
@@ -23,7 +23,7 @@ TS = b"2026-01-01T00:00:00Z"
 
 
 def remembering(size: int = 10, **settings: Any) -> Node:
-    """A node whose topics have histories with the epochs a, b, c, but for those of `off/`."""
+    """Return a node whose topics, except `off/`, have histories with the epochs a, b, c."""
     epochs = iter("abcdefghijklmnop")
     rules = {"": Rule(size, 60.0, 10_000_000), "off/": Rule(0, 1.0, 1)}
     broker = LocalBroker(lambda: 0.0, rules, lambda: next(epochs))
@@ -31,14 +31,14 @@ def remembering(size: int = 10, **settings: Any) -> Node:
 
 
 def publish(node: Node, topic: str, *payloads: Any) -> None:
-    """Publish one a tick."""
+    """Publish one event in each tick."""
     for payload in payloads:
         node.publish(topic, payload)
         node.tick()
 
 
 def brief(heard: list[Said]) -> list[Any]:
-    """The id of each, and of an event and an info its payload, of the rest what it says."""
+    """Return the id of each message, with the payload of an event or info, or the content."""
     return [(it.id, word(it.message)) for it in heard]
 
 
@@ -52,7 +52,7 @@ def gap(dropped: int = 0, **position: Any) -> dict[str, Any]:
     return {"reason": "GAP", **({"dropped": dropped} if dropped else {}), **position}
 
 
-# --- What it looks like ---------------------------------------------------------------------------
+# --- Format ---------------------------------------------------------------------------------------
 
 
 def test_every_byte_of_a_stream_of_one_topic() -> None:
@@ -77,15 +77,15 @@ def ids(written: bytes) -> list[bytes]:
     return [part.partition(b'"')[0] for part in written.split(b'"id":"')[1:]]
 
 
-# Where a client splits lines that goes by Unicode; the rest only resembles one.
+# Line separators of Unicode, and characters that resemble them.
 SEPARATORS = "a\u2028b\u2029c\x85d\u2027\xc2\u0084\\\u2028"
 
 
-def test_line_separators_of_unicode_are_escaped_in_whatever_is_said() -> None:
+def test_line_separators_of_unicode_are_escaped_in_every_message() -> None:
     node = remembering()
     node.subscribed(SEPARATORS)
     publish(node, SEPARATORS, SEPARATORS)
-    stream = node.stream(SEPARATORS, last_n="1")  # which replays it
+    stream = node.stream(SEPARATORS, last_n="1")  # replays the event
     node.tick()
     node.hub.publish(SEPARATORS, SEPARATORS, {SEPARATORS: SEPARATORS}, lambda _: None)
     node.tick()
@@ -108,7 +108,7 @@ def test_without_history_there_are_no_ids() -> None:
     assert brief(stream.hear()) == [("", "ack"), ("", "ack"), ("", 1), ("", 2)]
 
 
-def test_an_id_says_where_the_stream_is_in_all_of_its_topics() -> None:
+def test_an_id_has_the_position_in_every_topic() -> None:
     node = remembering()
     stream = node.stream("t", "off/u", "v")
     for number in range(2):
@@ -127,16 +127,18 @@ def test_an_id_says_where_the_stream_is_in_all_of_its_topics() -> None:
     ]
 
 
-def test_a_message_of_any_length_arrives_whole() -> None:
+def test_messages_of_any_length_arrive() -> None:
     node = Node()
     socket, stream = node.subscribed("t"), node.stream("t")
     stream.hear()
-    payloads = ["x" * size for size in (0, 20, 30, 200, 66_000)]  # each kind of frame
+    payloads = [
+        "x" * size for size in (0, 20, 30, 200, 66_000)
+    ]  # with each form of a frame's length
     publish(node, "t", *payloads)
     assert [it.message for it in stream.hear()] == socket.hear()
 
 
-def test_each_stream_is_told_when_to_come_back() -> None:
+def test_each_stream_has_a_random_time_to_reconnect() -> None:
     listeners = [Listener() for _ in range(30)]
     for listener in listeners:
         assert listener.take(bytearray(preamble())) == []
@@ -145,7 +147,7 @@ def test_each_stream_is_told_when_to_come_back() -> None:
     assert RETRY[0] <= min(times) <= max(times) <= RETRY[1]
 
 
-# --- Shared with all ------------------------------------------------------------------------------
+# --- Shared encoding ------------------------------------------------------------------------------
 
 
 def test_an_event_is_written_once_for_all_streams_of_its_topic_alone() -> None:
@@ -162,7 +164,7 @@ def test_an_event_is_written_once_for_all_streams_of_its_topic_alone() -> None:
     assert given[0] is given[1] is given[2]
 
 
-def test_frames_are_as_they_are_beside_streams() -> None:
+def test_streams_do_not_change_frames() -> None:
     node = remembering()
     socket, alone = node.subscribed("t"), node.subscribed("u")
     stream = node.stream("t", "u")
@@ -190,7 +192,7 @@ def test_streams_count_as_clients_and_subscribers() -> None:
     node.subscribed("t")
     one, both = node.stream("t"), node.stream("t", "u")
     node.publish("t", 1)
-    node.stream("t", last_id="a:0")  # it catches up
+    node.stream("t", last_id="a:0")  # it recovers
     assert node.topics() == {"t": 4, "u": 1}
     assert node.hub.subscribers("t") == 4
     assert len(node.hub.clients) == 4
@@ -199,10 +201,10 @@ def test_streams_count_as_clients_and_subscribers() -> None:
     assert node.topics() == {"t": 2, "u": 0}
 
 
-# --- Coming back ----------------------------------------------------------------------------------
+# --- Recovery -------------------------------------------------------------------------------------
 
 
-def test_what_was_missed_follows_and_the_answer_s_id_is_not_ahead_of_it() -> None:
+def test_missed_events_follow_the_ack_whose_id_is_before_them() -> None:
     node = remembering()
     node.stream("t")
     publish(node, "t", 1, 2, 3)
@@ -215,7 +217,7 @@ def test_what_was_missed_follows_and_the_answer_s_id_is_not_ahead_of_it() -> Non
     assert brief(stream.hear()) == [("a:5", 5)]
 
 
-def test_what_cannot_be_given_is_told_and_the_id_moves_on() -> None:
+def test_a_failed_recovery_is_reported_and_the_id_moves_on() -> None:
     node = remembering(size=3)
     node.stream("t")
     publish(node, "t", *range(5))
@@ -224,7 +226,7 @@ def test_what_cannot_be_given_is_told_and_the_id_moves_on() -> None:
     assert brief(node.stream("off/t", last_id="z:4").hear()) == [("z:4", "recovered: False")]
 
 
-def test_each_topic_of_a_stream_recovers_by_itself() -> None:
+def test_each_topic_of_a_stream_recovers_independently() -> None:
     node = remembering()
     node.stream("t", "u", "v", "w")
     for topic in ("t", "u", "v", "w"):
@@ -233,7 +235,7 @@ def test_each_topic_of_a_stream_recovers_by_itself() -> None:
     assert brief(stream.hear()) == [
         ("a:1,z:1,-,-,d:2", "recovered: True"),
         ("a:1,b:2,-,-,d:2", "recovered: False"),
-        ("a:1,b:2,c:1,-,d:2", "ack"),  # of which the id says nothing: last_n counts
+        ("a:1,b:2,c:1,-,d:2", "ack"),  # the id has no position, so last_n applies
         ("a:1,b:2,c:1,-,d:2", "ack"),
         ("a:1,b:2,c:1,-,d:2", "recovered: True"),
         ("a:2,b:2,c:1,-,d:2", "t2"),
@@ -241,7 +243,7 @@ def test_each_topic_of_a_stream_recovers_by_itself() -> None:
     ]
 
 
-def test_the_newest_can_be_asked_for() -> None:
+def test_the_newest_events_can_be_requested() -> None:
     node = remembering()
     node.stream("t")
     publish(node, "t", *range(10))
@@ -251,7 +253,7 @@ def test_the_newest_can_be_asked_for() -> None:
 
 
 def events_by_topic(heard: list[Said]) -> dict[str, list[int]]:
-    """The payloads of each topic; what was told to be lost is written in its place."""
+    """Return the payloads by topic, with the reported losses in their places."""
     told: dict[str, list[int]] = {"t": [], "u": []}
     for it in heard:
         if it.message["type"] == "event":
@@ -265,10 +267,8 @@ def events_by_topic(heard: list[Said]) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("topics", [["t"], ["t", "u"]])
-def test_wherever_a_stream_is_cut_nothing_is_lost_or_comes_twice(
-    topics: list[str], slow: bool
-) -> None:
-    """Event n of a topic has the payload n; with every cut the rest comes on another stream."""
+def test_a_stream_cut_anywhere_loses_and_repeats_nothing(topics: list[str], slow: bool) -> None:
+    """Event n of a topic has the payload n; another stream continues after each cut."""
     for cut in range(1, 21):
         node = remembering(size=100, max_queue_size=2, backpressure="drop_oldest")
         node.stream("t", "u")
@@ -292,7 +292,7 @@ def test_wherever_a_stream_is_cut_nothing_is_lost_or_comes_twice(
         assert told["u"] == (list(range(1, 5)) if "u" in topics else [])
 
 
-def test_a_replay_goes_at_the_streams_pace_and_waits_nowhere() -> None:
+def test_a_replay_follows_the_streams_pace_without_a_queue() -> None:
     node = remembering(max_queue_size=1, max_queue_bytes=1_024)
     node.stream("t", "u")
     publish(node, "t", *(f"{number}{'x' * (CHUNK // 2)}" for number in range(6)))
@@ -310,7 +310,7 @@ def test_a_replay_goes_at_the_streams_pace_and_waits_nowhere() -> None:
     assert brief(stream.hear()) == [("a:6,b:1", "live")]
 
 
-def test_a_stream_that_is_too_slow_for_the_history_is_told_where_it_goes_on() -> None:
+def test_a_stream_that_is_too_slow_for_the_history_gets_a_gap_with_its_position() -> None:
     node = remembering(size=3)
     node.stream("t", "u")
     publish(node, "t", "1" + "x" * CHUNK, 2, 3)
@@ -327,7 +327,7 @@ def test_a_stream_that_is_too_slow_for_the_history_is_told_where_it_goes_on() ->
 
 
 def another_epoch(node: Node, topic: str, epoch: str, top: int) -> None:
-    """What hub/redis/history_cache.py does where Redis has another: what comes is behind `top`."""
+    """Begin another epoch after `top`, as hub/redis/history_cache.py does."""
     history = node.broker.history(topic)
     assert history is not None
     history.restart(epoch, top)
@@ -335,7 +335,7 @@ def another_epoch(node: Node, topic: str, epoch: str, top: int) -> None:
 
 
 @pytest.mark.parametrize("room", [None, 0])
-def test_a_new_epoch_is_told_with_its_id_and_what_came_before_has_the_old_one(
+def test_a_new_epoch_is_reported_with_its_id_after_events_with_the_old_one(
     room: int | None,
 ) -> None:
     node = remembering()
@@ -346,7 +346,7 @@ def test_a_new_epoch_is_told_with_its_id_and_what_came_before_has_the_old_one(
         stream.transport.room = room
     publish(node, "t", 1)
     node.publish("t", 2)
-    another_epoch(node, "t", "z", 7)  # within the tick
+    another_epoch(node, "t", "z", 7)  # in the same tick
     node.publish("t", 3)
     node.tick()
     expected = [("a:1", 1), ("a:2", 2), ("z:7", gap(epoch="z", offset=7)), ("z:8", 3)]
@@ -355,19 +355,19 @@ def test_a_new_epoch_is_told_with_its_id_and_what_came_before_has_the_old_one(
         assert brief(stream.hear()) == [(before + place, told) for place, told in expected]
 
 
-def test_who_catches_up_in_an_epoch_that_ends_is_told() -> None:
+def test_a_stream_recovering_in_an_epoch_that_ends_gets_a_gap() -> None:
     node = remembering()
     node.stream("t")
     publish(node, "t", "1" + "x" * CHUNK, 2, 3)
     stream = node.stream("t", last_id="a:0", room=1_000)
     node.tick()
-    another_epoch(node, "t", "z", 1)  # as far as it has read of the other
+    another_epoch(node, "t", "z", 1)  # the offset up to which it has read the old epoch
     publish(node, "t", 4)
     stream.drain()
     assert brief(stream.hear())[2:] == [("z:1", gap(epoch="z", offset=1)), ("z:2", 4)]
 
 
-def test_what_is_dropped_on_either_side_of_a_new_epoch_is_told_on_its_side() -> None:
+def test_events_dropped_before_and_after_a_new_epoch_are_reported_apart() -> None:
     node = remembering(max_queue_size=2, backpressure="drop_oldest")
     stream, socket = node.stream("t"), node.subscribed("t")
     stream.hear()
@@ -390,7 +390,7 @@ def test_what_is_dropped_on_either_side_of_a_new_epoch_is_told_on_its_side() -> 
     assert [word(message) for message in socket.hear()] == [what for _, what in told]
 
 
-def test_a_silent_topic_s_gap_is_told_by_the_sweeper() -> None:
+def test_a_gap_in_a_silent_topic_is_reported_by_the_sweep() -> None:
     node = remembering()
     stream = node.stream("t", "off/u")
     stream.hear()
@@ -402,7 +402,7 @@ def test_a_silent_topic_s_gap_is_told_by_the_sweeper() -> None:
     assert told == [("a:1,-", 1), ("a:1,-", gap(epoch="a", offset=1)), ("a:1,-", gap())]
 
 
-def test_an_answer_that_waits_comes_before_what_was_dropped_behind_it() -> None:
+def test_a_queued_ack_precedes_the_report_of_later_dropped_events() -> None:
     node = remembering(max_queue_size=1, backpressure="drop_oldest")
     broker = node.broker
     deferred: list[Any] = []
@@ -410,7 +410,7 @@ def test_an_answer_that_waits_comes_before_what_was_dropped_behind_it() -> None:
     subscribe = broker.join
     broker.join = lambda topic, done: deferred.append((topic, done))  # type: ignore[method-assign]
     stream = node.stream("u", "t", room=0)
-    node.tick()  # the first topic is new to the node: its answer is the transport's
+    node.tick()  # the ack of the first topic, which is new, is in the transport
     publish(node, "u", 1)
     subscribe(*deferred[0])
     publish(node, "t", 1, 2, 3)
@@ -425,8 +425,8 @@ def test_an_answer_that_waits_comes_before_what_was_dropped_behind_it() -> None:
 
 
 @pytest.mark.parametrize("room", [None, 0])
-def test_an_event_without_a_place_has_no_id(room: int | None) -> None:
-    """As it comes from a server on which the topic has no history."""
+def test_an_event_without_an_offset_has_no_id(room: int | None) -> None:
+    """A server on which the topic has no history sends such events."""
     node = remembering(max_queue_size=1, backpressure="drop_oldest")
     stream = node.stream("t")
     stream.hear()
@@ -445,7 +445,7 @@ def test_an_event_without_a_place_has_no_id(room: int | None) -> None:
 # --- Slow streams ---------------------------------------------------------------------------------
 
 
-def test_one_event_over_the_count_ends_a_stream_behind_its_error() -> None:
+def test_one_event_beyond_the_limit_ends_a_stream_after_an_error() -> None:
     node = remembering(max_queue_size=4)
     slow, healthy = node.stream("t", "u"), node.stream("t")
     node.tick()
@@ -458,14 +458,14 @@ def test_one_event_over_the_count_ends_a_stream_behind_its_error() -> None:
     assert len(healthy.hear()) == 1 + 6
     slow.drain()
     heard = slow.hear()
-    # What was dropped is not in the id: it is there for whoever comes back.
+    # The id is before the dropped events, so a client that reconnects recovers them.
     assert brief(heard)[2:] == [("a:1,b:0", 0), ("a:1,b:0", "SLOW_CONSUMER")]
     assert slow.transport.ended == "close"
     back = node.stream("t", "u", last_id=slow.listener.last_id)
     assert [word(it.message) for it in back.hear()[2:]] == [1, 2, 3, 4, 5]
 
 
-def test_a_stream_that_does_not_take_its_end_is_cut_in_ten_seconds() -> None:
+def test_a_stream_that_does_not_read_its_end_is_cut_in_ten_seconds() -> None:
     node = Node(Settings(max_queue_size=1))
     slow = node.stream("t")
     node.tick()
@@ -478,7 +478,7 @@ def test_a_stream_that_does_not_take_its_end_is_cut_in_ten_seconds() -> None:
     assert slow.transport.ended == "abort"
 
 
-def test_drop_oldest_drops_events_and_tells_with_the_id_before_the_next() -> None:
+def test_drop_oldest_reports_dropped_events_with_an_id_before_the_next() -> None:
     node = remembering(max_queue_size=3, backpressure="drop_oldest")
     slow = node.stream("t", "u")
     slow.hear()
@@ -496,7 +496,7 @@ def test_drop_oldest_drops_events_and_tells_with_the_id_before_the_next() -> Non
     ]
 
 
-def test_drop_oldest_without_history_tells_how_many() -> None:
+def test_drop_oldest_without_history_reports_the_number() -> None:
     node = Node(Settings(max_queue_size=1, backpressure="drop_oldest"))
     slow = node.stream("t")
     slow.hear()
@@ -506,7 +506,7 @@ def test_drop_oldest_without_history_tells_how_many() -> None:
     assert brief(slow.hear()) == [("", 0), ("", gap(2)), ("", 3)]
 
 
-def test_what_waits_is_shared_by_all_streams_of_a_topic_and_bounded_in_bytes() -> None:
+def test_queued_events_are_shared_by_all_streams_of_a_topic_and_bounded_in_bytes() -> None:
     node = Node(Settings(max_queue_bytes=2_048))
     slow = node.stream("t")
     slow.hear()
@@ -519,7 +519,7 @@ def test_what_waits_is_shared_by_all_streams_of_a_topic_and_bounded_in_bytes() -
     assert [it[1] for it in brief(slow.hear())] == ["x" * 1_200, "SLOW_CONSUMER"]
 
 
-# --- Its end --------------------------------------------------------------------------------------
+# --- End ------------------------------------------------------------------------------------------
 
 
 def test_a_stream_ends_with_the_last_of_its_topics() -> None:
@@ -537,7 +537,7 @@ def test_a_stream_ends_with_the_last_of_its_topics() -> None:
     assert stream.transport.ended == "close"
 
 
-def test_a_deletion_ends_a_stream_that_catches_up_or_is_slow() -> None:
+def test_a_deletion_ends_a_stream_that_recovers_or_is_slow() -> None:
     node = remembering()
     slow = node.stream("t")
     slow.hear()
@@ -566,7 +566,7 @@ def test_a_stream_that_waits_for_another_topic_outlives_a_deletion() -> None:
 
 
 @pytest.mark.parametrize("room", [None, 100])
-def test_a_shutdown_is_told_and_ends_the_stream_behind_what_is_queued(room: int | None) -> None:
+def test_a_shutdown_is_reported_and_ends_the_stream_after_queued_events(room: int | None) -> None:
     node = Node()
     stream = node.stream("t", room=room)
     stream.hear()
@@ -580,7 +580,7 @@ def test_a_shutdown_is_told_and_ends_the_stream_behind_what_is_queued(room: int 
     assert stream.transport.ended == "close"
 
 
-def test_a_stream_that_the_broker_has_yet_to_answer_is_answered_before_the_shutdown() -> None:
+def test_a_pending_subscribe_of_a_stream_is_answered_before_the_shutdown() -> None:
     broker = DeferredBroker()
     node = Node(broker=broker)
     stream = node.stream("t", "u")
@@ -592,7 +592,7 @@ def test_a_stream_that_the_broker_has_yet_to_answer_is_answered_before_the_shutd
     assert stream.transport.ended == "close"
 
 
-def test_a_refusal_of_the_broker_is_told_and_ends_the_stream() -> None:
+def test_a_refusal_of_the_broker_is_reported_and_ends_the_stream() -> None:
     asked: list[str] = []
 
     class Refusing(RefusingBroker):
@@ -620,7 +620,7 @@ def test_a_refusal_of_one_topic_ends_the_others_too() -> None:
     assert node.topics() == {}
 
 
-def test_who_leaves_before_the_broker_answers_is_subscribed_to_nothing() -> None:
+def test_a_stream_that_ends_before_the_brokers_answer_is_not_subscribed() -> None:
     broker = DeferredBroker()
     node = Node(broker=broker)
     stream = node.stream("t")
@@ -630,7 +630,7 @@ def test_who_leaves_before_the_broker_answers_is_subscribed_to_nothing() -> None
     assert stream.transport.writes == 0
 
 
-def test_an_answer_says_that_the_others_are_out_of_reach() -> None:
+def test_an_ack_is_degraded_during_an_outage() -> None:
     class Away(LocalBroker):
         def subscribe(self, topic: str, done: Any) -> None:
             super().subscribe(topic, lambda _: done(SubscribeResult(degraded=True)))
@@ -639,11 +639,11 @@ def test_an_answer_says_that_the_others_are_out_of_reach() -> None:
     assert said.message["degraded"] is True
 
 
-def test_the_end_of_its_client_s_side_ends_it() -> None:
+def test_a_half_closed_connection_ends_the_stream() -> None:
     node = Node()
     stream = node.stream("t")
     node.publish("t", 1)
-    node.hub.closed(stream.client, b"")  # as the connection says
+    node.hub.closed(stream.client, b"")  # as the connection does
     assert [it[1] for it in brief(stream.hear())] == ["ack", 1]
     assert stream.transport.ended == "close"
 
@@ -651,18 +651,18 @@ def test_the_end_of_its_client_s_side_ends_it() -> None:
 # --- Signs of life --------------------------------------------------------------------------------
 
 
-def test_a_comment_every_54_seconds_and_no_answer_is_asked_for() -> None:
+def test_a_comment_is_sent_every_54_seconds_without_an_answer() -> None:
     node = Node()
     stream = node.stream("t")
     for second in range(54 * 4):
         node.visit_all(float(second))
-        publish(node, "t", second)  # what is said to it is no sign of life, nor needed
+        publish(node, "t", second)  # messages to the stream are no signs of life
     assert len(stream.hear()) == 1 + 54 * 4
     assert stream.listener.comments == 3
     assert stream.transport.ended == ""
 
 
-def test_a_transport_that_is_closed_unseen_costs_its_own_stream_only() -> None:
+def test_a_transport_closed_without_notice_affects_only_its_own_stream() -> None:
     def closed(data: bytes) -> None:
         raise RuntimeError("unable to perform operation; the handler is closed")
 
@@ -676,7 +676,7 @@ def test_a_transport_that_is_closed_unseen_costs_its_own_stream_only() -> None:
     assert node.topics() == {"t": 2, "u": 2}
 
 
-# --- What it may be asked -------------------------------------------------------------------------
+# --- Query ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -702,14 +702,14 @@ def test_a_transport_that_is_closed_unseen_costs_its_own_stream_only() -> None:
         ("topic=t last_event_id=a:1", "b", "INVALID_MESSAGE"),
     ],
 )
-def test_what_is_refused(query: str, last_id: str, code: str) -> None:
+def test_an_invalid_query_is_refused(query: str, last_id: str, code: str) -> None:
     fields = [tuple(field.split("=")) for field in query.split()]
     refusal = decode_stream_query(fields, last_id, 255)  # type: ignore[arg-type]
     assert isinstance(refusal, Refusal)
     assert refusal.code == code
 
 
-def test_the_id_of_the_header_wins_over_that_of_the_query() -> None:
+def test_the_id_of_the_header_overrides_that_of_the_query() -> None:
     query = [("topic", "t"), ("topic", "u"), ("last_event_id", "a:1,-"), ("colour", "red")]
     by_query, by_header = (decode_stream_query(query, header, 255) for header in ("", "-,b:2"))
     assert not isinstance(by_query, Refusal)

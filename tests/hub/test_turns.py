@@ -1,4 +1,4 @@
-"""Long work of the hub is divided over turns of the loop, and nobody can tell from what is said."""
+"""Long work of the hub is divided over turns of the loop, which does not change messages."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ def subscribed_to_many(node: Node, count: int) -> Peer:
     return peer
 
 
-def test_a_client_leaves_a_thousand_topics_a_turn() -> None:
+def test_a_client_is_removed_from_a_thousand_topics_a_turn() -> None:
     node = Node()
     peer = subscribed_to_many(node, 3 * PARTED)
     node.hub.leave(peer.client)
@@ -45,7 +45,7 @@ def test_clients_that_leave_together_share_a_turn() -> None:
     assert node.topics() == {}
 
 
-def test_a_client_that_left_gets_nothing_while_it_is_taken_out_of_its_topics() -> None:
+def test_a_client_that_left_gets_nothing_while_it_is_removed_from_its_topics() -> None:
     node = Node()
     peer = subscribed_to_many(node, 2 * PARTED)
     stays = node.subscribed(f"t{2 * PARTED - 1}")
@@ -57,7 +57,7 @@ def test_a_client_that_left_gets_nothing_while_it_is_taken_out_of_its_topics() -
     assert node.topics() == {f"t{2 * PARTED - 1}": 1}
 
 
-def test_a_closing_client_is_told_of_dropped_events_before_its_close() -> None:
+def test_a_closing_client_gets_a_report_of_dropped_events_before_its_close() -> None:
     node = Node()
     peer = subscribed_to_many(node, 3)
     peer.transport.room = 0
@@ -83,7 +83,7 @@ def is_told(peer: Peer) -> bool:
     return b"Topic has been deleted" in peer.transport.written
 
 
-def test_a_deletion_is_told_to_some_clients_a_turn() -> None:
+def test_a_deletion_is_reported_to_some_clients_a_turn() -> None:
     node = Node()
     peers = deleted_with(node, 2 * TOLD + 1)
     told = []
@@ -95,7 +95,7 @@ def test_a_deletion_is_told_to_some_clients_a_turn() -> None:
     assert node.topics() == {}
 
 
-def test_a_client_that_subscribes_meanwhile_hears_of_the_deletion_first() -> None:
+def test_a_client_that_subscribes_meanwhile_gets_the_deletion_first() -> None:
     node = Node()
     last = deleted_with(node, 2 * TOLD)[-1]
     assert not is_told(last)
@@ -107,7 +107,7 @@ def test_a_client_that_subscribes_meanwhile_hears_of_the_deletion_first() -> Non
     assert [message["type"] for message in last.hear()] == ["event"]
 
 
-def test_a_client_that_unsubscribes_meanwhile_hears_of_the_deletion_first() -> None:
+def test_a_client_that_unsubscribes_meanwhile_gets_the_deletion_first() -> None:
     node = Node()
     last = deleted_with(node, 2 * TOLD)[-1]
     last.say({"type": "unsubscribe", "topic": "t"})
@@ -157,7 +157,7 @@ def test_a_topic_need_not_wait_for_the_many_writes_of_others() -> None:
     assert b'"quiet"' in quiet.transport.written
 
 
-def test_events_keep_their_order_where_a_batch_waits_for_another_turn() -> None:
+def test_events_keep_their_order_if_a_batch_is_delayed_to_another_turn() -> None:
     node = Node()
     for _ in range(WRITES):
         node.subscribed("crowd")

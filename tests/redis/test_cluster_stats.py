@@ -8,7 +8,7 @@ from tests.support.bus import bus_node
 from tests.support.redis import RedisServer
 
 
-async def test_census_includes_other_nodes(address: str, prefix: str) -> None:
+async def test_stats_include_other_nodes(address: str, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         one, two, three = [
             await stack.enter_async_context(bus_node(address, prefix)) for _ in range(3)
@@ -27,7 +27,7 @@ async def test_census_includes_other_nodes(address: str, prefix: str) -> None:
         await stack.enter_async_context(bus_node(address, prefix))
 
 
-async def test_census_is_paged_and_shared_by_concurrent_callers(
+async def test_stats_are_read_in_pages_and_shared_by_concurrent_callers(
     shared_redis: RedisServer, address: str, prefix: str
 ) -> None:
     topics = {f"t{number}": number for number in range(5 * PAGE)}
@@ -47,7 +47,7 @@ async def test_census_is_paged_and_shared_by_concurrent_callers(
         assert "cmdstat_smembers" not in after
 
 
-async def test_census_shows_own_changes_at_once(address: str, prefix: str) -> None:
+async def test_stats_show_own_changes_at_once(address: str, prefix: str) -> None:
     async with bus_node(address, prefix) as node:
         for _ in range(3):
             assert (await node.bus.cluster_stats()).topics == {}
@@ -56,7 +56,7 @@ async def test_census_shows_own_changes_at_once(address: str, prefix: str) -> No
             await node.delete("made")
 
 
-async def test_cancelled_caller_does_not_cancel_census_for_others(
+async def test_cancelled_caller_does_not_cancel_the_read_for_others(
     address: str, prefix: str
 ) -> None:
     async with bus_node(address, prefix) as node:

@@ -97,7 +97,7 @@ class Cluster:
     async def eventually(
         self, node: int, path: str, good: Callable[[Body], object], patience: float = PATIENCE
     ) -> Body:
-        """Request `path` until the answer is good: figures of other nodes arrive with a delay."""
+        """Request `path` until the answer is good: stats of other nodes arrive with a delay."""
         body: Body = {}
         try:
             async with asyncio.timeout(patience):

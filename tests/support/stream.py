@@ -59,6 +59,8 @@ def gaps_told(payloads: list[Any]) -> int:
             gaps += 1
         elif isinstance(payload, int):
             assert payload > last, f"{payload} after {last}"
-            assert payload == last + 1 or told, f"{last + 1} to {payload - 1} were lost untold"
+            assert payload == last + 1 or told, (
+                f"{last + 1} to {payload - 1} were lost without a report"
+            )
             last, told = payload, False
     return gaps
