@@ -1,51 +1,51 @@
 /**
- * A client of the broadcast server, one module without dependencies. What it loses, it says.
+ * A client of the broadcast server: one module without dependencies, which reports every loss.
  *
  *     import { connect } from "http://localhost:8080/client.js";
  *     const client = connect();
  *     const news = client.subscribe("news", (item) => console.log(item));
  *     await client.publish("news", { hello: "world" });
  *
- * It connects again whenever the connection is lost, subscribes anew, and recovers what it has missed
- * where the topic has a history. Where something may be missing, an item of the kind "lost" comes in its
- * place of the order. A publish is settled by the server's answer, also across a reconnect; its key
- * makes it happen once.
+ * It reconnects when the connection is lost, subscribes again, and recovers missed events if the topic
+ * has a history. If events may be missing, the subscriber gets an item of the kind "lost" in their place.
+ * A publish is settled by the server's answer, also after a reconnect; its idempotency key makes sure
+ * that it is published once.
  *
- * @typedef {{epoch: string, offset: number}} Position  a place in a topic's order: all up to it is known
+ * @typedef {{epoch: string, offset: number}} Position  a place in a topic's order; all events up to it are known
  * @typedef {{kind: "event", topic: string, id: *, payload: *, ts: string, offset?: number}} Event
- * @typedef {{kind: "lost", topic: string, why: string, count?: number}} Lost  load your state anew
+ * @typedef {{kind: "lost", topic: string, why: string, count?: number}} Lost  load your state again
  * @typedef {{kind: "deleted", topic: string}} Deleted  the topic was deleted: the last item
  * @typedef {Event | Lost | Deleted} Item
  * @typedef {{type: string, topic?: string, epoch?: string, offset?: number, recovered?: boolean,
- *   duplicate?: boolean}} Message  what the server says, such as an ack
+ *   duplicate?: boolean}} Message  a message of the server, such as an ack
  * @typedef {"connecting" | "open" | "waiting" | "closed"} State
  * @typedef {{why?: string, attempt?: number, ms?: number, error?: ?RefusedError}} Detail
- *   of "waiting": why, and the next attempt is in so many ms; of "closed": why, if not by you
+ *   of "waiting": the reason, and the ms until the next attempt; of "closed": the error, if not by `close`
  * @typedef {object} Options
  * @property {string} [clientId]
- * @property {typeof WebSocket} [WebSocket]  in place of the global one, such as that of the package ws
+ * @property {typeof WebSocket} [WebSocket]  replaces the global one; such as that of the package ws
  * @property {(state: State, detail: Detail) => void} [onState]
- * @property {(message: Message) => void} [onMessage]  all that the server says, to watch it
- * @property {(text: string) => *} [parse]  in place of JSON.parse
+ * @property {(message: Message) => void} [onMessage]  called with every message of the server
+ * @property {(text: string) => *} [parse]  replaces JSON.parse
  * @typedef {object} Wish
- * @property {?number} [lastN]  begin with so many of the newest events
- * @property {?Position} [recover]  or begin behind this position
- * @property {(ack: Message) => void} [onAck]  for the first time, and on each new connection
+ * @property {?number} [lastN]  number of newest events to begin with
+ * @property {?Position} [recover]  or the position after which to begin
+ * @property {(ack: Message) => void} [onAck]  called with the first ack, and with one on each new connection
  * @property {(error: RefusedError) => void} [onRefused]
  */
 
-const BUFFER = 1_000; // items that wait for an iterator; then the oldest go
-const PENDING = 1_000; // publishes that may wait for their answers
-const REPEATABLE = 240_000; // ms for which one is sent again: the server knows keys for 300 s
-const ANSWER_WITHIN = 10_000; // ms without a word, after a connect or a ping, then it is dead
-const PING_EVERY = 25_000; // ms: browsers show no WebSocket pings
-const NESTING = 250 + 1; // levels that the server takes: those of a payload, in a message
-const FIRST = 500; // ms, at most, before the first attempt to connect again; then twice …
-const LONGEST = 20_000; // … as many, up to this
-const STEADY = 10_000; // ms that a connection must have lasted for that to begin anew
+const BUFFER = 1_000; // items buffered for an iterator; beyond that the oldest are dropped
+const PENDING = 1_000; // maximum of unanswered publishes
+const REPEATABLE = 240_000; // ms in which a publish is repeated: the server keeps keys for 300 s
+const ANSWER_WITHIN = 10_000; // ms for an answer to a connect or a ping; then the connection is dead
+const PING_EVERY = 25_000; // ms; messages, since browsers have no API for WebSocket pings
+const NESTING = 250 + 1; // levels of nesting that the server accepts: a payload's, and the message
+const FIRST = 500; // ms: maximum of the first pause before a reconnect; then it doubles …
+const LONGEST = 20_000; // … up to this many ms
+const STEADY = 10_000; // ms that a connection must last to reset the pause
 
 const TOO_BIG = 1009; // the Close code for a message over MAX_MESSAGE_BYTES
-// Close codes after which nobody should come back; after all others, with any reason, one should.
+// Close codes after which the client must not reconnect; after all others it does.
 const FOR_GOOD = new Set([1002, 1007, 1008, 3003]);
 const DELETED = "Topic has been deleted"; // from servers that give no reason
 const CLOSES = {
@@ -61,9 +61,9 @@ const CLOSES = {
 };
 
 /**
- * Something was not carried out, or the server does not want this client at all. `code` is the
- * server's, or CLOSED (you closed the client), REFUSED (for good), BUSY (too many publishes wait),
- * TOO_BIG, or UNKNOWN (nobody can say whether it was carried out).
+ * A request was refused, or the client was refused for good. `code` is the server's, or CLOSED (the
+ * client was closed), REFUSED (for good), BUSY (too many publishes are pending), TOO_BIG, or UNKNOWN
+ * (the request may have been carried out).
  */
 export class RefusedError extends Error {
   /** @param {string} code @param {string} text */
@@ -75,23 +75,23 @@ export class RefusedError extends Error {
   }
 }
 
-/** The items of one topic in their order, made by `Client.subscribe`: an async iterator without a callback. */
+/** One subscriber's items, in order; create it with `Client.subscribe`. Without a callback, an async iterator. */
 export class Subscription {
   /**
-   * Behind the item that you got last: keep it, to recover on another page. Null where the topic has
-   * no history, is not subscribed yet, or nothing of lastN has come.
+   * The position after the last item that you got. Save it to recover on another page. Null if the topic
+   * has no history, is not subscribed yet, or none of lastN has arrived.
    * @type {?Position}
    */
   position;
-  /** @type {Promise<void>}  settled once the server has acked it, or will not; CLOSED where it was closed before */
+  /** @type {Promise<void>}  resolved by the server's ack, rejected by a refusal; CLOSED if it was closed before the ack */
   ready;
   over = false;
-  begun = false; // whether what comes is for it
-  #after = null; // a position: events up to it are not for it
-  #items = []; // that wait for the iterator, each with the position behind it
-  #overrun = 0; // items that went because too many waited
-  #waiting = []; // who waits for an item
-  #error = null; // why it is over, where it was refused
+  begun = false; // whether the topic's items are for this subscription
+  #after = null; // a position: events up to it are not for this subscription
+  #items = []; // buffered for the iterator, each with the position after it
+  #overrun = 0; // items dropped because the buffer was full
+  #waiters = []; // callbacks for the next item
+  #error = null; // the refusal that ended it
   #settle;
   #deliver;
   #wish;
@@ -108,7 +108,7 @@ export class Subscription {
     this.ready = new Promise((resolve, reject) => {
       this.#settle = (error) => (error ? reject(error) : resolve());
     });
-    this.ready.catch(() => {}); // it is told elsewhere too
+    this.ready.catch(() => {}); // a refusal is reported elsewhere, too
   }
 
   /** @returns {AsyncIterableIterator<Item>} */
@@ -116,12 +116,12 @@ export class Subscription {
     return this;
   }
 
-  /** @returns {Promise<IteratorResult<Item>>}  rejected where the server refuses the subscription, or the client */
+  /** @returns {Promise<IteratorResult<Item>>}  rejected if the server refuses the subscription, or the client */
   async next() {
     while (!this.#overrun && !this.#items.length) {
       if (this.#error) throw this.#error;
       if (this.over) return { done: true, value: undefined };
-      await new Promise((resolve) => this.#waiting.push(resolve));
+      await new Promise((resolve) => this.#waiters.push(resolve));
     }
     if (this.#overrun) {
       const count = this.#overrun;
@@ -134,42 +134,42 @@ export class Subscription {
     return { done: false, value };
   }
 
-  /** What `for await` calls when it is left. @returns {Promise<IteratorResult<Item>>} */
+  /** Called by `for await` at a break. @returns {Promise<IteratorResult<Item>>} */
   async return() {
     this.close();
     return { done: true, value: undefined };
   }
 
-  /** Nothing more comes; unsubscribe, where it was the topic's last. */
+  /** Drop the buffered items and end the subscription; unsubscribe if it is the topic's last one. */
   close() {
     this.#items = [];
     this.#overrun = 0;
     this.#leave(this);
   }
 
-  // The topic's side.
+  // Called by the topic.
 
-  /** Whether both begin in the same place. */
+  /** Return whether both subscriptions begin in the same place. */
   wantsTheSame({ lastN, recover }) {
     return this.lastN === lastN && isSamePlace(this.recover, recover);
   }
 
-  /** The server has subscribed the topic. @param {?Position} position  where it begins, if not as it wanted */
+  /** Record the server's ack. @param {?Position} position  the begin, if it is not the requested one */
   acked(position = null) {
     this.position = position ?? this.position;
     this.#settle();
   }
 
-  /** The server's ack, which is the topic's first or one on a new connection. */
+  /** Pass on an ack: the topic's first, or one on a new connection. */
   heardAck(ack) {
     if (this.#wish.onAck) attempt(this.#wish.onAck, ack);
   }
 
-  /** Begin where the topic is by now, whatever was wanted of before: that is told as lost. */
+  /** Begin at the topic's current position; report earlier events that were wanted as lost. */
   begin(position) {
     if (this.over) return;
     const wanted = this.recover;
-    const ahead = wanted?.epoch === position?.epoch && wanted?.offset > position?.offset; // others may be behind it
+    const ahead = wanted?.epoch === position?.epoch && wanted?.offset > position?.offset; // the topic may not have reached it yet
     const here = ahead ? wanted : position;
     const newest = this.lastN && here?.offset;
     this.begun = true;
@@ -184,9 +184,9 @@ export class Subscription {
     }
   }
 
-  /** The next item. @param {Item} item @param {?Position} position  where the subscriber is behind it */
+  /** Deliver or buffer an item. @param {Item} item @param {?Position} position  the subscriber's position after it */
   put(item, position) {
-    if (this.over || !this.begun) return; // another's callback may have closed it just now
+    if (this.over || !this.begun) return; // a callback of another may just have closed it
     if (item.kind === "event" && this.#has(position)) return;
     if (this.#deliver) {
       this.position = position;
@@ -202,7 +202,7 @@ export class Subscription {
     this.#wake();
   }
 
-  /** Nothing more comes; with `error`, its subscriber is told. @param {?RefusedError} error */
+  /** End the subscription; `error` is passed to the subscriber. @param {?RefusedError} error */
   end(error = null) {
     if (this.over) return;
     this.over = true;
@@ -213,26 +213,26 @@ export class Subscription {
     else if (error && this.#deliver) console.error(`${this.topic}: ${error.message}`);
   }
 
-  /** Whether an event is one of those before its beginning. */
+  /** Return whether the event at `position` is before the subscription's begin. */
   #has(position) {
     return this.#after !== null && this.#after.epoch === position?.epoch && position.offset <= this.#after.offset;
   }
 
   #wake() {
-    for (const wake of this.#waiting.splice(0)) wake();
+    for (const wake of this.#waiters.splice(0)) wake();
   }
 }
 
-/** One topic on the wire, for all its subscriptions: what is new, what has come before, and what is lost. */
+/** A topic, subscribed once on the wire for all its subscriptions: it finds new events, repetitions and losses. */
 class Topic {
-  subscriptions = new Set(); // which share it
+  subscriptions = new Set(); // those that share it
   live = false; // whether the current connection has acked it
   wasAcked = false; // whether any connection has
-  refusals = 0; // for passing reasons, since the last ack
-  #first; // the subscription whose lastN or recover is asked of the server
-  #heard; // a position: what comes behind it has come, or is to come
-  #newest; // events before that which are wanted too; 0 once one has come
-  #begun; // whether anything is to come
+  refusals = 0; // number of temporary refusals since the last ack
+  #first; // the subscription whose lastN or recover is sent to the server
+  #heard; // the position up to which events have arrived
+  #newest; // earlier events to ask for; 0 once one has arrived
+  #begun; // whether missed events are a loss
 
   /** @param {string} name @param {Subscription} first */
   constructor(name, first) {
@@ -243,14 +243,14 @@ class Topic {
     this.#begun = this.#heard !== null;
   }
 
-  /** Add a subscription. Where it is not the first, it gets what comes from here on. */
+  /** Add a subscription; after the topic's ack, it begins at the current position. */
   join(subscription) {
     this.subscriptions.add(subscription);
     if (!this.wasAcked) subscription.begun = subscription.wantsTheSame(this.#first);
-    else queueMicrotask(() => subscription.begin(this.#heard)); // which may call back
+    else queueMicrotask(() => subscription.begin(this.#heard)); // later, since it may call the callback
   }
 
-  /** The subscribe command, without a request_id. */
+  /** Return the subscribe command, without a request_id. */
   wish() {
     const wish = { type: "subscribe", topic: this.name };
     if (this.#newest) wish.last_n = this.#newest;
@@ -258,17 +258,17 @@ class Topic {
     return wish;
   }
 
-  /** The server has subscribed it, for the first time or on a new connection. */
+  /** Handle the server's ack of a subscribe, the first or one on a new connection. */
   acked(ack) {
-    // Where the newest are asked for twice, since nothing of them had come, what is to come is what was
-    // to come then: the first event tells whether there is a hole.
+    // If lastN is asked for again because none of its events had arrived, that is no loss within an
+    // epoch: the first event shows whether there is a hole.
     const again = this.#newest && this.#heard && this.#heard.epoch === ack.epoch;
     const known = "epoch" in ack;
     const top = known ? { epoch: ack.epoch, offset: ack.offset } : null;
     let start = null;
     if (!ack.recovered && !again) {
       this.#heard = top;
-      if (!known || !ack.offset) this.#newest = 0; // none of them is to come
+      if (!known || !ack.offset) this.#newest = 0; // there are none
       const why = known ? "which the server has forgotten" : "for want of a history";
       if (this.#begun) this.#lose(`what was published meanwhile, ${why}`);
       else if (!this.#newest) start = top;
@@ -277,14 +277,14 @@ class Topic {
     this.live = this.wasAcked = this.#begun = true;
     this.refusals = 0;
     for (const subscription of [...this.subscriptions]) {
-      if (subscription.over) continue; // another's callback has closed it just now
+      if (subscription.over) continue; // a callback of another has just closed it
       if (isFirst && subscription.begun) subscription.acked(start);
       else if (isFirst) subscription.begin(top);
       subscription.heardAck(ack);
     }
   }
 
-  /** An event or an info of the topic, on the connection that has acked it. */
+  /** Handle an event or an info of the topic that arrived after the ack. */
   take(message) {
     if (message.type === "event") {
       const { message: { id, payload }, ts, offset } = message;
@@ -294,7 +294,7 @@ class Topic {
     } else if (reasonOf(message) === "GAP") {
       const { epoch, offset, dropped: count } = message.message.payload;
       if (epoch) {
-        // Within an epoch the count never goes back; but what is to come of the newest begins there.
+        // Within an epoch the position never goes back, unless the newest events follow.
         const same = epoch === this.#heard?.epoch && !this.#newest;
         this.#heard = { epoch, offset: same ? Math.max(this.#heard.offset, offset) : offset };
         this.#newest = 0;
@@ -303,19 +303,19 @@ class Topic {
     }
   }
 
-  /** The server has deleted it: the last item of each subscription. */
+  /** Handle the topic's deletion: its item is the last of each subscription. */
   delete() {
     this.#put({ kind: "deleted", topic: this.name });
     this.end();
   }
 
-  /** Nothing more comes; with `error`, the subscribers are told. @param {?RefusedError} error */
+  /** End all subscriptions; `error` is passed to the subscribers. @param {?RefusedError} error */
   end(error = null) {
     this.live = false;
     for (const subscription of [...this.subscriptions]) subscription.end(error);
   }
 
-  /** Whether an event has not come before; a hole before it is told. */
+  /** Return whether an event is no repetition; report a hole before it as lost. */
   #isNew(offset) {
     if (!this.#heard) return true;
     const missing = offset - this.#heard.offset - 1;
@@ -332,32 +332,32 @@ class Topic {
   }
 
   #put(item) {
-    const position = this.#heard; // a callback may unsubscribe, and others may come
+    const position = this.#heard; // a callback may close and add subscriptions
     for (const subscription of [...this.subscriptions]) subscription.put(item, position);
   }
 }
 
-/** One connection that is made again and again; made by `connect`. */
+/** A client that reconnects; create it with `connect`. */
 export class Client {
-  /** @type {?number}  ms that the newest ping took to be answered */
+  /** @type {?number}  round trip of the newest ping in ms */
   latency = null;
   #url;
   #options;
   #WebSocket;
-  #socket = null; // the newest; null while none is wanted
+  #socket = null; // the newest; null between connections
   #open = false;
-  #opened = 0; // when it opened
-  #error = null; // why it is over
-  #attempt = 0; // to connect again, since a connection was steady
+  #opened = 0; // the time when it opened
+  #error = null; // the reason why the client has ended
+  #attempt = 0; // reconnects since the last steady connection
   #requests = 0;
-  #pinged = 0; // when the newest ping was sent
-  #pinger; // timers: the next ping, no answer, the next attempt
+  #pinged = 0; // the time of the newest ping
+  #pinger; // timers: of the next ping, of a missing answer, of the next attempt
   #alarm;
   #retry;
-  #span = null; // the next pause's, if the server has set it
+  #span = null; // of the next pause, if the server has set it
   #topics = new Map(); // by name
-  #asked = new Map(); // on this connection, by request_id: topics
-  #publishes = new Map(); // those that are not answered, by request_id, in the order of their sending
+  #asked = new Map(); // topics whose subscribe was sent on this connection, by request_id
+  #publishes = new Map(); // unanswered ones by request_id, in sending order
   #online = () => (this.#open ? this.#ping() : this.retry());
 
   /** @param {string | URL} url @param {Options} options */
@@ -373,11 +373,11 @@ export class Client {
   }
 
   /**
-   * Subscribe to a topic. Several subscriptions may share one.
+   * Subscribe to a topic. Several subscriptions may share a topic.
    * @param {string} name
-   * @param {?(item: Item) => void} deliver  called with each item; without one, iterate
-   * @param {Wish} wish  asked of the server for the topic's first subscription; a later one that wants
-   *   something else begins where the topic is by then, with an item of the kind "lost"
+   * @param {?(item: Item) => void} deliver  called with each item; without it, iterate over the subscription
+   * @param {Wish} wish  the server gets that of the topic's first subscription only; a later one that asks for
+   *   another place begins at the topic's current position, with an item of the kind "lost"
    * @returns {Subscription}
    */
   subscribe(name, deliver = null, wish = {}) {
@@ -391,12 +391,12 @@ export class Client {
   }
 
   /**
-   * Publish; settled by the server's answer.
+   * Publish a message, and wait for the server's answer.
    * @param {string} topic
    * @param {*} payload  any JSON
-   * @param {{key?: string}} options  `key`: of your own, to repeat a publish whose answer you do not know
-   * @returns {Promise<Message>}  the ack; rejected with a RefusedError, of which UNKNOWN and CLOSED say that
-   *   it may have been carried out; with another error, where it is no JSON that the server can read
+   * @param {{key?: string}} options  `key`: an idempotency key, to repeat a publish whose outcome is unknown
+   * @returns {Promise<Message>}  the ack; rejected with a RefusedError if the message was not published, or
+   *   (UNKNOWN, CLOSED) may have been; with another error if the payload is not JSON that the server can read
    */
   publish(topic, payload, { key = random(16) } = {}) {
     return new Promise((resolve, reject) => {
@@ -409,23 +409,23 @@ export class Client {
     });
   }
 
-  /** Connect now, where it waits to. */
+  /** Reconnect now, without waiting for the pause to end. */
   retry() {
     if (!this.#socket && !this.#error) this.#connect();
   }
 
-  /** Leave for good. What is not answered is rejected. */
+  /** Close the client; unanswered publishes are rejected. */
   close() {
     this.#end(new RefusedError("CLOSED", "the client was closed"));
   }
 
-  // The connection. What an older socket still says is not listened to.
+  // The connection. Events of an older socket are ignored.
 
   #connect() {
     clearTimeout(this.#retry);
     const socket = (this.#socket = new this.#WebSocket(this.#url));
     this.#expect();
-    socket.onerror = () => {}; // onclose follows; but the package ws throws what nobody listens for
+    socket.onerror = () => {}; // onclose follows; the package ws throws errors without a listener
     socket.onopen = () => socket === this.#socket && this.#welcome();
     socket.onmessage = ({ data }) => socket === this.#socket && this.#hear(data);
     socket.onclose = ({ code, reason }) => socket === this.#socket && this.#lost(code, reason);
@@ -448,7 +448,7 @@ export class Client {
     this.#send({ type: "ping" });
   }
 
-  /** A connection that is silent from here on is dead. */
+  /** Start the time limit for the next message. */
   #expect() {
     clearTimeout(this.#alarm);
     this.#alarm = setTimeout(() => this.#lost(1006, ""), ANSWER_WITHIN);
@@ -497,7 +497,7 @@ export class Client {
     if (this.#options.onState) attempt(this.#options.onState, state, detail);
   }
 
-  // What is said.
+  // Messages to the server.
 
   #send(message) {
     if (this.#open) this.#socket.send(JSON.stringify(message));
@@ -512,7 +512,7 @@ export class Client {
 
   #sendPublish(requestId) {
     const publish = this.#publishes.get(requestId);
-    const now = Date.now(); // which goes on while the machine sleeps
+    const now = Date.now(); // unlike a monotonic clock, it goes on while the machine sleeps
     if (publish.sent !== null && now - publish.sent > REPEATABLE) {
       const text = `it was sent over ${REPEATABLE / 1000} s ago, and may have been carried out`;
       this.#settle(requestId, new RefusedError("UNKNOWN", text));
@@ -523,7 +523,7 @@ export class Client {
   }
 
   #add(topic, first) {
-    encode(topic.wish()); // what can't be said must fail here, and not on each connection
+    encode(topic.wish()); // an invalid command must fail here, and not on each connection
     topic.join(first);
     this.#topics.set(topic.name, topic);
     this.#ask(topic);
@@ -543,7 +543,7 @@ export class Client {
     topic.end(error);
   }
 
-  // What is heard.
+  // Messages of the server.
 
   #hear(data) {
     clearTimeout(this.#alarm);
@@ -566,7 +566,7 @@ export class Client {
       this.#asked.delete(message.request_id);
       this.#answered(asked, message);
     } else if (message.type === "event" || (message.type === "info" && "topic" in message)) {
-      // Before the ack of this subscribe, it belongs to an earlier one of the same topic.
+      // An event before the ack belongs to an earlier subscribe of the same topic.
       if (topic?.live) this.#handOn(topic, message);
     } else if (message.type === "pong") {
       this.latency = performance.now() - this.#pinged;
@@ -585,13 +585,13 @@ export class Client {
     }
   }
 
-  /** The answer to a subscribe. */
+  /** Handle the answer to a subscribe. */
   #answered(topic, message) {
     const isWanted = () => this.#topics.get(topic.name) === topic;
     if (!isWanted()) return;
     if (message.type === "ack") {
       topic.acked(message);
-    } else if (message.error.code === "UNAVAILABLE") { // that passes
+    } else if (message.error.code === "UNAVAILABLE") { // temporary
       const socket = this.#socket;
       const again = () => socket === this.#socket && isWanted() && this.#ask(topic);
       setTimeout(again, pause(topic.refusals++));
@@ -607,7 +607,7 @@ export class Client {
     else resolve(answer);
   }
 
-  /** The server refused a message for its size: if one was too big, the largest was. Whether there was one. */
+  /** Give up the largest pending message: if any was too big, this one was. Return whether there was one. */
   #giveUpLargest() {
     const size = (text) => new TextEncoder().encode(text).length;
     const asked = [...this.#topics.values()].filter((it) => !it.wasAcked);
@@ -622,21 +622,21 @@ export class Client {
   }
 }
 
-/** Full jitter: any part of a span that doubles, so that not all come back at once. */
+/** Return a random pause in ms: from 0 to a maximum that doubles with each attempt (full jitter). */
 function pause(attempt) {
   return Math.random() * Math.min(LONGEST, FIRST * 2 ** attempt);
 }
 
-/** Any part of the span that a server has set, so that not all of its clients come back at once. */
+/** Return a random pause in ms within the span that the server has set. */
 function between({ min_ms, max_ms }) {
   return min_ms + Math.random() * (max_ms - min_ms);
 }
 
-/** A message as JSON that the server can read; what it can't, it answers to nobody. */
+/** Return a message as JSON. Throw if the server cannot read it: its error would have no request_id. */
 function encode(message) {
   const text = JSON.stringify(message);
-  const plain = text.replace(/\\[^u]/g, ""); // without the backslashes and quotes that are text
-  if (plain.includes("\\ud")) throw new TypeError("half of a surrogate pair is no text"); // a whole one is not escaped
+  const plain = text.replace(/\\[^u]/g, ""); // without escaped backslashes and quotes
+  if (plain.includes("\\ud")) throw new TypeError("half of a surrogate pair is no text"); // a complete pair is not escaped
   let depth = 0;
   for (const bracket of plain.replace(/"[^"]*"/g, "").match(/[[\]{}]/g)) {
     depth += "[{".includes(bracket) ? 1 : -1;
@@ -645,7 +645,7 @@ function encode(message) {
   return text;
 }
 
-/** Calls what is not ours: its fault must not become one of the client, nor of nobody where it comes later. */
+/** Call a callback, and log its exception or rejection: they must not affect the client. */
 function attempt(callback, ...args) {
   try {
     callback(...args)?.then?.(null, (fault) => console.error(fault));
@@ -654,7 +654,7 @@ function attempt(callback, ...args) {
   }
 }
 
-/** Random bytes in hexadecimal; crypto.randomUUID is only there with HTTPS. */
+/** Return random bytes in hexadecimal; crypto.randomUUID needs HTTPS. */
 function random(bytes) {
   const hex = (byte) => byte.toString(16).padStart(2, "0");
   return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), hex).join("");
@@ -664,7 +664,7 @@ function isSamePlace(one, other) {
   return one?.epoch === other?.epoch && one?.offset === other?.offset;
 }
 
-/** Why the server says an info, also where it is one that gives no top-level reason. */
+/** Return the reason of an info, also of a server that sends no `reason` at the top level. */
 function reasonOf({ reason, message }) {
   return reason ?? message.payload?.reason ?? (message.payload === DELETED ? "TOPIC_DELETED" : undefined);
 }
@@ -673,7 +673,7 @@ function refusal({ error }) {
   return new RefusedError(error.code, error.message);
 }
 
-/** The address of the server that this module came from. In a bundle, nobody knows which it was. */
+/** Return the address of the server that served this module; throw in a bundle or a copy. */
 function origin() {
   const here = String(import.meta.url); // not inside new URL(), where bundlers look for assets
   if (/^https?:[^?#]*\/client\.js([?#]|$)/.test(here)) return new URL("ws", here);
@@ -681,8 +681,8 @@ function origin() {
 }
 
 /**
- * A client of the server at `url`, until it is closed.
- * @param {string | URL} [url]  ws://host:8080/ws; without it, the server whose /client.js this is
+ * Connect to the server at `url`, until the client is closed.
+ * @param {string | URL} [url]  ws://host:8080/ws; by default the server that served this module
  * @param {Options} [options]
  * @returns {Client}
  */
