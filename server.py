@@ -106,7 +106,7 @@ async def serve(settings: Settings, sockets: ListenSockets) -> None:
 
 
 def build_app(settings: Settings) -> web.Application:
-    """Return the application and what it serves; call it with a running loop."""
+    """Build all parts and return the application that holds them; needs a running loop."""
     loop = asyncio.get_running_loop()
     app = web.Application(
         middlewares=[close_in_shutdown, errors_as_json, check_sender],

@@ -70,7 +70,7 @@ async def _in_slices(items: Iterator[Publish | Refusal]) -> PublishItems:
 
 
 def _keyed(message: Publish | PublishItems, key: str) -> Publish | PublishItems:
-    """Return the message, or messages, with the header's key where they have none of their own."""
+    """Return the message, or messages, with the header's key if they have none of their own."""
     if isinstance(message, list):
         return [it if isinstance(it, Refusal) or it.key else it._replace(key=key) for it in message]
     return message if message.key else message._replace(key=key)

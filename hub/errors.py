@@ -80,7 +80,7 @@ FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, GOING_AWAY.reason}
 
 
 class SettingError(ValueError):
-    """A setting is not valid. The text names the key, the value and what is allowed."""
+    """A setting is not valid. The text has the key, the value and the allowed values."""
 
     def __init__(self, key: str, value: str | None, allowed: str) -> None:
         """`value` is None for a secret, since even a malformed one may hold a password."""

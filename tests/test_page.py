@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 # Chromium itself logs these while the server goes or is gone; no script can keep it from that.
 OFFLINE = re.compile(
     r"Failed to load resource: (net::ERR_|.* status of 503)|WebSocket connection to .* failed: "
-    # What the client says loudly, since somebody may be there who reads it.
+    # Warnings of the client, which tests cause.
     r"|The server says: |Not connecting again: |\w+: lost: "
 )
 expect.set_options(timeout=PATIENCE)

@@ -74,7 +74,7 @@ def test_numbers_of_settings_are_their_defaults() -> None:
 
 def test_numbers_of_constants_are_right() -> None:
     assert f"Up to {MAX_STREAM_TOPICS} topics" in DOCUMENT
-    assert "says: 1 to 5 seconds" in DOCUMENT
+    assert "given by `retry`: 1 to 5 seconds" in DOCUMENT
     assert RETRY == (1_000, 5_000)
     levels = re.findall(r"(\d+) levels", DOCUMENT)
     assert levels

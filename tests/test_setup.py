@@ -292,7 +292,7 @@ def read_dockerfile() -> list[Stage]:
 
 STAGES = read_dockerfile()
 BUILDER, FINAL = STAGES
-# What the build takes from the tree; what a stage takes from another starts with an option.
+# Files of the tree; a COPY from another stage begins with an option.
 COPIED = [copy.split() for copy in BUILDER.all("COPY")]
 
 
@@ -474,7 +474,7 @@ def test_the_image_serves_as_appuser_and_ends_on_sigterm(image: Image) -> None:
 
 
 def test_the_health_check_fails_if_nothing_listens(image: Image) -> None:
-    with socket.socket() as taken:  # bound but not listening, so nobody else can listen on it
+    with socket.socket() as taken:  # bound but not listening, so that no process can listen on it
         taken.bind(("127.0.0.1", 0))
         assert not image.healthy(taken.getsockname()[1])
 

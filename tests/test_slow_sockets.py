@@ -15,7 +15,7 @@ from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 
 EVENT = "x" * 4_000
-SMALL = 4_096  # bytes of receive buffer: what the kernel hides from the server is bounded
+SMALL = 4_096  # bytes of receive buffer, so that the kernel buffers little
 
 
 async def read_events(client: RawClient, count: int) -> list[int]:
@@ -158,12 +158,12 @@ async def test_a_connection_with_an_unread_answer_is_cut(caplog: pytest.LogCaptu
         server.visit_requests(0.0)
         server.visit_requests(9.9)
         assert len(server.requests) == 1
-        assert not caplog.messages[1:]  # the first says where the server listens
+        assert not caplog.messages[1:]  # the first line has the port
         server.visit_requests(10.0)
         await until(lambda: not server.requests)
         (line,) = caplog.messages[1:]
         assert re.fullmatch(r"request from 127\.0\.0\.1:\d+ ended: its answer was not taken", line)
-        with pytest.raises(ConnectionResetError):  # what the kernel held for it is gone too
+        with pytest.raises(ConnectionResetError):  # the kernel has dropped its bytes, too
             await client.read_to_end()
         client.close()
 

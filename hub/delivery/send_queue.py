@@ -112,7 +112,7 @@ class SendQueue:
             elif count := _dropped_here(self._entries[marks[topic]][0]):
                 del self._entries[place]
                 self._entries[marks[topic]] = (_DROPPED % (count + 1, offset), topic, epoch)
-            else:  # the client is told of it after that mark
+            else:  # it is reported after that mark
                 self._entries[place] = (_DROPPED % (1, offset), topic, epoch)
                 self._marks += 1
             return True

@@ -48,8 +48,8 @@ class Topic(Generic[S]):
         self.requests: list[SubscribeRequest[S]] | None = []
         # Events published in this tick and not yet handed to the subscribers.
         self.batch: list[bytes] = []
-        # The position before a gap that the subscribers must be told of before the next event
-        # (hub/delivery/gaps.py); None where there is no gap.
+        # The position before a gap that must be reported before the next event
+        # (hub/delivery/gaps.py); None without a gap.
         self.missed: Position | None = None
 
     @property

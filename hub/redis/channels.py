@@ -39,7 +39,7 @@ class Channels:
     node, which then writes its lease again.
 
     Changes are collected and sent at the end of the tick, SHARE topics at a time. So many changes
-    take few commands, and a new connection is told everything in the same way.
+    take few commands, and a new connection is brought up to date in the same way.
     """
 
     def __init__(self, keys: Keys, node: str, forgotten: Callable[[], None]) -> None:

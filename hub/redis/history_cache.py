@@ -28,7 +28,7 @@ class CachedHistory:
     def __init__(self, history: History) -> None:
         self.history = history
         self.last = b""  # identity of the newest event (envelope.py); empty if it is unknown
-        # The events that arrived since a read began; None while nothing is read.
+        # The events that arrived during a read; None if no read is running.
         self.queued: list[Envelope] | None = None
 
 
@@ -44,10 +44,10 @@ class HistoryCache:
         epoch                           the event after that
 
     A repair also follows a lost connection (`check`) and a position in Redis that differs from the
-    one here (`sweep`). It says the identity of the newest known event, so that Redis notices if it
+    one here (`sweep`). It sends the identity of the newest known event, so that Redis notices if it
     has lost events and would assign their offsets again; it then begins a new epoch
-    (hub/redis/lua/read.lua). The node is told (`missed`) if a repair does not continue where the
-    history here ends, or if an entry is no event.
+    (hub/redis/lua/read.lua). A gap is reported (`missed`) if a repair does not continue at the end
+    of the history here, or if an entry is no event.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class HistoryCache:
         self._read(session, topic, cached, opened, -rule.size)
 
     def check(self, session: Session, topic: str) -> bool:
-        """Read what a topic may have missed; return False if it has no history."""
+        """Read the events that a topic may have missed; return False if it has no history."""
         cached = self._cache.get(topic)
         if cached is None:
             return False

@@ -6,7 +6,7 @@
                       seconds after the node's last beat.
     nodes             sorted set: the nodes, by the time (s) at which their leases expire
     topic:TOPIC       channel: the topic's events and deletions, in one order for all nodes
-    node:NODE         channel: the node's own beats, which prove that it receives what is published
+    node:NODE         channel: the node's own beats, which prove that it receives messages
     once:DIGEST       string: the answer to a publish with an idempotency key, for REMEMBERED
                       seconds; the digest is of the topic and the key, which may be 65 KB
     keys:NODE         list: the newest digests that a node has written, each after the time (ms) of

@@ -35,8 +35,9 @@ class Subscriptions:
     `heard`, through the history cache if its topic has a history, and then to the node.
 
     A connection that is lost may lose events. When the channel of a topic that the node held is
-    subscribed again, the history cache reads what was missed. A topic without a history is marked,
-    and the node is told (`missed`) before the topic's next event, or when the broker is up.
+    subscribed again, the history cache reads the missed events. A topic without a history is
+    marked, and the gap is reported (`missed`) before the topic's next event, or when the broker is
+    up.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class Scene:
         page.goto(f"http://127.0.0.1:{self.way.port}/health")  # another port, another origin
         page.evaluate(
             """async ([server, way]) => {
-                Math.random = () => 0.02;  // pauses that nobody needs to wait for
+                Math.random = () => 0.02;  // very short pauses
                 window.connect = (await import(`${server}/client.js`)).connect;
                 window.open_one = (name) => connect(way, { clientId: name });
                 window.client = open_one("ann");
@@ -375,7 +375,7 @@ def test_a_reconnect_recovers_from_the_position(wire: Wire) -> None:
 def test_losses_are_reported_in_their_place(wire: Wire) -> None:
     wire.subscribe(epoch="a", offset=1)
     wire.event(2, 2)
-    wire.event(4, 4)  # a hole that the server has not told
+    wire.event(4, 4)  # a hole that the server has not reported
     wire.info({"reason": "GAP", "epoch": "b", "offset": 1})
     wire.event("b2", 2)
     wire.info({"reason": "GAP", "dropped": 2, "epoch": "b", "offset": 4})
@@ -488,7 +488,7 @@ def test_events_before_the_ack_belong_to_an_earlier_subscription(wire: Wire) -> 
     wire.ack(commands[1], epoch="a", offset=2, recovered=True)
     wire.event("not yet", 2)
     wire.js(again.replace("{}", "{ lastN: 1 }"))
-    wire.refuse(commands[3], "INVALID_TOPIC")  # which is for who has left by now
+    wire.refuse(commands[3], "INVALID_TOPIC")  # for a subscription that is closed by now
     wire.ack(wire.heard()[1], epoch="a", offset=2)
     wire.event("now", 2)
     assert wire.shown() == ["now"]
@@ -809,7 +809,7 @@ def test_a_silent_connection_is_detected(wire: Wire) -> None:
     wire.say("pong")
     wire.page.clock.run_for(24_000)
     assert wire.connections == 1
-    wire.page.clock.run_for(11_500)  # a ping at 25 s, which nobody answers
+    wire.page.clock.run_for(11_500)  # an unanswered ping at 25 s
     assert wire.js("Double.all[0].closed")
     assert wire.connections == 2
     late = "{ type: 'event', topic: 'news', message: { payload: 'of before' } }"

@@ -158,7 +158,7 @@ async def test_a_failed_recovery_is_reported(
         await peer.subscribed(**ack)
         publishing = asyncio.create_task(client.publish("news", 0))
         await peer.ack(await peer.hear())
-        await publishing  # which is answered behind the subscribe
+        await publishing  # which is answered after the subscribe
         assert news.position == (("a", 3) if before else None), "nobody has taken the loss yet"
         offset = ack["offset"] + 1 if "offset" in ack else None
         await peer.event("news", "next", offset)
@@ -719,7 +719,7 @@ async def test_after_close_1009_the_largest_message_is_given_up() -> None:
         peer = await server.peer()
         await peer.ack(await peer.hear())
         await small
-        await peer.close(1009, "too_big")  # of what nobody publishes
+        await peer.close(1009, "too_big")  # without a publish
         assert await refusal_of(client.ended()) == "REFUSED"
 
 
@@ -960,7 +960,7 @@ async def test_a_server_that_reads_nothing_does_not_delay_the_end() -> None:
             ]
             while not client._connection.waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)  # the kernel takes what it takes
+            await asyncio.sleep(0.1)  # fill the kernel's buffer
             connected = open_files()
         while open_files() >= connected:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

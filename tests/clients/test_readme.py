@@ -20,12 +20,12 @@ from tests.support.server import Running, running
 
 README = (ROOT / "clients/README.md").read_text()
 BLOCKS = blocks(README)
-SHOWN_AT = "localhost:8080"  # where the README's server is; the test's own is put in its place
+SHOWN_AT = "localhost:8080"  # where the README's server is; replaced by that of the test
 CLIENT = (ROOT / "clients/js/client.js").read_text()
 PYTHON = "".join(
     file.read_text() for file in (ROOT / "clients/python/broadcast_client").glob("*.py")
 )
-# Between the parts of the client; what is for people has a row.
+# Used between the parts of the client; public names have a row.
 INTERNAL = {"run", "opened", "cut", "take", "too_big", "stop_calling"} | {
     "wants_the_same",
     "acked",

@@ -193,7 +193,7 @@ class Storm:
     async def end(self) -> None:
         """Wait until all is accepted and every follower is at the end of its topic.
 
-        It has the last message, or was told of a loss up to there: a server that hears from Redis
+        It has the last message, or a report of a loss up to there: a server that hears from Redis
         again after the last publish has nothing more to deliver.
         """
         await self.publisher.answered()
@@ -219,7 +219,7 @@ class Storm:
                     assert begin > at if number else begin == 0
                     assert piece == order[begin : begin + len(piece)]
                     at = begin + len(piece)
-            assert at == len(order) or not follower.pieces[-1]  # told of a loss up to the end
+            assert at == len(order) or not follower.pieces[-1]  # a loss up to the end was reported
         return told
 
 

@@ -67,7 +67,7 @@ async def test_a_restart_of_redis_is_an_outage_and_heals(redis: RedisServer) -> 
         async with asyncio.timeout(FOUND):
             while not stream.count("degraded"):
                 await stream.more(1)
-        late = await servers.subscriber(1, "late")  # made while nobody else can know
+        late = await servers.subscriber(1, "late")  # created while no other node can see it
         assert sort_of(await late.ask("subscribe", topic="late")) == "degraded"
         await stream.more(50)
         redis.start()
@@ -80,7 +80,7 @@ async def test_a_restart_of_redis_is_an_outage_and_heals(redis: RedisServer) -> 
         await stream.stop()
         assert stream.count("ok") + stream.count("degraded") == len(stream.answers)
         await all_at_the_end(redis, servers, [*subscribers, late], {"t", "late"})
-        # The publisher's node has served its own; the other was told of what it has not seen.
+        # The publisher's node has delivered its own events; the other reports the rest as a gap.
         assert [gaps_told(it.payloads("t")) for it in subscribers] == [1, 1]
         numbers = [it for it in subscribers[0].payloads("t") if isinstance(it, int)]
         assert set(range(len(stream.answers))) - set(numbers) == set()

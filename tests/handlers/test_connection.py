@@ -39,7 +39,7 @@ async def test_each_input_has_the_reaction_of_its_vector(
             expected = [word for word in expected if word != "nothing"] + ["close 4001"]
         heard = [described(message) for message in await client.rest()]
         assert heard == expected
-        await other.say({"type": "ping"})  # nobody else notices
+        await other.say({"type": "ping"})  # the others are not affected
         assert (await other.hear())["type"] == "pong"
 
 

@@ -88,7 +88,7 @@ async def test_deletion_after_a_sent_lease_creates_the_topic_again() -> None:
     bench = Bench()
     bench.want("t")
     bench.confirm("t")
-    assert not bench.channels.deleted("t")  # no subscriber is to be told
+    assert not bench.channels.deleted("t")  # no report to subscribers is needed
     bench.channels.flush()
     bench.session.commands.answer()
     assert bench.outcomes == []  # the deletion may have removed that lease

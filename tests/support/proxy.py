@@ -33,11 +33,11 @@ class Proxy:
         self._open.set()
 
     def resume(self) -> None:
-        """Deliver what was held back."""
+        """Deliver the held bytes and ends."""
         self._held.set()
 
     async def release(self) -> None:
-        """Deliver what was held back, and wait until those connections have ended."""
+        """Deliver the held bytes, and wait until those connections have ended."""
         self.resume()
         old = [task for task in self._tasks if task.get_name() == str(id(self._held))]
         await asyncio.wait(old, timeout=10)
