@@ -10,7 +10,7 @@ COPY server.py ./
 COPY hub hub/
 COPY handlers handlers/
 COPY clients/js/client.js clients/js/
-# Bytecode is made here because appuser may not write; the hash keeps it valid whatever the mtimes.
+# Bytecode is compiled here because appuser may not write; the hash keeps it valid with any mtime.
 RUN python -m compileall -q --invalidation-mode unchecked-hash . && chmod -R a+rX .
 
 FROM python:3.11-slim
@@ -20,11 +20,11 @@ COPY --from=builder /venv /venv
 COPY --from=builder /app /app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
-# appuser:appgroup, as numbers: what insists on non-root (Kubernetes) cannot check a name.
+# appuser:appgroup as numbers: Kubernetes cannot check that a name is not root.
 USER 1001:1001
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --retries=3 \
     CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8080), timeout=4); c.request('GET', '/stats'); raise SystemExit(c.getresponse().status != 200)"]
-# Exec form: python is process 1, so SIGTERM arrives and the clients get their goodbye.
+# Exec form: python is process 1, so it receives SIGTERM and closes its clients.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "server.py"]

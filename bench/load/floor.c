@@ -1,8 +1,8 @@
-// The floor: what a server costs that does nothing but wrap a message and send() it to each subscriber.
+// The floor: a server that only wraps each message and calls send() for each subscriber.
 //
-// It speaks just enough to be measured: the upgrade without its proof, subscribe and publish found by
-// their first bytes, one topic list by name. With --join the events of one read are sent as one buffer
-// to each subscriber. No limits, no backpressure, no answers but acks: nobody should run it.
+// It implements just enough of the protocol to be measured: an upgrade without the accept value, commands
+// recognised by their first bytes, and a list of topics. With --join, the events of one read are sent to
+// each subscriber as one buffer. It has no limits, no backpressure and no errors: do not use it as a server.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>

@@ -1,11 +1,10 @@
 // The load generator: many WebSocket connections on plain sockets, one thread, one epoll loop.
 //
-// It subscribes, publishes, and checks what comes: every subscriber gets every message of its topics
-// once, in order, under the topic's name and with the payload that was sent, in frames as RFC 6455 has
-// them, and everything that was asked is answered; or the run fails and says what was wrong. It reads
-// the processor time of the server's process around the measured part, and its own beside it, so that
-// nobody mistakes the generator's limit for the server's. The result is one line of JSON on standard
-// output.
+// It subscribes, publishes, and checks all messages: every subscriber must get every message of its topics
+// once, in order, with the topic's name and the payload that was sent, in valid frames (RFC 6455), and
+// every command must be answered. Otherwise the run fails with the reason. It measures the processor time
+// of the server's process, and its own, to show whether the generator was the limit. The result is one
+// line of JSON on standard output.
 //
 //   loadgen --port N --pid N --mode burst|rate|echo|rest|storm|idle [options]
 //
@@ -14,11 +13,11 @@
 //   --window N     messages in flight (burst: sent at once, awaited together)
 //   --rate N       messages a second (rate)
 //   --payload N    bytes of payload
-//   --seconds N    how long to measure (1), after --warm-up (0.5)
-//   --patience N   seconds in which something that is due must come (20)
+//   --seconds N    time of the measurement (1), after --warm-up (0.5)
+//   --patience N   seconds for any expected message to arrive (20)
 //   --protocol P   json (this server's), socketio, or centrifugo
-//   --publish-port N, --publish-pid N   of the server to publish to, where it is another one
-//   --redis-pid N  of what is between the two
+//   --publish-port N, --publish-pid N   of the server to publish to, if it is another one
+//   --redis-pid N  of the Redis between the two
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -40,12 +39,12 @@
 enum {
     BUFFER = 1 << 20,
     EVENTS = 1024,
-    MARK = 16,           // bytes of "#TTTTT:SSSSSSSS#", which is what tells one event from another
+    MARK = 16,           // bytes of "#TTTTT:SSSSSSSS#", the topic and number that identify an event
     EDGE = 1024,         // bytes of a payload's filler that are compared, at either end
-    TOPICS = 100000,     // what its two numbers hold
+    TOPICS = 100000,     // the limit of the mark's topic number
     STORM = 64,          // handshakes under way at a time
-    WARM = 200,          // connections before the ones whose memory or processor time is measured
-    NAP = 100000,        // nanoseconds between two looks while much is under way
+    WARM = 200,          // connections opened before memory or processor time is measured
+    NAP = 100000,        // nanoseconds between two polls while many deliveries are due
 };
 
 typedef struct {
@@ -53,14 +52,14 @@ typedef struct {
     bool upgraded;
     bool publisher;
     bool http;          // REST: answers are HTTP responses
-    bool waits;         // for the socket to take more
-    uint32_t index;     // which of its kind
-    uint32_t due;       // answers to what was asked
-    uint8_t *in;        // the bytes of an unfinished frame
+    bool waits;         // whether output is queued for the socket
+    uint32_t index;     // number within its kind
+    uint32_t due;       // number of unanswered commands
+    uint8_t *in;        // the bytes of an incomplete frame
     size_t in_size;
-    uint8_t *part;      // the fragments of an unfinished message, or NULL
+    uint8_t *part;      // the fragments of an incomplete message, or NULL
     size_t part_size;
-    uint8_t *out;       // what the socket did not take
+    uint8_t *out;       // bytes that the socket did not take
     size_t out_size, out_room;
 } Conn;
 
@@ -74,21 +73,21 @@ static struct {
          .seconds = 1, .warm_up = 0.5, .patience = 20};
 
 static int epoll;
-static uint8_t *buffer;          // what is read, whoever it is from
+static uint8_t *buffer;          // of the newest read, of any connection
 static Conn *conns;              // subscribers first, then publishers
 static uint32_t conn_count, upgraded;
-static uint32_t *next_seq;       // what a subscriber must get next, by connection and topic
-static uint32_t *sent_seq;       // what was sent last, by topic
-static uint32_t *subscribers;    // how many, by topic
+static uint32_t *next_seq;       // the next expected number, by connection and topic
+static uint32_t *sent_seq;       // the newest number sent, by topic
+static uint32_t *subscribers;    // their number, by topic
 static uint64_t delivered, expected, acked, asked;
-static char *payload;            // the filler behind the mark
+static char *payload;            // the filler after the mark
 static uint64_t random_state = 88172645463325252u;
 
 // Latency: buckets of 1/64 of a power of two, in nanoseconds.
 static uint64_t histogram[64 * 64];
 static uint64_t worst;
 static double rate_start;
-static bool single;               // each topic has one subscriber, and topics / per says which
+static bool single;               // each topic has one subscriber, which its number determines
 static bool echoing;              // pairs keep their messages in flight
 
 static void fail(const char *format, ...) {
@@ -112,7 +111,7 @@ static double own_cpu(void) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-// Seconds of processor time that a process has used, threads that have ended included.
+// Return the processor time of a process in seconds, including threads that have ended.
 static double cpu_of(int pid) {
     clockid_t clock;
     struct timespec t;
@@ -163,7 +162,7 @@ static void queue(Conn *c, const void *data, size_t size) {
     c->out_size += size;
 }
 
-// A masked frame; the key is zero, so the payload stays as it is.
+// Queue a masked frame; the key is zero, so the payload does not change.
 static void queue_frame(Conn *c, int opcode, const char *data, size_t size) {
     uint8_t head[14] = {0x80 | opcode};
     size_t length = 2;
@@ -179,7 +178,7 @@ static void queue_frame(Conn *c, int opcode, const char *data, size_t size) {
     queue(c, data, size);
 }
 
-// What was queued is to be answered, once.
+// Count a queued command, which must be answered once.
 static void ask(Conn *c) {
     c->due++;
     asked++;
@@ -224,7 +223,7 @@ static void queue_publish(Conn *c, uint32_t topic) {
 // --- receiving ----------------------------------------------------------------------------------
 
 static uint32_t *expected_of(uint32_t index, uint32_t topic) {
-    // With one subscriber a topic, the topic says which it is.
+    // With one subscriber for each topic, the topic determines it.
     return &next_seq[single ? topic : (uint64_t)index * opt.topics + topic];
 }
 
@@ -245,7 +244,7 @@ static void answered(Conn *c) {
     acked++;
 }
 
-// A text that is no event: the protocol's own, or an answer.
+// Handle a text that is no event: an answer, or one of the protocol.
 static void on_answer(Conn *c, const uint8_t *data, size_t size) {
     static const char *marks[] = {"\"ack\"", "\"ack\"", "\"id\":"};
     if (opt.protocol == SOCKETIO && size == 1 && *data == '2') {
@@ -263,7 +262,7 @@ static void on_answer(Conn *c, const uint8_t *data, size_t size) {
     }
 }
 
-// The number of so many digits.
+// Return the number in a fixed count of digits.
 static uint32_t digits(const uint8_t *at, int count) {
     uint32_t number = 0, strange = 0;
     for (int i = 0; i < count; i++) strange |= (uint32_t)(at[i] - '0') > 9, number = number * 10 + at[i] - '0';
@@ -271,8 +270,8 @@ static uint32_t digits(const uint8_t *at, int count) {
     return number;
 }
 
-// What stands before an event's payload: that it is an event, and of which topic. It is the same for
-// all of a topic's events, so most are told by comparing them with the last one that was looked into.
+// Check the bytes before an event's payload, which have its type and topic. They are the same for all
+// events of a topic, so most are compared with the last ones that were parsed.
 static void check_head(const uint8_t *head, size_t size, uint32_t topic) {
     static uint8_t last[EDGE];
     static size_t last_size;
@@ -289,7 +288,7 @@ static void check_head(const uint8_t *head, size_t size, uint32_t topic) {
     last_topic = topic;
 }
 
-// The filler behind the mark, as long as it was sent, and the end of the text.
+// Check the filler after the mark, its length, and the end of the text.
 static void check_payload(const uint8_t *filler, const uint8_t *end) {
     size_t size = opt.payload - MARK, edge = size < EDGE ? size : EDGE;
     static const char ends[] = {'}', ']', '}'};
@@ -332,7 +331,7 @@ static void on_lines(Conn *c, const uint8_t *data, size_t size) {
     }
 }
 
-// A fragment of a message: the text is looked at when the last one is there.
+// Add a fragment to a message; the text is checked after the last one.
 static void on_fragment(Conn *c, bool last, const uint8_t *data, size_t size) {
     c->part = realloc(c->part, c->part_size + size + 1);
     memcpy(c->part + c->part_size, data, size);
@@ -357,7 +356,7 @@ static void on_frame(Conn *c, uint8_t first, const uint8_t *data, size_t size) {
     else fail("a frame of opcode %d, which nobody asked for", opcode);
 }
 
-// The bytes of one frame, or 0 where it is not whole yet.
+// Handle one frame; return its size, or 0 if it is incomplete.
 static size_t take_frame(Conn *c, const uint8_t *data, size_t size) {
     if (size < 2) return 0;
     if (data[1] & 0x80) fail("a masked frame");
@@ -376,7 +375,7 @@ static size_t take_frame(Conn *c, const uint8_t *data, size_t size) {
     return start + length;
 }
 
-// The bytes of one HTTP head (with its body, for REST), or 0 where it is not whole yet.
+// Handle one HTTP head (for REST with its body); return its size, or 0 if it is incomplete.
 static size_t take_http(Conn *c, const uint8_t *data, size_t size) {
     const uint8_t *end = memmem(data, size, "\r\n\r\n", 4);
     if (!end) return 0;
@@ -399,7 +398,7 @@ static size_t take_http(Conn *c, const uint8_t *data, size_t size) {
     return head + body;
 }
 
-// Read once; true where there may be more, since the buffer is full (the epoll is edge-triggered).
+// Read once; return true if there may be more, since the buffer is full (epoll is edge-triggered).
 static bool receive(Conn *c) {
     memcpy(buffer, c->in, c->in_size);
     size_t room = BUFFER - c->in_size;
@@ -422,7 +421,7 @@ static bool receive(Conn *c) {
     return (size_t)n == room;
 }
 
-// Handle what the sockets have, waiting at most `timeout` seconds for something.
+// Handle the events of the sockets; wait for one for at most `timeout` seconds.
 static void turn(double timeout) {
     static struct epoll_event events[EVENTS];
     struct timespec wait = {(time_t)timeout, (timeout - (time_t)timeout) * 1e9};
@@ -465,7 +464,7 @@ static void await(uint64_t *what, uint64_t count, const char *name) {
     uint64_t last = *what;
     double end = now() + opt.patience;
     while (*what < count) {
-        // While much is under way, look at it seldom and take much at once: a look for every message
+        // While many deliveries are due, poll rarely and read much at once. A poll for every message
         // would cost this core more than the server's, and the server a wake-up for each send().
         if (count - *what > 64) nanosleep(&(struct timespec){0, NAP}, NULL);
         turn(0.1);
@@ -475,7 +474,7 @@ static void await(uint64_t *what, uint64_t count, const char *name) {
 }
 
 static void connect_all(uint32_t first, uint32_t count) {
-    uint64_t target = acked + count;  // socket.io and Centrifugo have a handshake of their own
+    uint64_t target = acked + count;  // Socket.IO and Centrifugo have a second handshake
     for (uint32_t i = first; i < first + count; i++) {
         dial(&conns[i]);
         double end = now() + 30;
@@ -510,7 +509,7 @@ static void subscribe_all(uint32_t first, uint32_t count) {
     }
 }
 
-// --- what is measured ---------------------------------------------------------------------------
+// --- measurements -------------------------------------------------------------------------------
 
 typedef struct {
     double start, own, server, publisher, redis;
@@ -562,8 +561,8 @@ static void run_rate(double seconds) {
     await(&delivered, expected, "events");
 }
 
-// Each delivery is answered by the next message of its pair; over REST, each response is. What one
-// read brought is answered by one send.
+// Each delivery, or over REST each response, is followed by the next message of its pair. All messages
+// of one read are answered by one send.
 static void on_delivery(Conn *c) {
     if (!echoing || conns[opt.conns + c->index].http) return;
     queue_publish(&conns[opt.conns + c->index], c->index);
@@ -586,7 +585,7 @@ static void measure_latency(Mark m) {
         seen += histogram[i];
         while (next < 3 && seen >= at[next] * total) {
             int power = i / 64;
-            double most = ((uint64_t)1 << power) * (1 + (i % 64 + 1) / 64.0);  // of the bucket
+            double most = ((uint64_t)1 << power) * (1 + (i % 64 + 1) / 64.0);  // the upper bound of the bucket
             value[next++] = (most < worst ? most : worst) / 1e6;
         }
     }
@@ -608,14 +607,14 @@ static void measure_storm(void) {
     report(m, opt.conns - WARM, "");
 }
 
-// What the server grows by on its first use is not the connections': the first WARM do not count.
+// The first WARM connections do not count, since a server also grows when it is first used.
 static void measure_idle(void) {
     connect_all(0, WARM);
     subscribe_all(0, WARM);
     uint64_t before = server_rss();
     connect_all(WARM, opt.conns - WARM);
     subscribe_all(WARM, opt.conns - WARM);
-    for (double end = now() + opt.warm_up; now() < end;) turn(0.1);  // for what follows a connect
+    for (double end = now() + opt.warm_up; now() < end;) turn(0.1);  // let the server finish its work for the connects
     uint64_t after = server_rss();
     Mark m = mark();
     for (double end = now() + opt.seconds; now() < end;) turn(0.1);
@@ -625,7 +624,7 @@ static void measure_idle(void) {
     report(m, opt.conns, extra);
 }
 
-// After the measured part: nothing may come that was not due, and nothing may be missing.
+// After the measurement: check that no message is missing, and that none was unexpected.
 static void check_the_rest(void) {
     echoing = false;
     await(&delivered, expected, "events");
@@ -700,7 +699,7 @@ int main(int count, char **words) {
     single = opt.topics == opt.conns * opt.per;
     size_t seqs = single ? opt.topics : (size_t)opt.conns * opt.topics;
     next_seq = malloc(seqs * sizeof *next_seq);
-    memset(next_seq, 0xff, seqs * sizeof *next_seq);  // what is not subscribed to: no event is next
+    memset(next_seq, 0xff, seqs * sizeof *next_seq);  // no event is expected without a subscription
     payload = malloc(opt.payload - MARK + 1);
     memset(payload, 'x', opt.payload - MARK);
     payload[opt.payload - MARK] = 0;

@@ -1,10 +1,10 @@
-// Bun's own pub/sub, as its documentation has it: ws.subscribe() and server.publish().
+// A server on Bun's pub/sub, as in its documentation: ws.subscribe() and server.publish().
 function now() {
   return new Date().toISOString().slice(0, 19) + "Z";
 }
 
 function publish(topic, message) {
-  // 0 bytes were sent where nobody is subscribed; -1 stands for backpressure.
+  // 0 means that there is no subscriber; -1 means backpressure.
   const event = JSON.stringify({ type: "event", topic, message, ts: now() });
   return server.publish(topic, event) !== 0;
 }

@@ -1,6 +1,6 @@
 // The hub of gorilla/websocket's chat example, with topics: one goroutine owns the membership, every
-// client has a channel of 256 messages and a write pump, and JSON is encoded by the pump for each
-// client, as people write it.
+// client has a channel of 256 messages and a write pump, and the pump encodes JSON for each client, as
+// is usual.
 package main
 
 import (
@@ -88,7 +88,7 @@ func (h *hub) remove(c *client) {
 
 func (h *hub) handle(cmd command) {
 	if cmd.client != nil && !h.clients[cmd.client] {
-		return // what it said last is read after it was dropped
+		return // the client was dropped before its last message was read
 	}
 	answer := message{Type: "ack", RequestID: cmd.in.RequestID, Topic: cmd.in.Topic, Status: "ok", TS: now()}
 	switch cmd.in.Type {

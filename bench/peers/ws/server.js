@@ -1,4 +1,4 @@
-// The `ws` package as its README has it: a loop of client.send() over a topic's sockets.
+// A server on the `ws` package, as in its README: a loop of client.send() over a topic's sockets.
 const http = require("node:http");
 const { WebSocket, WebSocketServer } = require("ws");
 
@@ -11,7 +11,7 @@ function now() {
 function publish(topic, message) {
   const sockets = topics.get(topic);
   if (!sockets) return false;
-  // A Buffer is made once; of a string each send() would make its own.
+  // One Buffer for all: with a string, each send() would make its own.
   const event = Buffer.from(JSON.stringify({ type: "event", topic, message, ts: now() }));
   for (const client of sockets) {
     if (client.readyState === WebSocket.OPEN) client.send(event, { binary: false });

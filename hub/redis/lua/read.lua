@@ -1,6 +1,6 @@
 -- Read a topic's history, and begin it if the topic has none.
 --
--- A caller that says what it knows (6 and 7) continues from there. If the stream contradicts it, a
+-- A caller that passes its position (6 and 7) continues from there. If the stream contradicts it,
 -- Redis came back without its newest writes (a restart, or a replica that took over) and would give
 -- the same offsets a second time. The history then begins again under the caller's new epoch.
 --
