@@ -68,7 +68,7 @@ async def shut_down(
     left = asyncio.gather(*(listener.wait_closed() for listener in listeners))
     drain.announce()
     if settings.drain_delay:
-        log.info("not ready any more, shutting down in %g s", settings.drain_delay)
+        log.info("no longer ready, shutting down in %g s", settings.drain_delay)
     try:
         async with asyncio.timeout(settings.shutdown_timeout):
             await asyncio.sleep(settings.drain_delay)

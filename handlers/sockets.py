@@ -128,7 +128,7 @@ class Door(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
         if transport.get_extra_info("socket").fileno() >= self._end:
-            log.warning("out of file descriptors: connections are closed as they come")
+            log.warning("out of file descriptors: new connections are closed")
             transport.abort()
             return
         protocol = self._serve()

@@ -167,7 +167,7 @@ class Channels:
         if self._session is None or self._beginning:  # already known
             return
         log.warning(
-            "this server's leases are gone from Redis (FLUSHALL, or this server stood still for"
+            "this server's leases are gone from Redis (FLUSHALL, or this server was stopped for"
             " longer than they last): writing them again"
         )
         self._forgotten()
