@@ -4,6 +4,7 @@ State: whether Redis can be reached, and the commands that are queued until that
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from enum import Enum
@@ -33,6 +34,8 @@ from hub.redis.session import Session
 from hub.redis.subscriptions import Subscriptions
 from hub.redis.topic_registry import TopicRegistry
 from hub.values import Position
+
+log = logging.getLogger(__name__)
 
 GRACE: Final = 5.0  # seconds after a connect during which other nodes may lack their leases
 
@@ -257,9 +260,10 @@ class RedisBroker:
             if not self._backlog or self.bus is Bus.JOINING:
                 return
             try:
-                self._backlog[
-                    0
-                ]()  # removed after it has run, so that commands that it sends are queued
+                # Removed after it has run, so that commands that it sends queue after it.
+                self._backlog[0]()
+            except Exception:  # a fault of the server: log it, and go on with the others
+                log.exception("a queued command failed")
             finally:
                 self._backlog.popleft()
         asyncio.get_running_loop().call_soon(self._run_backlog)

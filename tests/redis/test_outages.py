@@ -222,6 +222,23 @@ async def test_many_queued_commands_run_over_several_ticks(
         assert events == [*(b"%d" % n for n in range(TURN + 1)), b"last"]
 
 
+async def test_commands_run_after_a_queued_command_that_raised(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise LookupError("ours")
+
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=30.0) as node:
+        node.bus.detach()
+        node.broker.join("t", fail)
+        queued = asyncio.create_task(node.publish("t", b"queued"))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(node.bus.out)
+        assert await queued == DEGRADED
+        assert await node.publish("t", b"later") == DEGRADED
+    assert [str(it.exc_info[1]) for it in caplog.records if it.exc_info] == ["ours"]
+
+
 async def test_many_subscribes_are_answered_over_several_ticks(own_redis: RedisServer) -> None:
     async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=30.0) as node:
         own_redis.freeze()
