@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from hub.access import ANONYMOUS, Principal
-from hub.brokers.base import Broker, PublishDone, SubscribeDone, SubscribeResult
+from hub.brokers.base import Broker, OutageReason, PublishDone, SubscribeDone, SubscribeResult
 from hub.brokers.idempotency import FirstPublish
 from hub.delivery.client import Client, Transport
 from hub.delivery.fanout import Fanout
@@ -364,6 +364,14 @@ class Hub:
             if here.receivers:
                 self.gaps.mark(here)
                 self.observer.gap(topic)
+
+    def lost(self, reason: OutageReason) -> None:
+        """Report the beginning of an outage of the broker."""
+        self.observer.broker_lost(reason)
+
+    def back(self) -> None:
+        """Report the end of the outage."""
+        self.observer.broker_back()
 
     # Statistics.
 

@@ -4,6 +4,7 @@ The hub calls these methods at the moment itself, so they must be short and must
 fan-out reports a count once a tick, and never a single delivery.
 """
 
+from hub.brokers.base import OutageReason
 from hub.delivery.client import Client
 from hub.errors import Refusal
 
@@ -44,8 +45,11 @@ class Observer:
     def refused(self, refusal: Refusal) -> None:
         """A command or request was refused."""
 
-    def broker_lost(self) -> None:
-        """The other nodes are out of reach."""
+    def broker_lost(self, reason: OutageReason) -> None:
+        """An outage of the broker begins: the other nodes are out of reach.
+
+        A shorter loss, during which commands are only queued, is no outage.
+        """
 
     def broker_back(self) -> None:
-        """The other nodes are in reach again."""
+        """The outage has ended: the other nodes are in reach again."""

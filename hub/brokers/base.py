@@ -6,6 +6,7 @@ of a cluster.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sized
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -42,6 +43,17 @@ SubscribeDone = Callable[[SubscribeResult | Refusal], None]
 TopicDone = Callable[[Refusal | None], None]
 
 
+class OutageReason(StrEnum):
+    """Why the other nodes are out of reach. Values may be added; none of these may change."""
+
+    UNREACHABLE = "unreachable"  # no connection could be made
+    CLOSED = "closed"  # the connection was closed or broke
+    TIMEOUT = "timeout"  # nothing was received in time
+    UNUSABLE = "unusable"  # a command or login was refused, or there is no master
+    FAILOVER = "failover"  # the sentinels named another master
+    INTERNAL_ERROR = "internal_error"  # a fault of this server; it is in the log
+
+
 class ClusterStats(NamedTuple):
     """Statistics of the other nodes of the deployment."""
 
@@ -69,6 +81,12 @@ class BrokerEvents(Protocol):
 
     def missed(self, topic: str) -> None:
         """Report a gap to the topic's subscribers, before the next event is delivered."""
+
+    def lost(self, reason: OutageReason) -> None:
+        """An outage begins: the broker is `degraded`, and the other nodes are out of reach."""
+
+    def back(self) -> None:
+        """The outage has ended."""
 
 
 class Broker(Protocol):

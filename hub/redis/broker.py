@@ -15,6 +15,7 @@ from hub.brokers.base import (
     SUBSCRIBED,
     BrokerEvents,
     ClusterStats,
+    OutageReason,
     PublishDone,
     SubscribeDone,
     SubscribeResult,
@@ -93,6 +94,7 @@ class RedisBroker:
         )
         self._registry = TopicRegistry(self.node_id, sender, self.channels, self.subscriptions)
         self._stats = ClusterStatsReader(keys, self.node_id)
+        self._events: BrokerEvents
         self._session: Session
         self._backlog: deque[Callable[[], None]] = deque()
 
@@ -115,6 +117,7 @@ class RedisBroker:
         return self.bus is Bus.UP
 
     def serve(self, events: BrokerEvents) -> None:
+        self._events = events
         self._pipeline.serve(events)
         self._cache.serve(events, self.subscriptions.poison)
         self.subscriptions.serve(events)
@@ -226,14 +229,18 @@ class RedisBroker:
 
     def up(self) -> None:
         """Everything is subscribed and leased: send commands through Redis."""
+        outage = self.bus is Bus.OUT
         self.bus = Bus.UP
+        if outage:
+            self._events.back()
         self._pipeline.up(self._session)
         self._report_missed()
         self._run_backlog()
 
-    def out(self) -> None:
+    def out(self, reason: OutageReason) -> None:
         """Declare an outage: answer queued and new commands as REDIS_FAIL_MODE says."""
         self.bus = Bus.OUT
+        self._events.lost(reason)
         self._give_up()
         self._run_backlog()
 

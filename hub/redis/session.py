@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import hiredis
 
+from hub.brokers.base import OutageReason
 from hub.redis.address import RedisAddress
 from hub.redis.connection import RedisConnection, Reply
 from hub.redis.scripts import Scripts
@@ -24,13 +25,14 @@ FINISH: Final = 1.0  # seconds to wait for outstanding replies at the end of a s
 class Session:
     """A connection for commands and one for pushes (SUBSCRIBE).
 
-    `lost` is set, with the reason in `why`, when either of them ends. `on_lost` is called at once,
-    before anyone who waits for `lost` runs, and before unanswered commands fail.
+    `lost` is set, with the cause in `reason` and `why`, when either of them ends. `on_lost` is
+    called at once, before anyone who waits for `lost` runs, and before unanswered commands fail.
     """
 
     def __init__(self) -> None:
         self.lost = asyncio.Event()
-        self.why = ""
+        self.reason = OutageReason.CLOSED
+        self.why = ""  # the reason as text
         self.on_lost: Callable[[], None] = lambda: None
         self.commands = RedisConnection(self._end)
         self.pushes = RedisConnection(self._end)
@@ -39,9 +41,9 @@ class Session:
         self.run = b""  # the run ID of the server
         self.commands_id = 0  # the ID that Redis gave to the connection for commands
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, reason: OutageReason = OutageReason.CLOSED) -> None:
         if not self.lost.is_set():
-            self.why = why
+            self.reason, self.why = reason, why
             self.lost.set()
             self.on_lost()
             self.pushes.abort(why)
@@ -52,7 +54,8 @@ class Session:
         READONLY, NOSCRIPT, OOM or MISCONF do not go away by asking again on this connection.
         """
         if isinstance(reply, hiredis.ReplyError):
-            self._end(f"Redis refused: {reply}")  # later replies still arrive in order
+            # Later replies still arrive in order.
+            self._end(f"Redis refused: {reply}", OutageReason.UNUSABLE)
         return not isinstance(reply, Exception)
 
     async def finish(self) -> None:
@@ -66,14 +69,25 @@ class Session:
         finally:  # when cancelled, too: an open connection keeps uvloop from closing
             self.abort(self.why or "left")
 
-    def abort(self, why: str) -> None:
+    def abort(self, why: str, reason: OutageReason = OutageReason.CLOSED) -> None:
         """Close both connections at once; unanswered commands get a ConnectionError."""
-        self._end(why)
+        self._end(why, reason)
         self.commands.abort(why)
 
 
 # Errors of an attempt to connect. UnicodeError: a sentinel named a host that is no host name.
 FAILURES: Final = (OSError, TimeoutError, hiredis.ReplyError, UnusableError, UnicodeError)
+
+
+def reason_of(failure: Exception) -> OutageReason:
+    """Return the kind of an error of an attempt to connect; one not in FAILURES is a fault."""
+    if isinstance(failure, TimeoutError):  # an OSError too
+        return OutageReason.TIMEOUT
+    if isinstance(failure, OSError | UnicodeError):
+        return OutageReason.UNREACHABLE
+    if isinstance(failure, hiredis.ReplyError | UnusableError):
+        return OutageReason.UNUSABLE
+    return OutageReason.INTERNAL_ERROR
 
 
 async def open_session(

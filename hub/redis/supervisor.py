@@ -10,13 +10,14 @@ from collections.abc import Callable, Sized
 from functools import partial
 from typing import Any, Final
 
+from hub.brokers.base import OutageReason
 from hub.redis.address import RedisAddress
 from hub.redis.broker import Bus, RedisBroker
 from hub.redis.connection import RedisConnection
 from hub.redis.outage import Outage
 from hub.redis.scripts import scripts_for
 from hub.redis.sentinel import leave_time, moved_master, wait_for
-from hub.redis.session import FAILURES, Session, open_session
+from hub.redis.session import FAILURES, Session, open_session, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Supervisor:
         self._news = asyncio.Event()  # one of these changed, or the session is lost
         clock = asyncio.get_running_loop().time
         self._outage = Outage(address, clock, strict=broker.strict, remembers=broker.remembers)
+        self._reason: OutageReason | None = None  # the first one since Redis was last connected
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -115,9 +117,11 @@ class Supervisor:
             why = session.why
         except FAILURES as error:
             why = str(error) or f"no answer ({type(error).__name__})"
+            self._note(reason_of(error))
         except Exception as error:  # a bug must not end the task: the node would never reconnect
             why = f"a fault of this server ({type(error).__name__})"
             fault = error
+            self._note(reason_of(error))
         self._outage.lost(why, fault)
         if not self.settled.is_set():
             self._declare()  # at the start: there are no commands to queue
@@ -129,7 +133,7 @@ class Supervisor:
         # Not reset to 0: a frozen Redis may still return beats of an earlier session.
         self._answered = self._returned = self._sent
         self._subscribed = False
-        session.on_lost = self._on_lost
+        session.on_lost = partial(self._on_lost, session)
         if session.lost.is_set():  # before `on_lost` was set
             raise ConnectionError(session.why)
         session.pushes.listen(partial(self._heard, session))
@@ -142,6 +146,7 @@ class Supervisor:
         self._beat(session)
         await self._until(session, session.commands, lambda: self._outstanding == 0)
         self._stop_timer()
+        self._reason = None
         self._outage.end()
         broker.up()
         self.settled.set()
@@ -175,7 +180,8 @@ class Supervisor:
                 tasks.create_task(self._follow(session))
             while not session.lost.is_set():
                 if self._outstanding >= MISSED:
-                    session.abort(f"nothing heard for {MISSED * self._pause:g} s")
+                    why = f"nothing heard for {MISSED * self._pause:g} s"
+                    session.abort(why, OutageReason.TIMEOUT)
                     self._declare()
                     return
                 self._beat(session)
@@ -185,7 +191,8 @@ class Supervisor:
         """End the session if the sentinels name another master."""
         master = await moved_master(self._address, session.master, session.lost, self._pause)
         if master is not None:
-            session.abort(f"the sentinels name another master, {master[0]}:{master[1]}")
+            why = f"the sentinels name another master, {master[0]}:{master[1]}"
+            session.abort(why, OutageReason.FAILOVER)
 
     @property
     def _outstanding(self) -> int:
@@ -210,7 +217,7 @@ class Supervisor:
 
     def _heard(self, session: Session, push: list[Any]) -> None:
         if isinstance(push, Exception):
-            session.abort(f"Redis refused: {push}")
+            session.abort(f"Redis refused: {push}", OutageReason.UNUSABLE)
         elif push[0] == b"pong":
             self._subscribed = True
             self._news.set()
@@ -229,10 +236,16 @@ class Supervisor:
 
     # Outages.
 
-    def _on_lost(self) -> None:
+    def _on_lost(self, session: Session) -> None:
+        self._note(session.reason)
         self._broker.detach()
         self._news.set()
         self._start_timer()
+
+    def _note(self, reason: OutageReason) -> None:
+        """Remember why Redis was lost; what follows until it is back has the same cause."""
+        if self._reason is None:
+            self._reason = reason
 
     def _start_timer(self) -> None:
         if self._timer is None and self._broker.bus is not Bus.OUT:
@@ -242,7 +255,8 @@ class Supervisor:
         self._stop_timer()
         if self._broker.bus is not Bus.OUT:
             self._outage.declare()
-            self._broker.out()
+            # Without a reason, the first attempt to connect is under way.
+            self._broker.out(self._reason or OutageReason.TIMEOUT)
         self.settled.set()
 
     def _stop_timer(self) -> None:

@@ -6,7 +6,7 @@ Beats are quick here to save time; tests/faults uses the real times.
 import asyncio
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,14 +14,15 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from hub.brokers.base import PublishResult, SubscribeResult
+from hub.brokers.base import OutageReason, PublishResult, SubscribeResult
 from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode, Refusal
+from hub.observer import Observer
 from hub.redis.batching import SHARE, TURN
 from hub.redis.broker import Bus
 from hub.redis.session import Session, open_session
 from hub.values import Rule
-from tests.support.bus import BusNode, bus_node
+from tests.support.bus import BusNode, bus_node, hub_node
 from tests.support.eventually import eventually
 from tests.support.redis import RedisServer, redis_server, taken_and_cut
 
@@ -95,6 +96,70 @@ async def test_outage_in_local_mode(own_redis: RedisServer) -> None:
         with own_redis.client() as client:
             assert client.pubsub_channels("p:topic:*") == ["p:topic:during"]
             assert set(client.hkeys(f"p:leases:{node.bus.node_id}")) == {"", "during"}
+
+
+def shut_down(own_redis: RedisServer) -> None:
+    own_redis.shut_down()
+
+
+def become_a_replica(own_redis: RedisServer) -> None:
+    with own_redis.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (shut_down, OutageReason.CLOSED),
+        (RedisServer.freeze, OutageReason.TIMEOUT),
+        (become_a_replica, OutageReason.UNUSABLE),
+    ],
+)
+async def test_outage_is_reported_once_with_its_first_cause(
+    own_redis: RedisServer, fault: Callable[[RedisServer], None], reason: OutageReason
+) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        fault(own_redis)
+        await out(node)
+        assert node.outages == [reason]
+        own_redis.end()
+        own_redis.start()
+        await up(node)
+        assert node.outages == [reason, "back"]
+
+
+async def test_node_that_starts_without_redis_reports_an_outage(own_redis: RedisServer) -> None:
+    own_redis.shut_down()
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        assert node.outages == [OutageReason.UNREACHABLE]
+
+
+async def test_short_loss_is_not_reported(own_redis: RedisServer) -> None:
+    async with bus_node(f"127.0.0.1:{own_redis.port}", "p", patience=30.0) as node:
+        own_redis.shut_down()
+        await eventually(lambda: node.bus.bus is Bus.JOINING)
+        own_redis.start()
+        await up(node)
+        assert node.outages == []
+
+
+async def test_observer_hears_of_an_outage(own_redis: RedisServer) -> None:
+    heard: list[str] = []
+
+    class Outages(Observer):
+        def broker_lost(self, reason: OutageReason) -> None:
+            heard.append(reason)
+
+        def broker_back(self) -> None:
+            heard.append("back")
+
+    async with hub_node(f"127.0.0.1:{own_redis.port}", "p", beat=QUICK) as node:
+        node.hub.observer = Outages()
+        own_redis.shut_down()
+        await eventually(lambda: node.bus.bus is Bus.OUT)
+        own_redis.start()
+        await eventually(lambda: node.bus.bus is Bus.UP)
+    assert heard == [OutageReason.CLOSED, "back"]
 
 
 async def test_key_used_without_redis_is_known_after_the_outage(
@@ -214,7 +279,7 @@ async def test_many_queued_commands_run_over_several_ticks(
         await eventually(lambda: node.bus.bus is Bus.JOINING)
         calls = [asyncio.create_task(node.publish("t", b"%d" % n)) for n in range(TURN + 1)]
         await asyncio.sleep(0)
-        node.bus.out()
+        node.bus.out(OutageReason.CLOSED)
         assert len(node.heard) == TURN
         await node.publish("t", b"last")  # does not overtake
         assert await asyncio.gather(*calls) == [DEGRADED] * (TURN + 1)
@@ -233,7 +298,7 @@ async def test_commands_run_after_a_queued_command_that_raised(
         node.broker.join("t", fail)
         queued = asyncio.create_task(node.publish("t", b"queued"))
         await asyncio.sleep(0)
-        asyncio.get_running_loop().call_soon(node.bus.out)
+        asyncio.get_running_loop().call_soon(node.bus.out, OutageReason.CLOSED)
         assert await queued == DEGRADED
         assert await node.publish("t", b"later") == DEGRADED
     assert [str(it.exc_info[1]) for it in caplog.records if it.exc_info] == ["ours"]
@@ -246,7 +311,7 @@ async def test_many_subscribes_are_answered_over_several_ticks(own_redis: RedisS
         for number in range(TURN + 1):
             node.broker.subscribe(f"t{number}", outcomes.append)
         node.bus.detach()
-        node.bus.out()
+        node.bus.out(OutageReason.CLOSED)
         assert len(outcomes) == TURN
         await eventually(lambda: outcomes == [SUBSCRIBED_HERE] * (TURN + 1))
         own_redis.thaw()

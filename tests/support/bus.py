@@ -8,7 +8,7 @@ from secrets import token_bytes, token_hex
 from types import MappingProxyType
 from typing import Any
 
-from hub.brokers.base import Broker, PublishDone, PublishResult, SubscribeResult
+from hub.brokers.base import Broker, OutageReason, PublishDone, PublishResult, SubscribeResult
 from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode, Refusal
 from hub.redis.address import parse_redis_address
@@ -36,6 +36,7 @@ class RecordingNode:
         self.broker = broker
         self.clients: list[Any] = []
         self.heard: list[tuple[str, str, bytes]] = []  # method, topic, event
+        self.outages: list[str] = []  # the reason of each, and "back" at its end
         self._news = asyncio.Event()
         broker.serve(self)
 
@@ -47,6 +48,12 @@ class RecordingNode:
 
     def missed(self, topic: str) -> None:
         self._hear("missed", topic)
+
+    def lost(self, reason: OutageReason) -> None:
+        self.outages.append(reason)
+
+    def back(self) -> None:
+        self.outages.append("back")
 
     def _hear(self, what: str, topic: str, event: bytes = b"") -> None:
         self.heard.append((what, topic, event))
