@@ -8,10 +8,10 @@ from typing import Final, TypeVar
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
-from handlers.keys import DRAIN, READINESS
+from handlers.keys import DRAIN, HUB, READINESS
 from handlers.requests import header_tokens
 from hub.brokers.base import ClusterStats
-from hub.errors import ErrorCode, Refusal
+from hub.errors import ErrorCode, Refusal, RefusalReason, RequestRefusal
 from hub.protocol.http_requests import MAX_BATCH_BYTES
 from hub.protocol.replies import encode_answer
 from hub.protocol.validation import MAX_ELEMENTS, TOO_MANY_ELEMENTS, has_too_many_elements
@@ -33,6 +33,19 @@ _STATUS: Final = {
     ErrorCode.TOPIC_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorCode.TOPIC_EXISTS: HTTPStatus.CONFLICT,
     ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+# The key of a response by which `errors_as_json` knows that the request was refused.
+REASON: Final = web.ResponseKey[RefusalReason]("reason")
+
+# The reasons of errors without the key. Other errors are bad requests.
+_REASONS: Final[dict[int, RequestRefusal]] = {
+    HTTPStatus.FORBIDDEN: RequestRefusal.ORIGIN,
+    HTTPStatus.NOT_FOUND: RequestRefusal.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED: RequestRefusal.NOT_FOUND,
+    HTTPStatus.REQUEST_TIMEOUT: RequestRefusal.TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: RequestRefusal.TOO_LARGE,
+    HTTPStatus.MISDIRECTED_REQUEST: RequestRefusal.HOST,
 }
 
 # Headers of an aiohttp error that are copied to its JSON response.
@@ -76,9 +89,17 @@ def refuse(refusal: Refusal) -> web.Response:
     """Return the response for a refusal: the status of its code, or 400 for a bad request."""
     status = _STATUS.get(refusal.code, HTTPStatus.BAD_REQUEST)
     response = answer({"error": refusal.text}, status)
+    response[REASON] = refusal.code
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers[hdrs.RETRY_AFTER] = RETRY_AFTER
     return response
+
+
+def bad_request(code: ErrorCode, text: str) -> web.HTTPBadRequest:
+    """Return the error for a request that would be refused with `code` as a command."""
+    error = web.HTTPBadRequest(text=text)
+    error[REASON] = code
+    return error
 
 
 def degraded(cluster: ClusterStats | None) -> dict[str, Json]:
@@ -130,7 +151,7 @@ async def read_body(request: web.Request) -> bytes:
         raise asyncio.CancelledError from None  # there is no client to answer
     if len(body) > MAX_ELEMENTS:
         if has_too_many_elements(body):
-            raise web.HTTPBadRequest(text=TOO_MANY_ELEMENTS)
+            raise bad_request(ErrorCode.INVALID_MESSAGE, TOO_MANY_ELEMENTS)
         await asyncio.sleep(0)  # parsing 4 MB is enough work for one turn of the loop
     return body
 
@@ -165,19 +186,21 @@ async def _continue(request: web.Request) -> None:
 def refuse_while_draining(request: web.Request) -> None:
     """Raise 503 during the shutdown."""
     if request.app[DRAIN].begun:
-        raise unavailable("Server is shutting down")
+        raise unavailable("Server is shutting down", RequestRefusal.SHUTDOWN)
 
 
 def refuse_if_full(request: web.Request) -> None:
     """Raise 503 if there are MAX_CONNECTIONS WebSockets and streams."""
     if request.app[READINESS].full:
         log.warning("full: new WebSockets and streams are refused (MAX_CONNECTIONS)")
-        raise unavailable("Server is full")
+        raise unavailable("Server is full", RequestRefusal.FULL)
 
 
-def unavailable(why: str) -> web.HTTPServiceUnavailable:
+def unavailable(why: str, reason: RequestRefusal) -> web.HTTPServiceUnavailable:
     """Return a 503 with a `Retry-After` header."""
-    return web.HTTPServiceUnavailable(text=why, headers={hdrs.RETRY_AFTER: RETRY_AFTER})
+    error = web.HTTPServiceUnavailable(text=why, headers={hdrs.RETRY_AFTER: RETRY_AFTER})
+    error[REASON] = reason
+    return error
 
 
 @web.middleware
@@ -191,26 +214,38 @@ async def close_in_shutdown(request: web.Request, handler: _Handler) -> web.Stre
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Turn every error of a request into a response with the body `{"error": …}`."""
+    """Turn every error of a request into a response with the body `{"error": …}`.
+
+    Report every request that was refused, by an error or by a response with a REASON.
+    """
     # From Python 3.12 on, aiohttp serves all requests that arrived in one read in one turn of the
     # loop, unless a handler awaits something.
     await asyncio.sleep(0)
     try:
-        return await handler(request)
+        response = await handler(request)
     except web.HTTPException as error:
-        if request.path in (CONNECT, EVENTS):
-            where = request.path, request.remote
-            log.info("refused %s from %s: %d %.200r", *where, error.status, error.text)
-        response = answer({"error": _text(request, error)}, error.status)
-        for name in _KEPT:
-            if name in error.headers:
-                response.headers[name] = error.headers[name]
-        if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT):
-            response.force_close()
-        return response
+        response = _answer_error(request, error)
     except Exception:  # a fault of the server: log it, and answer 500
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+    if REASON in response:
+        request.app[HUB].observer.refused(response[REASON])
+    return response
+
+
+def _answer_error(request: web.Request, error: web.HTTPException) -> web.Response:
+    if request.path in (CONNECT, EVENTS):
+        where = request.path, request.remote
+        log.info("refused %s from %s: %d %.200r", *where, error.status, error.text)
+    response = answer({"error": _text(request, error)}, error.status)
+    for name in _KEPT:
+        if name in error.headers:
+            response.headers[name] = error.headers[name]
+    if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT):
+        response.force_close()
+    by_status = _REASONS.get(error.status, RequestRefusal.BAD_REQUEST)
+    response[REASON] = error.get(REASON, by_status)
+    return response
 
 
 def _text(request: web.Request, error: web.HTTPException) -> str:

@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from handlers.answers import refuse_if_full, refuse_while_draining
+from handlers.answers import REASON, bad_request, refuse_if_full, refuse_while_draining
 from handlers.connection import Link
 from handlers.keys import DRAIN, SERVICE, SETTINGS
 from handlers.requests import caller, query_fields
@@ -47,13 +47,14 @@ async def events(request: web.Request) -> web.Response:
     last_event_id = request.headers.get("Last-Event-ID", "")
     query = decode_stream_query(query_fields(request), last_event_id, app[SETTINGS].max_topic_bytes)
     if isinstance(query, Refusal):
-        raise web.HTTPBadRequest(text=query.text)
+        raise bad_request(query.code, query.text)
     try:
         refuse_if_full(request)
-    except web.HTTPServiceUnavailable:
+    except web.HTTPServiceUnavailable as error:
         if "text/event-stream" not in request.headers.get(hdrs.ACCEPT, ""):
             raise
         response = web.Response(body=preamble(), headers=_HEADERS)
+        response[REASON] = error[REASON]
         response.force_close()
         return response
     head = await _head(request)

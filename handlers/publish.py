@@ -13,7 +13,7 @@ from handlers.requests import caller
 from hub.access import Principal
 from hub.brokers.base import PublishDone, PublishResult
 from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
-from hub.errors import ErrorCode, Refusal
+from hub.errors import ErrorCode, Refusal, RequestRefusal
 from hub.protocol.commands import Publish
 from hub.protocol.http_requests import MAX_BATCH_BYTES, PublishItems, decode_batch, decode_publish
 from hub.protocol.validation import check_idempotency_key
@@ -50,7 +50,7 @@ async def publish_batch(request: web.Request) -> web.Response:
     counted = size if settings.max_message_bytes < size <= MAX_BATCH_BYTES else 0
     with app[BODY_BUDGET].reserve(counted) as reserved:
         if not reserved:
-            raise unavailable("Too many large batches are under way")
+            raise unavailable("Too many large batches are under way", RequestRefusal.BUSY)
         body = await read_body(request)
         items = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
         if isinstance(items, Refusal):
@@ -112,8 +112,14 @@ async def _publish_part(
             size += publishing.size
         if size >= PART_BYTES:
             break
-    outcomes = [it if isinstance(it, Refusal) else await _outcome(it) for it in started]
-    return [{"error": it.text} if isinstance(it, Refusal) else it for it in outcomes], size
+    results: list[dict[str, Json]] = []
+    for it in started:
+        outcome = it if isinstance(it, Refusal) else await _outcome(it)
+        if isinstance(outcome, Refusal):
+            service.hub.observer.refused(outcome.code)
+            outcome = {"error": outcome.text}
+        results.append(outcome)
+    return results, size
 
 
 def _is_for_others(published: dict[str, Json]) -> bool:

@@ -8,11 +8,12 @@ from typing import NoReturn
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
-from handlers.answers import refuse_if_full, refuse_while_draining
+from handlers.answers import bad_request, refuse_if_full, refuse_while_draining
 from handlers.connection import Connection
 from handlers.keys import DISPATCHER, HUB, SETTINGS
 from handlers.requests import caller, header_tokens, query_fields
 from handlers.takeover import take_over, unmask
+from hub.errors import ErrorCode
 from hub.protocol.validation import check_client_id
 from hub.protocol.websocket_frames import FrameReader
 
@@ -28,7 +29,7 @@ async def upgrade(request: web.Request) -> NoReturn:
     name = dict(query_fields(request)).get("client_id", "")
     wrong = check_client_id(name) if name else ""
     if wrong:
-        raise web.HTTPBadRequest(text=wrong)
+        raise bad_request(ErrorCode.INVALID_CLIENT_ID, wrong)
     refuse_if_full(request)
     reader = FrameReader(settings.max_message_bytes, unmask)
     response = (

@@ -156,7 +156,7 @@ class Dispatcher:
             client.release()
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
-        self._hub.observer.refused(refusal)
+        self._hub.observer.refused(refusal.code)
         self._send(client, replies.encode_error(refusal, self._hub.ids.now()))
 
     def _send(self, client: Client, reply: bytes) -> None:

@@ -1,7 +1,8 @@
 """Refusals of commands, closes of connections, and the reasons why connections end.
 
 A *refusal* answers one command or request, and the connection stays open. A *close* ends the
-connection. The tables of both in docs/protocol.md are held to this module by a test.
+connection. The tables of both in docs/protocol.md are held to this module by a test. A *request
+refusal* is for observers alone.
 """
 
 from enum import StrEnum
@@ -27,6 +28,26 @@ class Refusal(NamedTuple):
     code: ErrorCode
     text: str  # for a person
     request_id: str = ""  # of the command; empty if it had none
+
+
+class RequestRefusal(StrEnum):
+    """Why an HTTP request was refused for another reason than an `ErrorCode`.
+
+    Observers are given these values, clients are not. Values may be added; none may change.
+    """
+
+    BAD_REQUEST = "BAD_REQUEST"  # what no other value describes
+    NOT_FOUND = "NOT_FOUND"  # no such path, or no such method of it
+    TOO_LARGE = "TOO_LARGE"  # the body
+    TIMEOUT = "TIMEOUT"  # the body did not arrive in time
+    ORIGIN = "ORIGIN"  # not in ALLOWED_ORIGINS
+    HOST = "HOST"  # not in ALLOWED_HOSTS
+    SHUTDOWN = "SHUTDOWN"  # the server shuts down
+    FULL = "FULL"  # MAX_CONNECTIONS
+    BUSY = "BUSY"  # too many large batches are under way
+
+
+RefusalReason = ErrorCode | RequestRefusal
 
 
 class Close(NamedTuple):

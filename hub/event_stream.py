@@ -64,7 +64,7 @@ class Stream:
             return
         ts = self.hub.ids.now()
         if isinstance(result, Refusal):
-            self.hub.observer.refused(result)
+            self.hub.observer.refused(result.code)
             error = client.encoding.message(encode_error(result, ts))
             self.hub.close(client, error, client.framing.ending, REFUSED)
             return

@@ -6,7 +6,7 @@ fan-out reports a count once a tick, and never a single delivery.
 
 from hub.brokers.base import OutageReason
 from hub.delivery.client import Client
-from hub.errors import Refusal
+from hub.errors import RefusalReason
 
 
 class Observer:
@@ -42,8 +42,8 @@ class Observer:
     def gap(self, topic: str) -> None:
         """Events of a topic may be lost, and its subscribers are going to be told."""
 
-    def refused(self, refusal: Refusal) -> None:
-        """A command or request was refused."""
+    def refused(self, reason: RefusalReason) -> None:
+        """A command, a request, a message of a batch or a subscribe of a stream was refused."""
 
     def broker_lost(self, reason: OutageReason) -> None:
         """An outage of the broker begins: the other nodes are out of reach.
