@@ -109,10 +109,16 @@ class Service:
     async def topics(
         self, caller: Principal, query: TopicQuery
     ) -> tuple[TopicPage, ClusterStats | None]:
-        """Return a page of all topics, and the stats of the other nodes if there are any."""
+        """Return a page of all topics, and the stats of the other nodes if there are any.
+
+        The page has the topics that the caller may manage, its total counts all.
+        """
         cluster = await self.hub.broker.cluster_stats()
-        return await self._topics.page(query, cluster), cluster
+        return await self._topics.page(query, cluster, self._may_manage(caller)), cluster
 
     async def own_topics(self, caller: Principal, query: TopicQuery) -> TopicPage:
-        """Return a page of this node's topics."""
-        return await self._topics.page(query, None)
+        """Return a page of this node's topics that the caller may manage; its total counts all."""
+        return await self._topics.page(query, None, self._may_manage(caller))
+
+    def _may_manage(self, caller: Principal) -> Callable[[str], bool]:
+        return lambda topic: self._check(caller, Verb.MANAGE, topic) is None

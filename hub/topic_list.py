@@ -5,7 +5,7 @@ too long for one turn of the loop. It is done in slices, for one request at a ti
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -31,8 +31,13 @@ class TopicList:
         self._hub = hub
         self._one_at_a_time = asyncio.Lock()  # else each request would take a slice in every turn
 
-    async def page(self, query: TopicQuery, cluster: ClusterStats | None) -> TopicPage:
-        """Return the requested page, with the topics of the other nodes if `cluster` is given."""
+    async def page(
+        self, query: TopicQuery, cluster: ClusterStats | None, may_see: Callable[[str], bool]
+    ) -> TopicPage:
+        """Return the requested page, with the topics of the other nodes if `cluster` is given.
+
+        Topics are on a page if `may_see` returns True for them; the total has all.
+        """
         hub = self._hub
         others = {} if cluster is None else cluster.topics
         kept: list[str] = []
@@ -40,11 +45,11 @@ class TopicList:
             names = hub.topic_names()
             total = len(names)
             async for part in _slices(names):
-                kept = _first(kept, part, query)
+                kept = _first(kept, part, query, may_see)
             async for part in _slices(others):
                 theirs = [name for name in part if not hub.has_topic(name)]
                 total += len(theirs)
-                kept = _first(kept, theirs, query)
+                kept = _first(kept, theirs, query, may_see)
         page = kept[: query.limit]
         return TopicPage(
             total,
@@ -62,8 +67,10 @@ async def _slices(names: Iterable[str]) -> AsyncIterator[list[str]]:
             await asyncio.sleep(0)
 
 
-def _first(kept: list[str], found: Iterable[str], query: TopicQuery) -> list[str]:
-    """Return the first matching names of both lists, sorted.
+def _first(
+    kept: list[str], found: Iterable[str], query: TopicQuery, may_see: Callable[[str], bool]
+) -> list[str]:
+    """Return the first matching names of both lists that the caller may see, sorted.
 
     The result has one name more than the limit if further names match.
     """
@@ -71,4 +78,4 @@ def _first(kept: list[str], found: Iterable[str], query: TopicQuery) -> list[str
         last = kept[-1]
         found = [name for name in found if name < last]
     fitting = [it for it in found if it > query.after and it.startswith(query.prefix)]
-    return sorted(kept + fitting)[: query.limit + 1]
+    return list(islice(filter(may_see, sorted(kept + fitting)), query.limit + 1))

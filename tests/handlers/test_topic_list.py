@@ -1,7 +1,7 @@
 """Lists of topics: their order, pages, and the work in one turn of the loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import aiohttp
@@ -141,9 +141,11 @@ async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
         turn += 1
         asyncio.get_running_loop().call_soon(count_turns)
 
-    def look(kept: list[str], found: list[str], listed: TopicQuery) -> list[str]:
+    def look(
+        kept: list[str], found: list[str], listed: TopicQuery, may_see: Callable[[str], bool]
+    ) -> list[str]:
         looked.append((turn, len(found)))
-        return first(kept, found, listed)
+        return first(kept, found, listed, may_see)
 
     monkeypatch.setattr(topic_list, "SLICE", 10)
     monkeypatch.setattr(topic_list, "_first", look)
@@ -155,7 +157,7 @@ async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
     stats = ClusterStats(
         "me", topics={"05": 1, **dict.fromkeys((f"x{number}" for number in range(29)), 1)}
     )
-    asked = [topics.page(TopicQuery(limit=7), stats) for _ in range(3)]
+    asked = [topics.page(TopicQuery(limit=7), stats, lambda _: True) for _ in range(3)]
     for page in await asyncio.gather(*asked):
         assert list(page.topics) == names[:7]
         assert (page.topics["05"], page.next, page.total) == (1, "06", 79)
@@ -170,10 +172,11 @@ async def test_topics_may_be_created_and_deleted_while_they_are_listed(
     monkeypatch.setattr(topic_list, "SLICE", 2)
     node = Node()
     make(node.hub, "abcdef")
-    listing = asyncio.create_task(TopicList(node.hub).page(TopicQuery(), None))
+    page = TopicList(node.hub).page(TopicQuery(), None, lambda _: True)
+    listing = asyncio.create_task(page)
     await asyncio.sleep(0)
     node.broker.delete("e", lambda _: None)
     make(node.hub, "xyz")
-    page = await listing
-    assert [name for name in page.topics if name in "abcdf"] == list("abcdf")
-    assert page.total == len(page.topics)
+    listed = await listing
+    assert [name for name in listed.topics if name in "abcdf"] == list("abcdf")
+    assert listed.total == len(listed.topics)

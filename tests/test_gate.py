@@ -1,0 +1,239 @@
+"""Every command, request and stream passes the gate (hub/service.py)."""
+
+import ast
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast, get_args
+
+import pytest
+from aiohttp import ClientSession, web
+
+from handlers.routes import ROUTES
+from hub.access import ANONYMOUS, Access, Principal, Verb
+from hub.brokers.base import Broker
+from hub.errors import ErrorCode, Refusal
+from hub.protocol.commands import Command, Ping, Publish, Subscribe, Unsubscribe
+from hub.settings import Settings
+from hub.values import NOWHERE
+from tests.support.node import Node
+from tests.support.server import Running, running
+
+ROOT = Path(__file__).parents[1]
+REFUSAL = Refusal(ErrorCode.UNAVAILABLE, "refused by the test")
+
+Route = tuple[str, str]  # method and path
+Question = tuple[Verb, str]  # what the gate asks, and the topic
+
+
+class Asks(NamedTuple):
+    """A request or command, and the rights that it needs."""
+
+    request: Any  # path and body of a request, or a command
+    questions: list[Question]
+
+
+# Every route is in one of these.
+NEED_RIGHTS: dict[Route, Asks] = {
+    ("GET", "/events"): Asks(("/events?topic=t", None), [(Verb.SUBSCRIBE, "t")]),
+    ("POST", "/publish"): Asks(
+        ("/publish", {"topics": ["a", "b"], "payload": 1}),
+        [(Verb.PUBLISH, "a"), (Verb.PUBLISH, "b")],
+    ),
+    ("POST", "/publish/batch"): Asks(
+        ("/publish/batch", {"items": [{"topic": it, "payload": 1} for it in "ab"]}),
+        [(Verb.PUBLISH, "a"), (Verb.PUBLISH, "b")],
+    ),
+    ("POST", "/topics"): Asks(("/topics", {"name": "t"}), [(Verb.MANAGE, "t")]),
+    ("GET", r"/topics/{name:[\s\S]+}/history"): Asks(
+        ("/topics/made/history?wait=60", None), [(Verb.SUBSCRIBE, "made")]
+    ),
+    ("DELETE", r"/topics/{name:[\s\S]+}/history"): Asks(
+        ("/topics/made/history", None), [(Verb.MANAGE, "made/history")]
+    ),
+    ("DELETE", r"/topics/{name:[\s\S]+}"): Asks(("/topics/made", None), [(Verb.MANAGE, "made")]),
+}
+LISTS = {("GET", "/topics"), ("GET", "/stats")}  # of the topics that the caller may manage
+OPEN = {
+    ("GET", "/"),
+    ("GET", "/client.js"),
+    ("GET", "/ws"),  # its commands are below
+    ("GET", "/health"),
+    ("GET", "/live"),
+    ("GET", "/ready"),
+}
+
+COMMANDS: dict[type, Asks] = {
+    Subscribe: Asks({"type": "subscribe", "topic": "t"}, [(Verb.SUBSCRIBE, "t")]),
+    Publish: Asks({"type": "publish", "topic": "t", "payload": 1}, [(Verb.PUBLISH, "t")]),
+    Unsubscribe: Asks({"type": "unsubscribe", "topic": "t"}, []),  # ends what had needed a right
+    Ping: Asks({"type": "ping"}, []),
+}
+
+READS = {"cluster_figures", "degraded", "reachable", "topics"}
+
+
+class RecordingBroker:
+    """Passes every use of a broker on, and records the names of the methods."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.used: set[str] = set()
+        self._broker = broker
+
+    def __getattr__(self, name: str) -> Any:
+        self.used.add(name)
+        return getattr(self._broker, name)
+
+
+class Closed(NamedTuple):
+    """A server on which nobody has any right; it has one topic, "made"."""
+
+    server: Running
+    broker: RecordingBroker
+    asked: list[tuple[Principal, Verb, str]]
+    session: ClientSession
+
+    def has_done_nothing(self) -> bool:
+        return self.broker.used <= READS and self.server.topics() == {"made": 0}
+
+
+def refuse_everything(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Principal, Verb, str]]:
+    """Make every check refuse; return the list of the checks."""
+    asked: list[tuple[Principal, Verb, str]] = []
+
+    def check(_: Access, principal: Principal, verb: Verb, topic: str) -> Refusal:
+        asked.append((principal, verb, topic))
+        return REFUSAL
+
+    monkeypatch.setattr(Access, "check", check)
+    return asked
+
+
+@asynccontextmanager
+async def closed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Closed]:
+    asked = refuse_everything(monkeypatch)
+    async with running(Settings(history_size=5)) as server, ClientSession(server.url) as session:
+        server.hub.broker.create("made", lambda _: None)
+        broker = RecordingBroker(server.hub.broker)
+        server.hub.broker = cast(Broker, broker)
+        yield Closed(server, broker, asked, session)
+
+
+def route(definition: web.RouteDef) -> Route:
+    return definition.method, definition.path
+
+
+def test_every_route_and_command_is_listed_once() -> None:
+    assert sorted([*NEED_RIGHTS, *LISTS, *OPEN]) == sorted(map(route, ROUTES))
+    assert set(COMMANDS) == set(get_args(Command))
+
+
+@pytest.mark.parametrize(("method", "path"), NEED_RIGHTS)
+async def test_request_without_the_right_is_refused(
+    method: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (url, body), questions = NEED_RIGHTS[method, path]
+    async with (
+        closed(monkeypatch) as it,
+        it.session.request(method, url, json=body) as answer,
+    ):
+        text = await answer.text()
+        assert text.count(REFUSAL.text) == len(questions)
+        assert it.asked == [(ANONYMOUS, *question) for question in questions]
+        assert it.has_done_nothing()
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(LISTS))
+async def test_list_has_no_topic_that_the_caller_may_not_manage(
+    method: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with closed(monkeypatch) as it, it.session.request(method, path) as answer:
+        fields = await answer.json()
+        assert fields["topics"] == {}
+        assert fields.get("count", fields.get("total_topics")) == 1
+        assert it.asked == [(ANONYMOUS, Verb.MANAGE, "made")]
+        assert it.has_done_nothing()
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OPEN))
+async def test_open_route_does_not_concern_any_topic(
+    method: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with closed(monkeypatch) as it, it.session.request(method, path) as answer:
+        assert "made" not in await answer.text() or path in ("/", "/client.js")
+        assert it.asked == []
+        assert it.has_done_nothing()
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+async def test_command_without_the_right_is_refused(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, questions = COMMANDS[kind]
+    async with (
+        closed(monkeypatch) as it,
+        it.session.ws_connect("/ws?client_id=me") as socket,
+    ):
+        await socket.send_json(command)
+        answer = json.loads(await socket.receive_str())
+        assert it.asked == [(ANONYMOUS, *question) for question in questions]
+        if questions:
+            assert answer["error"] == {"code": REFUSAL.code, "message": REFUSAL.text}
+        else:
+            assert answer["type"] in ("ack", "pong")
+        assert it.has_done_nothing()
+
+
+async def test_long_poll_without_the_right_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = refuse_everything(monkeypatch)
+    service = Node().service
+    outcome = await service.next_history(
+        ANONYMOUS, "t", NOWHERE, seconds=60.0, connected=lambda: True
+    )
+    assert outcome == REFUSAL
+    assert asked == [(ANONYMOUS, Verb.SUBSCRIBE, "t")]
+
+
+# Modules in front of the gate.
+CALLERS = sorted(
+    [*ROOT.glob("handlers/*.py"), ROOT / "hub/dispatcher.py", ROOT / "hub/event_stream.py"]
+)
+GUARDED = {"publish", "subscribe", "unsubscribe"}  # methods of the hub
+BEHIND = {"TopicList", "wait_for_event"}  # what the gate calls
+
+
+def bypasses(source: str) -> Iterator[str]:
+    """Yield the expressions that reach the hub or broker around the gate."""
+    tree = ast.parse(source)
+    allowed = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "degraded"
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names if alias.name in BEHIND)
+        elif isinstance(node, ast.Attribute):
+            of_hub = ast.unparse(node.value).endswith(("hub", "[HUB]"))
+            if (node.attr == "broker" and node not in allowed) or (of_hub and node.attr in GUARDED):
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("module", CALLERS, ids=lambda it: it.name)
+def test_no_module_in_front_of_the_gate_goes_around_it(module: Path) -> None:
+    assert list(bypasses(module.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "request.app[HUB].publish('t', None, 1, done)",
+        "self._hub.subscribe(client, 't', done)",
+        "service.hub.broker.create('t', done)",
+        "broker = hub.broker",
+        "from hub.long_poll import wait_for_event",
+    ],
+)
+def test_a_way_around_the_gate_is_found(source: str) -> None:
+    assert list(bypasses(source))
