@@ -71,7 +71,7 @@ COMMANDS: dict[type, Asks] = {
     Ping: Asks({"type": "ping"}, []),
 }
 
-READS = {"cluster_figures", "degraded", "reachable", "topics"}
+READS = {"cluster_stats", "degraded", "reachable", "topics"}
 
 
 class RecordingBroker:
