@@ -37,6 +37,7 @@ class Dispatcher:
         self._service = service
         self._hub = service.hub
         self._drain = drain
+        self._send = service.hub.fanout.send
         self._max_topic_bytes = settings.max_topic_bytes
         self._require_client_id = settings.require_client_id
 
@@ -83,7 +84,8 @@ class Dispatcher:
                 client.principal, command.topic, command.id, command.payload, done, key=command.key
             )
         elif isinstance(command, Ping):
-            self._send(client, replies.encode_pong(command.request_id, self._hub.ids.now()))
+            pong = replies.encode_pong(command.request_id, self._hub.ids.now())
+            self._send(client, client.encoding.message(pong))
         elif isinstance(command, Refusal):
             self._refuse(client, command)
         elif command.client_id is None and self._require_client_id and not client.name:
@@ -99,10 +101,13 @@ class Dispatcher:
         else:
             self._service.unsubscribe(client, command.topic)
             ts, degraded = self._hub.ids.now(), self._hub.broker.degraded
-            self._send(client, replies.encode_ack(command.request_id, command.topic, ts, degraded))
+            ack = replies.encode_ack(command.request_id, command.topic, ts, degraded)
+            self._send(client, client.encoding.message(ack))
 
     def _published(self, client: Client, command: Publish, result: PublishResult | Refusal) -> None:
         """Answer a publish that the broker has completed, and go on with the queued commands."""
+        queue = client.commands
+        queue.awaiting -= 1
         if isinstance(result, Refusal):
             self._refuse(client, result._replace(request_id=command.request_id))
         else:
@@ -114,14 +119,17 @@ class Dispatcher:
                 result.first is not None,
                 result.position,
             )
-            self._send(client, ack)
-        self._completed(client)
+            self._send(client, client.encoding.message(ack))
+        if queue.backlog is not None or queue.held or self._drain.begun:
+            self._go_on(client)
 
     def _subscribed(
         self, client: Client, command: Subscribe, result: SubscribeResult | Refusal
     ) -> None:
         """Answer a subscribe that the broker has completed, and go on with the queued commands."""
-        client.commands.exclusive = False
+        queue = client.commands
+        queue.awaiting -= 1
+        queue.exclusive = False
         if isinstance(result, Refusal):
             self._refuse(client, result._replace(request_id=command.request_id))
         else:
@@ -133,17 +141,17 @@ class Dispatcher:
                 position=result.position,
                 recovered=result.recovered,
             )
-            self._send(client, ack)
-        self._completed(client)
+            self._send(client, client.encoding.message(ack))
+        if queue.backlog is not None or queue.held or self._drain.begun:
+            self._go_on(client)
 
-    def _completed(self, client: Client) -> None:
+    def _go_on(self, client: Client) -> None:
+        """Run the commands behind one that has completed; in a drain, report the last one."""
         queue = client.commands
-        queue.awaiting -= 1
-        if self._drain.begun:
-            if not queue.awaiting:
-                self._drain.completed(client)
-        elif queue.backlog is not None or queue.held:
+        if not self._drain.begun:
             self._advance(client, queue.backlog or deque())
+        elif not queue.awaiting:
+            self._drain.completed(client)
 
     def _advance(self, client: Client, backlog: deque[Command | Refusal]) -> None:
         """Run the queued commands that may run; one that completes at once does not recurse."""
@@ -157,7 +165,5 @@ class Dispatcher:
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         self._hub.observer.refused(refusal.code)
-        self._send(client, replies.encode_error(refusal, self._hub.ids.now()))
-
-    def _send(self, client: Client, reply: bytes) -> None:
-        self._hub.fanout.send(client, client.encoding.message(reply))
+        error = replies.encode_error(refusal, self._hub.ids.now())
+        self._send(client, client.encoding.message(error))

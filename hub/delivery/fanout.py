@@ -123,12 +123,8 @@ class Fanout:
         lost: list[Client] = []
         for encoding, clients in topic.groups.items():
             self._delivered += len(events) * len(clients)
-            if len(events) == 1:
-                joined = encoding.event(events[0], topic.epoch)
-                encoded = [joined]
-            else:
-                encoded = [encoding.event(event, topic.epoch) for event in events]
-                joined = b"".join(encoded)
+            encoded = encoding.events(events, topic.epoch)
+            joined = encoded[0] if len(encoded) == 1 else b"".join(encoded)
             personal = encoding.personal
             congested: list[Client] = []
             for client in clients:

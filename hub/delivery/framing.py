@@ -31,8 +31,8 @@ class Encoding(Protocol):
     def personal(self) -> bool:
         """Whether `Framing.place` must be called for each client."""
 
-    def event(self, event: bytes, epoch: str) -> bytes:
-        """Encode an event of a topic; `epoch` is empty for a topic without history."""
+    def events(self, events: Sequence[bytes], epoch: str) -> list[bytes]:
+        """Encode events of a topic; `epoch` is empty for a topic without history."""
 
     def message(self, message: bytes, /) -> bytes:
         """Encode any other message."""
@@ -46,8 +46,8 @@ class FrameEncoding:
 
     personal = False
 
-    def event(self, event: bytes, epoch: str) -> bytes:
-        return text_frame(event)
+    def events(self, events: Sequence[bytes], epoch: str) -> list[bytes]:
+        return list(map(text_frame, events))
 
     def message_at(self, message: bytes, position: Position) -> bytes:
         return text_frame(message)
@@ -61,8 +61,8 @@ class StreamEncoding:
     def __init__(self, *, personal: bool) -> None:
         self.personal = personal
 
-    def event(self, event: bytes, epoch: str) -> bytes:
-        return sse.event(event, epoch)
+    def events(self, events: Sequence[bytes], epoch: str) -> list[bytes]:
+        return [sse.event(event, epoch) for event in events]
 
     def message_at(self, message: bytes, position: Position) -> bytes:
         return sse.message(message, position)
