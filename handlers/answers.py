@@ -32,6 +32,8 @@ _PIECES: Final = 100  # pieces of a body that are taken in one turn of the loop
 _STATUS: Final = {
     ErrorCode.TOPIC_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorCode.TOPIC_EXISTS: HTTPStatus.CONFLICT,
+    ErrorCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
     ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -55,6 +57,7 @@ _KEPT: Final = (
     hdrs.RETRY_AFTER,
     hdrs.SEC_WEBSOCKET_VERSION,
     hdrs.UPGRADE,
+    hdrs.WWW_AUTHENTICATE,
 )
 
 _Result = TypeVar("_Result")
@@ -92,6 +95,8 @@ def refuse(refusal: Refusal) -> web.Response:
     response[REASON] = refusal.code
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers[hdrs.RETRY_AFTER] = RETRY_AFTER
+    elif status == HTTPStatus.UNAUTHORIZED:
+        response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     return response
 
 

@@ -1,9 +1,26 @@
-"""Callers and their rights."""
+"""Callers and their rights: who may do what to which topics.
 
+Pure. A right is a verb and a set of patterns. The patterns are those of MQTT (MQTT 5.0 section
+4.7): a topic's name is split into levels, `+` is exactly one level, a last `#` is the level before
+it and everything below. Patterns are compiled once, with the caller; a check that was made before
+is one lookup.
+"""
+
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from hub.errors import Refusal
+from hub.errors import ErrorCode, Refusal
+from hub.values import Json
+
+MAX_PATTERNS: Final = 100  # of a token, and of a setting
+SEPARATOR: Final = "/"  # between the levels of a topic's name, where no other is set
+LEEWAY: Final = 5  # seconds for which a token is accepted after its `exp`
+_SUBJECT: Final = "{sub}"
+# A subject with one of these, or with the separator, is not put into a pattern.
+_SPECIAL: Final = frozenset("+#*{}")
+_REMEMBERED: Final = 64  # checks of a principal
+_MAX_REMEMBERED: Final = 255  # characters of a topic; longer ones are checked each time
 
 
 class Verb(StrEnum):
@@ -14,18 +31,258 @@ class Verb(StrEnum):
     MANAGE = "manage"  # creating and deleting it included
 
 
-class Principal(NamedTuple):
-    """Who makes a command, a request or a stream."""
+class Pattern(NamedTuple):
+    """A compiled pattern with a wildcard."""
 
-    subject: str = ""  # empty for a caller that did not say who it is
+    text: str  # as it was written
+    levels: tuple[str | None, ...]  # None: any level
+    deep: bool  # whether it ends with `#`
+
+    def match(self, levels: list[str]) -> bool:
+        """Return whether a topic with these levels matches."""
+        wanted = self.levels
+        if len(levels) < len(wanted) or (len(levels) > len(wanted) and not self.deep):
+            return False
+        return all(
+            want is None or want == level for want, level in zip(wanted, levels, strict=False)
+        )
 
 
-ANONYMOUS = Principal()
+class Patterns:
+    """A compiled set of patterns.
+
+    State: none, it does not change.
+    """
+
+    __slots__ = ("_exact", "_separator", "_wild", "every")
+
+    def __init__(
+        self,
+        exact: dict[str, str],
+        wild: tuple[Pattern, ...],
+        separator: str,
+        every: str = "",
+    ) -> None:
+        """Take what `compile_patterns` found.
+
+        Args:
+            exact: patterns without wildcards as they were written, by the one topic of each.
+            wild: the other patterns.
+            separator: between levels.
+            every: the pattern that matches every topic, `#` or `*`; empty if there is none.
+        """
+        self.every = every
+        self._exact = exact
+        self._wild = wild
+        self._separator = separator
+
+    def __bool__(self) -> bool:
+        return bool(self.every or self._exact or self._wild)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Patterns) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self._exact), self._wild, self.every))
+
+    def __or__(self, other: "Patterns") -> "Patterns":
+        """Return the patterns of both; those with wildcards must have the same separator."""
+        return Patterns(
+            self._exact | other._exact,
+            (*self._wild, *other._wild),
+            (self if self._wild else other)._separator,
+            self.every or other.every,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Patterns {', '.join(self.texts()) or 'none'}>"
+
+    def find(self, topic: str) -> str | None:
+        """Return a pattern that matches a topic, as it was written; None if there is none."""
+        if self.every:
+            return self.every
+        exact = self._exact.get(topic)
+        if exact is not None or not self._wild:
+            return exact
+        levels = topic.split(self._separator)
+        return next((pattern.text for pattern in self._wild if pattern.match(levels)), None)
+
+    def texts(self) -> list[str]:
+        """Return the patterns as they were written."""
+        every = [self.every] if self.every else []
+        return [*every, *self._exact.values(), *(pattern.text for pattern in self._wild)]
+
+    def _parts(self) -> tuple[dict[str, str], tuple[Pattern, ...], str, str]:
+        return self._exact, self._wild, self._separator, self.every
+
+
+def compile_patterns(
+    texts: Iterable[str], separator: str = SEPARATOR, subject: str | None = None
+) -> Patterns:
+    """Compile patterns.
+
+    Args:
+        texts: the patterns.
+        separator: one character, none of `+#{}*,`.
+        subject: what `{sub}` stands for; None where no subject can be known.
+
+    Raises:
+        ValueError: a pattern is not valid, or there are more than MAX_PATTERNS; the exception's
+            text names the pattern and the rule.
+    """
+    exact: dict[str, str] = {}
+    wild: list[Pattern] = []
+    every = ""
+    for count, text in enumerate(texts):
+        if count == MAX_PATTERNS:
+            raise ValueError(f"at most {MAX_PATTERNS} patterns are allowed")
+        if text in ("#", "*"):
+            every = every or text
+            continue
+        levels = text.split(separator)
+        _check_wildcards(text, levels)
+        if _SUBJECT in text:
+            if subject is None:
+                raise ValueError(f"{text!r}: {_SUBJECT} has no meaning without a token")
+            if separator in subject or not _SPECIAL.isdisjoint(subject):
+                continue
+            levels = [level.replace(_SUBJECT, subject) for level in levels]
+        deep = levels[-1] == "#"
+        if deep or "+" in levels:
+            kept = levels[:-1] if deep else levels
+            wild.append(Pattern(text, tuple(None if x == "+" else x for x in kept), deep))
+        else:
+            exact[separator.join(levels)] = text
+    return Patterns(exact, tuple(wild), separator, every)
+
+
+def _check_wildcards(text: str, levels: list[str]) -> None:
+    for number, level in enumerate(levels, start=1):
+        if "+" in level and level != "+":
+            raise ValueError(f"{text!r}: '+' must be a whole level")
+        if "#" in level and (level != "#" or number < len(levels)):
+            raise ValueError(f"{text!r}: '#' must be the whole last level")
+
+
+NOTHING: Final = Patterns({}, (), SEPARATOR)
+EVERYTHING: Final = Patterns({}, (), SEPARATOR, "#")
+
+
+class Rights(NamedTuple):
+    """The topics that a caller may subscribe to, publish to and manage."""
+
+    subscribe: Patterns = NOTHING
+    publish: Patterns = NOTHING
+    manage: Patterns = NOTHING
+
+    def union(self, other: "Rights") -> "Rights":
+        """Return what either allows."""
+        return Rights(
+            self.subscribe | other.subscribe,
+            self.publish | other.publish,
+            self.manage | other.manage,
+        )
+
+    def find(self, verb: Verb, topic: str) -> str | None:
+        """Return the pattern that allows a verb on a topic; None if there is none."""
+        patterns: Patterns = getattr(self, verb)
+        return patterns.find(topic)
+
+
+NO_RIGHTS: Final = Rights()
+ALL_RIGHTS: Final = Rights(EVERYTHING, EVERYTHING, EVERYTHING)
+
+
+class Principal:
+    """Who makes a command, a request or a stream.
+
+    State: the checks that allowed something, at most _REMEMBERED; everything else is fixed.
+    """
+
+    __slots__ = ("_allowed", "_unlimited", "expires_at", "info", "key_name", "rights", "subject")
+
+    def __init__(
+        self,
+        rights: Rights,
+        *,
+        subject: str = "",
+        expires_at: float | None = None,
+        info: Json = None,
+        key_name: str = "",
+    ) -> None:
+        """Describe a caller.
+
+        Args:
+            rights: what it may do.
+            subject: of its token; empty for a caller without a token.
+            expires_at: the `exp` of its token, in seconds since the epoch; None if it has none.
+            info: the token's, shown in presence.
+            key_name: of its API key; empty for a caller without one.
+        """
+        self.rights = rights
+        self.subject = subject
+        self.expires_at = expires_at
+        self.info = info
+        self.key_name = key_name
+        self._unlimited = all(patterns.every for patterns in rights)
+        self._allowed: set[tuple[Verb, str]] = set()
+
+    def __repr__(self) -> str:
+        name = f"key {self.key_name!r}" if self.key_name else repr(self.subject)
+        return f"<Principal {name}>"
+
+    @property
+    def is_key(self) -> bool:
+        """Whether it has an API key."""
+        return bool(self.key_name)
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether it has neither a token nor an API key."""
+        return not self.subject and not self.key_name
+
+    @property
+    def ends_at(self) -> float | None:
+        """When its token is accepted no more, in seconds since the epoch; None if it never ends."""
+        return None if self.expires_at is None else self.expires_at + LEEWAY
+
+    @property
+    def manages_all(self) -> bool:
+        """Whether it has a key or may manage `#`, which figures of the whole server need."""
+        return bool(self.rights.manage.every)
+
+    def may(self, verb: Verb, topic: str) -> bool:
+        """Return whether it has a right."""
+        if self._unlimited or (verb, topic) in self._allowed:
+            return True
+        if self.rights.find(verb, topic) is None:
+            return False
+        if len(topic) <= _MAX_REMEMBERED:
+            if len(self._allowed) == _REMEMBERED:
+                self._allowed.clear()
+            self._allowed.add((verb, topic))
+        return True
+
+
+ANONYMOUS: Final = Principal(ALL_RIGHTS)  # every caller, while access is off
 
 
 class Access:
-    """Decides what a principal may do. Every caller may do everything."""
+    """Decides what a principal may do.
+
+    State: none of its own.
+    """
+
+    def __init__(self, anonymous: Principal = ANONYMOUS) -> None:
+        """`anonymous` is a caller without a token or key: one with all rights if access is off."""
+        self.anonymous = anonymous
 
     def check(self, principal: Principal, verb: Verb, topic: str) -> Refusal | None:
         """Return the refusal of a principal that lacks a right; None if it has it."""
-        return None
+        if principal.may(verb, topic):
+            return None
+        if principal.is_anonymous:
+            text = f"A token is needed for {verb} on topic {topic!r}"
+            return Refusal(ErrorCode.UNAUTHORIZED, text)
+        text = f"The token does not allow {verb} on topic {topic!r}"
+        return Refusal(ErrorCode.FORBIDDEN, text)

@@ -18,6 +18,8 @@ class ErrorCode(StrEnum):
     INVALID_MESSAGE_TYPE = "INVALID_MESSAGE_TYPE"
     TOPIC_NOT_FOUND = "TOPIC_NOT_FOUND"
     TOPIC_EXISTS = "TOPIC_EXISTS"  # REST only: 409
+    UNAUTHORIZED = "UNAUTHORIZED"  # a right is missing, and there is no valid token; REST: 401
+    FORBIDDEN = "FORBIDDEN"  # the token does not give the right; REST: 403
     UNAVAILABLE = "UNAVAILABLE"  # the other nodes cannot be reached: try again; REST: 503
     SLOW_CONSUMER = "SLOW_CONSUMER"
 
