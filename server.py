@@ -1,6 +1,7 @@
 """Run the server: read the settings, build the application, serve until a signal, shut down.
 
 Start it with `python server.py`. Every setting comes from the environment; README.md has the table.
+`python server.py --help` lists other commands (cli.py).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from functools import partial
 import uvloop
 from aiohttp import web
 
+import cli
 from handlers.answers import close_in_shutdown, errors_as_json
 from handlers.keys import (
     BODY_BUDGET,
@@ -56,15 +58,20 @@ from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
 from hub.redis.supervisor import Supervisor
 from hub.service import Service
-from hub.settings import Settings, read_settings
+from hub.settings import Settings, describe_access, read_settings
 from hub.sweep import Sweeper
 
 log = logging.getLogger("server")
 
 
 def main() -> None:
-    """Read the settings and serve; exit with one line if a setting or address is not usable."""
+    """Carry out the subcommand if there is one, else read the settings and serve.
+
+    Exit with one line if a setting or address is not usable.
+    """
     try:
+        if len(sys.argv) > 1:
+            sys.exit(cli.run(sys.argv[1:], os.environ))
         settings = read_settings(os.environ)
         configure_logs(settings.log_level)
         soft, descriptors = raise_descriptors()
@@ -82,6 +89,9 @@ def main() -> None:
         soft,
         settings.max_connections,
     )
+    log.info(describe_access(settings))
+    if settings.access_on and settings.allowed_origins.every:
+        log.warning("ALLOWED_ORIGINS is *: pages of every origin may use the tokens that they have")
     uvloop.run(serve(settings, sockets))
 
 

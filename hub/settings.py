@@ -1,17 +1,37 @@
 """Reads and checks the settings in the environment."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
+from hub.access import (
+    NOTHING,
+    SEPARATOR,
+    Patterns,
+    Rights,
+    compile_patterns,
+)
+from hub.auth.api_keys import ApiKey, parse_api_keys
+from hub.auth.tokens import Key, TokenRules
 from hub.errors import SettingError
 from hub.origins import EVERY_ORIGIN, Origins, parse_hosts, parse_origins
 from hub.redis.address import FORMS as REDIS_FORMS
 from hub.redis.address import RedisAddress, parse_redis_address
 from hub.values import MAX_SIZE, TOTAL_BYTES, Rule
 
-SECRETS: Final = frozenset({"REDIS_ADDR"})  # settings whose values are not printed
+# Settings whose values are never printed, and which may be given as a file. A public key is one of
+# them because somebody may set a private one, a URL because it may hold a password.
+SECRETS: Final = frozenset(
+    {"API_KEYS", "JWT_JWKS_URL", "JWT_PUBLIC_KEY", "JWT_SECRET", "REDIS_ADDR"}
+)
+# Settings that turn access on. They must not be empty: an unset variable of a shell or of compose
+# would open the server.
+SWITCHES: Final = ("API_KEYS", "JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
+_MAX_FILE: Final = 1_048_576  # bytes of a file with a secret
+_LOOPBACK: Final = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 MAX_SECONDS: Final = 86_400  # in any setting
 _RULE: Final = re.compile(
     r"(?P<prefix>[^,=]+)=(?P<size>[0-9]{1,6})(:(?P<ttl>[0-9]{1,6}(\.[0-9]{1,3})?))?"
@@ -20,6 +40,7 @@ _TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": Fals
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _FAIL_MODES: Final = ("local", "strict")
 _STRATEGIES: Final = ("disconnect", "drop_oldest")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +75,36 @@ class Settings:
     drain_delay: float = 0.0  # from a signal to the drain, with /ready failing
     shutdown_timeout: float = 30.0  # from a signal until remaining clients are cut
     log_level: str = "info"
+    api_keys: tuple[ApiKey, ...] = ()  # of back ends, which may do everything
+    jwt_secret: tuple[Key, ...] = field(default=(), repr=False)  # for HS256
+    jwt_public_key: tuple[Key, ...] = field(default=(), repr=False)  # for RS256, ES256 and EdDSA
+    jwt_jwks_url: str = field(default="", repr=False)  # of the issuer's key set
+    jwt_audience: str = ""  # that `aud` must name
+    jwt_issuer: str = ""  # that `iss` must be
+    jwt_require_exp: bool = True  # whether a token must end
+    anonymous_subscribe: Patterns = NOTHING  # topics for callers without a token
+    anonymous_publish: Patterns = NOTHING
+    topic_separator: str = SEPARATOR  # between the levels of a topic's name, for patterns
+    auth_timeout: float = 10.0  # for a client without any right to send a token
+
+    @property
+    def access_on(self) -> bool:
+        """Whether rights are checked."""
+        return bool(self.api_keys or self.jwt_secret or self.jwt_public_key or self.jwt_jwks_url)
+
+    def anonymous_rights(self) -> Rights:
+        """What a caller without a token or key may do, if access is on."""
+        return Rights(self.anonymous_subscribe, self.anonymous_publish)
+
+    def token_rules(self) -> TokenRules:
+        """What a token must have, and what is added to its rights."""
+        return TokenRules(
+            audience=self.jwt_audience,
+            issuer=self.jwt_issuer,
+            require_exp=self.jwt_require_exp,
+            separator=self.topic_separator,
+            anonymous=self.anonymous_rights(),
+        )
 
     def rules(self) -> dict[str, Rule]:
         """Return the rules of history by the prefix of topics; empty if no topic has a history."""
@@ -72,6 +123,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     default = Settings()
     ttl = env.seconds("HISTORY_TTL", default.history_ttl)
     max_bytes = env.integer("HISTORY_BYTES", default.history_bytes, 1_024, 1_073_741_824)
+    separator = env.separator("TOPIC_SEPARATOR", default.topic_separator)
     settings = Settings(
         host=env.text("HOST", default.host),
         port=env.integer("PORT", default.port, 0, 65_535),
@@ -107,9 +159,43 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         drain_delay=env.seconds("DRAIN_DELAY", default.drain_delay, least=0.0),
         shutdown_timeout=env.seconds("SHUTDOWN_TIMEOUT", default.shutdown_timeout),
         log_level=env.choice("LOG_LEVEL", default.log_level, _LOG_LEVELS),
+        api_keys=env.switch("API_KEYS", parse_api_keys, default.api_keys),
+        jwt_secret=env.switch("JWT_SECRET", _token_secrets, default.jwt_secret),
+        jwt_public_key=env.switch("JWT_PUBLIC_KEY", _token_keys, default.jwt_public_key),
+        jwt_jwks_url=env.switch("JWT_JWKS_URL", _key_set_url, default.jwt_jwks_url),
+        jwt_audience=env.text("JWT_AUDIENCE", ""),
+        jwt_issuer=env.text("JWT_ISSUER", ""),
+        jwt_require_exp=env.truth("JWT_REQUIRE_EXP", default.jwt_require_exp),
+        anonymous_subscribe=env.patterns("ANONYMOUS_SUBSCRIBE", separator),
+        anonymous_publish=env.patterns("ANONYMOUS_PUBLISH", separator),
+        topic_separator=separator,
+        auth_timeout=env.seconds("AUTH_TIMEOUT", default.auth_timeout),
     )
     _check_together(settings)
+    _check_access(settings, env)
     return settings
+
+
+def signing_secret(environ: Mapping[str, str]) -> str | None:
+    """Return the first secret of `JWT_SECRET`, valid in settings that were read; None if absent."""
+    text = _Environment(environ).secret("JWT_SECRET")
+    return None if text is None else text.split(",")[0]
+
+
+def describe_access(settings: Settings) -> str:
+    """Return one line that says what is open, for the log."""
+    if not settings.access_on:
+        return "access: off, everybody may subscribe, publish and manage topics"
+    ways = [key for key in SWITCHES if getattr(settings, key.lower())]
+    rights = settings.anonymous_rights()
+    return (
+        f"access: on ({', '.join(ways)}), without a token: "
+        f"subscribe {_shown(rights.subscribe)}, publish {_shown(rights.publish)}"
+    )
+
+
+def _shown(patterns: Patterns) -> str:
+    return ", ".join(map(repr, patterns.texts())) or "nothing"
 
 
 def _check_together(settings: Settings) -> None:
@@ -133,6 +219,47 @@ def _check_together(settings: Settings) -> None:
         )
 
 
+def _check_access(settings: Settings, env: "_Environment") -> None:
+    if not settings.access_on:
+        needing = ("ANONYMOUS_SUBSCRIBE", "ANONYMOUS_PUBLISH", "JWT_AUDIENCE", "JWT_ISSUER")
+        for key in needing:
+            if value := env.text(key, ""):
+                raise _wrong(key, value, f"it needs one of {', '.join(SWITCHES)}")
+    if settings.jwt_jwks_url and not (settings.jwt_audience and settings.jwt_issuer):
+        raise _wrong("JWT_JWKS_URL", settings.jwt_jwks_url, "it needs JWT_AUDIENCE and JWT_ISSUER")
+
+
+# Both load `cryptography`, which takes 8 MB: not for a server without tokens.
+def _token_secrets(text: str) -> tuple[Key, ...]:
+    from hub.auth.keys import parse_secrets
+
+    return parse_secrets(text)
+
+
+def _token_keys(text: str) -> tuple[Key, ...]:
+    from hub.auth.keys import parse_public_keys
+
+    return parse_public_keys(text)
+
+
+def _key_set_url(text: str) -> str:
+    try:
+        url = urlsplit(text.strip())
+        host, port = url.hostname or "", url.port
+    except ValueError:  # its text quotes the URL
+        host, port = "", None
+    local = bool(host) and url.scheme == "http" and _LOOPBACK.fullmatch(host)
+    if (
+        not host
+        or port == 0
+        or "@" in url.netloc
+        or url.fragment
+        or not (url.scheme == "https" or local)
+    ):
+        raise ValueError("an https:// URL without a password, or http:// on loopback, is allowed")
+    return text.strip()
+
+
 def _wrong(key: str, value: str, allowed: str) -> SettingError:
     return SettingError(key, None if key in SECRETS else value, allowed)
 
@@ -145,6 +272,54 @@ class _Environment:
 
     def text(self, key: str, default: str) -> str:
         return self._environ.get(key, "").strip() or default
+
+    def secret(self, key: str) -> str | None:
+        """Return the value of a secret setting, or the content of its file; None if absent."""
+        value = self._environ.get(key)
+        file_key = f"{key}_FILE"
+        path = self._environ.get(file_key)
+        if path is None or not path.strip():
+            return path if value is None else value
+        if value:
+            raise _wrong(file_key, path, f"{key} is set too, only one of them is allowed")
+        try:
+            with Path(path).open("rb") as file:
+                content = file.read(_MAX_FILE + 1)
+            text = re.sub(r"\r?\n\Z", "", content.decode())
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not a path or not UTF-8"
+            raise _wrong(file_key, path, f"the file cannot be read: {why}") from None
+        if not text.strip() or len(content) > _MAX_FILE:
+            raise _wrong(file_key, path, f"the file is empty or larger than {_MAX_FILE} bytes")
+        return text
+
+    def switch(self, key: str, parse: Callable[[str], _Value], default: _Value) -> _Value:
+        """Return a setting that turns access on; `parse` raises ValueError with what is allowed."""
+        text = self.secret(key)
+        if text is None:
+            return default
+        if not text.strip():
+            raise _wrong(key, "", "it is set but empty, which would leave access off")
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise _wrong(key, text, str(error)) from None
+
+    def separator(self, key: str, default: str) -> str:
+        text = self.text(key, default)
+        if len(text) != 1 or text in "+#{}*,":
+            raise _wrong(key, text, "one character, none of + # { } * and the comma, is allowed")
+        return text
+
+    def patterns(self, key: str, separator: str) -> Patterns:
+        text = self.text(key, "")
+        texts = [part.strip() for part in text.split(",")] if text else []
+        if not all(texts):
+            raise _wrong(key, text, "a comma-separated list of patterns is allowed")
+        try:
+            return compile_patterns(texts, separator)
+        except ValueError as error:
+            raise _wrong(key, text, str(error)) from None
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         text = self.text(key, str(default))
@@ -202,7 +377,7 @@ class _Environment:
         return rules
 
     def redis(self, key: str) -> RedisAddress | None:
-        text = self.text(key, "")
+        text = (self.secret(key) or "").strip()
         try:
             return parse_redis_address(text) if text else None
         except ValueError:

@@ -313,6 +313,7 @@ def test_the_build_copies_existing_files_and_nothing_else() -> None:
     assert [source for source, _ in COPIED] == [
         "requirements.lock",
         "server.py",
+        "cli.py",
         "hub",
         "handlers",
         "clients/js/client.js",

@@ -22,8 +22,11 @@ GROUND = {"hub/access.py", "hub/errors.py", "hub/ids.py", "hub/origins.py", "hub
 NOTED = {
     "aiohttp",
     "aiohttp_cors",
+    "argparse",
     "asyncio",
+    "cryptography",
     "hiredis",
+    "jwt",
     "logging",
     "orjson",
     "os",
@@ -44,7 +47,7 @@ MORE = {"handlers/sockets.py": {"resource", "select", "socket"}}
 
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("server.py", "hub/**/*.py", "handlers/**/*.py")
+    for pattern in ("cli.py", "server.py", "hub/**/*.py", "handlers/**/*.py")
     for path in ROOT.glob(pattern)
 )
 CLIENT = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("clients/python/**/*.py"))
@@ -54,7 +57,7 @@ def package_of(module: str) -> str:
     """Return the row of the table that a module belongs to."""
     if module in GROUND:
         return "ground"
-    if module in ("server.py", "hub/settings.py"):
+    if module in ("cli.py", "server.py", "hub/settings.py"):
         return Path(module).stem
     return Path(module).parent.name
 

@@ -1,0 +1,48 @@
+"""Turns the credential of a caller into a principal."""
+
+from collections.abc import Awaitable, Callable
+
+from hub.access import Principal
+from hub.auth.api_keys import ApiKeys
+from hub.auth.tokens import Problem, Reason, Verifier
+
+
+class Authenticator:
+    """Knows API keys and tokens.
+
+    State: none of its own.
+    """
+
+    def __init__(
+        self,
+        api_keys: ApiKeys,
+        verifier: Verifier,
+        now: Callable[[], float],
+        refresh: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Take what knows the credentials.
+
+        Args:
+            now: seconds since the epoch.
+            refresh: `KeySet.refresh_for_unknown`, where there is a key set.
+        """
+        self.find_key = api_keys.find
+        self._verify = verifier.verify
+        self._now = now
+        self._refresh = refresh
+
+    async def verify_bearer(self, credential: str) -> Principal | Problem:
+        """Return who has the credential of `Authorization: Bearer`, an API key or a token."""
+        return self.find_key(credential) or await self.verify_token(credential)
+
+    async def verify_token(self, token: str) -> Principal | Problem:
+        """Verify a token. It waits only if the token names a key that must be fetched first."""
+        result = self._verify(token, self._now())
+        if (
+            isinstance(result, Problem)
+            and result.reason is Reason.UNKNOWN_KEY
+            and self._refresh is not None
+            and await self._refresh()
+        ):
+            return self._verify(token, self._now())
+        return result

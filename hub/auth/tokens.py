@@ -1,0 +1,244 @@
+"""Tokens: a JWT (RFC 7519) is verified once, and becomes a principal or a problem.
+
+Pure; time is an argument. A token never chooses how it is verified: every key has one algorithm,
+and the token's `alg` and `kid` only say which of our keys to try. A header that brings a key, or
+names a place to fetch one from, is refused, and so is one with critical extensions.
+"""
+
+import json
+import math
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+import orjson
+
+from hub.access import (
+    LEEWAY,
+    MAX_PATTERNS,
+    NO_RIGHTS,
+    SEPARATOR,
+    Patterns,
+    Principal,
+    Rights,
+    Verb,
+    compile_patterns,
+)
+from hub.values import Json
+
+MAX_TOKEN_BYTES: Final = 8_192
+MAX_SUBJECT_BYTES: Final = 255  # of UTF-8
+MAX_INFO_BYTES: Final = 4_096  # encoded as JSON by orjson
+MAX_TIME: Final = 253_402_300_799  # seconds since the epoch: the end of the year 9999
+_FORM: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
+_REFUSED: Final = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})  # header parameters
+
+
+class Reason(StrEnum):
+    """Why a token is not valid. Reasons may be added; none of these may change."""
+
+    TOO_LONG = "too_long"  # over MAX_TOKEN_BYTES
+    MALFORMED = "malformed"  # not a JWT
+    HEADER = "header"  # a header parameter that is refused
+    ALGORITHM = "algorithm"  # that of no key
+    UNKNOWN_KEY = "unknown_key"  # no key with this `kid`; there may be one after a refetch
+    SIGNATURE = "signature"
+    EXPIRED = "expired"
+    NOT_YET = "not_yet"  # before `nbf`
+    AUDIENCE = "audience"
+    ISSUER = "issuer"
+    CLAIM = "claim"  # a claim that is missing, or of the wrong type, or too large
+
+
+class Problem(NamedTuple):
+    """Why a token was refused."""
+
+    reason: Reason
+    text: str  # for a person; it quotes the token only where its signature is right
+
+
+class Key(NamedTuple):
+    """A key with its one algorithm."""
+
+    algorithm: str
+    verify: Callable[[bytes, bytes], bool]  # whether a signing input has a signature
+    kid: str | None = None  # of a key from a key set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRules:
+    """What a token must have, and what is added to its rights."""
+
+    audience: str = ""  # that `aud` must name; empty: `aud` is not looked at
+    issuer: str = ""  # that `iss` must be; empty: `iss` is not looked at
+    require_exp: bool = True
+    separator: str = SEPARATOR
+    anonymous: Rights = field(default=NO_RIGHTS)  # of a caller without a token
+
+
+class Verifier:
+    """Verifies tokens.
+
+    State: none of its own.
+    """
+
+    def __init__(
+        self,
+        keys: tuple[Key, ...],
+        rules: TokenRules,
+        key_set: Callable[[], tuple[Key, ...]] | None = None,
+    ) -> None:
+        """Take the keys of the settings, and what returns the current keys of a key set."""
+        self._keys = keys
+        self._rules = rules
+        self._key_set = key_set
+
+    def verify(self, token: str, now: float) -> Principal | Problem:
+        """Verify a token.
+
+        Args:
+            token: in the compact form (RFC 7515 section 7.1).
+            now: seconds since the epoch.
+        """
+        payload = self._open(token)
+        if isinstance(payload, Problem):
+            return payload
+        claims = _parse_object(payload)
+        if claims is None:
+            return Problem(Reason.MALFORMED, "the claims are not a JSON object with unique names")
+        return self._check_times(claims, now) or self._check_names(claims) or self._admit(claims)
+
+    def _open(self, token: str) -> bytes | Problem:
+        """Return the payload of a token whose signature is right."""
+        # A character is a byte at least; the form has no other characters than those of a byte.
+        if len(token) > MAX_TOKEN_BYTES:
+            return Problem(Reason.TOO_LONG, f"it has more than {MAX_TOKEN_BYTES} bytes")
+        found = _FORM.fullmatch(token)
+        parts = [_decode(part) for part in found.groups()] if found else []
+        header = _parse_object(parts[0]) if parts and parts[0] is not None else None
+        if found is None or header is None or None in parts:
+            return Problem(Reason.MALFORMED, "it is not a JWT: HEADER.CLAIMS.SIGNATURE")
+        if not _REFUSED.isdisjoint(header):
+            names = ", ".join(sorted(_REFUSED.intersection(header)))
+            return Problem(Reason.HEADER, f"its header must not have {names}")
+        keys = self._find_keys(header)
+        if isinstance(keys, Problem):
+            return keys
+        signed = token[: found.end(2)].encode()
+        _, payload, signature = parts
+        assert payload is not None
+        assert signature is not None
+        if not any(key.verify(signed, signature) for key in keys):
+            return Problem(Reason.SIGNATURE, "its signature is wrong")
+        return payload
+
+    def _find_keys(self, header: dict[str, Json]) -> list[Key] | Problem:
+        """Return our keys that may have signed a token with this header."""
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if type(algorithm) is not str or not (kid is None or type(kid) is str):
+            return Problem(Reason.MALFORMED, "its alg and kid must be strings")
+        keys = [key for key in self._keys if key.algorithm == algorithm]
+        key_set = self._key_set() if self._key_set is not None else ()
+        fitting = [key for key in key_set if key.algorithm == algorithm]
+        # Without a kid there must be only one choice (OpenID Connect Core section 10.1).
+        if kid is not None:
+            keys += [key for key in fitting if key.kid == kid][:1]
+        elif len(fitting) == 1:
+            keys += fitting
+        if keys:
+            return keys
+        if self._key_set is not None and (kid is not None or fitting):
+            return Problem(Reason.UNKNOWN_KEY, "its kid names no key of the key set")
+        known = sorted({key.algorithm for key in (*self._keys, *key_set)})
+        return Problem(Reason.ALGORITHM, f"its alg must be one of {', '.join(known) or 'none'}")
+
+    def _check_times(self, claims: dict[str, Json], now: float) -> Problem | None:
+        for name in ("exp", "nbf"):
+            if name in claims and not _is_time(claims[name]):
+                return Problem(Reason.CLAIM, f"{name} must be seconds since the epoch")
+        if "exp" not in claims:
+            if self._rules.require_exp:
+                return Problem(Reason.CLAIM, "exp is missing (JWT_REQUIRE_EXP)")
+        elif now >= claims["exp"] + LEEWAY:
+            return Problem(Reason.EXPIRED, "it has expired")
+        if now < claims.get("nbf", 0):
+            return Problem(Reason.NOT_YET, "it is not valid yet (nbf)")
+        return None
+
+    def _check_names(self, claims: dict[str, Json]) -> Problem | None:
+        issuer, audience = self._rules.issuer, self._rules.audience
+        if issuer and claims.get("iss") != issuer:
+            return Problem(Reason.ISSUER, "its iss is not JWT_ISSUER")
+        named = claims.get("aud")
+        if audience and named != audience and not (type(named) is list and audience in named):
+            return Problem(Reason.AUDIENCE, "its aud does not name JWT_AUDIENCE")
+        return None
+
+    def _admit(self, claims: dict[str, Json]) -> Principal | Problem:
+        subject = claims.get("sub")
+        if (
+            type(subject) is not str
+            or not subject
+            or len(subject.encode(errors="replace")) > MAX_SUBJECT_BYTES
+        ):
+            text = f"sub must be a string of 1 to {MAX_SUBJECT_BYTES} bytes of UTF-8"
+            return Problem(Reason.CLAIM, text)
+        info = claims.get("info")
+        try:
+            if len(orjson.dumps(info)) > MAX_INFO_BYTES:
+                return Problem(Reason.CLAIM, f"info has more than {MAX_INFO_BYTES} bytes of JSON")
+        except orjson.JSONEncodeError:  # more than 254 levels
+            return Problem(Reason.CLAIM, "info is nested too deeply")
+        try:
+            rights = self._rights(claims, subject)
+        except ValueError as error:
+            return Problem(Reason.CLAIM, str(error))
+        return Principal(rights, subject=subject, expires_at=claims.get("exp"), info=info)
+
+    def _rights(self, claims: dict[str, Json], subject: str) -> Rights:
+        """Return the rights of the claims, with those of every caller.
+
+        Raises:
+            ValueError: a claim or a pattern is not valid.
+        """
+        lists = [claims.get(verb, []) for verb in Verb]
+        for verb, texts in zip(Verb, lists, strict=True):
+            if type(texts) is not list or not all(type(text) is str for text in texts):
+                raise ValueError(f"{verb} must be a list of patterns")
+        if sum(map(len, lists)) > MAX_PATTERNS:
+            raise ValueError(f"at most {MAX_PATTERNS} patterns are allowed")
+        compiled: list[Patterns] = []
+        for verb, texts in zip(Verb, lists, strict=True):
+            try:
+                compiled.append(compile_patterns(texts, self._rules.separator, subject))
+            except ValueError as error:
+                raise ValueError(f"{verb}: {error}") from None
+        return Rights(*compiled).union(self._rules.anonymous)
+
+
+def _decode(part: str) -> bytes | None:
+    """Decode base64url without padding; None unless it is the only spelling of its bytes."""
+    decoded = urlsafe_b64decode(part + "==") if len(part) % 4 != 1 else b""
+    return decoded if urlsafe_b64encode(decoded).rstrip(b"=") == part.encode() else None
+
+
+def _parse_object(text: bytes) -> dict[str, Json] | None:
+    """Return a JSON object; None for other JSON, and where a name is there twice."""
+    try:
+        value = orjson.loads(text)  # knows no NaN and no half of a surrogate pair
+        json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        return None
+    return value if type(value) is dict else None
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name is there twice")
+
+
+def _is_time(value: Json) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= MAX_TIME
