@@ -43,7 +43,7 @@ from handlers.sockets import (
     progress,
     raise_descriptors,
 )
-from hub.access import Access
+from hub.access import Access, Principal
 from hub.body_budget import BodyBudget
 from hub.brokers.memory import LocalBroker
 from hub.dispatcher import Dispatcher
@@ -142,7 +142,8 @@ def build_app(settings: Settings) -> web.Application:
     app[DRAIN] = Drain(hub)
     app[READINESS] = Readiness(hub, app[DRAIN], settings)
     app[BODY_BUDGET] = BodyBudget()
-    app[SERVICE] = Service(hub, app[DRAIN], Access())
+    access = Access(Principal(settings.anonymous_rights())) if settings.access_on else Access()
+    app[SERVICE] = Service(hub, app[DRAIN], access)
     app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
     app[STARTED] = loop.time()
     add_routes(app)

@@ -5,7 +5,8 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from hub.access import ANONYMOUS, Principal
+from handlers.keys import SERVICE
+from hub.access import Principal
 
 
 def query_fields(request: web.Request) -> list[tuple[str, str]]:
@@ -25,7 +26,7 @@ def query_fields(request: web.Request) -> list[tuple[str, str]]:
 
 def caller(request: web.Request) -> Principal:
     """Return the principal that makes a request."""
-    return ANONYMOUS
+    return request.app[SERVICE].anonymous
 
 
 def header_tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:

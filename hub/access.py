@@ -43,9 +43,10 @@ class Pattern(NamedTuple):
         wanted = self.levels
         if len(levels) < len(wanted) or (len(levels) > len(wanted) and not self.deep):
             return False
-        return all(
-            want is None or want == level for want, level in zip(wanted, levels, strict=False)
-        )
+        for want, level in zip(wanted, levels, strict=False):
+            if want is not None and want != level:
+                return False
+        return True
 
 
 class Patterns:

@@ -28,6 +28,7 @@ class Service:
     def __init__(self, hub: Hub, drain: Drain, access: Access) -> None:
         self.hub = hub
         self._drain = drain
+        self.anonymous = access.anonymous
         self._check = access.check
         self._topics = TopicList(hub)
 

@@ -54,6 +54,8 @@ RUN_ELSEWHERE = {
     ".venv/bin/python bench/history.py": "tests/test_docs.py runs it",
     ".venv/bin/python bench/fairness.py": "tests/bench/test_fairness.py runs it",
     "python server.py": "is what the tour starts",
+    "python server.py token": "tests/test_cli.py runs it",
+    "python server.py check-token": "tests/test_cli.py runs it",
 }
 
 PATIENCE = 20  # seconds for any output to appear

@@ -93,6 +93,21 @@ async def refused_start(**settings: str) -> str:
     return line
 
 
+@pytest.mark.parametrize(
+    ("settings", "says", "warns"),
+    [
+        ({}, "access: off, everybody may", False),
+        ({"API_KEYS": "app:0123456789abcdef"}, "access: on (API_KEYS), without a token: ", True),
+    ],
+)
+async def test_the_log_says_what_is_open(settings: dict[str, str], says: str, warns: bool) -> None:
+    async with server_process(**settings) as server:
+        log = "".join(server.log)
+        assert says in log
+        assert ("ALLOWED_ORIGINS is *" in log) == warns
+        assert "0123456789abcdef" not in log
+
+
 async def test_a_bad_setting_stops_the_start_with_one_line() -> None:
     assert await refused_start(PORT="http") == (
         "PORT='http' is not valid: a whole number from 0 to 65535 is allowed"
