@@ -6,6 +6,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub.auth.api_keys import ApiKeys, parse_api_keys
 from hub.auth.keys import parse_jwk, parse_public_keys, parse_secrets
@@ -157,6 +159,18 @@ def test_any_other_jwk_is_passed_over(changed: dict[str, Any]) -> None:
 )
 def test_another_curve_is_passed_over(jwk: dict[str, Any]) -> None:
     assert parse_jwk(jwk) is None
+
+
+JUNK = st.none() | st.integers() | st.text(max_size=8) | st.lists(st.text(max_size=3), max_size=2)
+
+
+@given(
+    st.sampled_from([RSA_JWK, EC_JWK, ED_JWK]),
+    st.dictionaries(st.sampled_from(["kty", "crv", "n", "e", "x", "y", "alg", "kid"]), JUNK),
+)
+def test_no_jwk_raises(jwk: dict[str, Any], changed: dict[str, Any]) -> None:
+    key = parse_jwk({**jwk, **changed})
+    assert key is None or key.algorithm in ("RS256", "ES256", "EdDSA")
 
 
 # --- API_KEYS -------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hub.access import Rights, Verb, compile_patterns
+from hub.access import Principal, Rights, Verb, compile_patterns
 from hub.auth.keys import parse_public_keys, parse_secrets
 from hub.auth.tokens import Key, Problem, Reason, TokenRules, Verifier
 
@@ -192,7 +194,20 @@ def test_a_kid_selects_from_a_key_set() -> None:
     for kid in ("b", "A", "d", ""):
         forged = jwt.encode(CLAIMS, RSA, "RS256", headers={"kid": kid})
         assert reason(forged, verifier) is Reason.UNKNOWN_KEY
-    assert reason(forge({"alg": "HS256", "kid": "a"}, CLAIMS), verifier) is Reason.UNKNOWN_KEY
+    assert reason(forge({"alg": "HS256", "kid": "a"}, CLAIMS), verifier) is Reason.ALGORITHM
+    assert reason(forge({"alg": "none", "kid": "a"}, CLAIMS), verifier) is Reason.ALGORITHM
+
+
+def test_a_kid_that_the_key_set_lacks_is_unknown_beside_other_keys_too() -> None:
+    verifier = Verifier(
+        (*parse_secrets(SECRET), *parse_public_keys(pem(RSA))), TokenRules(), key_set(("a", EC))
+    )
+    other = rsa.generate_private_key(65_537, 2_048)
+    rotated = jwt.encode(CLAIMS, other, "RS256", headers={"kid": "new"})
+    assert reason(rotated, verifier) is Reason.UNKNOWN_KEY
+    own = jwt.encode(CLAIMS, RSA, "RS256", headers={"kid": "own"})
+    assert not isinstance(verifier.verify(own, NOW), Problem)
+    assert reason(forge({"alg": "HS256", "kid": "x"}, CLAIMS, b""), verifier) is Reason.SIGNATURE
 
 
 def test_without_a_kid_a_key_set_must_leave_one_choice() -> None:
@@ -202,7 +217,7 @@ def test_without_a_kid_a_key_set_must_leave_one_choice() -> None:
     two = Verifier((), TokenRules(), key_set(("a", RSA), ("b", other)))
     assert not isinstance(one.verify(signed, NOW), Problem)
     assert reason(signed, two) is Reason.UNKNOWN_KEY
-    assert reason(signed, Verifier((), TokenRules(), key_set(("b", EC)))) is Reason.ALGORITHM
+    assert reason(signed, Verifier((), TokenRules(), key_set(("b", EC)))) is Reason.UNKNOWN_KEY
 
 
 # --- Form -----------------------------------------------------------------------------------------
@@ -276,6 +291,36 @@ def test_a_token_of_more_than_8_kb_is_refused_before_it_is_parsed() -> None:
     assert reason("a" * 10_000_000) is Reason.TOO_LONG
     assert reason(token(padding="x" * 10_000_000)) is Reason.TOO_LONG
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", *PEMS])
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 63, 64, 65, 255, 256, 257, 4_000])
+@pytest.mark.parametrize("filling", [b"\0", b"\xff"])
+def test_a_signature_of_any_size_is_refused(algorithm: str, size: int, filling: bytes) -> None:
+    every = "".join(text for _, text in PEMS.values())
+    verifier = Verifier((*parse_secrets(SECRET), *parse_public_keys(every)), TokenRules())
+    signed = forge({"alg": algorithm}, CLAIMS).rpartition(".")[0]
+    assert reason(f"{signed}.{b64(filling * size)}", verifier) is Reason.SIGNATURE
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda it: st.lists(it, max_size=3) | st.dictionaries(st.text(max_size=3), it, max_size=3),
+    max_leaves=8,
+)
+NAMES = ["alg", "kid", "typ", "exp", "nbf", "aud", "iss", "info", "sub", "subscribe", "publish"]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), JSON), st.dictionaries(st.sampled_from(NAMES), JSON))
+def test_no_header_and_no_claims_raise(header: dict[str, Any], claims: dict[str, Any]) -> None:
+    for made in (forge(header, CLAIMS), forge({"alg": "HS256"}, {**CLAIMS, **claims})):
+        assert isinstance(AUDIENCE.verify(made, NOW), Principal | Problem)
+        assert isinstance(HS256.verify(made, NOW), Principal | Problem)
+
+
+@given(st.text(alphabet=st.sampled_from("abAZ09-_.= \n\ud800\u00e9"), max_size=30))
+def test_no_text_raises(text: str) -> None:
+    assert reason(text) in (Reason.MALFORMED, Reason.SIGNATURE)
 
 
 # --- Claims ---------------------------------------------------------------------------------------
