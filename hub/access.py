@@ -7,6 +7,7 @@ is one lookup.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -49,42 +50,17 @@ class Pattern(NamedTuple):
         return True
 
 
+@dataclass(frozen=True, slots=True)
 class Patterns:
-    """A compiled set of patterns.
+    """A compiled set of patterns."""
 
-    State: none, it does not change.
-    """
-
-    __slots__ = ("_exact", "_separator", "_wild", "every")
-
-    def __init__(
-        self,
-        exact: dict[str, str],
-        wild: tuple[Pattern, ...],
-        separator: str,
-        every: str = "",
-    ) -> None:
-        """Take what `compile_patterns` found.
-
-        Args:
-            exact: patterns without wildcards as they were written, by the one topic of each.
-            wild: the other patterns.
-            separator: between levels.
-            every: the pattern that matches every topic, `#` or `*`; empty if there is none.
-        """
-        self.every = every
-        self._exact = exact
-        self._wild = wild
-        self._separator = separator
+    _exact: dict[str, str]  # patterns without wildcards as written, by the one topic of each
+    _wild: tuple[Pattern, ...]  # the others
+    _separator: str
+    every: str = ""  # the pattern that matches every topic, `#` or `*`; empty if there is none
 
     def __bool__(self) -> bool:
         return bool(self.every or self._exact or self._wild)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Patterns) and self._parts() == other._parts()
-
-    def __hash__(self) -> int:
-        return hash((frozenset(self._exact), self._wild, self.every))
 
     def __or__(self, other: "Patterns") -> "Patterns":
         """Return the patterns of both; those with wildcards must have the same separator."""
@@ -112,9 +88,6 @@ class Patterns:
         """Return the patterns as they were written."""
         every = [self.every] if self.every else []
         return [*every, *self._exact.values(), *(pattern.text for pattern in self._wild)]
-
-    def _parts(self) -> tuple[dict[str, str], tuple[Pattern, ...], str, str]:
-        return self._exact, self._wild, self._separator, self.every
 
 
 def compile_patterns(

@@ -17,6 +17,7 @@ FRAMES, READERS, LOAD, HISTORY = (
     for name in ("frame_reader", "redis_reader", "redis_load", "history")
 )
 FAIRNESS = ".venv/bin/python bench/fairness.py"  # tests/bench/test_fairness.py runs it
+ACCESS = ".venv/bin/python bench/access.py"  # tests/bench/test_access.py runs it
 COMMANDS = re.findall(r"`(\.venv/bin/python [^`]+)`", TEXT)
 FILES = set(re.findall(r"`((?:hub|handlers|bench|tests|docs)/[\w./]*)`", TEXT))
 NUMBERED = sorted(DECISIONS.glob("[0-9]*.md"))
@@ -42,7 +43,7 @@ def rows(decision: str, pattern: str) -> list[str]:
 
 
 def test_every_command_is_run() -> None:
-    assert set(COMMANDS) == {FRAMES, READERS, LOAD, HISTORY, FAIRNESS}
+    assert set(COMMANDS) == {FRAMES, READERS, LOAD, HISTORY, FAIRNESS, ACCESS}
 
 
 async def test_the_frame_reader_benchmark_prints_the_rows_of_the_table() -> None:

@@ -53,6 +53,7 @@ RUN_ELSEWHERE = {
     ".venv/bin/python bench/redis_load.py": "tests/test_docs.py runs it",
     ".venv/bin/python bench/history.py": "tests/test_docs.py runs it",
     ".venv/bin/python bench/fairness.py": "tests/bench/test_fairness.py runs it",
+    ".venv/bin/python bench/access.py": "tests/bench/test_access.py runs it",
     "python server.py": "is what the tour starts",
     "python server.py token": "tests/test_cli.py runs it",
     "python server.py check-token": "tests/test_cli.py runs it",
