@@ -15,8 +15,9 @@ Message = dict[str, Any]
 class Peer:
     """The server's side of one connection."""
 
-    def __init__(self, socket: web.WebSocketResponse, name: str) -> None:
+    def __init__(self, socket: web.WebSocketResponse, name: str, authorization: str) -> None:
         self.name = name  # the client_id of its URL
+        self.authorization = authorization  # the header of its handshake; empty if there was none
         self._socket = socket
 
     async def hear(self) -> Message:
@@ -29,7 +30,7 @@ class Peer:
 
     async def ack(self, command: Message, **more: Any) -> None:
         """Acknowledge a command of the client."""
-        known = {key: command[key] for key in ("request_id", "topic")}
+        known = {key: command[key] for key in ("request_id", "topic") if key in command}
         await self.say("ack", **known, status="ok", **more)
 
     async def refuse(self, command: Message, code: str) -> None:
@@ -68,6 +69,7 @@ class Double:
         self.port = 0
         self.status = 101  # of the answer to the handshake; another one refuses it
         self.refused = 0
+        self.refusals: asyncio.Queue[str] = asyncio.Queue()  # their Authorization headers
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()
         self._over = asyncio.Event()
 
@@ -86,12 +88,14 @@ class Double:
         return self._peers.qsize()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
+        authorization = request.headers.get("Authorization", "")
         if self.status != 101:
             self.refused += 1
+            self.refusals.put_nowait(authorization)
             return web.Response(status=self.status)
         socket = web.WebSocketResponse(autoclose=False, timeout=1)
         await socket.prepare(request)
-        self._peers.put_nowait(Peer(socket, request.query["client_id"]))
+        self._peers.put_nowait(Peer(socket, request.query["client_id"], authorization))
         await self._over.wait()
         return socket
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from broadcast_client.connection import Connection, encode, pause
 from broadcast_client.items import Item, Position, RefusedError
 from broadcast_client.subscription import Subscription
+from broadcast_client.token import Source, Token, TokenError
 from broadcast_client.topic import Topic, reason_of
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 PENDING: Final = 1_000  # maximum of unanswered publishes
 UNSENT: Final = 10_000  # maximum of messages queued for the connection
 REPEATABLE: Final = 240.0  # seconds in which a publish is repeated: the server keeps keys for 300
+
+MAX_REFUSALS: Final = 2  # invalid tokens in a row on one connection
+REPLACE_EVERY: Final = 5.0  # seconds: minimum between two replacements of the token
 
 Ack = dict[str, Any]
 
@@ -39,11 +43,26 @@ class _Publish:
         self.answer: asyncio.Future[Ack | RefusedError] = asyncio.get_running_loop().create_future()
 
 
+class _Auth:
+    """An unanswered auth."""
+
+    def __init__(self, request_id: str, token: str) -> None:
+        self.request_id = request_id
+        self.token = token
+        self.answer: asyncio.Future[RefusedError | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+
 class Client:
     """A client that subscribes and publishes; create it with `connect`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, token: Token) -> None:
         self._connection = connection
+        self._token = token
+        self._auth: _Auth | None = None  # the unanswered auth
+        self._replacing: asyncio.Task[None] | None = None  # of the token, while it is open
+        self._replaced = -REPLACE_EVERY  # monotonic time at which the last replacement began
         self._numbers = itertools.count(1)  # request numbers
         self._publishes: dict[str, _Publish] = {}  # by request_id, in sending order
         self._topics: dict[str, Topic] = {}  # by name
@@ -211,6 +230,9 @@ class Client:
 
     def cut(self) -> None:
         self._asked.clear()
+        self._auth = None
+        if self._replacing is not None:
+            self._replacing.cancel()
         for topic in self._topics.values():
             topic.live = False
 
@@ -222,10 +244,16 @@ class Client:
             self._settle(request_id, message if is_ack else _refusal(message))
         elif request_id in self._asked:
             self._answered(self._asked.pop(request_id), message)
+        elif self._auth is not None and request_id == self._auth.request_id:
+            self._auth_answered(self._auth, message)
         elif message["type"] in ("event", "info") and "topic" in message:
             # An event before the ack belongs to an earlier subscribe of the same topic.
             if topic is not None and topic.live:
                 self._hand_on(topic, message)
+        elif message.get("reason") == "TOKEN_EXPIRES" and self._token.renewable:
+            if self._replacing is not None:
+                self._replacing.cancel()
+            self._replacing = asyncio.create_task(self._replace_token())
         elif message["type"] in ("error", "info") and not request_id:
             log.warning("the server says: %s", message.get("error") or message.get("message"))
             if message.get("reason") == "SHUTDOWN" and "reconnect" in message:
@@ -252,6 +280,8 @@ class Client:
         if message["type"] == "info" and reason_of(message) == "TOPIC_DELETED":
             self._forget(topic)
             topic.delete()
+        elif message["type"] == "info" and reason_of(message) == "FORBIDDEN":
+            self._refuse(topic, RefusedError("FORBIDDEN", "the token no longer gives the right"))
         else:
             topic.take(message)
 
@@ -278,6 +308,55 @@ class Client:
         if self._refusals.get(topic) == count and topic not in self._asked.values():
             self._ask(topic)
 
+    async def _replace_token(self) -> None:
+        """Fetch another token and send it on the open connection, until the server accepts one.
+
+        The server closes the connection at the third invalid token in a row, so this gives up after
+        the second: the connection then lasts until the old token ends.
+        """
+        await asyncio.sleep(self._replaced + REPLACE_EVERY - time.monotonic())
+        self._replaced = time.monotonic()
+        invalid = 0
+        for attempt in itertools.count():
+            try:
+                refusal = await self._authenticate()
+            except TokenError as error:
+                why = str(error)
+            else:
+                if refusal is None:
+                    return
+                why = str(refusal)
+                invalid += refusal.code == "UNAUTHORIZED"
+                if refusal.code == "FORBIDDEN" or invalid == MAX_REFUSALS:
+                    log.warning("the token was not replaced: %s", why)
+                    return
+            wait = pause(attempt)
+            log.warning("the token was not replaced: %s; asking again in %.1f s", why, wait)
+            await asyncio.sleep(wait)
+
+    async def _authenticate(self) -> RefusedError | None:
+        """Fetch a token, send it, and return the server's refusal if there is one.
+
+        Raises:
+            TokenError: there is no other token.
+        """
+        token = await self._token.fetch()
+        if token is None or token == self._token.current:
+            raise TokenError("the token function returned the same token")
+        self._auth = auth = _Auth(f"a{next(self._numbers)}", token)
+        message = {"type": "auth", "token": token, "request_id": auth.request_id}
+        self._connection.say(message)
+        return await auth.answer
+
+    def _auth_answered(self, auth: _Auth, message: dict[str, Any]) -> None:
+        """Handle the answer to an auth, also if its task has been cancelled in this tick."""
+        self._auth = None
+        is_ack = message["type"] == "ack"
+        if is_ack:
+            self._token.current = auth.token
+        if not auth.answer.done():
+            auth.answer.set_result(None if is_ack else _refusal(message))
+
     def _end(self, error: RefusedError) -> None:
         self._error = error
         by_user = error.code == "CLOSED"
@@ -290,15 +369,30 @@ class Client:
     async def stop_calling(self) -> None:
         """Cancel the running callbacks and wait for their end."""
         tasks = list(self._callbacks)
+        if self._replacing is not None:
+            tasks.append(self._replacing)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
-async def connect(url: str, *, client_id: str = "") -> AsyncIterator[Client]:
-    """Connect to the server at `url` (ws://host:8080/ws) while the `async with` block runs."""
-    client = Client(Connection(url, client_id or f"python-{uuid.uuid4().hex[:8]}"))
+async def connect(
+    url: str, *, client_id: str = "", token: Source | None = None
+) -> AsyncIterator[Client]:
+    """Connect to the server at `url` (ws://host:8080/ws) while the `async with` block runs.
+
+    Args:
+        token: a token or API key, or a function that returns one and may be async. The function is
+            called for each connection, and before the token of an open connection expires. If it
+            raises, the client logs the exception's class and calls it again after a pause.
+
+    Raises:
+        ValueError: the token is a string that no HTTP header can hold, such as an empty one.
+    """
+    source = Token(token)
+    name = client_id or f"python-{uuid.uuid4().hex[:8]}"
+    client = Client(Connection(url, name, source), source)
     task = asyncio.create_task(client.run())
     try:
         yield client

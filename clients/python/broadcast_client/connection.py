@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 
 from broadcast_client.items import RefusedError
+from broadcast_client.token import Token, TokenError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ TURN: Final = 64  # messages read in one turn of the event loop
 
 # Close codes after which the client must not reconnect; after all others it does.
 FOR_GOOD: Final = frozenset({1002, 1007, 1008, 3003})
+TOKEN_NEEDED: Final = 3000  # Close code: get a token, then reconnect
 TOO_BIG: Final = 1009  # Close code for a message over MAX_MESSAGE_BYTES
 PASSING: Final = frozenset({408, 425, 429})  # HTTP statuses 4xx that are temporary
 
@@ -63,8 +65,9 @@ class Speaker(Protocol):
 class Connection:
     """A connection that is opened again whenever it ends."""
 
-    def __init__(self, url: str, client_id: str) -> None:
+    def __init__(self, url: str, client_id: str, token: Token) -> None:
         self._url = url
+        self._token = token
         self._client_id = client_id
         self._outgoing: deque[bytes] | None = None  # None without a connection
         self._more = asyncio.Event()  # set when a message is queued
@@ -111,18 +114,31 @@ class Connection:
         """Open a connection, use it until it ends, and return the reason of its end."""
         self._sockets.clear()
         try:
+            token = await self._token.fetch()
+        except TokenError as error:
+            return str(error)
+        self._token.current = token
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 peer = await session.ws_connect(
                     self._url,
                     params={"client_id": self._client_id},
+                    headers=headers,
                     heartbeat=HEARTBEAT,
                     autoclose=False,
                     max_msg_size=0,
                 )
         except aiohttp.WSServerHandshakeError as error:
-            if 400 <= error.status < 500 and error.status not in PASSING:
-                raise RefusedError("REFUSED", f"HTTP status {error.status}") from None
-            return f"HTTP status {error.status}"
+            status = error.status
+            if status == 401 and self._token.given:
+                if self._token.refused():
+                    raise RefusedError("REFUSED", "the token was refused (HTTP 401)") from None
+            elif 400 <= status < 500 and status not in PASSING:
+                raise RefusedError("REFUSED", f"HTTP status {status}") from None
+            return f"HTTP status {status}"
+        except aiohttp.ClientResponseError as error:  # its repr has the request's headers
+            return f"invalid HTTP answer ({error.message})"
         except aiohttp.InvalidURL as error:
             raise RefusedError("REFUSED", f"this is no URL of a server: {error}") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -145,12 +161,18 @@ class Connection:
             speaker.cut()
         if time.monotonic() - opened >= STEADY:
             self._attempt = 0
+            self._token.accepted()
         if last.type is not aiohttp.WSMsgType.CLOSE:
             return f"the connection was lost ({last.data or 'without a Close'})"
         code, word = last.data, last.extra
+        why = f"closed by the server ({code} {word})"
         if code in FOR_GOOD or (code == TOO_BIG and not speaker.too_big()):
-            raise RefusedError("REFUSED", f"closed by the server ({code} {word})")
-        return f"closed by the server ({code} {word})"
+            raise RefusedError("REFUSED", why)
+        if (code, word) == (TOKEN_NEEDED, "unauthorized") and self._token.refused():
+            raise RefusedError("REFUSED", f"the token was refused: {why}")
+        if word == "auth_timeout" and not self._token.given:
+            raise RefusedError("REFUSED", f"a token is needed: {why}")
+        return why
 
     async def _write(self, peer: aiohttp.ClientWebSocketResponse, outgoing: deque[bytes]) -> None:
         with suppress(ConnectionError):  # the reader notices it, too

@@ -1,0 +1,86 @@
+"""The token of a client: a string, or a function that is asked for each connection.
+
+State: the token of the current connection, and the number of refusals in a row. No log line and no
+exception has a token in it, nor the text of an exception that a token function raised.
+"""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+FETCH_WITHIN: Final = 10.0  # seconds for a token function to return
+MAX_REFUSALS: Final = 2  # refusals in a row of the same token; then the client ends
+PRINTABLE: Final = re.compile(r"[!-~]+")  # what an HTTP header can hold, without spaces
+
+Source = str | Callable[[], str | Awaitable[str]]
+
+
+class TokenError(Exception):
+    """A token function has returned no usable token; the text says why."""
+
+
+class Token:
+    """The source of a client's tokens."""
+
+    def __init__(self, source: Source | None) -> None:
+        """`source` is None for a client without a token.
+
+        Raises:
+            ValueError: `source` is a string that no HTTP header can hold.
+        """
+        if isinstance(source, str) and PRINTABLE.fullmatch(source) is None:
+            raise ValueError("token must be printable ASCII without spaces, and not be empty")
+        self._source = source
+        self._refusals = 0
+        self.current: str | None = None  # what the current connection has sent last
+
+    @property
+    def given(self) -> bool:
+        return self._source is not None
+
+    @property
+    def renewable(self) -> bool:
+        """Whether another token can be fetched."""
+        return callable(self._source)
+
+    async def fetch(self) -> str | None:
+        """Return a token for a connection; None for a client without one.
+
+        Raises:
+            TokenError: the function raised, took too long, or returned no token.
+        """
+        if self._source is None or isinstance(self._source, str):
+            return self._source
+        try:
+            async with asyncio.timeout(FETCH_WITHIN):
+                token = await _call(self._source)
+        except TimeoutError:
+            raise TokenError(f"the token function took over {FETCH_WITHIN:g} s") from None
+        if not isinstance(token, str) or PRINTABLE.fullmatch(token) is None:
+            raise TokenError("the token function returned no string of printable ASCII")
+        return token
+
+    def refused(self) -> bool:
+        """Record that the server refused the token; return True if asking again is pointless."""
+        self._refusals += 1
+        return not self.renewable and self._refusals >= MAX_REFUSALS
+
+    def accepted(self) -> None:
+        self._refusals = 0
+
+
+async def _call(source: Callable[[], str | Awaitable[str]]) -> object:
+    """Call a token function; its exception's text may hold a token, so only its class is named."""
+    try:
+        token = source()
+        return await token if inspect.isawaitable(token) else token
+    except Exception as error:
+        name = type(error).__name__
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():  # this task is cancelled, not the function
+            raise
+        name = type(error).__name__
+    raise TokenError(f"the token function raised {name}")
