@@ -138,9 +138,11 @@ class Connection:
                 raise RefusedError("REFUSED", f"HTTP status {status}") from None
             return f"HTTP status {status}"
         except aiohttp.ClientResponseError as error:  # its repr has the request's headers
-            return f"invalid HTTP answer ({error.message})"
-        except aiohttp.InvalidURL as error:
-            raise RefusedError("REFUSED", f"this is no URL of a server: {error}") from None
+            name, what = type(error).__name__, error.message.partition("\n")[0]
+            return f"no valid answer ({name} {what})"
+        except aiohttp.InvalidURL:
+            url = self._url.partition("?")[0]  # a query may have a token
+            raise RefusedError("REFUSED", f"this is no URL of a server: {url}") from None
         except (aiohttp.ClientError, OSError) as error:
             return repr(error)
         try:
