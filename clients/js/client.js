@@ -23,6 +23,8 @@
  *   of "waiting": the reason, and the ms until the next attempt; of "closed": the error, if not by `close`
  * @typedef {object} Options
  * @property {string} [clientId]
+ * @property {string | (() => string | Promise<string>)} [token]  a token, or a function that returns one; it is
+ *   called for each connection, and before the token of an open connection expires
  * @property {typeof WebSocket} [WebSocket]  replaces the global one; such as that of the package ws
  * @property {(state: State, detail: Detail) => void} [onState]
  * @property {(message: Message) => void} [onMessage]  called with every message of the server
@@ -44,6 +46,11 @@ const FIRST = 500; // ms: maximum of the first pause before a reconnect; then it
 const LONGEST = 20_000; // … up to this many ms
 const STEADY = 10_000; // ms that a connection must last to reset the pause
 
+const REFUSALS = 2; // refusals of a token in a row, after which the client stops repeating it
+const REPLACE_EVERY = 5_000; // ms, at least, between two replacements of the token
+const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/; // what a subprotocol may hold (RFC 9110, 5.6.2)
+
+const TOKEN_NEEDED = 3000; // the Close code for: get a token, then reconnect
 const TOO_BIG = 1009; // the Close code for a message over MAX_MESSAGE_BYTES
 // Close codes after which the client must not reconnect; after all others it does.
 const FOR_GOOD = new Set([1002, 1007, 1008, 3003]);
@@ -337,6 +344,60 @@ class Topic {
   }
 }
 
+/**
+ * The source of a client's tokens: a string, or a function that is called for each. No text has a token in it,
+ * nor the message of what a function threw.
+ */
+class Token {
+  current = null; // what the current connection has sent last
+  refusals = 0; // in a row, of the tokens of handshakes
+  #source;
+  #asking = null; // the newest call of the function, until it is settled
+  #alarm; // the timer that gives it up
+
+  /** @param {Options["token"]} source */
+  constructor(source) {
+    if (source != null && typeof source !== "function" && !isToken(source))
+      throw new TypeError("token must be a string of the characters that a subprotocol may have, or a function");
+    this.#source = source ?? null;
+  }
+
+  get isGiven() {
+    return this.#source !== null;
+  }
+
+  get isRenewable() {
+    return typeof this.#source === "function";
+  }
+
+  /** The token if the source is a string; null without a token. */
+  get fixed() {
+    return this.#source;
+  }
+
+  /** Call the function, then `done` with its token, or `failed` with the reason; neither after stop(). */
+  ask(done, failed) {
+    this.stop();
+    const asking = (this.#asking = {});
+    const settle = (act, value) => {
+      if (asking !== this.#asking) return;
+      this.stop();
+      act(value);
+    };
+    this.#alarm = setTimeout(settle, ANSWER_WITHIN, failed, `the token function took over ${ANSWER_WITHIN / 1000} s`);
+    const source = this.#source; // called without this object as its `this`
+    new Promise((resolve) => resolve(source())).then(
+      (token) => (isToken(token) ? settle(done, token) : settle(failed, "the token function returned no token")),
+      (fault) => settle(failed, `the token function failed (${fault?.name ?? typeof fault})`),
+    );
+  }
+
+  stop() {
+    this.#asking = null;
+    clearTimeout(this.#alarm);
+  }
+}
+
 /** A client that reconnects; create it with `connect`. */
 export class Client {
   /** @type {?number}  round trip of the newest ping in ms */
@@ -355,6 +416,11 @@ export class Client {
   #alarm;
   #retry;
   #span = null; // of the next pause, if the server has set it
+  #token;
+  #auth = null; // the auth that is not answered: its request_id and token
+  #invalid = 0; // tokens in a row that the server refused on this connection
+  #replacing; // timer: the next attempt to replace the token
+  #replaced = -REPLACE_EVERY; // when the token function was last asked for a replacement
   #topics = new Map(); // by name
   #asked = new Map(); // topics whose subscribe was sent on this connection, by request_id
   #publishes = new Map(); // unanswered ones by request_id, in sending order
@@ -368,6 +434,7 @@ export class Client {
     this.#options = options;
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) throw new Error("there is no WebSocket here: pass one as the option WebSocket");
+    this.#token = new Token(options.token);
     this.#connect();
     globalThis.addEventListener?.("online", this.#online);
   }
@@ -423,13 +490,36 @@ export class Client {
 
   #connect() {
     clearTimeout(this.#retry);
-    const socket = (this.#socket = new this.#WebSocket(this.#url));
+    if (this.#token.isRenewable) {
+      this.#socket = { close() {} }; // until there is a token; so that retry() starts no second attempt
+      const failed = (why) => {
+        console.warn(`Not connected: ${why}`);
+        this.#letGo();
+        this.#wait(why);
+      };
+      const dial = (token) => {
+        try {
+          this.#dial(token);
+        } catch (fault) { // the caller of connect() gets it for a string, but this one has gone on
+          this.#end(new RefusedError("REFUSED", `no WebSocket could be made (${fault.name})`));
+        }
+      };
+      this.#token.ask(dial, failed);
+    } else {
+      this.#dial(this.#token.fixed);
+    }
+    this.#tell("connecting");
+  }
+
+  #dial(token) {
+    this.#token.current = token;
+    const protocols = token === null ? [] : [["bearer", token]]; // browsers can set no header
+    const socket = (this.#socket = new this.#WebSocket(this.#url, ...protocols));
     this.#expect();
     socket.onerror = () => {}; // onclose follows; the package ws throws errors without a listener
     socket.onopen = () => socket === this.#socket && this.#welcome();
     socket.onmessage = ({ data }) => socket === this.#socket && this.#hear(data);
     socket.onclose = ({ code, reason }) => socket === this.#socket && this.#lost(code, reason);
-    this.#tell("connecting");
   }
 
   #welcome() {
@@ -461,19 +551,39 @@ export class Client {
     clearTimeout(this.#alarm);
     clearTimeout(this.#retry);
     clearInterval(this.#pinger);
+    clearTimeout(this.#replacing);
+    this.#token.stop();
+    this.#auth = null;
+    this.#invalid = 0;
     this.#open = false;
     this.#asked.clear();
     for (const topic of this.#topics.values()) topic.live = false;
   }
 
   #lost(code, word) {
-    if (this.#open && performance.now() - this.#opened >= STEADY) this.#attempt = 0;
+    if (this.#open && performance.now() - this.#opened >= STEADY) this.#attempt = this.#token.refusals = 0;
     this.#letGo();
     const why = `${CLOSES[code] ?? "closed"} (${code}${word && ` ${word}`})`;
     if (FOR_GOOD.has(code) || (code === TOO_BIG && !this.#giveUpLargest())) {
       this.#end(new RefusedError("REFUSED", why));
-      return;
+    } else if (word === "auth_timeout" && !this.#token.isGiven) {
+      this.#end(new RefusedError("REFUSED", `a token is needed: ${why}`));
+    } else if (this.#isRefusedForGood(code, word)) {
+      this.#end(new RefusedError("REFUSED", `the token was refused: ${why}`));
+    } else {
+      this.#wait(why);
     }
+  }
+
+  /** Count a refusal of the token; return true if the same token was refused too often. */
+  #isRefusedForGood(code, word) {
+    if (code !== TOKEN_NEEDED || word !== "unauthorized") return false;
+    this.#token.refusals += 1;
+    return !this.#token.isRenewable && this.#token.refusals >= REFUSALS;
+  }
+
+  /** Connect again after a pause. */
+  #wait(why) {
     const ms = this.#span ? between(this.#span) : pause(this.#attempt);
     this.#span = null;
     this.#attempt += 1;
@@ -565,11 +675,17 @@ export class Client {
       const asked = this.#asked.get(message.request_id);
       this.#asked.delete(message.request_id);
       this.#answered(asked, message);
+    } else if (this.#auth && message.request_id === this.#auth.request_id) {
+      this.#authAnswered(message);
     } else if (message.type === "event" || (message.type === "info" && "topic" in message)) {
       // An event before the ack belongs to an earlier subscribe of the same topic.
       if (topic?.live) this.#handOn(topic, message);
     } else if (message.type === "pong") {
       this.latency = performance.now() - this.#pinged;
+    } else if (message.reason === "TOKEN_EXPIRES" && this.#token.isRenewable) {
+      clearTimeout(this.#replacing);
+      const ms = this.#replaced + REPLACE_EVERY - performance.now();
+      this.#replacing = setTimeout(() => this.#replaceToken(), Math.max(0, ms));
     } else if ((message.type === "error" || message.type === "info") && !message.request_id) {
       console.warn("The server says:", message.error?.message ?? message.message?.payload);
       if (message.reason === "SHUTDOWN" && message.reconnect) this.#span = message.reconnect;
@@ -580,9 +696,48 @@ export class Client {
     if (message.type === "info" && reasonOf(message) === "TOPIC_DELETED") {
       this.#topics.delete(topic.name); // first: a callback may subscribe to it again
       topic.delete();
+    } else if (message.type === "info" && reasonOf(message) === "FORBIDDEN") {
+      this.#refuse(topic, new RefusedError("FORBIDDEN", "the token no longer gives the right"));
     } else {
       topic.take(message);
     }
+  }
+
+  /** Get another token and send it on the open connection, until the server accepts one. */
+  #replaceToken(attempt = 0) {
+    this.#replaced = performance.now();
+    const again = (why) => {
+      const ms = pause(attempt);
+      console.warn(`The token was not replaced: ${why}; asking again in ${(ms / 1000).toFixed(1)} s`);
+      this.#replacing = setTimeout(() => this.#replaceToken(attempt + 1), ms);
+    };
+    this.#token.ask((token) => {
+      if (token === this.#token.current) {
+        again("the token function returned the same token");
+      } else {
+        this.#auth = { request_id: `a${++this.#requests}`, token, again };
+        this.#send({ type: "auth", token, request_id: this.#auth.request_id });
+      }
+    }, again);
+  }
+
+  /**
+   * Handle the answer to an auth. The server closes the connection at the third invalid token in a row, so the second
+   * is the last: the connection then lasts until the old token ends.
+   */
+  #authAnswered(message) {
+    const { token, again } = this.#auth;
+    this.#auth = null;
+    if (message.type === "ack") {
+      this.#token.current = token;
+      this.#invalid = 0;
+      return;
+    }
+    const error = refusal(message);
+    if (error.code === "UNAUTHORIZED") this.#invalid += 1;
+    if (error.code === "FORBIDDEN" || this.#invalid >= REFUSALS)
+      console.warn(`The token was not replaced: ${error.message}`);
+    else again(error.message);
   }
 
   /** Handle the answer to a subscribe. */
@@ -620,6 +775,11 @@ export class Client {
     refuse(new RefusedError("TOO_BIG", `a message of ${bytes} bytes is more than the server takes`));
     return true;
   }
+}
+
+/** Return true if a value can be sent as a token. "bearer" is the subprotocol before it, and none may occur twice. */
+function isToken(value) {
+  return typeof value === "string" && TOKEN.test(value) && value !== "bearer";
 }
 
 /** Return a random pause in ms: from 0 to a maximum that doubles with each attempt (full jitter). */
