@@ -141,6 +141,47 @@ def test_with_ws_the_client_reconnects_and_the_process_ends(here: Running, proje
     assert ran.stdout == f"connecting, {lost}, connecting, {lost}, connecting, closed\n"
 
 
+@pytest.mark.parametrize("source", ["the package ws", "Node itself"])
+def test_in_node_a_refused_token_is_replaced_and_nothing_prints_it(
+    project: Path, source: str
+) -> None:
+    (project / "token.js").write_text(
+        """
+        import Package, { WebSocketServer } from "ws";
+        import { connect } from "./client.js";
+        import { once } from "node:events";
+        import { inspect } from "node:util";
+
+        const WebSocket = process.argv[2] === "the package ws" ? Package : undefined;
+        const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });  // it answers "bearer"
+        await once(server, "listening");
+        let count = 0;
+        const token = async () => `secret.${(count += 1)}`;
+        const url = `ws://127.0.0.1:${server.address().port}/ws`;
+        const client = connect(url, { WebSocket, token });
+        const come = async () => {
+            const [peer, request] = await once(server, "connection");
+            console.error(request.headers["sec-websocket-protocol"].replace(/ /g, ""));
+            return peer;
+        };
+        (await come()).close(3000, "unauthorized");
+        const peer = await come();
+        const auth = new Promise((resolve) => peer.on("message", (data) => {
+            const message = JSON.parse(data);
+            if (message.type === "auth") resolve(message.token);
+        }));
+        peer.send(JSON.stringify({ type: "info", reason: "TOKEN_EXPIRES" }));
+        console.error(`auth,${await auth}`);
+        console.log(inspect(client, { depth: Infinity, showHidden: true }).includes("secret"));
+        client.close();
+        server.close();
+        """
+    )
+    ran = node(project, "--experimental-websocket", "--no-warnings", "token.js", source)
+    assert ran.stderr.split() == ["bearer,secret.1", "bearer,secret.2", "auth,secret.3"]
+    assert (ran.stdout, ran.returncode) == ("false\n", 0)
+
+
 def test_the_readme_names_the_oldest_node() -> None:
     found = re.search(r"Node (\d+)\.(\d+)", (ROOT / "clients/README.md").read_text())
     assert found is not None
