@@ -45,7 +45,6 @@ const NESTING = 250 + 1; // levels of nesting that the server accepts: a payload
 const FIRST = 500; // ms: maximum of the first pause before a reconnect; then it doubles …
 const LONGEST = 20_000; // … up to this many ms
 const STEADY = 10_000; // ms that a connection must last to reset the pause
-
 const REFUSALS = 2; // refusals of a token in a row, after which the client stops repeating it
 const REPLACE_EVERY = 5_000; // ms, at least, between two replacements of the token
 const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/; // what a subprotocol may hold (RFC 9110, 5.6.2)
@@ -345,8 +344,8 @@ class Topic {
 }
 
 /**
- * The source of a client's tokens: a string, or a function that is called for each. No text has a token in it,
- * nor the message of what a function threw.
+ * The source of a client's tokens: a string, or a function that is called for each connection. No log line and no
+ * error has a token in it, nor the message of an error that a token function threw.
  */
 class Token {
   current = null; // what the current connection has sent last
@@ -491,7 +490,7 @@ export class Client {
   #connect() {
     clearTimeout(this.#retry);
     if (this.#token.isRenewable) {
-      this.#socket = { close() {} }; // until there is a token; so that retry() starts no second attempt
+      this.#socket = { close() {} }; // a placeholder until there is a token: retry() does nothing
       const failed = (why) => {
         console.warn(`Not connected: ${why}`);
         this.#letGo();
@@ -500,7 +499,7 @@ export class Client {
       const dial = (token) => {
         try {
           this.#dial(token);
-        } catch (fault) { // the caller of connect() gets it for a string, but this one has gone on
+        } catch (fault) { // no caller gets it, since this runs later
           this.#end(new RefusedError("REFUSED", `no WebSocket could be made (${fault.name})`));
         }
       };
@@ -513,7 +512,7 @@ export class Client {
 
   #dial(token) {
     this.#token.current = token;
-    const protocols = token === null ? [] : [["bearer", token]]; // browsers can set no header
+    const protocols = token === null ? [] : [["bearer", token]]; // browsers cannot set headers
     const socket = (this.#socket = new this.#WebSocket(this.#url, ...protocols));
     this.#expect();
     socket.onerror = () => {}; // onclose follows; the package ws throws errors without a listener
@@ -722,8 +721,8 @@ export class Client {
   }
 
   /**
-   * Handle the answer to an auth. The server closes the connection at the third invalid token in a row, so the second
-   * is the last: the connection then lasts until the old token ends.
+   * Handle the answer to an auth. The server closes the connection at the third invalid token in a row, so the
+   * second is the last: the connection then lasts until the old token ends.
    */
   #authAnswered(message) {
     const { token, again } = this.#auth;
@@ -777,7 +776,7 @@ export class Client {
   }
 }
 
-/** Return true if a value can be sent as a token. "bearer" is the subprotocol before it, and none may occur twice. */
+/** Return true if a value can be sent as a token; not "bearer", since no subprotocol may occur twice. */
 function isToken(value) {
   return typeof value === "string" && TOKEN.test(value) && value !== "bearer";
 }
