@@ -552,7 +552,6 @@ export class Client {
     clearInterval(this.#pinger);
     clearTimeout(this.#replacing);
     this.#token.stop();
-    this.#auth = null;
     this.#invalid = 0;
     this.#open = false;
     this.#asked.clear();

@@ -210,6 +210,16 @@ def test_a_function_without_a_token_is_called_again(
     assert said.count(f"Not connected: the token function {why}") == 2
 
 
+def test_a_pause_after_a_failed_function_can_be_cut_short(page: Page) -> None:
+    wire = meet(page)
+    wire.js("next.push(() => { throw 1; }); 0")
+    wire.end(1001)
+    wire.js("client.retry()")
+    wire.js("client.retry()")
+    wire.open()
+    assert sent(wire) == bearer(3)
+
+
 def test_a_function_that_hangs_is_given_up(page: Page) -> None:
     wire = meet(page)
     wire.js("next.push(() => new Promise((resolve) => { window.late = resolve; })); 0")
@@ -324,6 +334,17 @@ def test_the_end_of_the_connection_ends_the_replacement(page: Page) -> None:
     wire.js("client.close()")
     page.clock.run_for(60_000)
     assert wire.js("count") == 4
+
+
+def test_a_replacement_is_not_sent_a_second_time(page: Page) -> None:
+    wire = meet(page)
+    expire(wire)
+    authenticated(wire, 2)
+    wire.js(f"next.push(() => '{SECRET}.2'); 0")
+    expire(wire)
+    page.clock.run_for(5_100)
+    page.clock.run_for(300)
+    authenticated(wire, 4)
 
 
 def test_short_tokens_are_replaced_at_most_each_few_seconds(page: Page) -> None:

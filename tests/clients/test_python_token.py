@@ -376,8 +376,61 @@ async def test_the_end_of_the_connection_ends_the_replacement() -> None:
         peer = await server.peer()
         assert peer.authorization == bearer(3)
         go_on.set()
-        client.subscribe("news")
-        await peer.subscribed()  # and no auth before it
+        for topic in ("news", "other"):
+            client.subscribe(topic)
+            await peer.subscribed()  # and no auth before it
+
+
+async def test_another_announcement_ends_the_replacement_that_runs() -> None:
+    called, go_on = asyncio.Event(), asyncio.Event()
+    tokens = Tokens()
+
+    async def slow() -> str:
+        token = await tokens()
+        if tokens.count == 2:
+            called.set()
+            await go_on.wait()
+        return token
+
+    async with meeting(slow) as (_, client, peer):
+        await expire(peer)
+        await called.wait()
+        await expire(peer)
+        await authenticated(peer, 3)
+        go_on.set()
+        for topic in ("news", "other"):
+            client.subscribe(topic)
+            await peer.subscribed()  # and no auth before it
+
+
+async def test_leaving_the_block_waits_for_the_end_of_a_replacement() -> None:
+    called, cleaned = asyncio.Event(), asyncio.Event()
+    tokens = Tokens()
+
+    async def slow() -> str:
+        token = await tokens()
+        if tokens.count == 2:
+            called.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(100):  # turns of the event loop, for a cleanup
+                    await asyncio.sleep(0)
+                cleaned.set()
+        return token
+
+    async with meeting(slow) as (_, _, peer):
+        await expire(peer)
+        await called.wait()
+    assert cleaned.is_set()
+
+
+async def test_a_replacement_is_not_sent_a_second_time() -> None:
+    async with meeting(Tokens(None, None, f"{SECRET}.2")) as (_, _, peer):
+        await expire(peer)
+        await authenticated(peer, 2)
+        await expire(peer)
+        await authenticated(peer, 4)
 
 
 async def test_short_tokens_are_replaced_at_most_each_few_seconds(

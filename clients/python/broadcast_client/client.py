@@ -230,7 +230,6 @@ class Client:
 
     def cut(self) -> None:
         self._asked.clear()
-        self._auth = None
         if self._replacing is not None:
             self._replacing.cancel()
         for topic in self._topics.values():
@@ -367,12 +366,12 @@ class Client:
         self._over.set()
 
     async def stop_calling(self) -> None:
-        """Cancel the running callbacks and wait for their end."""
+        """Cancel the running callbacks, and wait for their end and that of the token function."""
         tasks = list(self._callbacks)
-        if self._replacing is not None:
-            tasks.append(self._replacing)
         for task in tasks:
             task.cancel()
+        if self._replacing is not None:  # cancelled at the end of its connection
+            tasks.append(self._replacing)
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
