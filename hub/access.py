@@ -173,7 +173,7 @@ class Principal:
     State: the checks that allowed something, at most _REMEMBERED; everything else is fixed.
     """
 
-    __slots__ = ("_allowed", "_unlimited", "expires_at", "info", "key_name", "rights", "subject")
+    __slots__ = ("_allowed", "expires_at", "info", "key_name", "rights", "subject", "unlimited")
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class Principal:
         self.expires_at = expires_at
         self.info = info
         self.key_name = key_name
-        self._unlimited = all(patterns.every for patterns in rights)
+        self.unlimited = all(patterns.every for patterns in rights)
         self._allowed: set[tuple[Verb, str]] = set()
 
     def __repr__(self) -> str:
@@ -227,7 +227,7 @@ class Principal:
 
     def may(self, verb: Verb, topic: str) -> bool:
         """Return whether it has a right."""
-        if self._unlimited or (verb, topic) in self._allowed:
+        if self.unlimited or (verb, topic) in self._allowed:
             return True
         if self.rights.find(verb, topic) is None:
             return False

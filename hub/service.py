@@ -43,7 +43,7 @@ class Service:
         key: str = "",
     ) -> int:
         """Publish a message; see `Hub.publish`. Returns the size of its event; 0 if refused."""
-        refusal = self._check(caller, _PUBLISH, topic)
+        refusal = None if caller.unlimited else self._check(caller, _PUBLISH, topic)
         if refusal is None:
             return self.hub.publish(topic, message_id, payload, done, key=key)
         done(refusal)

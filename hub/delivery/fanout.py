@@ -91,16 +91,12 @@ class Fanout:
             if topic.batch:  # no client can get a second batch: write directly
                 self._hand_out(topic, direct=True)
         elif topics or self._late:
-            if sum(map(_writes, topics)) > WRITES:  # small topics first: they cost others little
-                topics = deque(sorted(topics, key=_writes))
-            for topic in [*_taken(self._late), *_taken(topics)]:
+            self._topics = deque()
+            if self._late or sum([topic.receivers for topic in topics]) > WRITES:
+                topics = self._share(topics)
+            for topic in topics:
                 if topic.batch:  # a topic that was settled meanwhile may be listed twice
                     self._hand_out(topic, direct=False)
-            # After the topics that have waited longer, so that each has its turn.
-            self._late.extend(topics)
-            self._topics.clear()
-            if self._late:
-                self._schedule()
         clients, self._clients = self._clients, []
         for client in clients:
             try:
@@ -110,6 +106,17 @@ class Fanout:
         if self._delivered:
             self._report(self._delivered)
             self._delivered = 0
+
+    def _share(self, topics: deque[Topic[Client]]) -> deque[Topic[Client]]:
+        """Return the topics that have their turn in this tick; the others are late."""
+        # Small topics first: they cost others little.
+        topics = deque(sorted(topics, key=_writes))
+        chosen = deque([*_taken(self._late), *_taken(topics)])
+        # After the topics that have waited longer, so that each has its turn.
+        self._late.extend(topics)
+        if self._late:
+            self._schedule()
+        return chosen
 
     def _schedule(self) -> None:
         if not self._scheduled:

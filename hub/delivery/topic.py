@@ -33,13 +33,24 @@ class SubscribeRequest(NamedTuple, Generic[S]):
 class Topic(Generic[S]):
     """State: the subscribers, the requests that await the broker, and the tick's events."""
 
-    __slots__ = ("batch", "behind", "epoch", "groups", "history", "missed", "name", "requests")
+    __slots__ = (
+        "batch",
+        "behind",
+        "epoch",
+        "groups",
+        "history",
+        "missed",
+        "name",
+        "receivers",
+        "requests",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
         # The subscribers by encoding, since each encodes a batch once for all of its group. Dicts,
         # for their order: clients get events in the order in which they joined.
         self.groups: dict[Encoding, dict[S, None]] = {}
+        self.receivers = 0  # subscribers in all groups, which get the next batch
         # Subscribers that are still reading the history, each with its position.
         self.behind: dict[S, Position] = {}
         self.history: History | None = None
@@ -56,15 +67,6 @@ class Topic(Generic[S]):
     def members(self) -> int:
         """The number of subscribers, those that still read the history included."""
         return self.receivers + len(self.behind)
-
-    @property
-    def receivers(self) -> int:
-        """The number of subscribers that get the next batch."""
-        groups = self.groups
-        if len(groups) == 1:  # nearly always
-            for clients in groups.values():
-                return len(clients)
-        return sum(map(len, groups.values()))
 
     @property
     def position(self) -> Position:
@@ -88,12 +90,16 @@ class Topic(Generic[S]):
 
     def add(self, client: S) -> None:
         """Make a client one of those that get the next batch."""
-        self.groups.setdefault(client.encoding, {})[client] = None
+        clients = self.groups.setdefault(client.encoding, {})
+        if client not in clients:
+            clients[client] = None
+            self.receivers += 1
 
     def discard(self, client: S) -> None:
         """Remove a client from those that get the next batch; harmless if it is none of them."""
         clients = self.groups.get(client.encoding)
-        if clients is not None:
-            clients.pop(client, None)
+        if clients is not None and client in clients:
+            del clients[client]
+            self.receivers -= 1
             if not clients:
                 del self.groups[client.encoding]
