@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from handlers.keys import DRAIN, HUB, READINESS
-from handlers.requests import header_tokens
+from handlers.requests import address_of, header_tokens
 from hub.brokers.base import ClusterStats
 from hub.errors import ErrorCode, Refusal, RefusalReason, RequestRefusal
 from hub.protocol.http_requests import MAX_BATCH_BYTES
@@ -240,7 +240,7 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 
 def _answer_error(request: web.Request, error: web.HTTPException) -> web.Response:
     if request.path in (CONNECT, EVENTS):
-        where = request.path, request.remote
+        where = request.path, address_of(request)
         log.info("refused %s from %s: %d %.200r", *where, error.status, error.text)
     response = answer({"error": _text(request, error)}, error.status)
     for name in _KEPT:

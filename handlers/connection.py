@@ -70,7 +70,7 @@ class Connection(Link):
     its next slice follows when it is released.
     """
 
-    __slots__ = ("_dispatcher", "_name", "_principal", "_queued", "_reader")
+    __slots__ = ("_address", "_dispatcher", "_name", "_principal", "_queued", "_reader")
 
     def __init__(
         self,
@@ -79,17 +79,21 @@ class Connection(Link):
         reader: FrameReader,
         name: str,
         principal: Principal,
+        address: str,
     ) -> None:
-        """`name` is the `client_id` of the connection, or empty."""
+        """`name` is the `client_id` of the connection, or empty; `address` is the client's."""
         super().__init__(hub)
         self._dispatcher = dispatcher
         self._reader = reader
         self._name = name
         self._principal = principal
+        self._address = address
         self._queued = False  # whether slices are queued in the hub's turns
 
     def _join(self, transport: Transport) -> Client:
-        return self._hub.join(transport, self._name, principal=self._principal)
+        return self._hub.join(
+            transport, self._name, principal=self._principal, address=self._address
+        )
 
     def data_received(self, data: bytes) -> None:
         client, reader = self._client, self._reader

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from handlers.answers import REASON, bad_request, refuse_if_full, refuse_while_draining
 from handlers.connection import Link
 from handlers.keys import DRAIN, SERVICE, SETTINGS
-from handlers.requests import caller, query_fields
+from handlers.requests import address_of, caller, query_fields
 from handlers.takeover import take_over
 from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
@@ -58,7 +58,7 @@ async def events(request: web.Request) -> web.Response:
         response.force_close()
         return response
     head = await _head(request)
-    stream = Stream(app[SERVICE], app[DRAIN], caller(request), query)
+    stream = Stream(app[SERVICE], app[DRAIN], caller(request), address_of(request), query)
     return take_over(request, head + preamble(), _StreamConnection(stream))
 
 

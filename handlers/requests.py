@@ -2,11 +2,12 @@
 
 from urllib.parse import parse_qsl
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from handlers.keys import SERVICE
+from handlers.keys import SERVICE, SETTINGS
 from hub.access import Principal
+from hub.addresses import client_address
 
 
 def query_fields(request: web.Request) -> list[tuple[str, str]]:
@@ -27,6 +28,13 @@ def query_fields(request: web.Request) -> list[tuple[str, str]]:
 def caller(request: web.Request) -> Principal:
     """Return the principal that makes a request."""
     return request.app[SERVICE].anonymous
+
+
+def address_of(request: web.Request) -> str:
+    """Return the address of the client that sent a request, as TRUSTED_PROXIES say."""
+    trusted = request.app[SETTINGS].trusted_proxies
+    forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, ()) if trusted else ()
+    return client_address(request.remote or "", ",".join(forwarded), trusted)
 
 
 def header_tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:

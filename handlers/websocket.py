@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 from handlers.answers import bad_request, refuse_if_full, refuse_while_draining
 from handlers.connection import Connection
 from handlers.keys import DISPATCHER, HUB, SETTINGS
-from handlers.requests import caller, header_tokens, query_fields
+from handlers.requests import address_of, caller, header_tokens, query_fields
 from handlers.takeover import take_over, unmask
 from hub.errors import ErrorCode
 from hub.protocol.validation import check_client_id
@@ -38,7 +38,8 @@ async def upgrade(request: web.Request) -> NoReturn:
         b"Connection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
     )
-    connection = Connection(app[HUB], app[DISPATCHER], reader, name, caller(request))
+    who, address = caller(request), address_of(request)
+    connection = Connection(app[HUB], app[DISPATCHER], reader, name, who, address)
     take_over(request, response, connection)
 
 

@@ -43,6 +43,8 @@ class EventLog(Observer):
 def described(client: Client) -> str:
     """Return a client's connection number, address and name as text for the log."""
     where = address(client.transport)
+    if not where.startswith((f"{client.address}:", f"[{client.address}]:")):  # behind a proxy
+        where = f"{client.address} (by {where})"
     name = f" ({client.name!r:.100})" if client.name else ""
     return f"connection {client.number} from {where}{name}"
 

@@ -36,11 +36,17 @@ class Stream:
     """Subscribes one client to the topics of its query, and sends the answers as events."""
 
     def __init__(
-        self, service: Service, drain: Drain, caller: Principal, query: StreamQuery
+        self,
+        service: Service,
+        drain: Drain,
+        caller: Principal,
+        address: str,
+        query: StreamQuery,
     ) -> None:
         self.hub = service.hub
         self._service = service
         self._caller = caller
+        self._address = address
         self._drain = drain
         self._query = query
 
@@ -48,7 +54,9 @@ class Stream:
         """Add the connection to the hub as a client, and subscribe it."""
         query = self._query
         framing = EventStream(query.topics, query.positions)
-        client = self.hub.join(transport, framing=framing, principal=self._caller)
+        client = self.hub.join(
+            transport, framing=framing, principal=self._caller, address=self._address
+        )
         client.commands.awaiting = len(query.topics)
         for number, topic in enumerate(query.topics):
             if client.open:  # a refusal may have ended it: create no topic for it

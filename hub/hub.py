@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from hub.access import ANONYMOUS, Principal
+from hub.addresses import UNKNOWN
 from hub.brokers.base import Broker, OutageReason, PublishDone, SubscribeDone, SubscribeResult
 from hub.brokers.idempotency import FirstPublish
 from hub.delivery.client import Client, Transport
@@ -90,11 +91,12 @@ class Hub:
         name: str = "",
         framing: Framing = WEBSOCKET,
         principal: Principal = ANONYMOUS,
+        address: str = UNKNOWN,
     ) -> Client:
         """Add a connection; `name` is the client id given for it, or empty."""
         self._joined += 1
         client = Client(
-            self._joined, self._clock(), transport, name, principal, self._bounds, framing
+            self._joined, self._clock(), transport, name, principal, address, self._bounds, framing
         )
         self.clients[client] = None
         self.observer.joined(client)

@@ -14,6 +14,7 @@ from hub.access import (
     Rights,
     compile_patterns,
 )
+from hub.addresses import Networks, parse_networks
 from hub.auth.api_keys import ApiKey, parse_api_keys
 from hub.auth.tokens import Key, TokenRules
 from hub.errors import SettingError
@@ -55,6 +56,7 @@ class Settings:
     ready_redis_grace: float = 10.0  # time without Redis after which a strict server is not ready
     allowed_origins: Origins = EVERY_ORIGIN  # from which browsers may send requests
     allowed_hosts: frozenset[str] = frozenset()  # to which requests may be sent; empty: any
+    trusted_proxies: Networks = ()  # whose X-Forwarded-For counts
     max_connections: int = 0  # WebSockets and streams; 0: as file descriptors allow
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
     message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
@@ -133,6 +135,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ready_redis_grace=env.seconds("READY_REDIS_GRACE", default.ready_redis_grace),
         allowed_origins=env.origins("ALLOWED_ORIGINS", default.allowed_origins),
         allowed_hosts=env.hosts("ALLOWED_HOSTS"),
+        trusted_proxies=env.networks("TRUSTED_PROXIES"),
         max_connections=env.integer("MAX_CONNECTIONS", default.max_connections, 0, 10_000_000),
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
@@ -402,3 +405,11 @@ class _Environment:
         except ValueError as error:
             allowed = "a comma-separated list of host names without ports is allowed"
             raise _wrong(key, str(error), allowed) from None
+
+    def networks(self, key: str) -> Networks:
+        text = self.text(key, "")
+        try:
+            return parse_networks(text) if text else ()
+        except ValueError as error:
+            allowed = "a comma-separated list of addresses and networks such as 10.0.0.0/8"
+            raise _wrong(key, str(error), f"{allowed} is allowed") from None

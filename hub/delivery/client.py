@@ -63,6 +63,7 @@ class Client:
         "_ending",
         "_paused",
         "_queue",
+        "address",
         "commands",
         "encoding",
         "end",
@@ -85,6 +86,7 @@ class Client:
         transport: Transport,
         name: str,
         principal: Principal,
+        address: str,
         bounds: Bounds,
         framing: Framing,
     ) -> None:
@@ -95,11 +97,13 @@ class Client:
             since: the time at which it joined, in seconds of the hub's clock.
             name: the client id given for the connection; empty if there is none.
             principal: the caller of the commands that arrive on it.
+            address: the client's, which is not the transport's behind a proxy.
             bounds: the limits of its send queue.
         """
         self.number = number
         self.since = since
         self.principal = principal
+        self.address = address
         self.transport = transport
         self.framing = framing
         self.encoding: Encoding = framing.encoding  # a slot: it is looked up once a reply

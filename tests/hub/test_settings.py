@@ -1,5 +1,7 @@
 """Settings are read from the environment, and errors name the allowed values."""
 
+from ipaddress import IPv4Network, IPv6Network
+
 import pytest
 
 from hub.errors import SettingError
@@ -14,6 +16,7 @@ GOOD = {
     "REDIS_PREFIX": "chat_1",
     "REDIS_FAIL_MODE": "strict",
     "READY_REDIS_GRACE": "2",
+    "TRUSTED_PROXIES": "10.0.0.0/8, ::1",
     "MAX_CONNECTIONS": "100",
     "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000,https://*.example.org,same",
     "ALLOWED_HOSTS": "App.example.com, [::1]",
@@ -45,6 +48,7 @@ def test_every_setting_can_be_set() -> None:
         redis_prefix="chat_1",
         redis_fail_mode="strict",
         ready_redis_grace=2.0,
+        trusted_proxies=(IPv4Network("10.0.0.0/8"), IPv6Network("::1")),
         max_connections=100,
         allowed_origins=Origins(
             same=True,
@@ -97,6 +101,8 @@ def test_a_missing_or_empty_setting_has_its_default() -> None:
         ("REDIS_PREFIX", "a b", "up to 64 letters"),
         ("REDIS_PREFIX", "a:topic", "any of . _ - are"),
         ("REDIS_FAIL_MODE", "open", "one of local, strict"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "addresses and networks such as 10.0.0.0/8"),
+        ("TRUSTED_PROXIES", "proxy.example.com", "addresses and networks such as 10.0.0.0/8"),
         ("MAX_QUEUE_SIZE", "0", "a whole number from 1 to"),
         ("MAX_QUEUE_BYTES", "1e6", "a whole number from 1024 to"),
         ("MAX_MESSAGE_BYTES", "127", "a whole number from 128 to"),

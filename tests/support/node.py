@@ -25,6 +25,8 @@ from hub.settings import Settings
 from tests.support.frames import CLOSE, TEXT, take_frames, unmask
 from tests.support.sse import Listener, Said
 
+PEER = ("192.0.2.7", 50_000)  # the address of every client
+
 
 class RecordingTransport:
     """A transport that records writes; beyond `room` bytes, it buffers and pauses writing."""
@@ -77,7 +79,7 @@ class RecordingTransport:
         self.reading = True
 
     def get_extra_info(self, name: str) -> Any:
-        return ("192.0.2.7", 50_000) if name == "peername" else None
+        return PEER if name == "peername" else None
 
     def close(self) -> None:
         self.ended = "close"
@@ -100,7 +102,7 @@ class Peer:
 
     def __init__(self, node: "Node", name: str, room: int | None) -> None:
         self.transport = RecordingTransport(room)
-        self.client = node.hub.join(self.transport, name)
+        self.client = node.hub.join(self.transport, name, address=PEER[0])
         self.transport.client = self.client
         self._node = node
 
@@ -136,7 +138,7 @@ class Wired:
     def __init__(self, node: "Node") -> None:
         self.transport = RecordingTransport()
         reader = FrameReader(node.settings.max_message_bytes, unmask)
-        self.connection = Connection(node.hub, node.dispatcher, reader, "wired", ANONYMOUS)
+        self.connection = Connection(node.hub, node.dispatcher, reader, "wired", ANONYMOUS, PEER[0])
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
         (*_, self.client) = node.hub.clients
         self.transport.client = self.client
@@ -156,7 +158,9 @@ class StreamPeer:
 
     def __init__(self, node: "Node", query: StreamQuery, last_id: str, room: int | None) -> None:
         self.transport = RecordingTransport(room)
-        self.client = Stream(node.service, node.drain, ANONYMOUS, query).open(self.transport)
+        self.client = Stream(node.service, node.drain, ANONYMOUS, PEER[0], query).open(
+            self.transport
+        )
         self.transport.client = self.client
         self.given = last_id
         self.listener = Listener(last_id)

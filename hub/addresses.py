@@ -1,0 +1,79 @@
+"""Addresses of clients, also behind proxies.
+
+Pure. An IPv4 address mapped into IPv6 (`::ffff:192.0.2.1`) is the IPv4 address.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+_Address = IPv4Address | IPv6Address
+
+UNKNOWN: Final = "unknown"  # the address of a peer that has none, such as one on a UNIX socket
+MAX_HOPS: Final = 32  # proxies of one request that are looked at
+# An address in X-Forwarded-For; some proxies add the port.
+_HOP: Final = re.compile(
+    r"(?P<ipv4>[0-9.]+)(?::[0-9]{1,5})?"
+    r"|\[(?P<ipv6>[0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?"
+    r"|(?P<bare>[0-9A-Fa-f:.]+)"
+)
+
+
+def parse_networks(text: str) -> Networks:
+    """Return the addresses and networks of a comma-separated list.
+
+    Raises:
+        ValueError: one is neither, or has bits beyond its prefix; the exception's text is that one.
+    """
+    networks = []
+    for name in (name.strip() for name in text.split(",")):
+        try:
+            networks.append(ip_network(name))
+        except ValueError:
+            raise ValueError(name) from None
+    return tuple(networks)
+
+
+def client_address(peer: str, forwarded: str, trusted: Networks) -> str:
+    """Return the address of the client that sent a request.
+
+    `X-Forwarded-For` is read from the right, since each proxy appends the address of its peer, and
+    a client may send any text before it. The first address that is not trusted is the client's. An
+    entry that is no address ends the search at the proxy that wrote it.
+
+    Args:
+        peer: the host of the connection's other side; empty if it has none.
+        forwarded: the values of `X-Forwarded-For`, joined by commas; empty without the header.
+        trusted: the proxies.
+    """
+    address = _parse(peer.partition("%")[0])  # without the zone of a link-local address
+    if address is None:
+        return UNKNOWN
+    hops = forwarded.rsplit(",", MAX_HOPS) if forwarded else []
+    while hops and any(address in network for network in trusted):
+        hop = _HOP.fullmatch(hops.pop().strip())
+        parsed = _parse(hop["ipv4"] or hop["ipv6"] or hop["bare"]) if hop else None
+        if parsed is None:
+            break
+        address = parsed
+    return str(address)
+
+
+def block(address: str) -> str:
+    """Return the addresses that count as one client: an IPv4 address, or the /64 of an IPv6 one.
+
+    A provider gives each customer at least a /64.
+    """
+    if ":" not in address:
+        return address
+    return f"{IPv6Address(address).exploded[:19]}::/64"
+
+
+def _parse(text: str) -> _Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
