@@ -25,12 +25,14 @@ from handlers.keys import (
     DISPATCHER,
     DRAIN,
     HUB,
+    LIMITS,
     READINESS,
     SERVICE,
     SETTINGS,
     STARTED,
 )
 from handlers.lifetime import shut_down, start
+from handlers.limits import limit_requests
 from handlers.logs import configure_logs
 from handlers.origins import check_sender
 from handlers.routes import add_routes
@@ -52,6 +54,7 @@ from hub.errors import SettingError
 from hub.event_log import EventLog
 from hub.hub import Hub
 from hub.ids import Ids
+from hub.limits import RequestLimits
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import HistoryCache
@@ -118,8 +121,11 @@ async def serve(settings: Settings, sockets: ListenSockets) -> None:
 def build_app(settings: Settings) -> web.Application:
     """Build all parts and return the application that holds them; needs a running loop."""
     loop = asyncio.get_running_loop()
+    middlewares = [close_in_shutdown, errors_as_json, check_sender]
+    if settings.request_rate:
+        middlewares.append(limit_requests)
     app = web.Application(
-        middlewares=[close_in_shutdown, errors_as_json, check_sender],
+        middlewares=middlewares,
         client_max_size=settings.max_message_bytes,
     )
     new_epoch = partial(secrets.token_hex, 8)
@@ -140,6 +146,7 @@ def build_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[HUB] = hub
     app[DRAIN] = Drain(hub)
+    app[LIMITS] = RequestLimits(settings, hub.connections, hub.observer)
     app[READINESS] = Readiness(hub, app[DRAIN], settings)
     app[BODY_BUDGET] = BodyBudget()
     access = Access(Principal(settings.anonymous_rights())) if settings.access_on else Access()
@@ -165,7 +172,9 @@ async def _connected(supervisor: Supervisor) -> AsyncIterator[None]:
 def build_sweeper(app: web.Application, server: web.Server) -> Sweeper:
     """Return the periodic work of the application and of aiohttp's server."""
     transports = partial(http_transports, server)
-    return Sweeper(app[SETTINGS], app[HUB], app[READINESS], transports, progress, discard)
+    return Sweeper(
+        app[SETTINGS], app[HUB], app[READINESS], app[LIMITS], transports, progress, discard
+    )
 
 
 def _stop_signal() -> asyncio.Event:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -35,6 +36,7 @@ _STATUS: Final = {
     ErrorCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
     ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
     ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 # The key of a response by which `errors_as_json` knows that the request was refused.
@@ -197,8 +199,18 @@ def refuse_while_draining(request: web.Request) -> None:
 def refuse_if_full(request: web.Request) -> None:
     """Raise 503 if there are MAX_CONNECTIONS WebSockets and streams."""
     if request.app[READINESS].full:
+        request.app[HUB].observer.limited("MAX_CONNECTIONS")
         log.warning("full: new WebSockets and streams are refused (MAX_CONNECTIONS)")
         raise unavailable("Server is full", RequestRefusal.FULL)
+
+
+def too_many(refusal: Refusal) -> web.HTTPTooManyRequests:
+    """Return a 429 with a `Retry-After` header, in whole seconds."""
+    seconds = math.ceil(refusal.retry_after_ms / 1_000)
+    headers = {hdrs.RETRY_AFTER: str(seconds) if seconds else RETRY_AFTER}
+    error = web.HTTPTooManyRequests(text=refusal.text, headers=headers)
+    error[REASON] = refusal.code
+    return error
 
 
 def unavailable(why: str, reason: RequestRefusal) -> web.HTTPServiceUnavailable:
@@ -239,7 +251,7 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 
 
 def _answer_error(request: web.Request, error: web.HTTPException) -> web.Response:
-    if request.path in (CONNECT, EVENTS):
+    if request.path in (CONNECT, EVENTS) or error.status == HTTPStatus.TOO_MANY_REQUESTS:
         where = request.path, address_of(request)
         log.info("refused %s from %s: %d %.200r", *where, error.status, error.text)
     response = answer({"error": _text(request, error)}, error.status)

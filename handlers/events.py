@@ -8,12 +8,13 @@ from aiohttp import hdrs, web
 from handlers.answers import REASON, bad_request, refuse_if_full, refuse_while_draining
 from handlers.connection import Link
 from handlers.keys import DRAIN, SERVICE, SETTINGS
+from handlers.limits import limit_connects
 from handlers.requests import address_of, caller, query_fields
 from handlers.takeover import take_over
 from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
 from hub.event_stream import Stream, preamble
-from hub.protocol.http_requests import decode_stream_query
+from hub.protocol.http_requests import StreamQuery, decode_stream_query
 
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
@@ -39,18 +40,17 @@ class _StreamConnection(Link):
 async def events(request: web.Request) -> web.Response:
     """Make the request's connection a stream of the hub.
 
-    If the server is full, a browser gets a stream that ends after its `retry` field, because
-    `EventSource` does not reconnect after a status other than 200.
+    If the server is full, or the client's address is over a limit, a browser gets a stream that
+    ends after its `retry` field, because `EventSource` does not reconnect after a status other than
+    200.
     """
     refuse_while_draining(request)
     app = request.app
-    last_event_id = request.headers.get("Last-Event-ID", "")
-    query = decode_stream_query(query_fields(request), last_event_id, app[SETTINGS].max_topic_bytes)
-    if isinstance(query, Refusal):
-        raise bad_request(query.code, query.text)
     try:
+        limit_connects(request)
+        query = _query(request)
         refuse_if_full(request)
-    except web.HTTPServiceUnavailable as error:
+    except (web.HTTPTooManyRequests, web.HTTPServiceUnavailable) as error:
         if "text/event-stream" not in request.headers.get(hdrs.ACCEPT, ""):
             raise
         response = web.Response(body=preamble(), headers=_HEADERS)
@@ -60,6 +60,20 @@ async def events(request: web.Request) -> web.Response:
     head = await _head(request)
     stream = Stream(app[SERVICE], app[DRAIN], caller(request), address_of(request), query)
     return take_over(request, head + preamble(), _StreamConnection(stream))
+
+
+def _query(request: web.Request) -> StreamQuery:
+    """Return the topics and positions that a request asks for.
+
+    Raises:
+        HTTPBadRequest: the query is invalid.
+    """
+    limit = request.app[SETTINGS].max_topic_bytes
+    last_event_id = request.headers.get("Last-Event-ID", "")
+    query = decode_stream_query(query_fields(request), last_event_id, limit)
+    if isinstance(query, Refusal):
+        raise bad_request(query.code, query.text)
+    return query
 
 
 async def _head(request: web.Request) -> bytes:

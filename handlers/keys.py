@@ -6,6 +6,7 @@ from hub.body_budget import BodyBudget
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.hub import Hub
+from hub.limits import RequestLimits
 from hub.readiness import Readiness
 from hub.service import Service
 from hub.settings import Settings
@@ -15,6 +16,7 @@ HUB = web.AppKey("hub", Hub)
 SERVICE = web.AppKey("service", Service)
 DRAIN = web.AppKey("drain", Drain)
 BODY_BUDGET = web.AppKey("body_budget", BodyBudget)
+LIMITS = web.AppKey("limits", RequestLimits)
 READINESS = web.AppKey("readiness", Readiness)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 STARTED = web.AppKey("started", float)  # time of the start in seconds, by the loop's clock

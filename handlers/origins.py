@@ -11,7 +11,7 @@ from handlers.keys import SETTINGS
 from hub.origins import host_name
 
 # Probes use the server's address as host, not its name.
-_PROBES: Final = frozenset({"/live", "/ready", "/health", "/metrics"})
+PROBES: Final = frozenset({"/live", "/ready", "/health", "/metrics"})
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -23,7 +23,7 @@ async def check_sender(request: web.Request, handler: _Handler) -> web.StreamRes
     CORS alone is not enough: a browser sends simple requests and withholds only the responses.
     """
     hosts = request.app[SETTINGS].allowed_hosts
-    if hosts and host_name(_host(request)) not in hosts and request.path not in _PROBES:
+    if hosts and host_name(_host(request)) not in hosts and request.path not in PROBES:
         raise web.HTTPMisdirectedRequest(text="This Host is not in ALLOWED_HOSTS")
     if not _is_allowed(request):
         raise web.HTTPForbidden(text="This Origin is not in ALLOWED_ORIGINS")

@@ -11,6 +11,7 @@ from multidict import CIMultiDictProxy
 from handlers.answers import bad_request, refuse_if_full, refuse_while_draining
 from handlers.connection import Connection
 from handlers.keys import DISPATCHER, HUB, SETTINGS
+from handlers.limits import limit_connects
 from handlers.requests import address_of, caller, header_tokens, query_fields
 from handlers.takeover import take_over, unmask
 from hub.errors import ErrorCode
@@ -23,6 +24,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 async def upgrade(request: web.Request) -> NoReturn:
     """Make the request's connection a WebSocket connection of the hub."""
     refuse_while_draining(request)
+    limit_connects(request)
     app = request.app
     settings = app[SETTINGS]
     accept = _accept(request)

@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     UNAUTHORIZED = "UNAUTHORIZED"  # a right is missing, and there is no valid token; REST: 401
     FORBIDDEN = "FORBIDDEN"  # the token does not give the right; REST: 403
     UNAVAILABLE = "UNAVAILABLE"  # the other nodes cannot be reached: try again; REST: 503
+    RATE_LIMITED = "RATE_LIMITED"  # too fast: try again after `retry_after_ms`; REST: 429
     SLOW_CONSUMER = "SLOW_CONSUMER"
 
 
@@ -30,6 +31,7 @@ class Refusal(NamedTuple):
     code: ErrorCode
     text: str  # for a person
     request_id: str = ""  # of the command; empty if it had none
+    retry_after_ms: int = 0  # when the same may succeed; 0 if that is not known
 
 
 class RequestRefusal(StrEnum):

@@ -31,6 +31,7 @@ from hub.delivery.topic import SubscribeRequest, Topic
 from hub.delivery.turns import Turns
 from hub.errors import LEFT, LOST, SLOW_CONSUMER, TOPIC_DELETED, Close, Refusal
 from hub.ids import Ids
+from hub.limits import ConnectionCounts
 from hub.observer import Observer
 from hub.protocol.notices import Notices
 from hub.protocol.replies import encode_event
@@ -58,6 +59,7 @@ class Hub:
         self.ids = ids
         self.broker = broker
         self.clients: dict[Client, None] = {}  # a dict, to visit them in order
+        self.connections = ConnectionCounts(settings.max_connections_per_ip)
         self.subscriptions = 0  # of all clients
         self.fanout = Fanout(call_soon, self._overrun, self.leave, observer.delivered)
         self.turns = Turns(call_soon)
@@ -99,12 +101,14 @@ class Hub:
             self._joined, self._clock(), transport, name, principal, address, self._bounds, framing
         )
         self.clients[client] = None
+        self.connections.add(address)
         self.observer.joined(client)
         return client
 
     def leave(self, client: Client) -> None:
         """Remove a lost connection; do nothing if it was removed before."""
         if client in self.clients:
+            self.connections.remove(client.address)
             self.observer.left(client, client.end or LOST, self._clock() - client.since)
         client.lost()
         self.pacing.drained(client)

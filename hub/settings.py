@@ -58,6 +58,9 @@ class Settings:
     allowed_hosts: frozenset[str] = frozenset()  # to which requests may be sent; empty: any
     trusted_proxies: Networks = ()  # whose X-Forwarded-For counts
     max_connections: int = 0  # WebSockets and streams; 0: as file descriptors allow
+    max_connections_per_ip: int = 0  # the same of one address; 0: no limit
+    connect_rate_per_ip: int = 0  # new ones of one address in a second; 0: no limit
+    request_rate: int = 0  # HTTP requests of one caller in a second; 0: no limit
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
     message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
@@ -137,6 +140,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         allowed_hosts=env.hosts("ALLOWED_HOSTS"),
         trusted_proxies=env.networks("TRUSTED_PROXIES"),
         max_connections=env.integer("MAX_CONNECTIONS", default.max_connections, 0, 10_000_000),
+        max_connections_per_ip=env.limit("MAX_CONNECTIONS_PER_IP"),
+        connect_rate_per_ip=env.limit("CONNECT_RATE_PER_IP"),
+        request_rate=env.limit("REQUEST_RATE"),
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
         ),
@@ -329,6 +335,9 @@ class _Environment:
         if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
             raise _wrong(key, text, f"a whole number from {low} to {high} is allowed")
         return int(text)
+
+    def limit(self, key: str) -> int:
+        return self.integer(key, 0, 0, 1_000_000)
 
     def seconds(self, key: str, default: float, least: float = 0.001) -> float:
         text = self.text(key, str(default))

@@ -10,19 +10,21 @@ from itertools import count
 from hub.delivery.client import Discard, Progress, Transport
 from hub.delivery.keepalive import SLICES, Keepalive
 from hub.hub import Hub
+from hub.limits import RequestLimits
 from hub.readiness import Readiness
 from hub.settings import Settings
 from hub.unread import Unread
 
 
 class Sweeper:
-    """Runs the keepalive, gap notices, the broker's expiries and write timeouts of HTTP."""
+    """Runs the keepalive, gap notices, expiries of the broker and limits, and timeouts of HTTP."""
 
     def __init__(
         self,
         settings: Settings,
         hub: Hub,
         readiness: Readiness,
+        limits: RequestLimits,
         http_transports: Callable[[], Iterable[Transport]],
         progress: Progress,
         discard: Discard,
@@ -37,6 +39,7 @@ class Sweeper:
         self.unread = Unread(progress, discard, settings.write_timeout)
         self._hub = hub
         self._readiness = readiness
+        self._limits = limits
         self._http_transports = http_transports
 
     async def run(self) -> None:
@@ -50,6 +53,7 @@ class Sweeper:
             self._hub.broker.sweep()
             self._readiness.sweep(now)
             if turn % SLICES == 0:
+                self._limits.sweep(now)
                 self.sweep_http(now)
 
     def sweep_http(self, now: float) -> None:

@@ -75,7 +75,9 @@ def encode_pong(request_id: str, ts: str) -> bytes:
 
 def encode_error(refusal: Refusal, ts: str) -> bytes:
     """Encode the answer to a refused command, or the error before a Close."""
-    error = {"code": refusal.code, "message": refusal.text}
+    error: dict[str, Json] = {"code": refusal.code, "message": refusal.text}
+    if refusal.retry_after_ms:
+        error["retry_after_ms"] = refusal.retry_after_ms
     if refusal.request_id:
         return orjson.dumps(
             {"type": "error", "request_id": refusal.request_id, "error": error, "ts": ts}

@@ -18,6 +18,9 @@ GOOD = {
     "READY_REDIS_GRACE": "2",
     "TRUSTED_PROXIES": "10.0.0.0/8, ::1",
     "MAX_CONNECTIONS": "100",
+    "MAX_CONNECTIONS_PER_IP": "10",
+    "CONNECT_RATE_PER_IP": "20",
+    "REQUEST_RATE": "30",
     "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000,https://*.example.org,same",
     "ALLOWED_HOSTS": "App.example.com, [::1]",
     "MAX_MESSAGE_BYTES": "128",
@@ -50,6 +53,9 @@ def test_every_setting_can_be_set() -> None:
         ready_redis_grace=2.0,
         trusted_proxies=(IPv4Network("10.0.0.0/8"), IPv6Network("::1")),
         max_connections=100,
+        max_connections_per_ip=10,
+        connect_rate_per_ip=20,
+        request_rate=30,
         allowed_origins=Origins(
             same=True,
             listed=frozenset(

@@ -1,0 +1,43 @@
+"""Limits of the rate of requests and of connections, which are answered by 429."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from handlers.answers import CONNECT, EVENTS, too_many
+from handlers.keys import LIMITS
+from handlers.origins import PROBES
+from handlers.requests import address_of, caller
+from hub.addresses import block
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def limit_requests(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Refuse a request over REQUEST_RATE.
+
+    Probes are never refused. New connections have a rate of their own (CONNECT_RATE_PER_IP).
+    """
+    if request.path not in PROBES and request.path not in (CONNECT, EVENTS):
+        refusal = request.app[LIMITS].request(_counted_as(request), _now())
+        if refusal is not None:
+            raise too_many(refusal)
+    return await handler(request)
+
+
+def limit_connects(request: web.Request) -> None:
+    """Raise 429 if the client's address may not open another WebSocket or stream now."""
+    refusal = request.app[LIMITS].connect(address_of(request), _now())
+    if refusal is not None:
+        raise too_many(refusal)
+
+
+def _counted_as(request: web.Request) -> str:
+    """Return the name by which the requests of a caller are counted."""
+    return caller(request).subject or block(address_of(request))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,154 @@
+"""Limits of rates and of connections, for addresses and for single connections.
+
+Theory of operation. A token bucket holds up to `burst` tokens and gets `rate` tokens a second; an
+action takes one, and is refused without one. A bucket is one number: the time at which it will be
+full. Taking a token moves that time later by 1/rate seconds, and the bucket is empty if the time is
+burst/rate seconds away. A bucket that is full needs no memory. Times are arguments, in seconds of a
+monotonic clock.
+"""
+
+import math
+from collections.abc import Hashable
+from typing import Final, NamedTuple
+
+from hub.addresses import block
+from hub.errors import ErrorCode, Refusal
+from hub.observer import Observer
+from hub.settings import Settings
+
+KEYS: Final = 50_000  # keys that a table remembers in one of its two halves
+_ROUNDING: Final = 1e-6  # seconds that a bucket may be late, for the rounding of floats
+
+
+class Rate(NamedTuple):
+    """The size and speed of token buckets."""
+
+    cost: float  # seconds in which a token comes back
+    span: float  # seconds in which an empty bucket becomes full
+
+    @classmethod
+    def of(cls, tokens: int, seconds: int = 1) -> "Rate":
+        """Return a rate of `tokens` a second, with a burst of as many as `seconds` bring."""
+        return cls(1 / tokens, seconds + _ROUNDING)
+
+
+class RateTable:
+    """A bucket for each key.
+
+    State: the time at which the bucket of each key is full, in two halves. A full bucket is
+    forgotten: after one span without a take, a whole half has only full ones. Beyond KEYS keys the
+    older half is forgotten early, so that memory is bounded; this favours its keys.
+    """
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._new: dict[Hashable, float] = {}
+        self._old: dict[Hashable, float] = {}
+        self._turned = 0.0  # when the halves were changed
+
+    def take(self, key: Hashable, now: float) -> float:
+        """Take a token. Return 0, or the seconds until there is one."""
+        full_at = max(self._new.get(key) or self._old.get(key, now), now) + self._rate.cost
+        wait = full_at - now - self._rate.span
+        if wait > 0:
+            return wait
+        self._new[key] = full_at
+        if len(self._new) >= KEYS:
+            self._turn(now)
+        return 0.0
+
+    def sweep(self, now: float) -> None:
+        """Forget buckets that are full at `now`."""
+        if now - self._turned >= self._rate.span:
+            self._turn(now)
+
+    def _turn(self, now: float) -> None:
+        self._old, self._new = self._new, {}
+        self._turned = now
+
+    def __len__(self) -> int:
+        """The number of remembered buckets."""
+        return len(self._new.keys() | self._old.keys())
+
+
+class ConnectionCounts:
+    """State: the number of open WebSockets and streams of each address, if there is a limit."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is 0 for none."""
+        self.limit = limit
+        self._counts: dict[str, int] = {}
+
+    def add(self, address: str) -> None:
+        """Count a connection."""
+        if self.limit:
+            key = block(address)
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def remove(self, address: str) -> None:
+        """Count a connection no more."""
+        if self.limit:
+            key = block(address)
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
+
+    def full(self, address: str) -> bool:
+        """Whether an address has as many connections as it may have."""
+        return 0 < self.limit <= self._counts.get(block(address), 0)
+
+    def __len__(self) -> int:
+        """The number of addresses with connections."""
+        return len(self._counts)
+
+
+class RequestLimits:
+    """Limits of HTTP requests. Each use of a limit is reported to the observer.
+
+    State: the buckets of addresses and callers.
+    """
+
+    def __init__(
+        self, settings: Settings, connections: ConnectionCounts, observer: Observer
+    ) -> None:
+        self._connect_rate = settings.connect_rate_per_ip
+        self._request_rate = settings.request_rate
+        self._connections = connections
+        self._observer = observer
+        self._connects = RateTable(Rate.of(self._connect_rate)) if self._connect_rate else None
+        self._requests = RateTable(Rate.of(self._request_rate)) if self._request_rate else None
+
+    def connect(self, address: str, now: float) -> Refusal | None:
+        """Return the refusal of a new WebSocket or stream; None if an address may open it."""
+        if self._connects is not None:
+            wait = self._connects.take(block(address), now)
+            if wait:
+                text = f"Too many new connections: at most {self._connect_rate} a second"
+                return self._refuse("CONNECT_RATE_PER_IP", text, wait)
+        if self._connections.full(address):
+            text = f"Too many connections: at most {self._connections.limit}"
+            return self._refuse("MAX_CONNECTIONS_PER_IP", text)
+        return None
+
+    def request(self, caller: str, now: float) -> Refusal | None:
+        """Return the refusal of a request by a subject or address; None if it may be made."""
+        if self._requests is not None:
+            wait = self._requests.take(caller, now)
+            if wait:
+                text = f"Too many requests: at most {self._request_rate} a second"
+                return self._refuse("REQUEST_RATE", text, wait)
+        return None
+
+    def sweep(self, now: float) -> None:
+        """Forget the buckets that are full at `now`."""
+        for table in (self._connects, self._requests):
+            if table is not None:
+                table.sweep(now)
+
+    def _refuse(self, limit: str, text: str, wait: float = 0.0) -> Refusal:
+        self._observer.limited(limit)
+        return Refusal(ErrorCode.RATE_LIMITED, f"{text} ({limit})", retry_after_ms=_ms(wait))
+
+
+def _ms(seconds: float) -> int:
+    return math.ceil(seconds * 1_000)

@@ -1,0 +1,94 @@
+"""Token buckets and counts of connections, against naive models."""
+
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub import limits
+from hub.limits import ConnectionCounts, Rate, RateTable
+
+KEYS = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::/64"])
+
+
+class NaiveBucket:
+    """Counts tokens exactly, and adds those that have come back."""
+
+    def __init__(self, rate: int, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = Fraction(burst)
+        self._at = Fraction(0)
+
+    def take(self, now: Fraction) -> Fraction:
+        """Take a token, and return 0, or the seconds until there is one."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return Fraction(0)
+        return (1 - self._tokens) / self._rate
+
+
+@given(
+    rate=st.integers(1, 10),
+    seconds=st.integers(1, 2),
+    steps=st.lists(st.tuples(KEYS, st.integers(0, 2_000), st.booleans())),
+)
+def test_a_table_of_buckets_is_like_the_model(
+    rate: int, seconds: int, steps: list[tuple[str, int, bool]]
+) -> None:
+    table = RateTable(Rate.of(rate, seconds))
+    buckets = {}
+    now = Fraction(0)
+    for key, milliseconds, sweep in steps:
+        now += Fraction(milliseconds, 1_000)
+        if sweep:
+            table.sweep(float(now))
+        expected = buckets.setdefault(key, NaiveBucket(rate, rate * seconds)).take(now)
+        assert table.take(key, float(now)) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_sweep_forgets_the_buckets_that_are_full() -> None:
+    table = RateTable(Rate.of(5))
+    for number in range(100):
+        table.take(number, 0.0)
+    table.sweep(1.1)
+    table.sweep(2.2)
+    assert len(table) == 0
+
+
+def test_a_table_is_bounded_and_keeps_the_newest_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "KEYS", 100)
+    table = RateTable(Rate.of(1))
+    for number in range(1_000):
+        assert table.take(number, 0.0) == 0
+        assert len(table) <= 200
+    assert table.take(999, 0.0) > 0
+
+
+@given(st.integers(1, 3), st.lists(st.tuples(KEYS, st.booleans())))
+def test_counts_of_connections_are_like_the_model(
+    limit: int, steps: list[tuple[str, bool]]
+) -> None:
+    counts, model = ConnectionCounts(limit), Counter[str]()
+    for key, opens in steps:
+        address = key.replace("/64", "7")
+        if opens:
+            counts.add(address)
+            model[key] += 1
+        elif model[key]:
+            counts.remove(address)
+            model[key] -= 1
+        assert counts.full(address) == (model[key] >= limit)
+        assert len(counts) == len(+model)
+
+
+def test_nothing_is_counted_without_a_limit() -> None:
+    counts = ConnectionCounts(0)
+    counts.add("192.0.2.1")
+    assert not counts.full("192.0.2.1")
+    assert len(counts) == 0
+    counts.remove("192.0.2.1")

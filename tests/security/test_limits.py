@@ -1,0 +1,204 @@
+"""Each limit, from outside of a running server."""
+
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, WSServerHandshakeError
+
+from hub.addresses import parse_networks
+from hub.settings import Settings
+from tests.support.raw import raw_client, until
+from tests.support.server import Running, running
+
+LOCAL = parse_networks("127.0.0.1")
+STREAM = {"Accept": "text/event-stream"}
+
+
+def behind_proxy(address: str) -> dict[str, str]:
+    """Return the header that a proxy adds for a client."""
+    return {"X-Forwarded-For": address}
+
+
+async def status_of(session: ClientSession, path: str, **options: Any) -> int:
+    """Return the status of a GET request."""
+    async with session.get(path, **options) as response:
+        return response.status
+
+
+async def connect_status(server: Running, address: str = "") -> int:
+    """Open a WebSocket and close it; return the status of the handshake."""
+    headers = behind_proxy(address) if address else {}
+    async with ClientSession() as session:
+        try:
+            await session.ws_connect(server.ws, headers=headers)
+        except WSServerHandshakeError as error:
+            return error.status
+    return 101
+
+
+async def expect_end_of_stream(session: ClientSession, path: str) -> None:
+    """Expect a stream that has a `retry` and no message."""
+    async with session.get(path, headers=STREAM) as response:
+        assert response.status == 200
+        assert response.content_type == "text/event-stream"
+        text = await response.text()
+        assert text.startswith("retry: ")
+        assert text.strip().count("\n") == 0
+
+
+# --- Connections ----------------------------------------------------------------------------------
+
+
+async def test_an_address_with_all_its_connections_gets_429_and_no_hub_state() -> None:
+    settings = Settings(max_connections_per_ip=2)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        async with raw_client(server.port), raw_client(server.port):
+            with pytest.raises(WSServerHandshakeError) as caught:
+                await session.ws_connect("/ws")
+            assert caught.value.status == 429
+            assert caught.value.headers is not None
+            assert caught.value.headers["Retry-After"] == "5"
+            assert await status_of(session, "/events?topic=t") == 429
+            await expect_end_of_stream(session, "/events?topic=t")
+            assert len(server.hub.clients) == 2
+            assert server.topics() == {}
+            assert await status_of(session, "/stats") == 200
+        await until(lambda: not server.hub.clients)
+        assert len(server.hub.connections) == 0
+        async with raw_client(server.port) as client:
+            await client.subscribe("t")
+
+
+async def test_streams_count_as_connections() -> None:
+    settings = Settings(max_connections_per_ip=1)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        async with session.get("/events?topic=t") as stream:
+            assert stream.status == 200
+            assert await status_of(session, "/events?topic=t") == 429
+        await until(lambda: not server.hub.clients)
+        assert await connect_status(server) == 101
+
+
+async def test_connections_are_counted_by_the_address_behind_the_proxy() -> None:
+    settings = Settings(max_connections_per_ip=1, trusted_proxies=LOCAL)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        addresses = ("203.0.113.1", "203.0.113.2", "2001:db8::1", "2001:db8:0:1::1")
+        opened = []
+        for address in addresses:
+            headers = behind_proxy(address)
+            opened.append(await session.ws_connect("/ws", headers=headers))
+            assert await status_of(session, "/events?topic=t", headers=headers) == 429
+            spoofed = behind_proxy(f"198.51.100.1, {address}")
+            assert await status_of(session, "/events?topic=t", headers=spoofed) == 429
+        same_network = behind_proxy("2001:db8::ffff")
+        assert await status_of(session, "/events?topic=t", headers=same_network) == 429
+        assert [client.address for client in server.hub.clients] == list(addresses)
+
+
+async def test_a_client_cannot_choose_its_address() -> None:
+    async with (
+        running(Settings(max_connections_per_ip=1)) as server,
+        ClientSession(server.url) as session,
+        session.ws_connect("/ws"),
+    ):
+        headers = behind_proxy("203.0.113.1")
+        assert await status_of(session, "/events?topic=t", headers=headers) == 429
+
+
+async def test_connects_over_the_rate_get_429_before_any_hub_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("handlers.limits._now", lambda: 1_000.0)
+    settings = Settings(connect_rate_per_ip=3, trusted_proxies=LOCAL)
+    async with running(settings) as server:
+        statuses = [await connect_status(server, "203.0.113.1") for _ in range(5)]
+        assert statuses == [101] * 3 + [429] * 2
+        assert await connect_status(server, "203.0.113.2") == 101
+
+
+async def test_a_stream_over_the_rate_ends_with_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.limits._now", lambda: 1_000.0)
+    settings = Settings(connect_rate_per_ip=1)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        assert await status_of(session, "/events") == 400  # it counts, too
+        await expect_end_of_stream(session, "/events?topic=t")
+        assert await status_of(session, "/events?topic=t") == 429
+        assert server.topics() == {}
+
+
+async def test_a_storm_of_reconnects_is_admitted_at_the_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr("handlers.limits._now", lambda: clock[0])
+    settings = Settings(connect_rate_per_ip=10)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        admitted = 0
+        for _ in range(4):
+            for _ in range(25):
+                admitted += await status_of(session, "/events?topic=") == 400
+            clock[0] += 0.5
+        assert admitted == 10 + 3 * 5
+        clock[0] += 0.01
+        async with session.get("/events?topic=") as response:
+            assert response.status == 400
+        for _ in range(4):
+            assert await status_of(session, "/events?topic=") == 400
+        async with session.get("/events?topic=") as response:
+            assert response.status == 429
+            assert response.headers["Retry-After"] == "1"
+
+
+# --- Requests -------------------------------------------------------------------------------------
+
+
+async def test_requests_over_the_rate_get_429_and_do_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr("handlers.limits._now", lambda: clock[0])
+    settings = Settings(request_rate=2, trusted_proxies=LOCAL)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        for name in ("a", "b"):
+            async with session.post("/topics", json={"name": name}) as made:
+                assert made.status == 201
+        async with session.post(
+            "/topics", json={"name": "c"}, headers={"Origin": "https://app.example"}
+        ) as refused:
+            assert refused.status == 429
+            assert list(await refused.json()) == ["error"]
+            assert refused.headers["Retry-After"] == "1"
+            assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert await status_of(session, "/nowhere") == 429
+        assert server.topics() == {"a": 0, "b": 0}
+        assert await status_of(session, "/stats", headers=behind_proxy("203.0.113.1")) == 200
+        for probe in ("/live", "/ready", "/health"):
+            assert await status_of(session, probe) == 200
+        assert await status_of(session, "/events?topic=") == 400  # it has a rate of its own
+        clock[0] += 0.5
+        assert await status_of(session, "/stats") == 200
+        assert await status_of(session, "/stats") == 429
+
+
+async def test_a_refusal_is_logged_with_the_client_and_the_limit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "handlers.answers")
+    settings = Settings(request_rate=1, trusted_proxies=LOCAL)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        headers = behind_proxy("203.0.113.1")
+        while await status_of(session, "/stats", headers=headers) == 200:
+            pass
+    why = "Too many requests: at most 1 a second (REQUEST_RATE)"
+    assert caplog.messages == [f"refused /stats from 203.0.113.1: 429 {why!r}"]
+
+
+async def test_a_full_server_ends_a_stream_with_a_retry() -> None:
+    settings = Settings(max_connections=1)
+    async with (
+        running(settings) as server,
+        raw_client(server.port),
+        ClientSession(server.url) as session,
+    ):
+        assert await status_of(session, "/events?topic=t") == 503
+        await expect_end_of_stream(session, "/events?topic=t")
