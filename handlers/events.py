@@ -7,13 +7,14 @@ from aiohttp import hdrs, web
 
 from handlers.answers import REASON, bad_request, refuse_if_full, refuse_while_draining
 from handlers.connection import Link
-from handlers.keys import DRAIN, SERVICE, SETTINGS
+from handlers.keys import DRAIN, HUB, SERVICE, SETTINGS
 from handlers.limits import limit_connects
 from handlers.requests import address_of, caller, query_fields
 from handlers.takeover import take_over
 from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
 from hub.event_stream import Stream, preamble
+from hub.limits import exceeded
 from hub.protocol.http_requests import StreamQuery, decode_stream_query
 
 _HEADERS: Final = {
@@ -66,11 +67,14 @@ def _query(request: web.Request) -> StreamQuery:
     """Return the topics and positions that a request asks for.
 
     Raises:
-        HTTPBadRequest: the query is invalid.
+        HTTPBadRequest: the query is invalid, or has more topics than a client may have.
     """
-    limit = request.app[SETTINGS].max_topic_bytes
+    settings = request.app[SETTINGS]
     last_event_id = request.headers.get("Last-Event-ID", "")
-    query = decode_stream_query(query_fields(request), last_event_id, limit)
+    query = decode_stream_query(query_fields(request), last_event_id, settings.max_topic_bytes)
+    if not isinstance(query, Refusal) and len(query.topics) > settings.max_subscriptions:
+        request.app[HUB].observer.limited("MAX_SUBSCRIPTIONS")
+        query = exceeded("MAX_SUBSCRIPTIONS", settings.max_subscriptions)
     if isinstance(query, Refusal):
         raise bad_request(query.code, query.text)
     return query

@@ -22,6 +22,7 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "FORBIDDEN"  # the token does not give the right; REST: 403
     UNAVAILABLE = "UNAVAILABLE"  # the other nodes cannot be reached: try again; REST: 503
     RATE_LIMITED = "RATE_LIMITED"  # too fast: try again after `retry_after_ms`; REST: 429
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # one more than a limit allows; REST: 503
     SLOW_CONSUMER = "SLOW_CONSUMER"
 
 

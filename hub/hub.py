@@ -18,7 +18,14 @@ from typing import Final
 
 from hub.access import ANONYMOUS, Principal
 from hub.addresses import UNKNOWN
-from hub.brokers.base import Broker, OutageReason, PublishDone, SubscribeDone, SubscribeResult
+from hub.brokers.base import (
+    Broker,
+    OutageReason,
+    PublishDone,
+    SubscribeDone,
+    SubscribeResult,
+    TopicDone,
+)
 from hub.brokers.idempotency import FirstPublish
 from hub.delivery.client import Client, Transport
 from hub.delivery.fanout import Fanout
@@ -31,7 +38,7 @@ from hub.delivery.topic import SubscribeRequest, Topic
 from hub.delivery.turns import Turns
 from hub.errors import LEFT, LOST, SLOW_CONSUMER, TOPIC_DELETED, Close, Refusal
 from hub.ids import Ids
-from hub.limits import ConnectionCounts
+from hub.limits import ConnectionCounts, exceeded
 from hub.observer import Observer
 from hub.protocol.notices import Notices
 from hub.protocol.replies import encode_event
@@ -69,6 +76,8 @@ class Hub:
         self.recovery = Recovery(
             self.fanout, self.notices, call_soon, settings.recovery_limit, observer.recovered
         )
+        self._max_subscriptions = settings.max_subscriptions
+        self._max_topics = settings.max_topics
         self._clock = clock
         self._joined = 0  # connections since the start
         self._topics: dict[str, Topic[Client]] = {}  # with subscribers, or subscribes under way
@@ -187,8 +196,14 @@ class Hub:
             recover_from: where a recovery begins; None for none.
         """
         self._tell_deletion(client, name)
-        request = SubscribeRequest(client, recover_from, done)
         topic = self._topics.get(name)
+        refusal = self._limit_subscriptions(client, topic)
+        if refusal is None and topic is None:
+            refusal = self._limit_topics(name)
+        if refusal is not None:
+            done(refusal)
+            return
+        request = SubscribeRequest(client, recover_from, done)
         if topic is None:
             topic = self._topics[name] = Topic(name)
             self._unconfirmed += 1
@@ -198,6 +213,29 @@ class Hub:
             topic.requests.append(request)
         else:
             self.broker.join(name, partial(self._rejoined, topic, request))
+
+    def create(self, topic: str, done: TopicDone) -> None:
+        """Create a topic that stays until it is deleted."""
+        refusal = self._limit_topics(topic)
+        if refusal is None:
+            self.broker.create(topic, done)
+        else:
+            done(refusal)
+
+    def _limit_subscriptions(self, client: Client, topic: Topic[Client] | None) -> Refusal | None:
+        """Return the refusal of another subscription of a client; None if it may have one."""
+        if len(client.topics) < self._max_subscriptions or (topic is not None and client in topic):
+            return None
+        self.observer.limited("MAX_SUBSCRIPTIONS")
+        return exceeded("MAX_SUBSCRIPTIONS", self._max_subscriptions)
+
+    def _limit_topics(self, name: str) -> Refusal | None:
+        """Return the refusal of another topic; None if this node has it, or has room for it."""
+        count = len(self._topics) + len(self.broker.topics())
+        if count < self._max_topics or self.has_topic(name):
+            return None
+        self.observer.limited("MAX_TOPICS")
+        return exceeded("MAX_TOPICS", self._max_topics)
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """End a client's subscription; do nothing if there is none."""

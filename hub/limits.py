@@ -20,6 +20,12 @@ KEYS: Final = 50_000  # keys that a table remembers in one of its two halves
 _ROUNDING: Final = 1e-6  # seconds that a bucket may be late, for the rounding of floats
 
 
+def exceeded(limit: str, value: int) -> Refusal:
+    """Return the refusal of one more than a limit; it names the limit and its value."""
+    text = f"No more are allowed than {limit}, which is {value}"
+    return Refusal(ErrorCode.LIMIT_EXCEEDED, text)
+
+
 class Rate(NamedTuple):
     """The size and speed of token buckets."""
 

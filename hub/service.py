@@ -73,7 +73,7 @@ class Service:
         """Create a topic that stays until it is deleted."""
         refusal = self._check(caller, Verb.MANAGE, topic)
         if refusal is None:
-            self.hub.broker.create(topic, done)
+            self.hub.create(topic, done)
         else:
             done(refusal)
 

@@ -61,6 +61,8 @@ class Settings:
     max_connections_per_ip: int = 0  # the same of one address; 0: no limit
     connect_rate_per_ip: int = 0  # new ones of one address in a second; 0: no limit
     request_rate: int = 0  # HTTP requests of one caller in a second; 0: no limit
+    max_subscriptions: int = 1_000  # of one connection
+    max_topics: int = 250_000  # of a node
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
     message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
@@ -143,6 +145,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_connections_per_ip=env.limit("MAX_CONNECTIONS_PER_IP"),
         connect_rate_per_ip=env.limit("CONNECT_RATE_PER_IP"),
         request_rate=env.limit("REQUEST_RATE"),
+        max_subscriptions=env.integer(
+            "MAX_SUBSCRIPTIONS", default.max_subscriptions, 1, 10_000_000
+        ),
+        max_topics=env.integer("MAX_TOPICS", default.max_topics, 1, 10_000_000),
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
         ),

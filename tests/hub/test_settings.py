@@ -21,6 +21,8 @@ GOOD = {
     "MAX_CONNECTIONS_PER_IP": "10",
     "CONNECT_RATE_PER_IP": "20",
     "REQUEST_RATE": "30",
+    "MAX_SUBSCRIPTIONS": "40",
+    "MAX_TOPICS": "50",
     "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000,https://*.example.org,same",
     "ALLOWED_HOSTS": "App.example.com, [::1]",
     "MAX_MESSAGE_BYTES": "128",
@@ -56,6 +58,8 @@ def test_every_setting_can_be_set() -> None:
         max_connections_per_ip=10,
         connect_rate_per_ip=20,
         request_rate=30,
+        max_subscriptions=40,
+        max_topics=50,
         allowed_origins=Origins(
             same=True,
             listed=frozenset(

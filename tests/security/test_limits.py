@@ -202,3 +202,73 @@ async def test_a_full_server_ends_a_stream_with_a_retry() -> None:
     ):
         assert await status_of(session, "/events?topic=t") == 503
         await expect_end_of_stream(session, "/events?topic=t")
+
+
+# --- Subscriptions and topics ---------------------------------------------------------------------
+
+
+async def test_a_subscribe_over_max_subscriptions_is_refused_until_another_ends() -> None:
+    async with running(Settings(max_subscriptions=2)) as server, raw_client(server.port) as client:
+        await client.subscribe("a", "b")
+        await client.say({"type": "subscribe", "topic": "c", "request_id": "r1"})
+        refused = await client.hear()
+        assert refused["request_id"] == "r1"
+        assert refused["error"]["code"] == "LIMIT_EXCEEDED"
+        assert "MAX_SUBSCRIPTIONS, which is 2" in refused["error"]["message"]
+        assert server.topics() == {"a": 1, "b": 1}
+        await client.subscribe("a")  # a repeated one is none more
+        await client.say({"type": "unsubscribe", "topic": "a"})
+        assert (await client.hear())["type"] == "ack"
+        await client.subscribe("c")
+        async with raw_client(server.port) as other:
+            await other.subscribe("d", "e")
+
+
+async def test_a_stream_of_too_many_topics_is_refused() -> None:
+    async with (
+        running(Settings(max_subscriptions=1)) as server,
+        ClientSession(server.url) as session,
+    ):
+        async with session.get("/events?topic=a&topic=b", headers=STREAM) as response:
+            assert response.status == 400
+            assert "MAX_SUBSCRIPTIONS, which is 1" in (await response.json())["error"]
+        assert server.topics() == {}
+
+
+async def test_a_topic_over_max_topics_is_refused() -> None:
+    async with (
+        running(Settings(max_topics=2)) as server,
+        ClientSession(server.url) as session,
+        raw_client(server.port) as client,
+    ):
+        await client.subscribe("automatic")
+        async with session.post("/topics", json={"name": "made"}) as made:
+            assert made.status == 201
+        async with session.post("/topics", json={"name": "more"}) as refused:
+            assert refused.status == 503
+            assert refused.headers["Retry-After"] == "5"
+            assert "MAX_TOPICS, which is 2" in (await refused.json())["error"]
+        async with session.post("/topics", json={"name": "made"}) as known:
+            assert known.status == 409
+        await client.say({"type": "subscribe", "topic": "more"})
+        assert (await client.hear())["error"]["code"] == "LIMIT_EXCEEDED"
+        async with session.get("/events?topic=more", headers=STREAM) as stream:
+            assert stream.status == 200
+            assert '"code":"LIMIT_EXCEEDED"' in await stream.text()  # and it ends
+        await client.subscribe("made")
+        assert server.topics() == {"automatic": 1, "made": 1}
+        async with session.delete("/topics/automatic") as deleted:
+            assert deleted.status == 200
+        assert (await client.hear())["reason"] == "TOPIC_DELETED"
+        await client.subscribe("more")
+
+
+async def test_topics_that_only_their_history_keeps_count() -> None:
+    settings = Settings(max_topics=1, history_size=1)
+    async with running(settings) as server, raw_client(server.port) as client:
+        await client.subscribe("old")
+        await client.say({"type": "unsubscribe", "topic": "old"})
+        assert (await client.hear())["type"] == "ack"
+        await client.say({"type": "subscribe", "topic": "new"})
+        assert (await client.hear())["error"]["code"] == "LIMIT_EXCEEDED"
+        await client.subscribe("old")
