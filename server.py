@@ -25,6 +25,7 @@ from handlers.keys import (
     DISPATCHER,
     DRAIN,
     HUB,
+    INFLOW_RATES,
     LIMITS,
     READINESS,
     SERVICE,
@@ -54,7 +55,7 @@ from hub.errors import SettingError
 from hub.event_log import EventLog
 from hub.hub import Hub
 from hub.ids import Ids
-from hub.limits import RequestLimits
+from hub.limits import InflowRates, RequestLimits
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import HistoryCache
@@ -146,6 +147,7 @@ def build_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[HUB] = hub
     app[DRAIN] = Drain(hub)
+    app[INFLOW_RATES] = InflowRates.of(settings)
     app[LIMITS] = RequestLimits(settings, hub.connections, hub.observer)
     app[READINESS] = Readiness(hub, app[DRAIN], settings)
     app[BODY_BUDGET] = BodyBudget()

@@ -8,8 +8,9 @@ from typing import cast
 from hub.access import Principal
 from hub.delivery.client import Client, State, Transport
 from hub.dispatcher import Dispatcher
-from hub.errors import INTERNAL_ERROR
+from hub.errors import INTERNAL_ERROR, TOO_FAST
 from hub.hub import Hub
+from hub.limits import Inflow
 from hub.protocol.websocket_frames import (
     BINARY,
     CLOSE,
@@ -114,12 +115,16 @@ class Connection(Link):
         while not client.commands.held and client.state is not State.GONE:
             self._handle(reader.read_on())
             if not reader.more:
-                client.commands.unread = None
-                if not client.commands.held:
-                    client.transport.resume_reading()
+                self._all_read()
                 break
             yield
         self._queued = False
+
+    def _all_read(self) -> None:
+        """Resume reading after the last slice."""
+        self._client.commands.unread = None
+        if not self._client.commands.held:
+            self._client.transport.resume_reading()
 
     def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
         client, reader = self._client, self._reader
@@ -145,3 +150,87 @@ class Connection(Link):
             log.exception("Closing a connection because of a fault in the server")
             if client.open:
                 self._hub.fail(client, INTERNAL_ERROR)
+
+
+class LimitedConnection(Connection):
+    """A WebSocket connection with limits of its rates. `Connection` itself knows nothing of them.
+
+    Messages over MESSAGE_RATE are refused one by one. After a read over BYTE_RATE, reading pauses
+    as it does for slices: the pause is one more reason for `unread`.
+    """
+
+    __slots__ = ("_inflow", "_pause")
+
+    def __init__(
+        self,
+        hub: Hub,
+        dispatcher: Dispatcher,
+        reader: FrameReader,
+        name: str,
+        principal: Principal,
+        address: str,
+        inflow: Inflow,
+    ) -> None:
+        super().__init__(hub, dispatcher, reader, name, principal, address)
+        self._inflow = inflow
+        self._pause: asyncio.TimerHandle | None = None  # the pause of reading, while there is one
+
+    def data_received(self, data: bytes) -> None:
+        Connection.data_received(self, data)
+        seconds = self._inflow.pause(len(data), self._hub.clock())
+        if seconds and self._pause is None and self._client.open:
+            self._hub.observer.limited("BYTE_RATE")
+            self._pause = asyncio.get_running_loop().call_later(seconds, self._end_pause)
+            if self._client.commands.unread is None:
+                self._client.commands.unread = self._wait
+                self._client.transport.pause_reading()
+
+    def _wait(self) -> None:
+        """Do nothing when the client is released: the end of the pause resumes reading."""
+
+    def _all_read(self) -> None:
+        if self._pause is None:
+            super()._all_read()
+        else:
+            self._client.commands.unread = self._wait
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        if not self._reader.more:  # else the last slice resumes reading
+            super()._all_read()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+        super().connection_lost(exc)
+
+    def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
+        now = self._hub.clock()
+        commands = len(messages)
+        if commands != 1 or messages[0][0] != TEXT:
+            commands = sum(opcode < CLOSE for opcode, _ in messages)
+        refused = self._inflow.take(commands, now)
+        if refused:
+            self._handle_excess(messages, commands - refused, now)
+        else:
+            Connection._handle(self, messages)  # super() costs more, and this is the hot path
+
+    def _handle_excess(
+        self, messages: list[tuple[int, bytearray]], allowed: int, now: float
+    ) -> None:
+        """Handle the allowed commands of a slice and refuse the others, in order."""
+        client, reader = self._client, self._reader
+        refusal = self._inflow.refusal(now)
+        self._hub.observer.limited("MESSAGE_RATE")
+        broken, reader.broken = reader.broken, None  # it ends the connection after the last message
+        for message in messages:
+            opcode, payload = message
+            if opcode >= CLOSE or allowed or not client.open:
+                allowed -= opcode < CLOSE
+                super()._handle([message])
+            else:
+                self._dispatcher.handle_excess(client, payload if opcode == TEXT else None, refusal)
+        if client.open and self._inflow.persists(now):
+            self._hub.fail(client, TOO_FAST)
+        reader.broken = broken
+        super()._handle([])

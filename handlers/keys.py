@@ -6,7 +6,7 @@ from hub.body_budget import BodyBudget
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.hub import Hub
-from hub.limits import RequestLimits
+from hub.limits import InflowRates, RequestLimits
 from hub.readiness import Readiness
 from hub.service import Service
 from hub.settings import Settings
@@ -16,6 +16,7 @@ HUB = web.AppKey("hub", Hub)
 SERVICE = web.AppKey("service", Service)
 DRAIN = web.AppKey("drain", Drain)
 BODY_BUDGET = web.AppKey("body_budget", BodyBudget)
+INFLOW_RATES = web.AppKey("inflow_rates", InflowRates)
 LIMITS = web.AppKey("limits", RequestLimits)
 READINESS = web.AppKey("readiness", Readiness)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)

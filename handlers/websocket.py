@@ -9,12 +9,13 @@ from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
 from handlers.answers import bad_request, refuse_if_full, refuse_while_draining
-from handlers.connection import Connection
-from handlers.keys import DISPATCHER, HUB, SETTINGS
+from handlers.connection import Connection, LimitedConnection
+from handlers.keys import DISPATCHER, HUB, INFLOW_RATES, SETTINGS
 from handlers.limits import limit_connects
 from handlers.requests import address_of, caller, header_tokens, query_fields
 from handlers.takeover import take_over, unmask
 from hub.errors import ErrorCode
+from hub.limits import Inflow
 from hub.protocol.validation import check_client_id
 from hub.protocol.websocket_frames import FrameReader
 
@@ -40,8 +41,9 @@ async def upgrade(request: web.Request) -> NoReturn:
         b"Connection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
     )
-    who, address = caller(request), address_of(request)
-    connection = Connection(app[HUB], app[DISPATCHER], reader, name, who, address)
+    parts = app[HUB], app[DISPATCHER], reader, name, caller(request), address_of(request)
+    rates = app[INFLOW_RATES]
+    connection = LimitedConnection(*parts, Inflow(rates)) if any(rates) else Connection(*parts)
     take_over(request, response, connection)
 
 

@@ -15,7 +15,7 @@ from hub.delivery.client import Client
 from hub.drain import Drain
 from hub.errors import INVALID_UTF8, ErrorCode, Refusal
 from hub.protocol import replies
-from hub.protocol.commands import Command, Ping, Publish, Subscribe, decode
+from hub.protocol.commands import Command, Ping, Publish, Subscribe, Unsubscribe, decode
 from hub.service import Service
 from hub.settings import Settings
 
@@ -53,6 +53,25 @@ class Dispatcher:
     def handle_binary(self, client: Client) -> None:
         """Refuse one binary message."""
         self._take(client, _BINARY)
+
+    def handle_excess(
+        self, client: Client, data: bytes | bytearray | None, refusal: Refusal
+    ) -> None:
+        """Refuse a message over MESSAGE_RATE; an unsubscribe is carried out.
+
+        `data` is None for a binary message.
+        """
+        if data is not None:
+            try:
+                command = decode(data, self._max_topic_bytes)
+            except UnicodeDecodeError:
+                self._hub.fail(client, INVALID_UTF8)
+                return
+            if isinstance(command, Unsubscribe):
+                self._take(client, command)
+                return
+            refusal = refusal._replace(request_id=command.request_id)
+        self._take(client, refusal)
 
     def _take(self, client: Client, command: Command | Refusal) -> None:
         if self._drain.begun:

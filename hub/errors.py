@@ -77,6 +77,8 @@ TOO_BIG: Final = Close(1009, "too_big", "client", reconnect=False)
 INTERNAL_ERROR: Final = Close(1011, "internal_error", "server", reconnect=True)
 # The client's send queue exceeds its bounds.
 SLOW_CONSUMER: Final = Close(1013, "slow_consumer", "client", reconnect=True)
+# The client has sent more messages than MESSAGE_RATE allows, for 10 seconds.
+TOO_FAST: Final = Close(1013, "rate_limited", "client", reconnect=True)
 # A message was incomplete MESSAGE_TIMEOUT after its first byte.
 MESSAGE_TIMEOUT: Final = Close(3008, "message_timeout", "client", reconnect=True)
 
@@ -87,6 +89,7 @@ CLOSES: Final = (
     TOO_BIG,
     INTERNAL_ERROR,
     SLOW_CONSUMER,
+    TOO_FAST,
     MESSAGE_TIMEOUT,
 )
 

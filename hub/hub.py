@@ -78,7 +78,7 @@ class Hub:
         )
         self._max_subscriptions = settings.max_subscriptions
         self._max_topics = settings.max_topics
-        self._clock = clock
+        self.clock = clock
         self._joined = 0  # connections since the start
         self._topics: dict[str, Topic[Client]] = {}  # with subscribers, or subscribes under way
         self._unconfirmed = 0  # topics that the broker has yet to confirm
@@ -107,7 +107,7 @@ class Hub:
         """Add a connection; `name` is the client id given for it, or empty."""
         self._joined += 1
         client = Client(
-            self._joined, self._clock(), transport, name, principal, address, self._bounds, framing
+            self._joined, self.clock(), transport, name, principal, address, self._bounds, framing
         )
         self.clients[client] = None
         self.connections.add(address)
@@ -118,7 +118,7 @@ class Hub:
         """Remove a lost connection; do nothing if it was removed before."""
         if client in self.clients:
             self.connections.remove(client.address)
-            self.observer.left(client, client.end or LOST, self._clock() - client.since)
+            self.observer.left(client, client.end or LOST, self.clock() - client.since)
         client.lost()
         self.pacing.drained(client)
         self._part(client)

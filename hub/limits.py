@@ -17,6 +17,10 @@ from hub.observer import Observer
 from hub.settings import Settings
 
 KEYS: Final = 50_000  # keys that a table remembers in one of its two halves
+BURST: Final = 2  # seconds whose tokens a bucket of one connection holds
+EXCESS: Final = 10.0  # seconds of refused messages, after which a connection is closed
+PAUSE: Final = 2.0  # seconds without a refused message that end such an excess
+MAX_PAUSE: Final = 2.0  # seconds for which the reading of a connection pauses at a time
 _ROUNDING: Final = 1e-6  # seconds that a bucket may be late, for the rounding of floats
 
 
@@ -36,6 +40,9 @@ class Rate(NamedTuple):
     def of(cls, tokens: int, seconds: int = 1) -> "Rate":
         """Return a rate of `tokens` a second, with a burst of as many as `seconds` bring."""
         return cls(1 / tokens, seconds + _ROUNDING)
+
+
+NO_LIMIT: Final = Rate(0.0, math.inf)
 
 
 class RateTable:
@@ -154,6 +161,91 @@ class RequestLimits:
     def _refuse(self, limit: str, text: str, wait: float = 0.0) -> Refusal:
         self._observer.limited(limit)
         return Refusal(ErrorCode.RATE_LIMITED, f"{text} ({limit})", retry_after_ms=_ms(wait))
+
+
+class InflowRates(NamedTuple):
+    """The limits of what one WebSocket sends; None for no limit."""
+
+    messages: Rate | None
+    bytes: Rate | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "InflowRates":
+        """Return the limits of the settings."""
+        messages, data = settings.message_rate, settings.byte_rate
+        return cls(
+            Rate.of(messages, BURST) if messages else None, Rate.of(data, BURST) if data else None
+        )
+
+
+class Inflow:
+    """The buckets of one WebSocket.
+
+    State: when its buckets are full, and since when its messages have been refused. Messages are
+    counted once a slice of frames, bytes once a read.
+    """
+
+    __slots__ = (
+        "_byte_cost",
+        "_byte_span",
+        "_bytes_full_at",
+        "_cost",
+        "_full_at",
+        "_refused_at",
+        "_refused_since",
+        "_span",
+    )
+
+    def __init__(self, rates: InflowRates) -> None:
+        # The rates are unpacked, since they are looked at for every read.
+        self._cost, self._span = rates.messages or NO_LIMIT
+        self._byte_cost, self._byte_span = rates.bytes or NO_LIMIT
+        self._full_at = -math.inf
+        self._bytes_full_at = -math.inf
+        self._refused_at = -math.inf  # the newest refusal
+        self._refused_since = 0.0  # the first refusal of an excess that goes on
+
+    def take(self, messages: int, now: float) -> int:
+        """Take a token for each of some messages; return the number of the last that get none."""
+        full_at = self._full_at
+        if full_at < now:
+            full_at = now
+        full_at += messages * self._cost
+        over = full_at - now - self._span
+        if over <= 0:
+            self._full_at = full_at
+            return 0
+        refused = min(messages, math.ceil(over / self._cost))
+        self._full_at = full_at - refused * self._cost
+        if now - self._refused_at > PAUSE:
+            self._refused_since = now
+        self._refused_at = now
+        return refused
+
+    def refusal(self, now: float) -> Refusal:
+        """Return the refusal of a message that got no token."""
+        wait = self._full_at + self._cost - now - self._span
+        text = "Too many messages: more than MESSAGE_RATE allows"
+        return Refusal(ErrorCode.RATE_LIMITED, text, retry_after_ms=max(1, _ms(wait)))
+
+    def persists(self, now: float) -> bool:
+        """Whether messages have been refused for EXCESS seconds, without a pause."""
+        return now - self._refused_since >= EXCESS
+
+    def pause(self, size: int, now: float) -> float:
+        """Count the bytes of a read; return the seconds for which no more are to be read."""
+        full_at = self._bytes_full_at
+        if full_at < now:
+            full_at = now
+        full_at += size * self._byte_cost
+        over = full_at - now - self._byte_span
+        if over <= 0:
+            self._bytes_full_at = full_at
+            return 0.0
+        # The debt is bounded too, or one large read would slow down a client for minutes.
+        pause = min(over, MAX_PAUSE)
+        self._bytes_full_at = now + self._byte_span + pause
+        return pause
 
 
 def _ms(seconds: float) -> int:

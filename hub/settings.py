@@ -63,6 +63,8 @@ class Settings:
     request_rate: int = 0  # HTTP requests of one caller in a second; 0: no limit
     max_subscriptions: int = 1_000  # of one connection
     max_topics: int = 250_000  # of a node
+    message_rate: int = 0  # messages of one WebSocket in a second; 0: no limit
+    byte_rate: int = 0  # bytes of one WebSocket in a second; 0: no limit
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
     message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
@@ -149,6 +151,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "MAX_SUBSCRIPTIONS", default.max_subscriptions, 1, 10_000_000
         ),
         max_topics=env.integer("MAX_TOPICS", default.max_topics, 1, 10_000_000),
+        message_rate=env.limit("MESSAGE_RATE"),
+        byte_rate=env.limit("BYTE_RATE", 1_000_000_000),
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
         ),
@@ -342,8 +346,8 @@ class _Environment:
             raise _wrong(key, text, f"a whole number from {low} to {high} is allowed")
         return int(text)
 
-    def limit(self, key: str) -> int:
-        return self.integer(key, 0, 0, 1_000_000)
+    def limit(self, key: str, high: int = 1_000_000) -> int:
+        return self.integer(key, 0, 0, high)
 
     def seconds(self, key: str, default: float, least: float = 0.001) -> float:
         text = self.text(key, str(default))

@@ -161,7 +161,9 @@ def test_an_example_of_the_server_is_exact(example: dict[str, Any]) -> None:
             sent = history.append(sent, 0.0)
     elif example["type"] == "error":
         error = example["error"]
-        refusal = Refusal(ErrorCode(error["code"]), error["message"], request_id)
+        refusal = Refusal(
+            ErrorCode(error["code"]), error["message"], request_id, error.get("retry_after_ms", 0)
+        )
         sent = outbound.encode_error(refusal, ts)
     elif example["type"] == "pong":
         sent = outbound.encode_pong(request_id, ts)

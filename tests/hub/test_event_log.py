@@ -3,6 +3,7 @@
 import logging
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -41,6 +42,13 @@ def send_no_utf8(node: Node, peer: Wired) -> None:
 
 def send_too_much(node: Node, peer: Wired) -> None:
     peer.send(client_frame(TEXT, b"x" * 200))
+    lose(node, peer)
+
+
+def send_too_fast(node: Node, peer: Wired) -> None:
+    for now in (0.0, 2.0, 4.0, 6.0, 8.0, 10.0):
+        node.hub.clock = partial(float, now)
+        peer.send(client_frame(TEXT, b"{}") * 5)
     lose(node, peer)
 
 
@@ -87,6 +95,7 @@ ENDS: dict[Callable[[Node, Wired], None], str] = {
     break_the_protocol: "protocol_error",
     send_no_utf8: "invalid_utf8",
     send_too_much: "too_big",
+    send_too_fast: "rate_limited",
     never_finish: "message_timeout",
     fall_silent: "idle_timeout",
     take_nothing: "write_timeout",
@@ -102,7 +111,9 @@ def test_each_end_of_a_connection_is_logged_with_its_reason(
     end: Callable[[Node, Wired], None], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    settings = Settings(max_message_bytes=128, max_queue_size=2, require_client_id=False)
+    settings = Settings(
+        max_message_bytes=128, max_queue_size=2, require_client_id=False, message_rate=2
+    )
     node = Node(settings, observer=EventLog())
     end(node, node.connection())
     ended = [record for record in caplog.records if "ended" in record.message]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import limits
-from hub.limits import ConnectionCounts, Rate, RateTable
+from hub.limits import ConnectionCounts, Inflow, InflowRates, Rate, RateTable
+from hub.settings import Settings
 
 KEYS = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::/64"])
 
@@ -92,3 +93,66 @@ def test_nothing_is_counted_without_a_limit() -> None:
     assert not counts.full("192.0.2.1")
     assert len(counts) == 0
     counts.remove("192.0.2.1")
+
+
+def inflow(**settings: int) -> Inflow:
+    return Inflow(InflowRates.of(Settings(**settings)))  # type: ignore[arg-type]
+
+
+@given(
+    rate=st.integers(1, 10),
+    steps=st.lists(st.tuples(st.integers(0, 64), st.integers(0, 4_000))),
+)
+def test_the_messages_of_a_slice_get_the_tokens_of_the_model(
+    rate: int, steps: list[tuple[int, int]]
+) -> None:
+    limited, bucket = inflow(message_rate=rate), NaiveBucket(rate, 2 * rate)
+    now = Fraction(0)
+    for messages, milliseconds in steps:
+        now += Fraction(milliseconds, 1_000)
+        waits = [bucket.take(now) for _ in range(messages)]
+        refused = sum(wait > Fraction(1, 100_000) for wait in waits)
+        assert limited.take(messages, float(now)) == refused
+        if refused:
+            expected = 1_000 * float(waits[-1])
+            assert expected - 0.1 <= limited.refusal(float(now)).retry_after_ms <= expected + 1.1
+
+
+def test_a_message_is_accepted_after_the_time_of_its_refusal() -> None:
+    limited = inflow(message_rate=3)
+    now = 1_000.0
+    while not limited.take(1, now):
+        pass
+    for _ in range(100):
+        now += limited.refusal(now).retry_after_ms / 1_000
+        assert not limited.take(1, now)
+        assert limited.take(1, now)
+
+
+def test_an_excess_persists_unless_nothing_is_refused_for_a_while() -> None:
+    limited = inflow(message_rate=1)
+    for second in range(10):
+        assert limited.take(5, float(second))
+        assert not limited.persists(float(second))
+    limited.take(5, 10.0)
+    assert limited.persists(10.0)
+    limited.take(5, 12.5)
+    assert not limited.persists(12.5)
+
+
+@given(st.lists(st.tuples(st.integers(1, 300_000), st.floats(0, 3)), min_size=1))
+def test_pauses_are_short_and_keep_the_rate(reads: list[tuple[int, float]]) -> None:
+    """A read pauses until the bucket is no longer in debt, or for two seconds."""
+    rate = 100_000
+    limited, now, debt = inflow(byte_rate=rate), 0.0, 0.0
+    for size, gap in reads:
+        debt = min(max(0.0, debt - gap * rate) + size, 4.0 * rate)
+        now += gap
+        pause = limited.pause(size, now)
+        assert pause == pytest.approx(max(0.0, debt / rate - 2.0), abs=1e-5)
+        assert pause <= 2.0
+
+
+def test_a_limit_that_is_off_never_applies() -> None:
+    assert inflow(byte_rate=1).take(1_000_000, 0.0) == 0
+    assert inflow(message_rate=1).pause(1_000_000, 0.0) == 0.0

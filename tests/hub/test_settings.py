@@ -23,6 +23,8 @@ GOOD = {
     "REQUEST_RATE": "30",
     "MAX_SUBSCRIPTIONS": "40",
     "MAX_TOPICS": "50",
+    "MESSAGE_RATE": "60",
+    "BYTE_RATE": "70000000",
     "ALLOWED_ORIGINS": "https://App.example.com/, http://localhost:3000,https://*.example.org,same",
     "ALLOWED_HOSTS": "App.example.com, [::1]",
     "MAX_MESSAGE_BYTES": "128",
@@ -60,6 +62,8 @@ def test_every_setting_can_be_set() -> None:
         request_rate=30,
         max_subscriptions=40,
         max_topics=50,
+        message_rate=60,
+        byte_rate=70_000_000,
         allowed_origins=Origins(
             same=True,
             listed=frozenset(

@@ -131,7 +131,8 @@ def test_dropped_events_are_reported_once_for_each_topic() -> None:
 
 
 def test_dropped_events_of_many_topics_are_reported_in_parts() -> None:
-    node = Node(Settings(max_queue_size=2, backpressure="drop_oldest"))
+    settings = Settings(max_queue_size=2, backpressure="drop_oldest", max_subscriptions=2_000)
+    node = Node(settings)
     topics = [f"t{number}" for number in range(2_000)]
     slow = node.subscribed(*topics, room=10)
     for topic in topics:

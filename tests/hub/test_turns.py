@@ -5,6 +5,7 @@ from typing import Any
 
 from hub.delivery.fanout import WRITES
 from hub.hub import PARTED, TOLD
+from hub.settings import Settings
 from tests.support.node import Node, Peer
 
 
@@ -17,7 +18,7 @@ def subscribed_to_many(node: Node, count: int) -> Peer:
 
 
 def test_a_client_is_removed_from_a_thousand_topics_a_turn() -> None:
-    node = Node()
+    node = Node(Settings(max_subscriptions=3 * PARTED))
     peer = subscribed_to_many(node, 3 * PARTED)
     node.hub.leave(peer.client)
     left = [len(node.topics())]
@@ -46,7 +47,7 @@ def test_clients_that_leave_together_share_a_turn() -> None:
 
 
 def test_a_client_that_left_gets_nothing_while_it_is_removed_from_its_topics() -> None:
-    node = Node()
+    node = Node(Settings(max_subscriptions=3 * PARTED))
     peer = subscribed_to_many(node, 2 * PARTED)
     stays = node.subscribed(f"t{2 * PARTED - 1}")
     node.hub.leave(peer.client)

@@ -1,5 +1,6 @@
 """Each limit, from outside of a running server."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from aiohttp import ClientSession, WSServerHandshakeError
 
 from hub.addresses import parse_networks
 from hub.settings import Settings
+from tests.support.frames import BINARY, PING, PONG, TEXT, client_frame
 from tests.support.raw import raw_client, until
 from tests.support.server import Running, running
 
@@ -272,3 +274,142 @@ async def test_topics_that_only_their_history_keeps_count() -> None:
         await client.say({"type": "subscribe", "topic": "new"})
         assert (await client.hear())["error"]["code"] == "LIMIT_EXCEEDED"
         await client.subscribe("old")
+
+
+# --- Messages and bytes of a WebSocket ------------------------------------------------------------
+
+
+class Clock:
+    """The hub's clock, which a test moves."""
+
+    def __init__(self, server: Running) -> None:
+        self.now = 1_000.0
+        server.hub.clock = self.read
+
+    def read(self) -> float:
+        return self.now
+
+
+def codes(heard: list[Any]) -> list[str]:
+    """Return the type of each message, or the code of an error."""
+    return [it["error"]["code"] if it["type"] == "error" else it["type"] for it in heard]
+
+
+def ping(number: int) -> bytes:
+    return client_frame(TEXT, b'{"type":"ping","request_id":"%d"}' % number)
+
+
+async def test_messages_over_the_rate_are_refused_in_order() -> None:
+    async with running(Settings(message_rate=2)) as server:
+        clock = Clock(server)
+        async with raw_client(server.port) as client, raw_client(server.port) as other:
+            await client.send(b"".join(map(ping, range(6))))  # one read or several
+            heard = [await client.hear() for _ in range(6)]
+            assert codes(heard) == ["pong"] * 4 + ["RATE_LIMITED"] * 2
+            assert [it["request_id"] for it in heard] == [str(number) for number in range(6)]
+            assert [it["error"]["retry_after_ms"] for it in heard[4:]] == [500, 500]
+            clock.now += 0.5
+            await client.send(ping(6) + ping(7))
+            assert codes([await client.hear(), await client.hear()]) == ["pong", "RATE_LIMITED"]
+            await other.send(ping(0))
+            assert codes([await other.hear()]) == ["pong"]
+
+
+async def test_every_kind_of_message_counts_and_unsubscribe_is_never_refused() -> None:
+    async with running(Settings(message_rate=1)) as server:
+        Clock(server)
+        async with raw_client(server.port) as client:
+            await client.subscribe("t", "u")
+            await client.say({"type": "publish", "topic": "t", "payload": 1, "request_id": "p"})
+            await client.say({"type": "subscribe", "topic": "v"})
+            await client.say({"type": "nonsense"})
+            await client.send(client_frame(TEXT, b"no JSON") + client_frame(BINARY))
+            await client.send(client_frame(PING, b"still here") + client_frame(PONG))
+            heard = [await client.hear() for _ in range(5)]
+            assert codes(heard) == ["RATE_LIMITED"] * 5
+            assert heard[0]["request_id"] == "p"
+            assert await client.hear() == (PONG, b"still here")
+            await client.say({"type": "unsubscribe", "topic": "t", "request_id": "u"})
+            ack = await client.hear()
+            assert (ack["type"], ack["request_id"]) == ("ack", "u")
+            assert server.topics() == {"u": 1}
+
+
+async def test_ten_seconds_over_the_rate_close_the_connection() -> None:
+    async with running(Settings(message_rate=1)) as server:
+        clock = Clock(server)
+        async with raw_client(server.port) as client:
+            for _ in range(11):
+                await client.send(b"".join(map(ping, range(4))))
+                heard = [await client.hear() for _ in range(4)]
+                assert codes(heard)[-1] == "RATE_LIMITED"
+                clock.now += 1.0
+                if clock.now == 1_010.0:
+                    break
+            await client.send(b"".join(map(ping, range(4))))
+            heard = await client.rest_until_close()
+            assert codes(heard[:-1])[-1] == "RATE_LIMITED"
+            assert heard[-1] == ("close", 1013, "rate_limited")
+
+
+async def test_a_protocol_error_behind_refused_messages_closes_after_them() -> None:
+    async with running(Settings(message_rate=1)) as server:
+        Clock(server)
+        async with raw_client(server.port) as client:
+            await client.send(b"".join(map(ping, range(4))) + client_frame(3) + ping(9))
+            heard = await client.rest_until_close()
+            assert codes(heard[:-1]) == ["pong"] * 2 + ["RATE_LIMITED"] * 2
+            assert heard[-1] == ("close", 1002, "protocol_error")
+
+
+async def test_a_refused_message_that_is_not_utf8_closes_the_connection() -> None:
+    async with running(Settings(message_rate=1)) as server:
+        Clock(server)
+        async with raw_client(server.port) as client:
+            await client.send(ping(0) + ping(1) + client_frame(TEXT, b"\xff"))
+            heard = await client.rest_until_close()
+            assert heard[-1] == ("close", 1007, "invalid_utf8")
+
+
+async def test_reading_pauses_over_the_byte_rate_and_goes_on() -> None:
+    async with running(Settings(byte_rate=1_000)) as server:
+        clock = Clock(server)
+        async with raw_client(server.port) as client:
+            (record,) = server.hub.clients
+            padded = client_frame(TEXT, b'{"type":"ping"}' + b" " * 2_000)
+            await client.send(padded)  # 21 bytes over the burst
+            assert codes([await client.hear()]) == ["pong"]
+            assert record.commands.unread is not None
+            await client.send(ping(1))
+            assert (await client.hear())["request_id"] == "1"  # about 21 ms later
+            clock.now += 10.0
+            await client.send(ping(2))
+            assert (await client.hear())["request_id"] == "2"
+            assert record.commands.unread is None
+
+
+async def test_a_flood_is_read_at_the_byte_rate_and_the_pause_is_short() -> None:
+    rate = 2_000_000
+    async with running(Settings(byte_rate=rate)) as server, raw_client(server.port) as client:
+        loop = asyncio.get_running_loop()
+        message = client_frame(TEXT, b'{"type":"ping"}' + b" " * 60_000)
+        count = 100  # 6 MB: 4 MB of burst, and one second
+        began = loop.time()
+        sending = asyncio.create_task(client.send(message * count))
+        for _ in range(count):
+            assert codes([await client.hear()]) == ["pong"]
+        await sending
+        assert loop.time() - began > (count * len(message) / rate - 2) * 0.8
+
+
+async def test_a_client_that_leaves_in_a_pause_leaves_nothing() -> None:
+    async with running(Settings(byte_rate=100)) as server:
+        async with raw_client(server.port) as client:
+            await client.subscribe("t")
+            await client.send(client_frame(TEXT, b'{"type":"ping"}' + b" " * 1_000))
+            assert codes([await client.hear()]) == ["pong"]
+            client.reset()
+        (record,) = server.hub.clients
+        await until(lambda: not server.hub.clients or record.commands.unread is None)
+        await until(lambda: not server.hub.clients)
+        assert server.topics() == {}

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from handlers.connection import Connection
+from handlers.connection import Connection, LimitedConnection
 from hub.access import ANONYMOUS, Access
 from hub.brokers.base import Broker
 from hub.brokers.memory import LocalBroker
@@ -17,6 +17,7 @@ from hub.drain import Drain
 from hub.event_stream import Stream
 from hub.hub import Hub
 from hub.ids import Ids
+from hub.limits import Inflow, InflowRates
 from hub.observer import Observer
 from hub.protocol.http_requests import StreamQuery, decode_stream_query
 from hub.protocol.websocket_frames import FrameReader
@@ -138,7 +139,11 @@ class Wired:
     def __init__(self, node: "Node") -> None:
         self.transport = RecordingTransport()
         reader = FrameReader(node.settings.max_message_bytes, unmask)
-        self.connection = Connection(node.hub, node.dispatcher, reader, "wired", ANONYMOUS, PEER[0])
+        parts = node.hub, node.dispatcher, reader, "wired", ANONYMOUS, PEER[0]
+        rates = InflowRates.of(node.settings)
+        self.connection = (
+            LimitedConnection(*parts, Inflow(rates)) if any(rates) else Connection(*parts)
+        )
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
         (*_, self.client) = node.hub.clients
         self.transport.client = self.client
