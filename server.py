@@ -46,6 +46,7 @@ from handlers.sockets import (
     progress,
     raise_descriptors,
 )
+from handlers.takeover import late_heads
 from hub.access import Access, Principal
 from hub.body_budget import BodyBudget
 from hub.brokers.memory import LocalBroker
@@ -174,9 +175,9 @@ async def _connected(supervisor: Supervisor) -> AsyncIterator[None]:
 def build_sweeper(app: web.Application, server: web.Server) -> Sweeper:
     """Return the periodic work of the application and of aiohttp's server."""
     transports = partial(http_transports, server)
-    return Sweeper(
-        app[SETTINGS], app[HUB], app[READINESS], app[LIMITS], transports, progress, discard
-    )
+    heads = partial(late_heads, server)
+    parts = app[SETTINGS], app[HUB], app[READINESS], app[LIMITS]
+    return Sweeper(*parts, transports, heads, progress, discard)
 
 
 def _stop_signal() -> asyncio.Event:

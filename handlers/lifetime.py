@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from handlers.keys import DRAIN, HUB, SETTINGS
 from handlers.sockets import ListenSockets, accept, http_transports, stop_accepting
-from handlers.takeover import close_idle
+from handlers.takeover import close_idle, http_protocol
 from hub.errors import GOING_AWAY
 
 log = logging.getLogger("server")
 
-# Seconds that an HTTP connection may idle, or take to send its headers. Longer than proxies keep
-# theirs (nginx: 60), so that a request never meets a connection that is being closed.
+# Seconds that an HTTP connection may idle between two requests. Longer than proxies keep theirs
+# (nginx: 60), so that a request never meets a connection that is being closed.
 HTTP_KEEPALIVE: Final = 75.0
 # Seconds for requests to end whose connections were cut at the end of SHUTDOWN_TIMEOUT.
 HTTP_SHUTDOWN: Final = 1.0
@@ -37,7 +38,6 @@ async def start(
         The runner, and a server for each socket. The caller closes the servers and then cleans up
         the runner.
     """
-    # aiohttp drops all these arguments if one is misspelt; tests/test_server.py checks them.
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -49,7 +49,7 @@ async def start(
     )
     await runner.setup()
     assert runner.server is not None
-    servers = await accept(runner.server, sockets)
+    servers = await accept(partial(http_protocol, runner.server), sockets)
     for sock in sockets:
         host, port, *_ = sock.getsockname()
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)

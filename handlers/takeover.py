@@ -6,22 +6,75 @@ tests/handlers/test_takeover.py fails if an upgrade breaks it.
 """
 
 import asyncio
+from collections.abc import Iterator
 from typing import NoReturn
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 # `unmask(mask, data)` unmasks `data` in place, in C (RFC 6455 section 5.3).
 from aiohttp._websocket.helpers import websocket_mask as unmask
+from aiohttp.web_protocol import RequestHandler
 
-__all__ = ["close_idle", "take_over", "unmask"]
+__all__ = ["close_idle", "http_protocol", "late_heads", "take_over", "unmask"]
+
+
+class _TimedHeads(RequestHandler):
+    """aiohttp's protocol of a connection, which also knows since when a head has been arriving.
+
+    Bytes that arrive while no body does, and that complete no head, are a part of one. A part that
+    arrives in one read with the end of the request before it is noticed with the next part. Until
+    then the connection counts as idle, for which it has aiohttp's keepalive_timeout.
+    """
+
+    __slots__ = ("_body", "head_since")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._body: StreamReader | None = None  # of the newest request
+        self.head_since: float | None = self._loop.time()  # None while no head is arriving
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        in_body = self._body is not None and not self._body.is_eof()
+        heads = self._request_count
+        super().data_received(data)
+        if self._request_count != heads:
+            self.head_since = None
+            self._body = self._messages[-1][1] if self._messages else None
+        elif in_body or self._upgraded:
+            self.head_since = None
+        elif data and self.head_since is None:
+            self.head_since = self._loop.time()
+
+
+def http_protocol(server: web.Server) -> asyncio.Protocol:
+    """Return the protocol of a new HTTP connection of a server."""
+    return _TimedHeads(server, loop=server._loop, **server._kwargs)
+
+
+def late_heads(server: web.Server, since: float) -> list[asyncio.Transport]:
+    """Return the connections on which the head of a request has been arriving since a time.
+
+    Those with a request in progress are not among them.
+    """
+    return [
+        it.transport
+        for it in _idle(server)
+        if it.transport is not None and it.head_since is not None and it.head_since <= since
+    ]
 
 
 def close_idle(server: web.Server) -> None:
     """Close the connections of a server that have no request in progress."""
+    for connection in _idle(server):
+        connection.force_close()
+
+
+def _idle(server: web.Server) -> Iterator[_TimedHeads]:
     for connection in server.connections:
+        assert isinstance(connection, _TimedHeads)
         waiter = connection._waiter
         if waiter is not None and not waiter.done():
-            connection.force_close()
+            yield connection
 
 
 def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol) -> NoReturn:

@@ -66,6 +66,7 @@ class Settings:
     message_rate: int = 0  # messages of one WebSocket in a second; 0: no limit
     byte_rate: int = 0  # bytes of one WebSocket in a second; 0: no limit
     max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
+    header_timeout: float = 15.0  # from the connect, or a head's first byte, to the head's end
     message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
     max_topic_bytes: int = 255  # of a topic's name in UTF-8
     require_client_id: bool = True  # on subscribe and unsubscribe
@@ -156,6 +157,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_message_bytes=env.integer(
             "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
         ),
+        header_timeout=env.seconds("HEADER_TIMEOUT", default.header_timeout),
         message_timeout=env.seconds("MESSAGE_TIMEOUT", default.message_timeout),
         max_topic_bytes=env.integer("MAX_TOPIC_BYTES", default.max_topic_bytes, 1, 65_536),
         require_client_id=env.truth("REQUIRE_CLIENT_ID", default.require_client_id),

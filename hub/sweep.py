@@ -4,16 +4,20 @@ State: none of its own; each part that is swept has its state.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from itertools import count
 
 from hub.delivery.client import Discard, Progress, Transport
 from hub.delivery.keepalive import SLICES, Keepalive
+from hub.event_log import address
 from hub.hub import Hub
 from hub.limits import RequestLimits
 from hub.readiness import Readiness
 from hub.settings import Settings
 from hub.unread import Unread
+
+log = logging.getLogger(__name__)
 
 
 class Sweeper:
@@ -26,12 +30,17 @@ class Sweeper:
         readiness: Readiness,
         limits: RequestLimits,
         http_transports: Callable[[], Iterable[Transport]],
+        late_heads: Callable[[float], Iterable[Transport]],
         progress: Progress,
         discard: Discard,
     ) -> None:
-        """`http_transports` returns the open connections that are not clients of the hub.
+        """Connect it to the parts that it sweeps.
 
-        `progress` and `discard` ask the kernel about a transport, and reset it.
+        Args:
+            http_transports: returns the open connections that are not clients of the hub.
+            late_heads: returns those on which a request's head has been arriving since a time.
+            progress: asks the kernel about a transport.
+            discard: makes the kernel reset a transport.
         """
         self.keepalive = Keepalive(
             settings, hub.clients, hub.fanout.send, hub.fail, progress, discard
@@ -41,6 +50,8 @@ class Sweeper:
         self._readiness = readiness
         self._limits = limits
         self._http_transports = http_transports
+        self._late_heads = late_heads
+        self._header_timeout = settings.header_timeout
 
     async def run(self) -> None:
         """Sweep SLICES times a second until cancelled."""
@@ -57,5 +68,9 @@ class Sweeper:
                 self.sweep_http(now)
 
     def sweep_http(self, now: float) -> None:
-        """Cut the HTTP connections that have taken no byte for the write timeout."""
+        """End the HTTP connections over a timeout: of their answer, or of a request's head."""
         self.unread.sweep(self._http_transports(), now)
+        for transport in self._late_heads(now - self._header_timeout):
+            log.info("connection from %s ended: no request came in time", address(transport))
+            self._hub.observer.limited("HEADER_TIMEOUT")
+            transport.close()

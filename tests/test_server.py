@@ -10,6 +10,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from handlers.lifetime import HTTP_KEEPALIVE
 from handlers.sockets import SEND_BUFFER, listen
+from handlers.takeover import http_protocol
 from tests.support.frames import CLOSE, client_frame
 from tests.support.process import ServerProcess, server_process, spawn
 from tests.support.raw import RawClient, stalled_client
@@ -160,9 +161,9 @@ async def test_the_keepalive_runs_by_itself() -> None:
 
 
 async def test_aiohttp_accepts_all_arguments(server: Running) -> None:
-    """aiohttp drops all arguments if one is misspelt, and warns about it at each connection."""
+    """A misspelt one raises an error for each connection."""
     assert server.runner.server is not None
-    handler = server.runner.server()
+    handler = http_protocol(server.runner.server)
     assert isinstance(handler, RequestHandler)
     assert handler.keepalive_timeout == HTTP_KEEPALIVE
     assert handler.access_logger is None

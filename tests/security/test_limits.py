@@ -1,6 +1,9 @@
 """Each limit, from outside of a running server."""
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from aiohttp import ClientSession, WSServerHandshakeError
 from hub.addresses import parse_networks
 from hub.settings import Settings
 from tests.support.frames import BINARY, PING, PONG, TEXT, client_frame
-from tests.support.raw import raw_client, until
+from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 
 LOCAL = parse_networks("127.0.0.1")
@@ -413,3 +416,132 @@ async def test_a_client_that_leaves_in_a_pause_leaves_nothing() -> None:
         await until(lambda: not server.hub.clients or record.commands.unread is None)
         await until(lambda: not server.hub.clients)
         assert server.topics() == {}
+
+
+# --- Heads of requests ----------------------------------------------------------------------------
+
+REQUEST = b"GET /live HTTP/1.1\r\nHost: test\r\n"
+POST = b"POST /topics HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n"
+
+
+class Heads:
+    """A server whose time of heads a test moves, and a connection to it."""
+
+    def __init__(self, server: Running, client: RawClient) -> None:
+        self.client = client
+        self._server = server
+        self._began = asyncio.get_running_loop().time()
+
+    async def arrived(self, data: bytes) -> None:
+        """Send bytes, and wait until the server has read them."""
+        before = [it.head_since for it in self._heads()]
+        await self.client.send(data)
+        await until(lambda: [it.head_since for it in self._heads()] != before)
+
+    async def answered(self, data: bytes) -> None:
+        """Send the end of a request, and read its answer."""
+        await self.client.send(data)
+        head = await self.client.read_head()
+        found = re.search(rb"Content-Length: (\d+)", head)
+        assert found is not None
+        await self.client.read_exactly(int(found[1]))
+
+    def _heads(self) -> list[Any]:
+        return list(self._server.requests)
+
+    async def ends_after(self, seconds: float) -> bool:
+        """Check the heads so many seconds after the start; return whether the connection ends."""
+        self._server.visit_requests(self._began + seconds)
+        if self._server.requests[0].transport.is_closing():
+            with suppress(ConnectionResetError):  # it sent more than the server has read
+                assert await self.client.read_to_end() == b""
+            return True
+        return False
+
+
+@asynccontextmanager
+async def heads() -> AsyncIterator[Heads]:
+    async with running(Settings(header_timeout=15.0)) as server:
+        client = await RawClient.dial(server.port)
+        await until(lambda: any(it._waiter is not None for it in server.requests))
+        try:
+            yield Heads(server, client)
+        finally:
+            client.close()
+
+
+async def test_a_connection_that_sends_nothing_ends() -> None:
+    async with heads() as it:
+        assert not await it.ends_after(14.0)
+        assert await it.ends_after(20.0)
+
+
+async def test_a_head_that_trickles_ends_15_seconds_after_the_connect() -> None:
+    async with heads() as it:
+        for number, byte in enumerate(REQUEST):
+            await it.client.send(bytes([byte]))
+            assert not await it.ends_after(14.0 * number / len(REQUEST))
+        assert await it.ends_after(20.0)
+
+
+async def test_a_connection_may_idle_between_two_requests() -> None:
+    async with heads() as it:
+        await it.answered(REQUEST + b"\r\n")
+        assert not await it.ends_after(60.0)
+        await it.answered(REQUEST + b"\r\n")
+        assert not await it.ends_after(74.0)
+
+
+async def test_a_head_that_trickles_on_an_open_connection_ends_after_15_seconds() -> None:
+    async with heads() as it:
+        await it.answered(REQUEST + b"\r\n")
+        await it.arrived(REQUEST)
+        assert not await it.ends_after(14.0)
+        await it.client.send(b"X-Slow: 1\r\n")
+        assert await it.ends_after(20.0)
+
+
+async def test_a_head_in_time_is_answered_and_its_body_is_no_head() -> None:
+    async with heads() as it:
+        await it.client.send(REQUEST[:5])
+        assert not await it.ends_after(14.0)
+        await it.answered(REQUEST[5:] + b"\r\n")
+        await it.client.send(POST)
+        await it.client.send(b'{"name":')
+        assert not await it.ends_after(20.0)  # bodies have a timeout of their own
+        await it.answered(b'"t"}')
+        assert not await it.ends_after(60.0)
+        await it.arrived(REQUEST)
+        assert await it.ends_after(20.0)
+
+
+async def test_a_request_in_progress_is_not_ended_by_the_head_behind_it() -> None:
+    settings = Settings(header_timeout=15.0, history_size=1)
+    async with running(settings) as server, raw_client(server.port) as other:
+        await other.subscribe("t")
+        client = await RawClient.dial(server.port)
+        it = Heads(server, client)
+        poll = b"GET /topics/t/history?wait=60 HTTP/1.1\r\nHost: test\r\n\r\n"
+        await it.arrived(poll)
+        await it.arrived(REQUEST)
+        assert not await it.ends_after(20.0)
+        await until(lambda: bool(server.hub.broker.history("t").waiting))  # type: ignore[union-attr]
+        await other.say({"type": "publish", "topic": "t", "payload": 1})
+        await it.answered(b"")
+        await it.answered(b"\r\n")
+        client.close()
+
+
+async def test_slow_heads_do_not_keep_others_out() -> None:
+    settings = Settings(header_timeout=0.2)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        slow = [await RawClient.dial(server.port) for _ in range(100)]
+        for client in slow:
+            await client.send(REQUEST)
+        sweeping = asyncio.create_task(server.sweeper.run())
+        assert await status_of(session, "/live") == 200
+        for client in slow:
+            assert await client.read_to_end() == b""
+            client.close()
+        assert await status_of(session, "/live") == 200
+        sweeping.cancel()
