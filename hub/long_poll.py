@@ -1,4 +1,7 @@
-"""Long polls: requests that wait for the next event of a topic's history."""
+"""Long polls: requests that wait for the next event of a topic's history.
+
+State: the number of those that wait.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -8,45 +11,72 @@ from typing import Final
 from hub.brokers.history import History
 from hub.delivery.turns import Turns
 from hub.drain import Drain
-from hub.errors import Refusal
+from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
 from hub.values import Position
 
+MAX_WAITING: Final = 10_000  # long polls that wait at a time
 _LOOK: Final = 0.5  # seconds between two reads of a topic that this node does not hold
 _CONNECTED: Final = 5.0  # seconds between two checks that the client is still connected
 
 
-async def wait_for_event(
-    hub: Hub,
-    drain: Drain,
-    topic: str,
-    position: Position,
-    *,
-    seconds: float,
-    connected: Callable[[], bool],
-) -> History | Refusal:
-    """Wait until a topic has an event after `position`, and return its history.
+class LongPolls:
+    """The long polls of a hub."""
 
-    The wait also ends after `seconds`, when the server shuts down, or when the client is no longer
-    `connected`.
-    """
-    broker = hub.broker
-    clock = asyncio.get_running_loop().time
-    end = clock() + seconds
-    history = await broker.fetch_history(topic, position)
-    while (
-        isinstance(history, History)
-        and history.position == position
-        and clock() < end
-        and not drain.begun
-        and connected()
-    ):
-        held = broker.history(topic)
-        left = end - clock()
-        waiters = [drain.waiters] if held is None else [drain.waiters, held.waiters]
-        await _woken(waiters, min(left, _LOOK if held is None else _CONNECTED), hub.turns)
-        history = await broker.fetch_history(topic, position)
-    return history
+    def __init__(self, hub: Hub, drain: Drain) -> None:
+        self._hub = hub
+        self._drain = drain
+        self._waiting = 0
+
+    async def wait(
+        self,
+        topic: str,
+        position: Position,
+        *,
+        seconds: float,
+        connected: Callable[[], bool],
+    ) -> History | Refusal:
+        """Wait until a topic has an event after `position`, and return its history.
+
+        The wait also ends after `seconds`, when the server shuts down, or when the client is no
+        longer `connected`.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        history = await self._hub.broker.fetch_history(topic, position)
+        if not _is_at(history, position):
+            return history
+        if self._waiting >= MAX_WAITING:
+            self._hub.observer.limited("long polls")
+            return Refusal(ErrorCode.LIMIT_EXCEEDED, f"{MAX_WAITING} requests wait for events")
+        self._waiting += 1
+        try:
+            return await self._next(topic, history, position, end, connected)
+        finally:
+            self._waiting -= 1
+
+    async def _next(
+        self,
+        topic: str,
+        history: History | Refusal,
+        position: Position,
+        end: float,
+        connected: Callable[[], bool],
+    ) -> History | Refusal:
+        """Return the history once it has an event after `position`, or at the time `end`."""
+        broker = self._hub.broker
+        clock = asyncio.get_running_loop().time
+        while _is_at(history, position) and clock() < end and not self._drain.begun and connected():
+            held = broker.history(topic)
+            left = end - clock()
+            waiters = [self._drain.waiters] + ([] if held is None else [held.waiters])
+            await _woken(waiters, min(left, _LOOK if held is None else _CONNECTED), self._hub.turns)
+            history = await broker.fetch_history(topic, position)
+        return history
+
+
+def _is_at(history: History | Refusal, position: Position) -> bool:
+    """Return whether a position is the newest one of a history."""
+    return isinstance(history, History) and history.position == position
 
 
 async def _woken(

@@ -14,7 +14,7 @@ from hub.delivery.client import Client
 from hub.drain import Drain
 from hub.errors import Refusal
 from hub.hub import Hub
-from hub.long_poll import wait_for_event
+from hub.long_poll import LongPolls
 from hub.protocol.http_requests import TopicQuery
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
@@ -27,7 +27,7 @@ class Service:
 
     def __init__(self, hub: Hub, drain: Drain, access: Access) -> None:
         self.hub = hub
-        self._drain = drain
+        self._polls = LongPolls(hub, drain)
         self.anonymous = access.anonymous
         self._check = access.check
         self._topics = TopicList(hub)
@@ -103,8 +103,8 @@ class Service:
     ) -> History | Refusal:
         """Return the history of a topic once it has an event after a position."""
         refusal = self._check(caller, Verb.SUBSCRIBE, topic)
-        return refusal or await wait_for_event(
-            self.hub, self._drain, topic, position, seconds=seconds, connected=connected
+        return refusal or await self._polls.wait(
+            topic, position, seconds=seconds, connected=connected
         )
 
     async def topics(

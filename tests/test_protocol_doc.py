@@ -18,6 +18,7 @@ from hub.brokers.history import History
 from hub.brokers.memory import LocalBroker
 from hub.errors import CLOSES, ErrorCode, Refusal
 from hub.event_stream import RETRY, preamble
+from hub.long_poll import MAX_WAITING
 from hub.origins import parse_origins
 from hub.protocol import commands, validation
 from hub.protocol import replies as outbound
@@ -82,6 +83,7 @@ def test_numbers_of_constants_are_right() -> None:
     assert f"non-empty string of at most {validation.MAX_CLIENT_ID_BYTES} bytes." in DOCUMENT
     assert f"`id` is any JSON of at most {validation.MAX_ID_BYTES} bytes" in DOCUMENT
     assert f"a string of 1 to {validation.MAX_KEY_BYTES} bytes" in DOCUMENT
+    assert f"{MAX_WAITING:,} requests that wait" in DOCUMENT
     assert f"at most {once.LIMIT:,} keys, in at most {once.MAX_BYTES >> 20} MiB" in DOCUMENT
 
 
@@ -498,6 +500,7 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
 # tests/redis tests the last one, and tests/security those of limits.
 NOT_TRIED = {
     ("POST /topics", 503),
+    ("GET /topics/{name}/history", 503),
     ("any", 500),
     ("any", 408),
     ("any", 415),

@@ -418,6 +418,41 @@ async def test_a_client_that_leaves_in_a_pause_leaves_nothing() -> None:
         assert server.topics() == {}
 
 
+# --- Long polls -----------------------------------------------------------------------------------
+
+
+async def test_a_long_poll_over_the_limit_gets_503_if_it_must_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hub.long_poll.MAX_WAITING", 2)
+    async with (
+        running(Settings(history_size=5)) as server,
+        raw_client(server.port) as client,
+        ClientSession(server.url) as session,
+    ):
+        await client.subscribe("t")
+        path = "/topics/t/history?wait=60"
+        polls = [asyncio.create_task(status_of(session, path)) for _ in range(2)]
+        history = server.hub.broker.history("t")
+        assert history is not None
+        await until(lambda: len(history.waiters) == 2)
+        async with session.get(path) as refused:
+            assert refused.status == 503
+            assert refused.headers["Retry-After"] == "5"
+            assert await refused.json() == {"error": "2 requests wait for events"}
+        assert await status_of(session, "/topics/t/history") == 200
+        await client.say({"type": "publish", "topic": "t", "payload": 1})
+        assert await asyncio.gather(*polls) == [200, 200]
+        epoch = history.position.epoch
+        past = f"{path}&since_epoch={epoch}&since_offset=0"
+        assert await status_of(session, past) == 200  # it need not wait
+        again = asyncio.create_task(status_of(session, path))
+        await until(lambda: len(history.waiters) == 1)
+        again.cancel()
+        with suppress(asyncio.CancelledError):
+            await again
+
+
 # --- Heads of requests ----------------------------------------------------------------------------
 
 REQUEST = b"GET /live HTTP/1.1\r\nHost: test\r\n"
