@@ -38,6 +38,7 @@
 
 const BUFFER = 1_000; // items buffered for an iterator; beyond that the oldest are dropped
 const PENDING = 1_000; // maximum of unanswered publishes
+const DEFAULT_PACE = 1_000; // ms between subscribes if the server gives no time
 const REPEATABLE = 240_000; // ms in which a publish is repeated: the server keeps keys for 300 s
 const ANSWER_WITHIN = 10_000; // ms for an answer to a connect or a ping; then the connection is dead
 const PING_EVERY = 25_000; // ms; messages, since browsers have no API for WebSocket pings
@@ -72,12 +73,13 @@ const CLOSES = {
  * (the request may have been carried out).
  */
 export class RefusedError extends Error {
-  /** @param {string} code @param {string} text */
-  constructor(code, text) {
+  /** @param {string} code @param {string} text @param {number} [retryAfterMs] */
+  constructor(code, text, retryAfterMs) {
     super(`${code}: ${text}`);
     this.name = "RefusedError";
     this.code = code;
     this.text = text;
+    this.retryAfterMs = retryAfterMs; // of RATE_LIMITED: when the same may succeed
   }
 }
 
@@ -414,6 +416,9 @@ export class Client {
   #pinger; // timers: of the next ping, of a missing answer, of the next attempt
   #alarm;
   #retry;
+  #paced = []; // topics whose subscribes came too fast, to be repeated
+  #pace = 0; // ms between two of them
+  #pacer = null; // the timer of the next of them
   #span = null; // of the next pause, if the server has set it
   #token;
   #auth = null; // the auth that is not answered: its request_id and token
@@ -555,6 +560,9 @@ export class Client {
     this.#invalid = 0;
     this.#open = false;
     this.#asked.clear();
+    clearTimeout(this.#pacer);
+    this.#pacer = null;
+    this.#paced = [];
     for (const topic of this.#topics.values()) topic.live = false;
   }
 
@@ -748,9 +756,25 @@ export class Client {
       const socket = this.#socket;
       const again = () => socket === this.#socket && isWanted() && this.#ask(topic);
       setTimeout(again, pause(topic.refusals++));
+    } else if (message.error.code === "RATE_LIMITED") {
+      this.#paced.push(topic);
+      this.#pace = message.error.retry_after_ms ?? DEFAULT_PACE;
+      this.#pacer ??= setTimeout(() => this.#askNext(), this.#pace);
     } else {
       this.#refuse(topic, refusal(message));
     }
+  }
+
+  /** Repeats one subscribe that came too fast; the others follow at the server's pace. */
+  #askNext() {
+    this.#pacer = null;
+    while (this.#paced.length) {
+      const topic = this.#paced.shift();
+      if (this.#topics.get(topic.name) !== topic) continue;
+      this.#ask(topic);
+      break;
+    }
+    if (this.#paced.length) this.#pacer = setTimeout(() => this.#askNext(), this.#pace);
   }
 
   #settle(requestId, answer) {
@@ -828,7 +852,7 @@ function reasonOf({ reason, message }) {
 }
 
 function refusal({ error }) {
-  return new RefusedError(error.code, error.message);
+  return new RefusedError(error.code, error.message, error.retry_after_ms);
 }
 
 /** Return the address of the server that served this module; throw in a bundle or a copy. */

@@ -545,6 +545,39 @@ def test_a_temporary_refusal_is_retried_and_a_final_one_is_reported(wire: Wire) 
     assert wire.outcomes() == ["INVALID_TOPIC"]
 
 
+def test_subscribes_over_the_rate_are_repeated_one_at_a_time(wire: Wire) -> None:
+    wire.js("for (const topic of 'abc') client.subscribe(topic, keep); 0")
+    for command in wire.heard():
+        wire.refuse(command, "RATE_LIMITED", retry_after_ms=200)
+    for topic in "abc":
+        wire.page.clock.run_for(150)
+        assert wire.heard() == []
+        wire.page.clock.run_for(50)
+        (command,) = wire.heard()
+        assert command["topic"] == topic
+        wire.ack(command)
+    wire.page.clock.run_for(2_000)
+    assert wire.heard() == []
+
+
+def test_a_publish_over_the_rate_is_refused_with_the_time_to_wait(wire: Wire) -> None:
+    wire.js("window.refused = null; client.publish('news', 1).catch((e) => (refused = e)); 0")
+    (command,) = wire.heard()
+    wire.refuse(command, "RATE_LIMITED", retry_after_ms=200)
+    assert wire.js("[refused.code, refused.retryAfterMs]") == ["RATE_LIMITED", 200]
+
+
+def test_a_new_connection_replaces_the_subscribes_to_be_repeated(wire: Wire) -> None:
+    wire.js("for (const topic of 'ab') client.subscribe(topic, keep); 0")
+    for command in wire.heard():
+        wire.refuse(command, "RATE_LIMITED", retry_after_ms=5_000)
+    wire.end(1013)
+    wire.reopen()
+    assert [command["topic"] for command in wire.heard()] == ["a", "b"]
+    wire.page.clock.run_for(8_000)
+    assert wire.heard() == []
+
+
 def test_a_deleted_topic_ends_its_subscription_and_no_other(wire: Wire) -> None:
     wire.subscribe(epoch="a", offset=1)
     wire.subscribe("other")

@@ -261,3 +261,11 @@ async def test_closing_the_client_while_publishing_ends_the_connection() -> None
             await publishing
         it.way.resume()
         await eventually(lambda: not it.server.hub.clients)
+
+
+async def test_more_topics_than_the_message_rate_are_subscribed_at_its_pace() -> None:
+    async with scene(Settings(message_rate=20)) as it, connect(it.url) as client:
+        subscriptions = [client.subscribe(f"t{number}") for number in range(60)]
+        for subscription in subscriptions:
+            await subscription.ready()
+        assert len(it.server.topics()) == 60

@@ -354,6 +354,46 @@ async def test_a_temporary_refusal_is_retried_and_a_final_one_is_raised() -> Non
         assert (await peer.hear())["topic"] == "news"
 
 
+async def test_subscribes_over_the_rate_are_repeated_one_at_a_time() -> None:
+    async with meeting() as (_, client, peer):
+        closed, *wanted = [client.subscribe(topic) for topic in "abcd"]
+        for _ in range(4):
+            await peer.refuse(await peer.hear(), "RATE_LIMITED", retry_after_ms=20)
+        closed.close()
+        assert (await peer.hear())["type"] == "unsubscribe"
+        for subscription in wanted:
+            command = await peer.hear()
+            assert command["topic"] == subscription.topic
+            await peer.ack(command)
+            await subscription.ready()
+
+
+async def test_a_publish_over_the_rate_is_refused_with_the_time_to_wait() -> None:
+    async with meeting() as (_, client, peer):
+        publishing = asyncio.create_task(client.publish("news", 1))
+        await peer.refuse(await peer.hear(), "RATE_LIMITED", retry_after_ms=20)
+        with pytest.raises(RefusedError) as caught:
+            await publishing
+        assert (caught.value.code, caught.value.retry_after_ms) == ("RATE_LIMITED", 20)
+
+
+async def test_a_new_connection_replaces_the_subscribes_to_be_repeated() -> None:
+    async with meeting() as (server, client, peer):
+        subscriptions = [client.subscribe(topic) for topic in "ab"]
+        for _ in subscriptions:
+            await peer.refuse(await peer.hear(), "RATE_LIMITED", retry_after_ms=100)
+        await peer.close(1013)
+        peer = await server.peer()
+        for subscription in subscriptions:
+            command = await peer.hear()
+            assert command["topic"] == subscription.topic
+            await peer.ack(command)
+        await asyncio.sleep(0.15)  # the time to ask again has passed by then
+        answer = asyncio.create_task(client.publish("news", 1))
+        assert (await peer.hear())["type"] == "publish"
+        answer.cancel()
+
+
 async def test_a_new_connection_replaces_a_pending_retry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

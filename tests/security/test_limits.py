@@ -560,7 +560,7 @@ async def test_a_request_in_progress_is_not_ended_by_the_head_behind_it() -> Non
         await it.arrived(poll)
         await it.arrived(REQUEST)
         assert not await it.ends_after(20.0)
-        await until(lambda: bool(server.hub.broker.history("t").waiting))  # type: ignore[union-attr]
+        await until(lambda: bool(server.hub.broker.history("t").waiters))  # type: ignore[union-attr]
         await other.say({"type": "publish", "topic": "t", "payload": 1})
         await it.answered(b"")
         await it.answered(b"\r\n")

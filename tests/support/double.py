@@ -33,8 +33,8 @@ class Peer:
         known = {key: command[key] for key in ("request_id", "topic") if key in command}
         await self.say("ack", **known, status="ok", **more)
 
-    async def refuse(self, command: Message, code: str) -> None:
-        error = {"code": code, "message": "because"}
+    async def refuse(self, command: Message, code: str, **more: Any) -> None:
+        error = {"code": code, "message": "because", **more}
         await self.say("error", request_id=command["request_id"], error=error)
 
     async def event(self, topic: str, payload: Any, offset: int | None = None) -> None:

@@ -95,8 +95,8 @@ class Wire:
         known = {key: command[key] for key in ("request_id", "topic")}
         self.say("ack", **known, status="ok", **more)
 
-    def refuse(self, command: dict[str, Any], code: str) -> None:
-        error = {"code": code, "message": "because"}
+    def refuse(self, command: dict[str, Any], code: str, **more: Any) -> None:
+        error = {"code": code, "message": "because", **more}
         self.say("error", request_id=command["request_id"], error=error)
 
     def subscribe(self, topic: str = "news", wish: str = "{}", **position: Any) -> None:

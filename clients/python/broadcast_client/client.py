@@ -10,6 +10,7 @@ import itertools
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 PENDING: Final = 1_000  # maximum of unanswered publishes
 UNSENT: Final = 10_000  # maximum of messages queued for the connection
+DEFAULT_PACE: Final = 1_000  # milliseconds between subscribes if the server names no time
 REPEATABLE: Final = 240.0  # seconds in which a publish is repeated: the server keeps keys for 300
 
 MAX_REFUSALS: Final = 2  # invalid tokens in a row on one connection
@@ -68,6 +70,9 @@ class Client:
         self._topics: dict[str, Topic] = {}  # by name
         self._asked: dict[str, Topic] = {}  # subscribes sent on this connection, by request_id
         self._refusals: dict[Topic, int] = {}  # subscribes to be repeated: number of refusals
+        self._paced: deque[Topic] = deque()  # subscribes that came too fast, to be repeated
+        self._pace = 0.0  # seconds between two of them
+        self._pacer: asyncio.TimerHandle | None = None  # for the next of them
         self._callbacks: set[asyncio.Task[None]] = set()
         self._error: RefusedError | None = None  # the reason why the client has ended
         self._over = asyncio.Event()
@@ -232,6 +237,7 @@ class Client:
         self._asked.clear()
         if self._replacing is not None:
             self._replacing.cancel()
+        self._paced.clear()
         for topic in self._topics.values():
             topic.live = False
 
@@ -299,8 +305,24 @@ class Client:
             log.warning("%s: %s; asking again in %.1f s", topic.name, refusal, wait)
             self._refusals[topic] = count + 1
             asyncio.get_running_loop().call_later(wait, self._ask_again, topic, count + 1)
+        elif refusal.code == "RATE_LIMITED":
+            self._paced.append(topic)
+            self._pace = (refusal.retry_after_ms or DEFAULT_PACE) / 1000
+            if self._pacer is None:
+                self._pacer = asyncio.get_running_loop().call_later(self._pace, self._ask_next)
         else:
             self._refuse(topic, refusal)
+
+    def _ask_next(self) -> None:
+        """Repeat one subscribe that came too fast; the others follow at the server's pace."""
+        self._pacer = None
+        while self._paced:
+            topic = self._paced.popleft()
+            if self._topics.get(topic.name) is topic:
+                self._ask(topic)
+                break
+        if self._paced:
+            self._pacer = asyncio.get_running_loop().call_later(self._pace, self._ask_next)
 
     def _ask_again(self, topic: Topic, count: int) -> None:
         """Repeat a refused subscribe, unless a newer connection has done so, or it has ended."""
@@ -421,4 +443,5 @@ async def _call(callback: Callable[[Item], object], subscription: Subscription) 
 
 
 def _refusal(message: dict[str, Any]) -> RefusedError:
-    return RefusedError(message["error"]["code"], message["error"]["message"])
+    error = message["error"]
+    return RefusedError(error["code"], error["message"], error.get("retry_after_ms"))

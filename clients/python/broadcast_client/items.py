@@ -46,13 +46,16 @@ class RefusedError(Exception):
 
     `code` is the server's, or CLOSED (the client was closed), REFUSED (for good), BUSY (too many
     requests are pending), TOO_BIG, or UNKNOWN (the request may have been carried out).
+    `retry_after_ms` is the time after which the same request may succeed, if the server says it
+    (RATE_LIMITED).
     """
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, code: str, text: str, retry_after_ms: int | None = None) -> None:
         super().__init__(f"{code}: {text}")
         self.code = code
         self.text = text
+        self.retry_after_ms = retry_after_ms
 
     def copy(self) -> "RefusedError":
         """Return a copy: each caller needs its own, since raising adds to the traceback."""
-        return RefusedError(self.code, self.text)
+        return RefusedError(self.code, self.text, self.retry_after_ms)
