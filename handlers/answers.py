@@ -253,8 +253,8 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 
 def _answer_error(request: web.Request, error: web.HTTPException) -> web.Response:
     if request.path in (CONNECT, EVENTS) or error.status == HTTPStatus.TOO_MANY_REQUESTS:
-        where = request.path, address_of(request)
-        log.info("refused %s from %s: %d %.200r", *where, error.status, error.text)
+        where = request.rel_url.raw_path, address_of(request)
+        log.info("refused %.200s from %s: %d %.200r", *where, error.status, error.text)
     response = answer({"error": _text(request, error)}, error.status)
     for name in _KEPT:
         if name in error.headers:

@@ -74,7 +74,7 @@ def _query(request: web.Request) -> StreamQuery:
     query = decode_stream_query(query_fields(request), last_event_id, settings.max_topic_bytes)
     if not isinstance(query, Refusal) and len(query.topics) > settings.max_subscriptions:
         request.app[HUB].observer.limited("MAX_SUBSCRIPTIONS")
-        query = exceeded("MAX_SUBSCRIPTIONS", settings.max_subscriptions)
+        query = exceeded("subscriptions", "MAX_SUBSCRIPTIONS", settings.max_subscriptions)
     if isinstance(query, Refusal):
         raise bad_request(query.code, query.text)
     return query

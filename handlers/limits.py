@@ -34,9 +34,10 @@ def limit_connects(request: web.Request) -> None:
         raise too_many(refusal)
 
 
-def _counted_as(request: web.Request) -> str:
-    """Return the name by which the requests of a caller are counted."""
-    return caller(request).subject or block(address_of(request))
+def _counted_as(request: web.Request) -> tuple[str, str]:
+    """Return what the requests of a caller are counted by: its subject, or else its address."""
+    subject = caller(request).subject
+    return ("subject", subject) if subject else ("address", block(address_of(request)))
 
 
 def _now() -> float:

@@ -227,7 +227,7 @@ class Hub:
         if len(client.topics) < self._max_subscriptions or (topic is not None and client in topic):
             return None
         self.observer.limited("MAX_SUBSCRIPTIONS")
-        return exceeded("MAX_SUBSCRIPTIONS", self._max_subscriptions)
+        return exceeded("subscriptions", "MAX_SUBSCRIPTIONS", self._max_subscriptions)
 
     def _limit_topics(self, name: str) -> Refusal | None:
         """Return the refusal of another topic; None if this node has it, or has room for it."""
@@ -235,7 +235,7 @@ class Hub:
         if count < self._max_topics or self.has_topic(name):
             return None
         self.observer.limited("MAX_TOPICS")
-        return exceeded("MAX_TOPICS", self._max_topics)
+        return exceeded("topics", "MAX_TOPICS", self._max_topics)
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """End a client's subscription; do nothing if there is none."""

@@ -24,10 +24,9 @@ MAX_PAUSE: Final = 2.0  # seconds for which the reading of a connection pauses a
 _ROUNDING: Final = 1e-6  # seconds that a bucket may be late, for the rounding of floats
 
 
-def exceeded(limit: str, value: int) -> Refusal:
+def exceeded(what: str, limit: str, value: int) -> Refusal:
     """Return the refusal of one more than a limit; it names the limit and its value."""
-    text = f"No more are allowed than {limit}, which is {value}"
-    return Refusal(ErrorCode.LIMIT_EXCEEDED, text)
+    return Refusal(ErrorCode.LIMIT_EXCEEDED, f"Too many {what}: at most {value} ({limit})")
 
 
 class Rate(NamedTuple):
@@ -143,8 +142,11 @@ class RequestLimits:
             return self._refuse("MAX_CONNECTIONS_PER_IP", text)
         return None
 
-    def request(self, caller: str, now: float) -> Refusal | None:
-        """Return the refusal of a request by a subject or address; None if it may be made."""
+    def request(self, caller: Hashable, now: float) -> Refusal | None:
+        """Return the refusal of a request; None if the caller may make it.
+
+        `caller` is the subject or address that requests are counted by.
+        """
         if self._requests is not None:
             wait = self._requests.take(caller, now)
             if wait:
