@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 
 from hub.addresses import parse_networks
+from hub.observer import Observer
 from hub.settings import Settings
 from tests.support.frames import BINARY, PING, PONG, TEXT, client_frame
 from tests.support.raw import RawClient, raw_client, until
@@ -580,3 +581,39 @@ async def test_slow_heads_do_not_keep_others_out() -> None:
             client.close()
         assert await status_of(session, "/live") == 200
         sweeping.cancel()
+
+
+# --- Observers ------------------------------------------------------------------------------------
+
+
+async def test_observers_hear_of_each_use_of_a_limit_and_of_each_refusal_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limited: list[str] = []
+    refused: list[str] = []
+    monkeypatch.setattr(Observer, "limited", lambda _, limit: limited.append(limit))
+    monkeypatch.setattr(Observer, "refused", lambda _, reason: refused.append(reason))
+    monkeypatch.setattr("handlers.limits._now", lambda: 1_000.0)
+    settings = Settings(connect_rate_per_ip=2, request_rate=1, message_rate=2, max_subscriptions=1)
+    async with running(settings) as server, ClientSession(server.url) as session:
+        Clock(server)
+        async with raw_client(server.port) as client:
+            assert await status_of(session, "/events?topic=a&topic=b") == 400
+            assert await status_of(session, "/events?topic=a") == 429
+            await expect_end_of_stream(session, "/events?topic=a")
+            assert await status_of(session, "/stats") == 200
+            assert await status_of(session, "/stats") == 429
+            await client.subscribe("t")
+            await client.say({"type": "subscribe", "topic": "u"})
+            await client.send(b"".join(map(ping, range(3))))
+            heard = [await client.hear() for _ in range(4)]
+            assert codes(heard) == ["LIMIT_EXCEEDED", "pong", "pong", "RATE_LIMITED"]
+    assert limited == [
+        "MAX_SUBSCRIPTIONS",
+        *["CONNECT_RATE_PER_IP"] * 2,
+        "REQUEST_RATE",
+        "MAX_SUBSCRIPTIONS",
+        "MESSAGE_RATE",
+    ]
+    exceeded, fast = "LIMIT_EXCEEDED", "RATE_LIMITED"
+    assert refused == [exceeded, fast, fast, fast, exceeded, fast]
