@@ -35,9 +35,13 @@ def limit_connects(request: web.Request) -> None:
 
 
 def _counted_as(request: web.Request) -> tuple[str, str]:
-    """Return what the requests of a caller are counted by: its subject, or else its address."""
-    subject = caller(request).subject
-    return ("subject", subject) if subject else ("address", block(address_of(request)))
+    """Return what the requests of a caller are counted by: its key, its subject or its address."""
+    who = caller(request)
+    if who.key_name:
+        return "key", who.key_name
+    if who.subject:
+        return "subject", who.subject
+    return "address", block(address_of(request))
 
 
 def _now() -> float:
