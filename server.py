@@ -20,7 +20,9 @@ from aiohttp import web
 
 import cli
 from handlers.answers import close_in_shutdown, errors_as_json
+from handlers.authentication import authenticate
 from handlers.keys import (
+    AUTHENTICATOR,
     BODY_BUDGET,
     DISPATCHER,
     DRAIN,
@@ -48,6 +50,9 @@ from handlers.sockets import (
 )
 from handlers.takeover import late_heads
 from hub.access import Access, Principal
+from hub.auth.api_keys import ApiKeys
+from hub.auth.authenticator import Authenticator
+from hub.auth.tokens import Verifier
 from hub.body_budget import BodyBudget
 from hub.brokers.memory import LocalBroker
 from hub.dispatcher import Dispatcher
@@ -63,6 +68,7 @@ from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
 from hub.redis.supervisor import Supervisor
 from hub.service import Service
+from hub.sessions import Sessions
 from hub.settings import Settings, describe_access, read_settings
 from hub.sweep import Sweeper
 
@@ -124,6 +130,8 @@ def build_app(settings: Settings) -> web.Application:
     """Build all parts and return the application that holds them; needs a running loop."""
     loop = asyncio.get_running_loop()
     middlewares = [close_in_shutdown, errors_as_json, check_sender]
+    if settings.access_on:
+        middlewares.append(authenticate)
     if settings.request_rate:
         middlewares.append(limit_requests)
     app = web.Application(
@@ -152,12 +160,38 @@ def build_app(settings: Settings) -> web.Application:
     app[LIMITS] = RequestLimits(settings, hub.connections, hub.observer)
     app[READINESS] = Readiness(hub, app[DRAIN], settings)
     app[BODY_BUDGET] = BodyBudget()
-    access = Access(Principal(settings.anonymous_rights())) if settings.access_on else Access()
-    app[SERVICE] = Service(hub, app[DRAIN], access)
+    access, authenticator = Access(), None
+    if settings.access_on:
+        access = Access(Principal(settings.anonymous_rights()))
+        app[AUTHENTICATOR] = authenticator = _build_authenticator(app, settings)
+    sessions = Sessions(hub, access, authenticator, settings.auth_timeout, time.time)
+    app[SERVICE] = Service(hub, app[DRAIN], access, sessions)
     app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
     app[STARTED] = loop.time()
     add_routes(app)
     return app
+
+
+def _build_authenticator(app: web.Application, settings: Settings) -> Authenticator:
+    """Build what verifies tokens; a key set is fetched while the application runs."""
+    keys = ApiKeys(settings.api_keys)
+    own = (*settings.jwt_secret, *settings.jwt_public_key)
+    if not settings.jwt_jwks_url:
+        return Authenticator(keys, Verifier(own, settings.token_rules()), time.time)
+    # Only here: cryptography takes 8 MB of memory.
+    from handlers.jwks import KeySetClient
+    from hub.auth.jwks import KeySet
+
+    client = KeySetClient(settings.jwt_jwks_url)
+    key_set = KeySet(client.fetch, asyncio.get_running_loop().time)
+    verifier = Verifier(own, settings.token_rules(), key_set.current)
+
+    async def fetched(_: web.Application) -> AsyncIterator[None]:
+        async with client.keep_fresh(key_set):
+            yield
+
+    app.cleanup_ctx.append(fetched)
+    return Authenticator(keys, verifier, time.time, key_set.refresh_for_unknown)
 
 
 async def _connected(supervisor: Supervisor) -> AsyncIterator[None]:
@@ -176,7 +210,7 @@ def build_sweeper(app: web.Application, server: web.Server) -> Sweeper:
     """Return the periodic work of the application and of aiohttp's server."""
     transports = partial(http_transports, server)
     heads = partial(late_heads, server)
-    parts = app[SETTINGS], app[HUB], app[READINESS], app[LIMITS]
+    parts = app[SETTINGS], app[HUB], app[SERVICE].sessions, app[READINESS], app[LIMITS]
     return Sweeper(*parts, transports, heads, progress, discard)
 
 

@@ -8,7 +8,7 @@ from typing import cast
 from hub.access import Principal
 from hub.delivery.client import Client, State, Transport
 from hub.dispatcher import Dispatcher
-from hub.errors import INTERNAL_ERROR, TOO_FAST
+from hub.errors import INTERNAL_ERROR, TOO_FAST, Close
 from hub.hub import Hub
 from hub.limits import Inflow
 from hub.protocol.websocket_frames import (
@@ -92,8 +92,8 @@ class Connection(Link):
         self._queued = False  # whether slices are queued in the hub's turns
 
     def _join(self, transport: Transport) -> Client:
-        return self._hub.join(
-            transport, self._name, principal=self._principal, address=self._address
+        return self._dispatcher.sessions.open(
+            self._principal, transport, name=self._name, address=self._address
         )
 
     def data_received(self, data: bytes) -> None:
@@ -150,6 +150,29 @@ class Connection(Link):
             log.exception("Closing a connection because of a fault in the server")
             if client.open:
                 self._hub.fail(client, INTERNAL_ERROR)
+
+
+class RefusedConnection(Connection):
+    """A WebSocket connection that is closed at once, because its credential was refused."""
+
+    __slots__ = ("_close",)
+
+    def __init__(
+        self,
+        hub: Hub,
+        dispatcher: Dispatcher,
+        reader: FrameReader,
+        name: str,
+        principal: Principal,
+        address: str,
+        close: Close,
+    ) -> None:
+        super().__init__(hub, dispatcher, reader, name, principal, address)
+        self._close = close
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._hub.fail(self._client, self._close)
 
 
 class LimitedConnection(Connection):

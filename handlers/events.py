@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from handlers.answers import REASON, bad_request, refuse_if_full, refuse_while_draining
+from handlers.answers import REASON, bad_request, refuse, refuse_if_full, refuse_while_draining
 from handlers.connection import Link
 from handlers.keys import DRAIN, HUB, SERVICE, SETTINGS
 from handlers.limits import limit_connects
@@ -58,8 +58,12 @@ async def events(request: web.Request) -> web.Response:
         response[REASON] = error[REASON]
         response.force_close()
         return response
+    who = caller(request)
+    refusal = app[SERVICE].check_stream(who, query.topics)
+    if refusal is not None:
+        return refuse(refusal)
     head = await _head(request)
-    stream = Stream(app[SERVICE], app[DRAIN], caller(request), address_of(request), query)
+    stream = Stream(app[SERVICE], app[DRAIN], who, address_of(request), query)
     return take_over(request, head + preamble(), _StreamConnection(stream))
 
 

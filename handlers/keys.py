@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from hub.auth.authenticator import Authenticator
 from hub.body_budget import BodyBudget
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
@@ -18,6 +19,7 @@ DRAIN = web.AppKey("drain", Drain)
 BODY_BUDGET = web.AppKey("body_budget", BodyBudget)
 INFLOW_RATES = web.AppKey("inflow_rates", InflowRates)
 LIMITS = web.AppKey("limits", RequestLimits)
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)  # only if access is on
 READINESS = web.AppKey("readiness", Readiness)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 STARTED = web.AppKey("started", float)  # time of the start in seconds, by the loop's clock

@@ -1,5 +1,6 @@
 """Parsers of queries and header lists that are stricter than aiohttp's."""
 
+from typing import Final
 from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
@@ -8,6 +9,12 @@ from multidict import CIMultiDictProxy
 from handlers.keys import SERVICE, SETTINGS
 from hub.access import Principal
 from hub.addresses import client_address
+from hub.errors import Close
+
+# Set by `authenticate`: who makes a request with a credential, and the Close that it is answered
+# with if that is how it is refused.
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+CLOSE: Final = web.RequestKey("close", Close)
 
 
 def query_fields(request: web.Request) -> list[tuple[str, str]]:
@@ -27,7 +34,7 @@ def query_fields(request: web.Request) -> list[tuple[str, str]]:
 
 def caller(request: web.Request) -> Principal:
     """Return the principal that makes a request."""
-    return request.app[SERVICE].anonymous
+    return request.get(PRINCIPAL) or request.app[SERVICE].anonymous
 
 
 def address_of(request: web.Request) -> str:
@@ -42,6 +49,11 @@ def header_tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:
 
     The list may be spread over several header lines (RFC 9110 section 5.3).
     """
+    return [token.lower() for token in header_list(headers, name)]
+
+
+def header_list(headers: CIMultiDictProxy[str], name: str) -> list[str]:
+    """Return the members of a list header, which may be spread over several lines."""
     if name not in headers:
         return []
-    return [token.strip() for token in ",".join(headers.getall(name)).lower().split(",")]
+    return [token.strip() for token in ",".join(headers.getall(name)).split(",")]

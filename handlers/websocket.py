@@ -9,10 +9,11 @@ from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
 from handlers.answers import bad_request, refuse_if_full, refuse_while_draining
-from handlers.connection import Connection, LimitedConnection
+from handlers.authentication import TOKEN_FIELD, subprotocol_token
+from handlers.connection import Connection, LimitedConnection, RefusedConnection
 from handlers.keys import DISPATCHER, HUB, INFLOW_RATES, SETTINGS
 from handlers.limits import limit_connects
-from handlers.requests import address_of, caller, header_tokens, query_fields
+from handlers.requests import CLOSE, address_of, caller, header_tokens, query_fields
 from handlers.takeover import take_over, unmask
 from hub.errors import ErrorCode
 from hub.limits import Inflow
@@ -39,11 +40,21 @@ async def upgrade(request: web.Request) -> NoReturn:
         b"HTTP/1.1 101 Switching Protocols\r\n"
         b"Upgrade: websocket\r\n"
         b"Connection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
+        b"Sec-WebSocket-Accept: %b\r\n" % accept
     )
+    if subprotocol_token(request) is not None:
+        response += b"Sec-WebSocket-Protocol: bearer\r\n"
+    if TOKEN_FIELD in request.query_string:
+        response += b"Cache-Control: no-store\r\n"
+    response += b"\r\n"
     parts = app[HUB], app[DISPATCHER], reader, name, caller(request), address_of(request)
     rates = app[INFLOW_RATES]
-    connection = LimitedConnection(*parts, Inflow(rates)) if any(rates) else Connection(*parts)
+    if (close := request.get(CLOSE)) is not None:
+        connection: Connection = RefusedConnection(*parts, close)
+    elif any(rates):
+        connection = LimitedConnection(*parts, Inflow(rates))
+    else:
+        connection = Connection(*parts)
     take_over(request, response, connection)
 
 

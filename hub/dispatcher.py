@@ -10,13 +10,15 @@ from collections import deque
 from functools import partial
 from typing import Final
 
+from hub.access import Principal
 from hub.brokers.base import PublishResult, SubscribeResult
 from hub.delivery.client import Client
 from hub.drain import Drain
 from hub.errors import INVALID_UTF8, ErrorCode, Refusal
 from hub.protocol import replies
-from hub.protocol.commands import Command, Ping, Publish, Subscribe, Unsubscribe, decode
+from hub.protocol.commands import Auth, Command, Ping, Publish, Subscribe, Unsubscribe, decode
 from hub.service import Service
+from hub.sessions import rfc3339
 from hub.settings import Settings
 
 MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
@@ -34,6 +36,7 @@ class Dispatcher:
     """State: none of its own; each client has a `CommandQueue`."""
 
     def __init__(self, service: Service, drain: Drain, settings: Settings) -> None:
+        self.sessions = service.sessions
         self._service = service
         self._hub = service.hub
         self._drain = drain
@@ -107,7 +110,12 @@ class Dispatcher:
             self._send(client, client.encoding.message(pong))
         elif isinstance(command, Refusal):
             self._refuse(client, command)
-        elif command.client_id is None and self._require_client_id and not client.name:
+        elif isinstance(command, Auth):
+            client.commands.awaiting += 1
+            client.commands.exclusive = True
+            done = partial(self._authenticated, client, command)
+            self.sessions.authenticate(client, command.token, done)
+        elif self._lacks_client_id(client, command):
             text = "Client ID is required"
             self._refuse(client, Refusal(ErrorCode.INVALID_CLIENT_ID, text, command.request_id))
         elif isinstance(command, Subscribe):
@@ -122,6 +130,11 @@ class Dispatcher:
             ts, degraded = self._hub.ids.now(), self._hub.broker.degraded
             ack = replies.encode_ack(command.request_id, command.topic, ts, degraded)
             self._send(client, client.encoding.message(ack))
+
+    def _lacks_client_id(self, client: Client, command: Subscribe | Unsubscribe) -> bool:
+        if command.client_id is not None or client.name or client.principal.subject:
+            return False
+        return self._require_client_id
 
     def _published(self, client: Client, command: Publish, result: PublishResult | Refusal) -> None:
         """Answer a publish that the broker has completed, and go on with the queued commands."""
@@ -159,6 +172,22 @@ class Dispatcher:
                 result.degraded,
                 position=result.position,
                 recovered=result.recovered,
+            )
+            self._send(client, client.encoding.message(ack))
+        if queue.backlog is not None or queue.held or self._drain.begun:
+            self._go_on(client)
+
+    def _authenticated(self, client: Client, command: Auth, result: Principal | Refusal) -> None:
+        """Answer an `auth`, and go on with the queued commands."""
+        queue = client.commands
+        queue.awaiting -= 1
+        queue.exclusive = False
+        if isinstance(result, Refusal):
+            self._refuse(client, result._replace(request_id=command.request_id))
+        else:
+            expires_at = "" if result.expires_at is None else rfc3339(result.expires_at)
+            ack = replies.encode_auth_ack(
+                command.request_id, self._hub.ids.now(), result.subject, expires_at
             )
             self._send(client, client.encoding.message(ack))
         if queue.backlog is not None or queue.held or self._drain.begun:

@@ -79,6 +79,16 @@ INTERNAL_ERROR: Final = Close(1011, "internal_error", "server", reconnect=True)
 SLOW_CONSUMER: Final = Close(1013, "slow_consumer", "client", reconnect=True)
 # The client has sent more messages than MESSAGE_RATE allows, for 10 seconds.
 TOO_FAST: Final = Close(1013, "rate_limited", "client", reconnect=True)
+# The token of the handshake, or three in a row, were not valid.
+UNAUTHORIZED: Final = Close(3000, "unauthorized", "client", reconnect=True)
+# The token has ended.
+TOKEN_EXPIRED: Final = Close(3000, "token_expired", "client", reconnect=True)
+# An operator has ended the connection (POST /disconnect).
+DISCONNECTED: Final = Close(3000, "disconnected", "server", reconnect=True)
+# The token gives no rights, or an operator has banned its subject.
+FORBIDDEN: Final = Close(3003, "forbidden", "client", reconnect=False)
+# A client without any right sent no token within AUTH_TIMEOUT.
+AUTH_TIMEOUT: Final = Close(3008, "auth_timeout", "client", reconnect=True)
 # A message was incomplete MESSAGE_TIMEOUT after its first byte.
 MESSAGE_TIMEOUT: Final = Close(3008, "message_timeout", "client", reconnect=True)
 
@@ -90,6 +100,11 @@ CLOSES: Final = (
     INTERNAL_ERROR,
     SLOW_CONSUMER,
     TOO_FAST,
+    UNAUTHORIZED,
+    TOKEN_EXPIRED,
+    DISCONNECTED,
+    FORBIDDEN,
+    AUTH_TIMEOUT,
     MESSAGE_TIMEOUT,
 )
 
@@ -105,7 +120,8 @@ REFUSED: Final = "refused"  # of a stream: a subscribe was refused
 REASONS: Final = frozenset(
     {LEFT, LOST, IDLE_TIMEOUT, WRITE_TIMEOUT, TOPIC_DELETED, REFUSED, *(c.reason for c in CLOSES)}
 )
-FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, GOING_AWAY.reason}
+_NO_FAULTS: Final = (GOING_AWAY, TOKEN_EXPIRED, DISCONNECTED)
+FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, *(c.reason for c in _NO_FAULTS)}
 
 
 class SettingError(ValueError):

@@ -54,8 +54,8 @@ class Stream:
         """Add the connection to the hub as a client, and subscribe it."""
         query = self._query
         framing = EventStream(query.topics, query.positions)
-        client = self.hub.join(
-            transport, framing=framing, principal=self._caller, address=self._address
+        client = self._service.sessions.open(
+            self._caller, transport, framing=framing, address=self._address
         )
         client.commands.awaiting = len(query.topics)
         for number, topic in enumerate(query.topics):

@@ -4,7 +4,7 @@ Each method takes the caller, asks whether it may do what it asks for, and only 
 out. A new rule for callers belongs here, and nowhere else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from hub.access import Access, Principal, Verb
@@ -16,6 +16,7 @@ from hub.errors import Refusal
 from hub.hub import Hub
 from hub.long_poll import LongPolls
 from hub.protocol.http_requests import TopicQuery
+from hub.sessions import Sessions
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
 
@@ -25,8 +26,9 @@ _PUBLISH: Final = Verb.PUBLISH  # a look-up of an enum's member takes 40 ns
 class Service:
     """State: none of its own."""
 
-    def __init__(self, hub: Hub, drain: Drain, access: Access) -> None:
+    def __init__(self, hub: Hub, drain: Drain, access: Access, sessions: Sessions) -> None:
         self.hub = hub
+        self.sessions = sessions
         self._polls = LongPolls(hub, drain)
         self.anonymous = access.anonymous
         self._check = access.check
@@ -64,6 +66,11 @@ class Service:
             self.hub.subscribe(client, topic, done, recover_from=recover_from)
         else:
             done(refusal)
+
+    def check_stream(self, caller: Principal, topics: Iterable[str]) -> Refusal | None:
+        """Return why a caller may not have a stream of these topics; None if it may."""
+        refusals = (self._check(caller, Verb.SUBSCRIBE, topic) for topic in topics)
+        return next((it for it in refusals if it is not None), None)
 
     def unsubscribe(self, client: Client, topic: str) -> None:
         """End a subscription, for which no right is needed."""

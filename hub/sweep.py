@@ -14,6 +14,7 @@ from hub.event_log import address
 from hub.hub import Hub
 from hub.limits import RequestLimits
 from hub.readiness import Readiness
+from hub.sessions import Sessions
 from hub.settings import Settings
 from hub.unread import Unread
 
@@ -27,6 +28,7 @@ class Sweeper:
         self,
         settings: Settings,
         hub: Hub,
+        sessions: Sessions,
         readiness: Readiness,
         limits: RequestLimits,
         http_transports: Callable[[], Iterable[Transport]],
@@ -43,7 +45,7 @@ class Sweeper:
             discard: makes the kernel reset a transport.
         """
         self.keepalive = Keepalive(
-            settings, hub.clients, hub.fanout.send, hub.fail, progress, discard
+            settings, hub.clients, hub.fanout.send, hub.fail, sessions.due, progress, discard
         )
         self.unread = Unread(progress, discard, settings.write_timeout)
         self._hub = hub

@@ -15,7 +15,7 @@ from hub.access import ANONYMOUS, Access, Principal, Verb
 from hub.auth.api_keys import parse_api_keys
 from hub.brokers.base import Broker
 from hub.errors import ErrorCode, Refusal
-from hub.protocol.commands import Command, Ping, Publish, Subscribe, Unsubscribe
+from hub.protocol.commands import Auth, Command, Ping, Publish, Subscribe, Unsubscribe
 from hub.settings import Settings
 from hub.values import NOWHERE
 from tests.support.node import Node
@@ -72,6 +72,7 @@ COMMANDS: dict[type, Asks] = {
     Publish: Asks({"type": "publish", "topic": "t", "payload": 1}, [(Verb.PUBLISH, "t")]),
     Unsubscribe: Asks({"type": "unsubscribe", "topic": "t"}, []),  # ends what had needed a right
     Ping: Asks({"type": "ping"}, []),
+    Auth: Asks({"type": "auth", "token": "t"}, []),  # brings rights, or is refused itself
 }
 
 READS = {"cluster_stats", "degraded", "reachable", "topics"}
@@ -184,6 +185,8 @@ async def test_command_without_the_right_is_refused(
         assert it.asked == questions
         if questions:
             assert answer["error"] == {"code": REFUSAL.code, "message": REFUSAL.text}
+        elif kind is Auth:
+            assert answer["error"]["code"] == "UNAUTHORIZED"
         else:
             assert answer["type"] in ("ack", "pong")
         assert it.has_done_nothing()

@@ -236,8 +236,9 @@ async def test_a_stream_whose_network_is_gone_is_cut_after_a_comment() -> None:
             return acknowledged, True
 
         hub = server.hub
+        due = server.sessions.due
         server.sweeper.keepalive = Keepalive(
-            Settings(), hub.clients, hub.fanout.send, hub.fail, unplugged, discard
+            Settings(), hub.clients, hub.fanout.send, hub.fail, due, unplugged, discard
         )
         for now in (0.0, 54.0, 63.9):
             server.visit_all(now)

@@ -28,6 +28,7 @@ class Keepalive:
         clients: Collection[Client],
         send: Callable[[Client, bytes], None],
         fail: Callable[[Client, Close], None],
+        rights_due: Callable[[Client, float], None],
         progress: Progress,
         discard: Discard,
     ) -> None:
@@ -36,6 +37,7 @@ class Keepalive:
         Args:
             clients: the hub's own live collection.
             send: sends an encoded message to a client.
+            rights_due: looks at a client whose token is about to end, at a time.
             fail: ends a connection with a Close.
             progress: returns the bytes that a client has acknowledged, and whether others are
                 outstanding.
@@ -48,6 +50,7 @@ class Keepalive:
         self._clients = clients
         self._send = send
         self._fail = fail
+        self._rights_due = rights_due
         self._progress = progress
         self._discard = discard
         self._round: list[Client] = []
@@ -65,6 +68,9 @@ class Keepalive:
         if client.state is not FLOWING and not self._is_open(client, now):
             return
         life = client.liveness
+        if now >= life.rights_due:
+            self._rights_due(client, now)
+            return
         if life.unfinished and self._is_overdue(client, now):
             self._fail(client, MESSAGE_TIMEOUT)
         elif life.heard:

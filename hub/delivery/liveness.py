@@ -1,4 +1,6 @@
-"""The keepalive's record of one client: signs of life, and an incomplete message."""
+"""The keepalive's record of one client: signs of life, an incomplete message, its rights."""
+
+import math
 
 
 class Liveness:
@@ -14,7 +16,9 @@ class Liveness:
         "deadline",
         "heard",
         "idle_since",
+        "invalid_tokens",
         "pinged",
+        "rights_due",
         "taken_at",
         "took",
         "unfinished",
@@ -35,3 +39,5 @@ class Liveness:
         self.unfinished = 0  # number of the incomplete message; 0 without one
         self.unfinished_seen = 0  # that number at the last visit
         self.unfinished_since = 0.0  # the first visit that found it
+        self.rights_due = math.inf  # the time at which hub/sessions.py looks at its token
+        self.invalid_tokens = 0  # in a row

@@ -59,7 +59,17 @@ class Ping(NamedTuple):
     request_id: str
 
 
-Command = Subscribe | Unsubscribe | Publish | Ping
+class Auth(NamedTuple):
+    """A command to replace the rights of the connection by those of a token."""
+
+    request_id: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Auth(request_id={self.request_id!r})"  # a token never appears
+
+
+Command = Subscribe | Unsubscribe | Publish | Ping | Auth
 
 
 def decode(data: Raw, max_topic_bytes: int) -> Command | Refusal:
@@ -92,9 +102,15 @@ def decode(data: Raw, max_topic_bytes: int) -> Command | Refusal:
         return _decode_membership(message, kind, request_id, max_topic_bytes)
     if kind == "ping":
         return Ping(request_id)
+    if kind == "auth":
+        token = message.get("token")
+        if type(token) is str and token:
+            return Auth(request_id, token)
+        text = "token must be a string that is not empty"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text, request_id)
     return Refusal(
         ErrorCode.INVALID_MESSAGE_TYPE,
-        "type must be one of subscribe, unsubscribe, publish, ping",
+        "type must be one of subscribe, unsubscribe, publish, ping, auth",
         request_id,
     )
 

@@ -20,6 +20,10 @@ class Reason(StrEnum):
     TOPIC_DELETED = "TOPIC_DELETED"
     SHUTDOWN = "SHUTDOWN"
     GAP = "GAP"
+    FORBIDDEN = "FORBIDDEN"
+    TOKEN_EXPIRES = "TOKEN_EXPIRES"
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"
+    DISCONNECTED = "DISCONNECTED"
 
 
 class Notices:
@@ -51,6 +55,25 @@ class Notices:
         """Encode the notice of a shutdown; clients reconnect after 0 to `max_ms` milliseconds."""
         fields: dict[str, Json] = {"reconnect": {"min_ms": 0, "max_ms": max_ms}}
         return self._info(None, "shutdown", _SHUTDOWN, Reason.SHUTDOWN, fields)
+
+    def forbidden(self, topic: str) -> bytes:
+        """Encode the notice that a new token does not allow a subscription, which ends."""
+        text = "The token does not allow this subscription"
+        return self._info(topic, "info", text, Reason.FORBIDDEN)
+
+    def token_expires(self, expires_at: str) -> bytes:
+        """Encode the notice that a token is about to end; `expires_at` is its end as RFC 3339."""
+        fields: dict[str, Json] = {"expires_at": expires_at}
+        return self._info(None, "info", "The token is about to end", Reason.TOKEN_EXPIRES, fields)
+
+    def token_expired(self) -> bytes:
+        """Encode the notice that a token has ended, which ends a stream."""
+        return self._info(None, "info", "The token has ended", Reason.TOKEN_EXPIRED)
+
+    def disconnected(self, until: str | None) -> bytes:
+        """Encode the notice of a disconnect by an operator; `until` is the end of a ban."""
+        fields: dict[str, Json] | None = None if until is None else {"until": until}
+        return self._info(None, "info", "Disconnected", Reason.DISCONNECTED, fields)
 
     def too_slow(self) -> bytes:
         """Encode the error that precedes the Close of a client with a full send queue."""

@@ -66,6 +66,13 @@ def encode_ack(
     return orjson.dumps({"type": "ack", "topic": topic, "status": "ok", "ts": ts})
 
 
+def encode_auth_ack(request_id: str, ts: str, sub: str, expires_at: str) -> bytes:
+    """Encode the answer to an `auth`; `sub` and `expires_at` are left out if empty."""
+    ack = {"type": "ack", "request_id": request_id, "status": "ok"}
+    ack |= {"sub": sub, "expires_at": expires_at, "ts": ts}
+    return orjson.dumps({key: value for key, value in ack.items() if value})
+
+
 def encode_pong(request_id: str, ts: str) -> bytes:
     """Encode the answer to a ping message; an empty `request_id` is left out."""
     if request_id:

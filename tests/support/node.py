@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -22,6 +23,7 @@ from hub.observer import Observer
 from hub.protocol.http_requests import StreamQuery, decode_stream_query
 from hub.protocol.websocket_frames import FrameReader
 from hub.service import Service
+from hub.sessions import Sessions
 from hub.settings import Settings
 from tests.support.frames import CLOSE, TEXT, take_frames, unmask
 from tests.support.sse import Listener, Said
@@ -206,12 +208,12 @@ class Node:
             observer or Observer(),
         )
         self.drain = Drain(self.hub)
-        self.service = Service(self.hub, self.drain, Access())
+        sessions = Sessions(self.hub, Access(), None, 10.0, time.time)
+        self.service = Service(self.hub, self.drain, Access(), sessions)
         self.dispatcher = Dispatcher(self.service, self.drain, self.settings)
         hub = self.hub
-        self.keepalive = Keepalive(
-            self.settings, hub.clients, hub.fanout.send, hub.fail, progress, lambda _: None
-        )
+        ends = hub.fail, sessions.due, progress, lambda _: None
+        self.keepalive = Keepalive(self.settings, hub.clients, hub.fanout.send, *ends)
 
     def connection(self) -> "Wired":
         """Return a new client that sends bytes."""

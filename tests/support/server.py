@@ -8,13 +8,14 @@ from aiohttp import ClientSession, web
 from aiohttp.web_protocol import RequestHandler
 
 import server as product
-from handlers.keys import DRAIN, HUB
+from handlers.keys import DRAIN, HUB, SERVICE
 from handlers.lifetime import start
 from handlers.sockets import listen
 from hub.delivery.keepalive import SLICES
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.redis.address import parse_redis_address
+from hub.sessions import Sessions
 from hub.settings import Settings
 from hub.sweep import Sweeper
 from tests.support.node import topics_of
@@ -27,6 +28,7 @@ class Running:
     runner: web.AppRunner
     hub: Hub
     drain: Drain
+    sessions: Sessions
     sweeper: Sweeper
     port: int
 
@@ -69,7 +71,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     try:
         assert runner.server is not None
         sweeper = product.build_sweeper(app, runner.server)
-        yield Running(runner, app[HUB], app[DRAIN], sweeper, port)
+        yield Running(runner, app[HUB], app[DRAIN], app[SERVICE].sessions, sweeper, port)
     finally:
         for client in list(app[HUB].clients):
             client.abort()

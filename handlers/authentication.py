@@ -1,0 +1,125 @@
+"""The credentials of requests: where they are found, and what answers an invalid one."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from aiohttp import hdrs, web
+
+from handlers.answers import CONNECT, EVENTS, REASON, bad_request
+from handlers.keys import AUTHENTICATOR, HUB, SERVICE
+from handlers.requests import CLOSE, PRINCIPAL, address_of, header_list, query_fields
+from hub.access import Principal
+from hub.auth.tokens import Problem
+from hub.errors import FORBIDDEN, UNAUTHORIZED, Close, ErrorCode
+
+log = logging.getLogger(__name__)
+
+BEARER: Final = "bearer"  # the subprotocol before a token, and the scheme of `Authorization`
+TOKEN_FIELD: Final = "access_token"  # of a query, on the paths of connections
+_API_KEY: Final = "X-API-Key"
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Credential(NamedTuple):
+    """A token or API key, as a request has it."""
+
+    text: str
+    is_key: bool = False  # sent as X-API-Key
+    is_visible: bool = True  # whether the client sees the status that refuses it
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Find out who makes a request, for `caller`.
+
+    A request with an invalid credential gets 401, and one of a banned subject 403. Browsers hide
+    the status of a failed handshake from a page, so `/ws` accepts the connection and closes it,
+    if the credential was in the query or the subprotocol.
+    """
+    credential = find_credential(request)
+    if credential is not None:
+        refusal = await _identify(request, credential)
+        if refusal is not None:
+            close, text = refusal
+            if credential.is_visible or request.path != CONNECT:
+                raise _error(close, text)
+            log.info("closing %s from %s: %s", request.path, address_of(request), text)
+            request.app[HUB].observer.refused(_CODES[close])
+            request[CLOSE] = close
+    return await handler(request)
+
+
+_CODES: Final = {UNAUTHORIZED: ErrorCode.UNAUTHORIZED, FORBIDDEN: ErrorCode.FORBIDDEN}
+
+
+def find_credential(request: web.Request) -> Credential | None:
+    """Return the credential of a request; None if it has none.
+
+    Raises:
+        HTTPBadRequest: it has more than one.
+    """
+    found = [
+        Credential(text.strip())
+        for value in request.headers.getall(hdrs.AUTHORIZATION, ())
+        for scheme, _, text in [value.partition(" ")]
+        if scheme.lower() == BEARER
+    ]
+    found += [Credential(it, is_key=True) for it in request.headers.getall(_API_KEY, ())]
+    if request.path in (CONNECT, EVENTS):
+        if TOKEN_FIELD in request.rel_url.raw_query_string:
+            found += [
+                Credential(value, is_visible=False)
+                for name, value in query_fields(request)
+                if name == TOKEN_FIELD
+            ]
+        if request.path == CONNECT and (token := subprotocol_token(request)):
+            found.append(Credential(token, is_visible=False))
+    if len(found) > 1:
+        text = "There is more than one token or API key: send one"
+        raise bad_request(ErrorCode.INVALID_MESSAGE, text)
+    return found[0] if found else None
+
+
+def subprotocol_token(request: web.Request) -> str | None:
+    """Return the token behind `bearer` in `Sec-WebSocket-Protocol`; empty if there is none.
+
+    None: the client does not offer `bearer`.
+    """
+    offered = header_list(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
+    if BEARER not in offered:
+        return None
+    return "".join(offered[offered.index(BEARER) + 1 :][:1])
+
+
+async def _identify(request: web.Request, credential: Credential) -> tuple[Close, str] | None:
+    """Set the request's principal, or return how and why it is refused."""
+    authenticator, sessions = request.app[AUTHENTICATOR], request.app[SERVICE].sessions
+    result: Principal | Problem | None
+    if credential.is_key:
+        result = authenticator.find_key(credential.text)
+    elif credential.is_visible:
+        result = await authenticator.verify_bearer(credential.text)
+    else:  # an API key is not for URLs
+        result = await authenticator.verify_token(credential.text)
+    if result is None:
+        return UNAUTHORIZED, "The API key is not valid"
+    if isinstance(result, Problem):
+        return UNAUTHORIZED, f"Token is not valid: {result.text}"
+    if sessions.is_banned(result):
+        return FORBIDDEN, "The subject of the token is banned"
+    if request.path in (CONNECT, EVENTS) and not sessions.may_connect(result):
+        return FORBIDDEN, "The token gives no rights"
+    request[PRINCIPAL] = result
+    return None
+
+
+def _error(close: Close, text: str) -> web.HTTPException:
+    error: web.HTTPException
+    if close is FORBIDDEN:
+        error = web.HTTPForbidden(text=text)
+    else:
+        error = web.HTTPUnauthorized(text=text, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
+    error[REASON] = _CODES[close]
+    return error
