@@ -39,10 +39,17 @@ def find_rule(rules: Mapping[str, Rule], topic: str) -> Rule | None:
     return rule if rule is not None and rule.size else None
 
 
-def offset_of(event: bytes) -> int:
-    """Return the offset at the end of an encoded event; 0 if it has none.
+def position_of(event: bytes, epoch: str) -> Position:
+    """Return the position of an event; NOWHERE if it has no offset.
 
     An event from Redis may be any text in braces (hub/redis/envelope.py).
+
+    Args:
+        event: the event as JSON, with its offset at the end.
+        epoch: of the topic's history; empty for a topic without one.
     """
-    end = event[event.rfind(b":") + 1 :].rstrip(b"}\n")
-    return int(end) if end.isdigit() and len(end) < 16 else 0
+    if not epoch:
+        return NOWHERE
+    end = event[event.rfind(b":") + 1 :].rstrip(b"}")
+    offset = int(end) if end.isdigit() and len(end) < 16 else 0
+    return Position(epoch, offset) if offset else NOWHERE

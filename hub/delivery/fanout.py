@@ -17,6 +17,7 @@ from typing import Final
 from hub.delivery.client import FLOWING, Client, State
 from hub.delivery.send_queue import Entry
 from hub.delivery.topic import Topic
+from hub.values import position_of
 
 # Writes in one turn of the loop for batches of earlier ticks, and the same number for batches of
 # this tick: 3 to 10 ms each. A batch is written to all subscribers of its topic in one turn.
@@ -67,7 +68,7 @@ class Fanout:
             else:
                 self._defer(client, message)
                 self._schedule()
-        elif client.state is State.CONGESTED and not client.offer((message, None, "")):
+        elif client.state is State.CONGESTED and not client.offer(Entry(message)):
             self._overrun(client)
 
     def tell(self, client: Client, topic: Topic[Client], message: bytes) -> None:
@@ -149,7 +150,7 @@ class Fanout:
                 elif client.state is State.CONGESTED:
                     congested.append(client)
             if congested:
-                queued.append((congested, [(event, topic, topic.epoch) for event in encoded]))
+                queued.append((congested, _entries(topic, events, encoded)))
         # Only now, because the end of a client changes the groups.
         for congested, entries in queued:
             self._queue(congested, entries)
@@ -166,6 +167,13 @@ class Fanout:
         for client in congested:
             if not all(client.offer(entry) for entry in entries):
                 self._overrun(client)
+
+
+def _entries(topic: Topic[Client], events: list[bytes], encoded: list[bytes]) -> list[Entry]:
+    """Return the entries of a batch for send queues."""
+    epoch = topic.epoch
+    pairs = zip(events, encoded, strict=True)
+    return [Entry(data, topic, position_of(event, epoch)) for event, data in pairs]
 
 
 def _placed(client: Client, topic: Topic[Client], encoded: list[bytes]) -> bytes:

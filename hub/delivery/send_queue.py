@@ -6,32 +6,41 @@ bounds count each of them and BACKPRESSURE=drop_oldest can drop a single event. 
 reported before the next event of the same topic, or after all queued messages if there is none.
 
 Some entries are marks. A mark belongs to a topic, keeps its place in the order, and is never
-dropped:
-
-    left      the client unsubscribed here; earlier dropped events are reported here at the latest
-    said      a message about the topic that is no event, such as an ack
-    dropped   the number of events that were dropped here, between two marks
+dropped. It records that the client unsubscribed here, that events were dropped here, between two
+other marks, or it holds a message about the topic that is no event, such as an ack. Dropped events
+are reported at the next mark of their topic at the latest.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hub.delivery.framing import Framing
 from hub.delivery.topic import Topic
-from hub.values import NOWHERE, Position, offset_of
+from hub.values import NOWHERE, Position
 
-# The encoded event, its topic and its epoch; or any other message, None and an empty string.
-# Events of one topic and tick are the same objects in the queues of all clients of an encoding.
-# A mark's first byte is lower than that of any event: a frame's has the FIN bit (RFC 6455 section
-# 5.2), and that of a Server-Sent Event is a letter.
-Entry = tuple[bytes, Topic[Any] | None, str]
 
-_EVENTS: Final = b"@"
-_LEFT: Final = b""
-_SAID: Final = b"!"
-_DROPPED: Final = b"?%d:%d"  # the number of events, and the offset of the last one
+class Entry(NamedTuple):
+    """A queued message.
+
+    The entries of one topic and tick are the same objects in the queues of all clients of an
+    encoding.
+    """
+
+    data: bytes  # encoded
+    topic: Topic[Any] | None = None  # of an event; None for any other message
+    position: Position = NOWHERE  # of an event; NOWHERE without history
+
+
+class _Mark(NamedTuple):
+    """A place in a topic's order: of an unsubscribe, a message, or dropped events."""
+
+    topic: Topic[Any]
+    message: bytes = b""  # encoded, about the topic, but no event
+    dropped: int = 0  # events that were dropped here
+    position: Position = NOWHERE  # of the newest of them
+
 
 _CHUNK: Final = 65_536  # bytes given to the transport at once; it cannot drop events
 
@@ -56,7 +65,7 @@ class SendQueue:
     def __init__(self, bounds: Bounds, framing: Framing) -> None:
         self._bounds = bounds
         self._framing = framing
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[Entry | _Mark] = deque()
         self._size = 0  # bytes of the entries that are no marks
         self._marks = 0  # number of marks, which are no messages
         # By topic, dropped events with no mark of their topic before them: their number, and the
@@ -74,7 +83,7 @@ class SendQueue:
             False if the bounds are exceeded and there is no event to drop.
         """
         self._entries.append(entry)
-        self._size += len(entry[0])
+        self._size += len(entry.data)
         bounds = self._bounds
         while (
             len(self._entries) - self._marks > bounds.messages
@@ -86,34 +95,36 @@ class SendQueue:
 
     def append(self, message: bytes) -> None:
         """Queue a message regardless of the bounds: the last one before a Close."""
-        self._entries.append((message, None, ""))
+        self._entries.append(Entry(message))
         self._size += len(message)
 
     def put_first(self, message: bytes) -> None:
         """Queue a message ahead of all others, regardless of the bounds."""
-        self._entries.appendleft((message, None, ""))
+        self._entries.appendleft(Entry(message))
         self._size += len(message)
 
     def _drop_oldest_event(self) -> bool:
         marks: dict[Topic[Any], int] = {}  # the last mark of each topic before the event
-        for place, (data, topic, epoch) in enumerate(self._entries):
+        for place, entry in enumerate(self._entries):
+            topic = entry.topic
             if topic is None:
                 continue
-            if data < _EVENTS:
+            if isinstance(entry, _Mark):
                 marks[topic] = place
                 continue
-            self._size -= len(data)
+            self._size -= len(entry.data)
             self._bounds.dropped()
-            offset = offset_of(data) if epoch else 0
-            if topic not in marks:
+            mark = self._entries[marks[topic]] if topic in marks else None
+            if mark is None:
                 del self._entries[place]
-                count, _ = self._dropped.get(topic, (0, None))
-                self._dropped[topic] = (count + 1, _position(epoch, offset))
-            elif count := _dropped_here(self._entries[marks[topic]][0]):
+                count, _ = self._dropped.get(topic, (0, NOWHERE))
+                self._dropped[topic] = (count + 1, entry.position)
+            elif isinstance(mark, _Mark) and mark.dropped:
                 del self._entries[place]
-                self._entries[marks[topic]] = (_DROPPED % (count + 1, offset), topic, epoch)
+                dropped = mark._replace(dropped=mark.dropped + 1, position=entry.position)
+                self._entries[marks[topic]] = dropped
             else:  # it is reported after that mark
-                self._entries[place] = (_DROPPED % (1, offset), topic, epoch)
+                self._entries[place] = _Mark(topic, dropped=1, position=entry.position)
                 self._marks += 1
             return True
         return False
@@ -123,20 +134,21 @@ class SendQueue:
         parts: list[bytes] = []
         size = 0
         while self._entries and size < _CHUNK:
-            data, topic, epoch = self._entries.popleft()
+            entry = self._entries.popleft()
+            topic = entry.topic
             if topic in self._dropped:
                 parts.append(self._gap(topic))
-            if topic is None:
-                self._size -= len(data)
-            elif data > _EVENTS:
-                self._size -= len(data)
-                data = self._framing.place(topic.name, data)
+            if isinstance(entry, Entry):
+                self._size -= len(entry.data)
+                data = entry.data
             else:
                 self._marks -= 1
-                if count := _dropped_here(data):
-                    self._dropped[topic] = (count, _position(epoch, offset_of(data)))
+                if entry.dropped:
+                    self._dropped[entry.topic] = (entry.dropped, entry.position)
                     continue
-                data = self._framing.place(topic.name, data[1:])
+                data = entry.message
+            if topic is not None:
+                data = self._framing.place(topic.name, data)
             parts.append(data)
             size += len(data)
         while self._dropped and not self._entries and size < _CHUNK:
@@ -146,21 +158,21 @@ class SendQueue:
 
     def leave(self, topic: Topic[Any]) -> None:
         """Mark that the client unsubscribes from a topic here."""
-        if topic in self._dropped or any(of is topic for _, of, _ in self._entries):
-            self._mark(_LEFT, topic)
+        if topic in self._dropped or any(entry.topic is topic for entry in self._entries):
+            self._mark(_Mark(topic))
 
     def leave_all(self) -> None:
         """Mark that the client unsubscribes from every topic here."""
-        queued = (topic for _, topic, _ in self._entries if topic is not None)
+        queued = (entry.topic for entry in self._entries if entry.topic is not None)
         for topic in dict.fromkeys([*self._dropped, *queued]):
-            self._mark(_LEFT, topic)
+            self._mark(_Mark(topic))
 
     def tell(self, topic: Topic[Any], message: bytes) -> None:
         """Queue a message about a topic that is no event, regardless of the bounds."""
-        self._mark(_SAID + message, topic)
+        self._mark(_Mark(topic, message))
 
-    def _mark(self, mark: bytes, topic: Topic[Any]) -> None:
-        self._entries.append((mark, topic, ""))
+    def _mark(self, mark: _Mark) -> None:
+        self._entries.append(mark)
         self._marks += 1
 
     def _gap(self, topic: Topic[Any]) -> bytes:
@@ -169,12 +181,3 @@ class SendQueue:
         message = self._bounds.gap(topic.name, count, position)
         encoded = self._framing.encoding.message_at(message, position)
         return self._framing.place(topic.name, encoded)
-
-
-def _dropped_here(mark: bytes) -> int:
-    """Return the number of dropped events in a mark; 0 for another mark."""
-    return int(mark[1 : mark.index(b":")]) if mark.startswith(b"?") else 0
-
-
-def _position(epoch: str, offset: int) -> Position:
-    return Position(epoch, offset) if offset else NOWHERE

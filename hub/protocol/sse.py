@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from hub.values import NOWHERE, Position, offset_of
+from hub.values import NOWHERE, Position, position_of
 
 COMMENT: Final = b":\n\n"  # ignored by clients; shows that the connection is alive
 _ID: Final = b"id: "
@@ -45,8 +45,7 @@ def retry(milliseconds: int) -> bytes:
 
 def event(text: bytes, epoch: str) -> bytes:
     """Encode an event, with its position in the epoch as its id; an empty `epoch` gives no id."""
-    offset = offset_of(text) if epoch else 0
-    return message(text, Position(epoch, offset) if offset else NOWHERE)
+    return message(text, position_of(text, epoch))
 
 
 def _encode(position: Position) -> bytes:

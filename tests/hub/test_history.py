@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hub.brokers import history as module
 from hub.brokers.history import OVERHEAD, History, HistoryBudget
-from hub.values import Position, Rule, find_rule, offset_of
+from hub.values import NOWHERE, Position, Rule, find_rule, position_of
 
 EVENT = b'{"n":%d}'
 
@@ -175,6 +175,6 @@ def test_one_sweep_examines_some_histories_and_drops_some_events(
 
 
 @pytest.mark.parametrize("event", [b"{}", b"{x}", b'{"n":' + b"1" * 5_000 + b"}", b'{"offset":}'])
-def test_text_in_braces_has_no_offset(event: bytes) -> None:
+def test_text_in_braces_has_no_position(event: bytes) -> None:
     """Events from Redis are not parsed. A malformed one must not stop the delivery of others."""
-    assert offset_of(event) == 0
+    assert position_of(event, "a") == NOWHERE

@@ -12,6 +12,7 @@ from hub.access import ANONYMOUS, Access
 from hub.brokers.base import Broker
 from hub.brokers.memory import LocalBroker
 from hub.delivery.client import Client, Transport
+from hub.delivery.framing import WEBSOCKET, Framing
 from hub.delivery.keepalive import SLICES, Keepalive
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
@@ -103,9 +104,9 @@ def progress(transport: Transport) -> tuple[int, bool]:
 class Peer:
     """The client's side of one connection of a `Node`."""
 
-    def __init__(self, node: "Node", name: str, room: int | None) -> None:
+    def __init__(self, node: "Node", name: str, room: int | None, framing: Framing) -> None:
         self.transport = RecordingTransport(room)
-        self.client = node.hub.join(self.transport, name, address=PEER[0])
+        self.client = node.hub.join(self.transport, name, framing, address=PEER[0])
         self.transport.client = self.client
         self._node = node
 
@@ -219,9 +220,11 @@ class Node:
         """Return a new client that sends bytes."""
         return Wired(self)
 
-    def connect(self, name: str = "", room: int | None = None) -> Peer:
+    def connect(
+        self, name: str = "", room: int | None = None, framing: Framing = WEBSOCKET
+    ) -> Peer:
         """Return a new client; its transport takes `room` bytes until it drains."""
-        return Peer(self, name, room)
+        return Peer(self, name, room, framing)
 
     def subscribed(self, *topics: str, room: int | None = None) -> Peer:
         """Return a new client that is subscribed to `topics` and has received the acks."""
