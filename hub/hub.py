@@ -142,13 +142,19 @@ class Hub:
             self._settle(topic)
         self._part(client)
         if client.open:  # settling may have ended it
-            client.finish(last, ending, reason)
+            try:
+                client.finish(last, ending, reason)
+            except RuntimeError:  # raised by uvloop when the transport is closed
+                self.leave(client)
 
     def _overrun(self, client: Client) -> None:
         """End a client that exceeds its bounds, as BACKPRESSURE=disconnect says."""
         framing = client.framing
         last = framing.encoding.message(self.notices.too_slow()) + framing.close(SLOW_CONSUMER)
-        client.cut_short(last, SLOW_CONSUMER.reason)
+        try:
+            client.cut_short(last, SLOW_CONSUMER.reason)
+        except RuntimeError:  # raised by uvloop when the transport is closed
+            self.leave(client)
         self._part(client)
 
     def _part(self, client: Client) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import re
 import tracemalloc
+from typing import cast
 
 import pytest
 
 from handlers.sockets import discard, progress
-from hub.delivery.client import Transport
+from hub.delivery.client import FLOWING, Client, State, Transport
 from hub.delivery.keepalive import Keepalive
 from hub.settings import Settings
 from tests.support.frames import TEXT, client_frame
@@ -251,3 +252,57 @@ async def test_a_stream_whose_network_is_gone_is_cut_after_a_comment() -> None:
             server.visit_all(now)
         await until(lambda: not server.hub.clients)
         stream.close()
+
+
+# --- Closed transports ----------------------------------------------------------------------------
+
+
+async def close_without_notice(client: Client) -> None:
+    """Close a client's transport so that the hub is not told."""
+    transport = cast(asyncio.Transport, client.transport)
+    closed = asyncio.Event()
+
+    class Deaf(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            asyncio.get_running_loop().call_soon(closed.set)
+
+    transport.set_protocol(Deaf())
+    transport.abort()
+    transport.write(b"ignored")  # uvloop refuses writes only when connection_lost has been called
+    await closed.wait()
+    with pytest.raises(RuntimeError, match="the handler is closed"):
+        transport.write(b"")
+
+
+async def test_a_closed_transport_does_not_spare_other_clients_that_exceed_their_bounds() -> None:
+    async with running(Settings()) as server:
+        clients = [await RawClient.connect(server.port, receive_buffer=SMALL) for _ in range(3)]
+        for client in clients:
+            await client.subscribe("t")
+        _, closed, _ = server.hub.clients
+        while any(client.state is FLOWING for client in server.hub.clients):
+            await publish(server, "t", 0)
+        await close_without_notice(closed)
+        for number in range(300):
+            await publish(server, "t", number)
+        assert server.topics() == {}
+        assert closed.state is State.GONE
+        assert [client.state for client in server.hub.clients] == [State.CLOSING] * 2
+        for client in clients:
+            client.close()
+        await until(lambda: not server.hub.clients)
+
+
+async def test_a_closed_transport_does_not_keep_a_shutdown_from_other_clients() -> None:
+    async with running(Settings()) as server:
+        clients = [await RawClient.connect(server.port) for _ in range(3)]
+        for client in clients:
+            await client.subscribe("t")
+        _, closed, _ = server.hub.clients
+        await close_without_notice(closed)
+        server.drain.begin()
+        for client in (clients[0], clients[2]):
+            assert (await client.rest_until_close())[-1] == ("close", 1001, "going_away")
+        for client in clients:
+            client.close()
+        await until(lambda: not server.hub.clients)
