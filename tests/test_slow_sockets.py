@@ -11,7 +11,7 @@ from handlers.sockets import discard, progress
 from hub.delivery.client import FLOWING, Client, State, Transport
 from hub.delivery.keepalive import Keepalive
 from hub.settings import Settings
-from tests.support.frames import TEXT, client_frame
+from tests.support.frames import PING, TEXT, client_frame
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 
@@ -182,6 +182,53 @@ async def test_a_client_that_reads_nothing_is_reset() -> None:
         await until(lambda: not server.hub.clients)
         with pytest.raises(ConnectionResetError):
             await stalled.read_to_end()
+
+
+async def test_a_silent_client_is_reset_if_it_has_not_acknowledged_everything() -> None:
+    """A flowing client: all of its bytes are in the kernel, which would keep them."""
+    async with (
+        running(Settings()) as server,
+        raw_client(server.port, receive_buffer=SMALL) as silent,
+    ):
+        await silent.subscribe("t")
+        for number in range(16):  # x 4 KB: more than the client's kernel takes
+            await publish(server, "t", number)
+        (client,) = server.hub.clients
+        assert client.state is FLOWING
+        for now in (0.0, 1.0, 55.0, 61.0):
+            server.visit_all(now)
+        await until(lambda: not server.hub.clients)
+        with pytest.raises(ConnectionResetError):
+            await silent.read_to_end()
+
+
+async def test_a_closing_client_that_reads_slowly_is_reset_at_its_deadline() -> None:
+    async with (
+        running(Settings()) as server,
+        raw_client(server.port, receive_buffer=SMALL) as slow,
+    ):
+        await slow.subscribe("t")
+        while server.topics():
+            await publish(server, "t", 0)
+        (client,) = server.hub.clients
+        for now in (0.0, 5.0):
+            server.visit_all(now)
+            await read_a_little(slow, client.transport)
+        server.visit_all(10.0)  # it has taken bytes since the last visit
+        await until(lambda: not server.hub.clients)
+        with pytest.raises(ConnectionResetError):
+            await slow.read_to_end()
+
+
+async def test_a_silent_client_that_has_acknowledged_everything_is_not_reset() -> None:
+    async with running(Settings()) as server, raw_client(server.port) as silent:
+        await silent.subscribe("t")
+        for now in (0.0, 1.0, 55.0):
+            server.visit_all(now)
+        (client,) = server.hub.clients
+        await until(lambda: not progress(client.transport)[1])
+        server.visit_all(61.0)
+        assert await silent.read_to_end() == bytes([0x80 | PING, 0])
 
 
 async def test_an_answer_that_is_read_slowly_is_not_cut() -> None:

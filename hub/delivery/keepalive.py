@@ -2,9 +2,12 @@
 
 Theory of operation. Each second every client is visited once, in SLICES sweeps, so no connection
 needs a timer. A client without a sign of life for PING_INTERVAL is pinged, and cut at
-IDLE_TIMEOUT. A congested client is alive while its TCP acknowledges bytes; if none is acknowledged
-for WRITE_TIMEOUT, it is cut. An SSE client cannot answer a ping, so the TCP acknowledgement of the
-ping counts. A closing client has a deadline. The caller passes the time, in seconds.
+IDLE_TIMEOUT. A congested or closing client is alive while its TCP acknowledges bytes; if bytes are
+outstanding and none is acknowledged for WRITE_TIMEOUT, it is cut. An SSE client cannot answer a
+ping, so the TCP acknowledgement of the ping counts. A closing client is cut at the latest
+WRITE_TIMEOUT after the first visit that found it closing, or, in a shutdown, CLOSE_TIMEOUT after it
+has acknowledged everything. A client whose message is incomplete for MESSAGE_TIMEOUT is closed. The
+caller passes the time, in seconds.
 """
 
 import math
@@ -85,9 +88,9 @@ class Keepalive:
                 self._send(client, client.framing.ping)
         elif client.framing.answers_pings:
             if now - life.idle_since >= self._idle_timeout:
-                client.abort(IDLE_TIMEOUT)
+                self._cut(client, IDLE_TIMEOUT)
         elif self._stalled(client, now):
-            self._cut(client)
+            self._cut(client, WRITE_TIMEOUT)
 
     def _is_overdue(self, client: Client, now: float) -> bool:
         """Return whether a message is incomplete for too long; pauses of reading do not count."""
@@ -103,7 +106,7 @@ class Keepalive:
         if client.state is State.GONE:
             return False
         if self._stalled(client, now):
-            self._cut(client)
+            self._cut(client, WRITE_TIMEOUT)
             return False
         if client.state is State.CLOSING:
             self._wait_for_end(client, now)
@@ -122,10 +125,14 @@ class Keepalive:
             return False
         return now - life.taken_at >= self._write_timeout
 
-    def _cut(self, client: Client) -> None:
-        """Cut a stalled client; otherwise the kernel would keep its bytes for five minutes."""
-        self._discard(client.transport)
-        client.abort(WRITE_TIMEOUT)
+    def _cut(self, client: Client, reason: str = "") -> None:
+        """End a connection without a Close.
+
+        Unacknowledged bytes are dropped; otherwise the kernel would keep them for five minutes.
+        """
+        if self._progress(client.transport)[1]:
+            self._discard(client.transport)
+        client.abort(reason)
 
     def _start_clock(self, client: Client, now: float) -> None:
         """Start the write timeout of a client that was pinged."""
@@ -146,4 +153,4 @@ class Keepalive:
             if not self._progress(client.transport)[1]:
                 life.deadline = now + CLOSE_TIMEOUT
         elif now >= life.deadline:
-            client.abort()
+            self._cut(client)
