@@ -16,9 +16,6 @@ from tests.support.node import Node, Peer
 class NetstringEncoding:
     personal = False
 
-    def event(self, event: bytes, epoch: str) -> bytes:
-        return self.message(event)
-
     def events(self, events: Sequence[bytes], epoch: str) -> list[bytes]:
         return [self.message(event) for event in events]
 
