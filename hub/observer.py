@@ -1,8 +1,12 @@
-"""The observer: hears of everything that logs, stats and hooks are made from.
+"""The observer: the hub's reports, from which logs, metrics and hooks are made.
 
-The hub calls these methods at the moment itself, so they must be short and must not raise. The
-fan-out reports a count once a tick, and never a single delivery.
+The hub calls the methods synchronously, so they must be short and must not raise. The fan-out
+reports a count once a tick, and never a single delivery. A hub has one observer; `Observers` makes
+one of several.
 """
+
+from functools import partial
+from typing import Any, Final
 
 from hub.brokers.base import OutageReason
 from hub.delivery.client import Client
@@ -10,7 +14,7 @@ from hub.errors import RefusalReason
 
 
 class Observer:
-    """Ignores everything. Override the methods of the events that you want."""
+    """Ignores every report. Override the methods of those that you need."""
 
     def joined(self, client: Client) -> None:
         """A client has connected."""
@@ -28,7 +32,11 @@ class Observer:
         """A subscription has ended, by its client or because the topic was deleted."""
 
     def published(self, topic: str, size: int) -> None:
-        """A message is about to be published; its event has `size` bytes."""
+        """A message has passed the gate; its event has `size` bytes.
+
+        Called before the broker answers. The broker may still refuse it, or know its idempotency
+        key and not send it.
+        """
 
     def delivered(self, events: int) -> None:
         """So many events were given to subscribers in this tick, each counted per subscriber."""
@@ -56,3 +64,27 @@ class Observer:
 
     def broker_back(self) -> None:
         """The outage has ended: the other nodes are in reach again."""
+
+
+REPORTS: Final = tuple(name for name in vars(Observer) if not name.startswith("_"))
+
+
+class Observers(Observer):
+    """Passes each report to several observers, in their order.
+
+    A report that one of them overrides is that one's method, and one that none overrides costs
+    what it costs `Observer`.
+    """
+
+    def __init__(self, *observers: Observer) -> None:
+        for name in REPORTS:
+            ignore = getattr(Observer, name)
+            calls = [getattr(it, name) for it in observers]
+            calls = [call for call in calls if getattr(call, "__func__", None) is not ignore]
+            if calls:
+                setattr(self, name, calls[0] if len(calls) == 1 else partial(_call_all, calls))
+
+
+def _call_all(calls: list[Any], *arguments: object) -> None:
+    for call in calls:
+        call(*arguments)
