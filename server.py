@@ -54,7 +54,7 @@ from hub.auth.api_keys import ApiKeys
 from hub.auth.authenticator import Authenticator
 from hub.auth.tokens import Verifier
 from hub.body_budget import BodyBudget
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.errors import SettingError
@@ -141,7 +141,7 @@ def build_app(settings: Settings) -> web.Application:
     new_epoch = partial(secrets.token_hex, 8)
     ids = Ids(time.time_ns, secrets.token_hex(3))
     if settings.redis_addr is None:
-        local = LocalBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)
+        local = MemoryBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)
         hub = Hub(settings, local, ids, loop.call_soon, loop.time, EventLog())
     else:
         broker = RedisBroker(

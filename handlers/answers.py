@@ -28,7 +28,7 @@ EVENTS: Final = "/events"
 BATCH: Final = "/publish/batch"  # the one path whose bodies may be larger than a message
 
 BODY_TIMEOUT: Final = 30.0  # seconds for a body to arrive
-_PIECES: Final = 100  # pieces of a body that are taken in one turn of the loop
+_PIECES: Final = 100  # pieces of a body that are taken in one tick
 
 _STATUS: Final = {
     ErrorCode.TOPIC_NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -160,7 +160,7 @@ async def read_body(request: web.Request) -> bytes:
     if len(body) > MAX_ELEMENTS:
         if has_too_many_elements(body):
             raise bad_request(ErrorCode.INVALID_MESSAGE, TOO_MANY_ELEMENTS)
-        await asyncio.sleep(0)  # parsing 4 MB is enough work for one turn of the loop
+        await asyncio.sleep(0)  # parsing 4 MB is enough work for one tick
     return body
 
 
@@ -168,7 +168,7 @@ async def _collect(content: StreamReader, limit: int) -> bytes:
     """Return a whole body of at most `limit` bytes, taken in slices.
 
     A piece is a chunk of a chunked body, or what one read of the socket brought. One read brings
-    up to 43,000 chunks of one byte; aiohttp's `Request.read` takes them all in one turn, and
+    up to 43,000 chunks of one byte; aiohttp's `Request.read` takes them all in one tick, and
     parses more meanwhile: 85 ms (measured on 2026-11-25).
     """
     body = bytearray()

@@ -47,7 +47,7 @@ class Link(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client that closed only its sending side may still read its queued frames.
-        self._hub.closed(self._client, b"")
+        self._hub.client_closed(self._client, b"")
         return True  # the hub closes the transport
 
     def pause_writing(self) -> None:
@@ -66,7 +66,7 @@ class Link(asyncio.Protocol):
 class Connection(Link):
     """The protocol of a WebSocket connection: it parses frames and handles them in slices.
 
-    A slice is the number of frames handled in one turn of the event loop. While more frames have
+    A slice is the number of frames handled in one tick. While more frames have
     arrived than were handled, reading is paused. A client whose commands await the broker is held:
     its next slice follows when it is released.
     """
@@ -134,7 +134,7 @@ class Connection(Link):
             for opcode, payload in messages:
                 liveness.heard = True
                 if opcode == CLOSE:
-                    self._hub.closed(client, close_reply(payload))
+                    self._hub.client_closed(client, close_reply(payload))
                     return
                 if not client.open:  # the server has sent a Close: ignore all but the answer
                     continue

@@ -20,7 +20,7 @@ from hub.protocol.validation import check_idempotency_key
 from hub.service import Service
 from hub.values import Json
 
-_SLICE: Final = 100  # items of a batch that are decoded in one turn of the loop
+_SLICE: Final = 100  # items of a batch that are decoded in one tick
 
 
 async def publish(request: web.Request) -> web.Response:
@@ -142,7 +142,7 @@ def _start(service: Service, who: Principal, message: Publish) -> _Started:
         "status": "published",
         "id": message_id,
         "topic": message.topic,
-        "receivers": service.hub.subscribers(message.topic),
+        "receivers": service.hub.subscriber_count(message.topic),
     }
     published: asyncio.Future[PublishResult | Refusal]
     done: PublishDone

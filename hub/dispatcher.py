@@ -2,7 +2,7 @@
 
 Theory of operation. A command completes at once or, over a network, later. Several publishes of one
 client may await the broker at a time, since the broker completes them in order. Any other command
-starts when no command of its client is under way, and the commands after it are queued. At FEW
+starts when no command of its client is under way, and the commands after it are queued. At PAUSE_AT
 commands the connection stops reading until all are answered.
 """
 
@@ -25,7 +25,7 @@ MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
 # Commands under way or queued at which reading pauses. All bytes that arrive in the pause are one
 # read: at 10,000 publishes a second, a read for each of them costs more than all other work
 # (docs/decisions, 0025).
-FEW: Final = 2
+PAUSE_AT: Final = 2
 
 _BINARY: Final = Refusal(
     ErrorCode.INVALID_MESSAGE, "Binary frames are not understood: send JSON in text frames"
@@ -87,7 +87,7 @@ class Dispatcher:
                 queue.backlog = deque()
             queue.backlog.append(command)
         # On a single server commands complete at once, and reading never pauses.
-        if queue.awaiting and queue.awaiting + len(queue.backlog or ()) >= FEW:
+        if queue.awaiting and queue.awaiting + len(queue.backlog or ()) >= PAUSE_AT:
             client.hold()
 
     def _may_run(self, client: Client, command: Command | Refusal) -> bool:

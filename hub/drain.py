@@ -3,7 +3,7 @@
 Theory of operation. `announce` makes /ready fail, and everything else goes on. `begin` drops the
 commands that have not started, and sends each client the shutdown notice ahead of its queued
 messages, then the queued messages, then Close 1001. A client whose commands await the broker is
-closed after their answers (`completed`). Clients are closed in slices, one a turn of the loop.
+closed after their answers (`completed`). Clients are closed in slices, one a tick.
 
 State: the progress of the shutdown, and the notified clients whose commands await the broker.
 """
@@ -17,7 +17,7 @@ from hub.delivery.client import FLOWING, Client
 from hub.errors import GOING_AWAY
 from hub.hub import Hub
 
-# Clients with one topic that are closed in one turn of the loop: 4 ms. Removing a client from
+# Clients with one topic that are closed in one tick: 4 ms. Removing a client from
 # TOPICS topics takes as long as closing it.
 SLICE: Final = 200
 TOPICS: Final = 4

@@ -14,7 +14,7 @@ from typing import Final
 from hub.access import Principal
 from hub.brokers.base import SubscribeResult
 from hub.delivery.client import Client, Transport
-from hub.delivery.framing import EventStream
+from hub.delivery.framing import SseFraming
 from hub.drain import Drain
 from hub.errors import REFUSED, Refusal
 from hub.protocol import sse
@@ -53,7 +53,7 @@ class Stream:
     def open(self, transport: Transport) -> Client:
         """Add the connection to the hub as a client, and subscribe it."""
         query = self._query
-        framing = EventStream(query.topics, query.positions)
+        framing = SseFraming(query.topics, query.positions)
         client = self._service.sessions.open(
             self._caller, transport, framing=framing, address=self._address
         )

@@ -45,8 +45,8 @@ from hub.protocol.replies import encode_event
 from hub.settings import Settings
 from hub.values import Json, RecoverFrom
 
-PARTED: Final = 1_000  # topics that clients are removed from in one turn of the loop: 5 ms
-TOLD: Final = 250  # clients that are notified of a deletion in one turn: 5 ms
+PARTED: Final = 1_000  # topics that clients are removed from in one tick: 5 ms
+TOLD: Final = 250  # clients that are notified of a deletion in one tick: 5 ms
 
 
 class Hub:
@@ -84,7 +84,7 @@ class Hub:
         self._unconfirmed = 0  # topics that the broker has yet to confirm
         self._deleted: dict[Topic[Client], None] = {}  # with subscribers that are not notified yet
         self._parting: deque[tuple[Client, list[Topic[Client]]]] = deque()  # to be removed
-        self._parted = 0  # removals in this turn
+        self._parted = 0  # removals in this tick
         self._bounds = Bounds(
             settings.max_queue_size,
             settings.max_queue_bytes,
@@ -118,7 +118,7 @@ class Hub:
         """Remove a lost connection; do nothing if it was removed before."""
         if client in self.clients:
             self.connections.remove(client.address)
-            self.observer.left(client, client.end or LOST, self.clock() - client.since)
+            self.observer.left(client, client.end_reason or LOST, self.clock() - client.since)
         client.lost()
         self.pacing.drained(client)
         self._part(client)
@@ -129,7 +129,7 @@ class Hub:
         last = client.framing.close(close)
         self.close(client, last, Ending.HALF_CLOSE, close.reason)
 
-    def closed(self, client: Client, reply: bytes) -> None:
+    def client_closed(self, client: Client, reply: bytes) -> None:
         """Answer a client's Close with `reply`, unless it answers the server's own Close."""
         if client.open:
             self.close(client, reply, Ending.HANG_UP, LEFT)
@@ -152,7 +152,7 @@ class Hub:
         framing = client.framing
         last = framing.encoding.message(self.notices.too_slow()) + framing.close(SLOW_CONSUMER)
         try:
-            client.cut_short(last, SLOW_CONSUMER.reason)
+            client.finish_now(last, SLOW_CONSUMER.reason)
         except RuntimeError:  # raised by uvloop when the transport is closed
             self.leave(client)
         self._part(client)
@@ -167,7 +167,7 @@ class Hub:
             self._part_some()
 
     def _part_on(self) -> Iterator[None]:
-        """Continue the removals in the following turns."""
+        """Continue the removals in the following ticks."""
         while True:
             self._parted = 0
             self._part_some()
@@ -176,7 +176,7 @@ class Hub:
             yield
 
     def _part_some(self) -> None:
-        """Remove clients from topics in order, up to PARTED removals in this turn."""
+        """Remove clients from topics in order, up to PARTED removals in this tick."""
         while self._parting and self._parted < PARTED:
             client, topics = self._parting[0]
             while topics and self._parted < PARTED:
@@ -346,7 +346,7 @@ class Hub:
         event = encode_event(topic, message_id, payload, self.ids.now())
         self.observer.published(topic, len(event))
         if key:
-            first = FirstPublish(message_id, self.subscribers(topic))
+            first = FirstPublish(message_id, self.subscriber_count(topic))
             self.broker.publish_once(topic, event, done, key=key, first=first)
         else:
             self.broker.publish(topic, event, done)
@@ -415,17 +415,17 @@ class Hub:
                 self.gaps.mark(here)
                 self.observer.gap(topic)
 
-    def lost(self, reason: OutageReason) -> None:
+    def broker_lost(self, reason: OutageReason) -> None:
         """Report the beginning of an outage of the broker."""
         self.observer.broker_lost(reason)
 
-    def back(self) -> None:
+    def broker_back(self) -> None:
         """Report the end of the outage."""
         self.observer.broker_back()
 
     # Statistics.
 
-    def subscribers(self, topic: str) -> int:
+    def subscriber_count(self, topic: str) -> int:
         """Return the number of a topic's subscribers on this node."""
         here = self._topics.get(topic)
         return 0 if here is None else here.members

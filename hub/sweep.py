@@ -8,15 +8,14 @@ import logging
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from hub.delivery.client import Discard, Progress, Transport
+from hub.delivery.client import Discard, Progress, Transport, peer_address
 from hub.delivery.keepalive import SLICES, Keepalive
-from hub.event_log import address
 from hub.hub import Hub
 from hub.limits import RequestLimits
 from hub.readiness import Readiness
 from hub.sessions import Sessions
 from hub.settings import Settings
-from hub.unread import Unread
+from hub.write_timeout import WriteTimeout
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class Sweeper:
         self.keepalive = Keepalive(
             settings, hub.clients, hub.fanout.send, hub.fail, sessions.due, progress, discard
         )
-        self.unread = Unread(progress, discard, settings.write_timeout)
+        self.write_timeout = WriteTimeout(progress, discard, settings.write_timeout)
         self._hub = hub
         self._readiness = readiness
         self._limits = limits
@@ -71,8 +70,8 @@ class Sweeper:
 
     def sweep_http(self, now: float) -> None:
         """End the HTTP connections over a timeout: of their answer, or of a request's head."""
-        self.unread.sweep(self._http_transports(), now)
+        self.write_timeout.sweep(self._http_transports(), now)
         for transport in self._late_heads(now - self._header_timeout):
-            log.info("connection from %s ended: no request came in time", address(transport))
+            log.info("connection from %s ended: no request came in time", peer_address(transport))
             self._hub.observer.limited("HEADER_TIMEOUT")
             transport.close()

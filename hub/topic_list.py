@@ -1,7 +1,7 @@
 """Pages of topics, in the order of their names.
 
 State: a lock. A server may have hundreds of thousands of topics, and examining all of them takes
-too long for one turn of the loop. It is done in slices, for one request at a time.
+too long for one tick. It is done in slices, for one request at a time.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from hub.brokers.base import ClusterStats
 from hub.hub import Hub
 from hub.protocol.http_requests import TopicQuery
 
-SLICE: Final = 10_000  # topics examined in one turn of the loop: 2 to 8 ms
+SLICE: Final = 10_000  # topics examined in one tick: 2 to 8 ms
 
 
 class TopicPage(NamedTuple):
@@ -29,7 +29,7 @@ class TopicList:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._one_at_a_time = asyncio.Lock()  # else each request would take a slice in every turn
+        self._one_at_a_time = asyncio.Lock()  # else each request would take a slice in every tick
 
     async def page(
         self, query: TopicQuery, cluster: ClusterStats | None, may_see: Callable[[str], bool]
@@ -53,13 +53,13 @@ class TopicList:
         page = kept[: query.limit]
         return TopicPage(
             total,
-            {name: hub.subscribers(name) + others.get(name, 0) for name in page},
+            {name: hub.subscriber_count(name) + others.get(name, 0) for name in page},
             page[-1] if len(kept) > query.limit else "",
         )
 
 
 async def _slices(names: Iterable[str]) -> AsyncIterator[list[str]]:
-    """Yield all names in slices, and end the turn of the loop after each full slice."""
+    """Yield all names in slices, and end the tick after each full slice."""
     rest = iter(names)
     while part := list(islice(rest, SLICE)):
         yield part

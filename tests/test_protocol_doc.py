@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 
 from hub.brokers import idempotency as once
 from hub.brokers.history import History
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.errors import CLOSES, ErrorCode, Refusal
 from hub.event_stream import RETRY, preamble
 from hub.long_poll import MAX_WAITING
@@ -122,7 +122,7 @@ def test_there_is_an_example_of_every_message() -> None:
 
 def test_the_example_of_a_stream_is_exact() -> None:
     epoch = "9f86d081884c7d65"
-    broker = LocalBroker(lambda: 0.0, {"": Rule(10, 60.0, 10_000)}, lambda: epoch)
+    broker = MemoryBroker(lambda: 0.0, {"": Rule(10, 60.0, 10_000)}, lambda: epoch)
     node = Node(broker=broker)
     node.subscribed("news")
     for _ in range(19):

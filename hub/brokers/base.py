@@ -82,10 +82,10 @@ class BrokerEvents(Protocol):
     def missed(self, topic: str) -> None:
         """Report a gap to the topic's subscribers, before the next event is delivered."""
 
-    def lost(self, reason: OutageReason) -> None:
+    def broker_lost(self, reason: OutageReason) -> None:
         """An outage begins: the broker is `degraded`, and the other nodes are out of reach."""
 
-    def back(self) -> None:
+    def broker_back(self) -> None:
         """The outage has ended."""
 
 

@@ -23,7 +23,7 @@ from hub.values import TOTAL_BYTES, Position, Rule, find_rule
 ENDED: Final = 1_000  # topics that one sweep examines at most
 
 
-class LocalBroker:
+class MemoryBroker:
     """Keeps the topics of one server. Every call completes before it returns.
 
     A topic exists while it is explicit, has subscribers, or has a history that is still kept.

@@ -36,6 +36,15 @@ class Transport(Protocol):
     def get_extra_info(self, name: str) -> Any: ...
 
 
+def peer_address(transport: Transport) -> str:
+    """Return the address of the other side of a connection as text for the log."""
+    peer = transport.get_extra_info("peername")
+    if not peer:
+        return "an unknown address"
+    host, port = peer[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 # Returns the bytes that a transport's peer has acknowledged, and whether others are outstanding.
 Progress = Callable[[Transport], tuple[int, bool]]
 
@@ -66,7 +75,7 @@ class Client:
         "address",
         "commands",
         "encoding",
-        "end",
+        "end_reason",
         "framing",
         "liveness",
         "name",
@@ -111,7 +120,9 @@ class Client:
         # A list: it takes 130 bytes less than a set, and `client in topic` is as quick.
         self.topics: list[Topic[Client]] = []
         self.state = FLOWING
-        self.end = ""  # the reason for the end (hub/errors.py); empty until something ends it
+        self.end_reason = (
+            ""  # the reason for the end (hub/errors.py); empty until something ends it
+        )
         self.commands = CommandQueue()
         self.liveness = Liveness()
         self._bounds = bounds
@@ -188,7 +199,7 @@ class Client:
         if self.state is State.CONGESTED:
             self.state = FLOWING
         elif self.state is State.CLOSING:
-            self._end()
+            self._close_transport()
 
     def hold(self) -> None:
         """Pause reading, because enough commands are under way."""
@@ -217,7 +228,7 @@ class Client:
 
         `reason` is recorded as the reason for the end (hub/errors.py).
         """
-        self.end = reason
+        self.end_reason = reason
         self.drop_backlog()
         self._ending = ending
         self.liveness.took = True  # the write timeout begins here
@@ -228,11 +239,11 @@ class Client:
             self.transport.write(b"".join([*pending, last]))
         self.state = State.CLOSING
         if not self._paused:
-            self._end()
+            self._close_transport()
 
-    def cut_short(self, last: bytes, reason: str) -> None:
+    def finish_now(self, last: bytes, reason: str) -> None:
         """Drop the queued messages and send a last one after the bytes in the transport."""
-        self.end = reason
+        self.end_reason = reason
         self.drop_backlog()
         self._queue = None
         self.liveness.took = True  # the write timeout begins here
@@ -243,14 +254,14 @@ class Client:
         """Close the transport once it has everything that is queued."""
         self._ending = Ending.HANG_UP
         if not self._queue:
-            self._end()
+            self._close_transport()
 
     def abort(self, reason: str = "") -> None:
         """Cut the connection now; the transport reports the loss later.
 
         `reason` is recorded unless the end has another reason already.
         """
-        self.end = self.end or reason
+        self.end_reason = self.end_reason or reason
         self._forget(State.CLOSING)
         self.transport.abort()
 
@@ -266,7 +277,7 @@ class Client:
         self.pending = None
         self.state = state
 
-    def _end(self) -> None:
+    def _close_transport(self) -> None:
         if self._ending is Ending.HANG_UP:
             self.transport.close()
         elif self._ending is Ending.HALF_CLOSE:

@@ -11,7 +11,7 @@ class CommandQueue:
     """State of the commands and of the connection's reading; hub/dispatcher.py works on it.
 
     Reading pauses for two reasons: enough commands are under way (`held`), or one read brought more
-    frames than a turn of the loop handles (`unread`).
+    frames than a tick handles (`unread`).
     """
 
     __slots__ = ("awaiting", "backlog", "exclusive", "held", "unread")

@@ -19,8 +19,8 @@ from hub.delivery.send_queue import Entry
 from hub.delivery.topic import Topic
 from hub.values import position_of
 
-# Writes in one turn of the loop for batches of earlier ticks, and the same number for batches of
-# this tick: 3 to 10 ms each. A batch is written to all subscribers of its topic in one turn.
+# Writes in one tick for batches of earlier ticks, and the same number for batches of
+# this tick: 3 to 10 ms each. A batch is written to all subscribers of its topic in one tick.
 WRITES: Final = 512
 
 

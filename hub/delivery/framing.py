@@ -55,7 +55,7 @@ class FrameEncoding:
     message = staticmethod(text_frame)  # one call less for every reply
 
 
-class StreamEncoding:
+class SseEncoding:
     """Server-Sent Events."""
 
     def __init__(self, *, personal: bool) -> None:
@@ -71,8 +71,8 @@ class StreamEncoding:
 
 
 FRAMES: Final = FrameEncoding()
-STREAM_OF_ONE: Final = StreamEncoding(personal=False)  # an id is the topic's position
-STREAM_OF_MANY: Final = StreamEncoding(personal=True)  # an id has the positions of all its topics
+STREAM_OF_ONE: Final = SseEncoding(personal=False)  # an id is the topic's position
+STREAM_OF_MANY: Final = SseEncoding(personal=True)  # an id has the positions of all its topics
 
 
 class Framing(Protocol):
@@ -100,7 +100,7 @@ class Framing(Protocol):
         """Encode the reason for the end; empty if the protocol has no such message."""
 
 
-class WebSocket:
+class WebSocketFraming:
     """WebSocket frames. All clients share one instance, because it has no state."""
 
     encoding = FRAMES
@@ -122,10 +122,10 @@ class WebSocket:
         return close_frame(close.code, close.reason)
 
 
-WEBSOCKET: Final = WebSocket()
+WEBSOCKET: Final = WebSocketFraming()
 
 
-class EventStream:
+class SseFraming:
     """A stream of Server-Sent Events, of one topic or several."""
 
     ping = sse.COMMENT

@@ -1,4 +1,4 @@
-"""Divides long work into slices, one in each turn of the loop.
+"""Divides long work into slices, one in each tick.
 
 State: the unfinished work, in the order of the next slices.
 """
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-AT_ONCE: Final = 8  # slices in one turn; one of 64 publishes takes about 0.4 ms
+AT_ONCE: Final = 8  # slices in one tick; one of 64 publishes takes about 0.4 ms
 
 _DONE: Final = object()
 
@@ -16,13 +16,13 @@ class Turns:
     """Runs slices of work round robin, so that no client's work delays the others."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        """`call_soon` calls a function in the loop's next turn."""
+        """`call_soon` calls a function in the next tick."""
         self._call_soon = call_soon
         self._work: deque[Iterator[object]] = deque()
         self._scheduled = False
 
     def start(self, work: Iterator[object]) -> None:
-        """Do the first slice of `work` now, and each of the others in a turn of its own.
+        """Do the first slice of `work` now, and each of the others in a tick of its own.
 
         A slice is one step of the iterator.
         """
@@ -30,14 +30,14 @@ class Turns:
             self.queue(work)
 
     def queue(self, work: Iterator[object]) -> None:
-        """Do `work` in the turns after this one."""
+        """Do `work` in the ticks after this one."""
         self._work.append(work)
         if not self._scheduled:
             self._scheduled = True
             self._call_soon(self._run)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call a function in a turn after this one."""
+        """Call a function in a tick after this one."""
         self.queue(_calling(function))
 
     def _run(self) -> None:

@@ -232,7 +232,7 @@ class RedisBroker:
         outage = self.bus is Bus.OUT
         self.bus = Bus.UP
         if outage:
-            self._events.back()
+            self._events.broker_back()
         self._pipeline.up(self._session)
         self._report_missed()
         self._run_backlog()
@@ -240,7 +240,7 @@ class RedisBroker:
     def out(self, reason: OutageReason) -> None:
         """Declare an outage: answer queued and new commands as REDIS_FAIL_MODE says."""
         self.bus = Bus.OUT
-        self._events.lost(reason)
+        self._events.broker_lost(reason)
         self._give_up()
         self._run_backlog()
 

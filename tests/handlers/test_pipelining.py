@@ -1,4 +1,4 @@
-"""Pipelined requests of one connection are bounded, and served one a turn of the loop."""
+"""Pipelined requests of one connection are bounded, and served one a tick."""
 
 import asyncio
 import gc

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from handlers.answers import awaitable
 from hub.brokers.base import PUBLISHED
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.settings import Settings
 from tests.support.patterns import mismatch, write_out
 from tests.support.process import ROOT
@@ -227,7 +227,7 @@ async def test_a_fault_of_the_server_is_logged_and_answered_by_500(
     def fault(*_: Any) -> None:
         raise ZeroDivisionError("injected")
 
-    monkeypatch.setattr(LocalBroker, "topics", fault)
+    monkeypatch.setattr(MemoryBroker, "topics", fault)
     async with session.get(server.url + "/topics", headers=ORIGIN) as answer:
         assert answer.status == 500
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]

@@ -1,4 +1,4 @@
-"""Lists of topics: their order, pages, and the work in one turn of the loop."""
+"""Lists of topics: their order, pages, and the work in one tick."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from hub import topic_list
 from hub.brokers.base import ClusterStats
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.hub import Hub
 from hub.protocol.http_requests import MAX_LISTED, TopicQuery
 from hub.topic_list import TopicList
@@ -102,7 +102,7 @@ async def test_a_query_that_is_not_utf_8_is_refused(
 async def test_stats_lists_the_first_thousand(
     server: Running, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def cluster_stats(_: LocalBroker) -> ClusterStats:
+    async def cluster_stats(_: MemoryBroker) -> ClusterStats:
         return ClusterStats("me", topics={"theirs": 3})
 
     names = [f"t{number:04}" for number in range(MAX_LISTED)]
@@ -111,7 +111,7 @@ async def test_stats_lists_the_first_thousand(
     assert (stats["total_topics"], list(stats["topics"])) == (MAX_LISTED, names)
     assert "topics_truncated" not in stats
     make(server.hub, ["one more"])
-    monkeypatch.setattr(LocalBroker, "cluster_stats", cluster_stats)
+    monkeypatch.setattr(MemoryBroker, "cluster_stats", cluster_stats)
     stats = await ask(session, "/stats")
     assert (stats["total_topics"], stats["topics_truncated"]) == (MAX_LISTED + 2, True)
     assert list(stats["topics"]) == ["one more", *names[:-1]]
@@ -124,7 +124,7 @@ async def test_health_reads_counters_only(
 ) -> None:
     make(server.hub, "abc")
     monkeypatch.delattr(Hub, "topic_names")
-    monkeypatch.delattr(Hub, "subscribers")
+    monkeypatch.delattr(Hub, "subscriber_count")
     health = await ask(session, "/health")
     assert (health["topics"], health["subscribers"]) == (3, 0)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hub.brokers.base import Broker
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.errors import ErrorCode, Refusal
 from hub.values import Rule
 
@@ -31,7 +31,7 @@ def node() -> RecordingNode:
 
 @pytest.fixture
 def broker(node: RecordingNode) -> Broker:
-    broker = LocalBroker()
+    broker = MemoryBroker()
     broker.serve(node)
     return broker
 
@@ -91,7 +91,7 @@ def test_an_automatic_topic_can_be_deleted_and_not_created(
 
 def test_a_topic_that_is_left_often_ends_one_ttl_after_the_last_time() -> None:
     now = 0.0
-    broker = LocalBroker(lambda: now, {"": Rule(5, 10.0, 1_000)}, lambda: "e")
+    broker = MemoryBroker(lambda: now, {"": Rule(5, 10.0, 1_000)}, lambda: "e")
     broker.serve(RecordingNode())
     for now in (0.0, 1.0, 2.0, 9.0):  # noqa: B007
         outcome(broker.subscribe, "t")
@@ -107,8 +107,8 @@ def test_a_topic_that_is_left_often_ends_one_ttl_after_the_last_time() -> None:
     assert list(broker.topics()) == []
 
 
-def with_history(node: RecordingNode, now: list[float]) -> LocalBroker:
-    broker = LocalBroker(lambda: now[0], {"": Rule(5, 10.0, 1_000)}, lambda: "e")
+def with_history(node: RecordingNode, now: list[float]) -> MemoryBroker:
+    broker = MemoryBroker(lambda: now[0], {"": Rule(5, 10.0, 1_000)}, lambda: "e")
     broker.serve(node)
     return broker
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.dispatcher import FEW, MAX_AWAITING
+from hub.dispatcher import MAX_AWAITING, PAUSE_AT
 from hub.errors import ErrorCode, Refusal
 from hub.settings import Settings
 from tests.support.brokers import DeferredBroker, RefusingBroker
@@ -62,13 +62,13 @@ def test_publishes_await_the_broker_together() -> None:
 def test_reading_pauses_at_a_few_commands_and_resumes_when_all_are_answered() -> None:
     node, broker = deferred()
     peer = node.connect("me")
-    for number in range(FEW - 1):
+    for number in range(PAUSE_AT - 1):
         peer.say(publish("t", str(number)))
     assert peer.transport.reading
     peer.say(publish("t", "last"))
     assert not peer.transport.reading
     peer.say(ping("next"))  # in the same segment: it is queued
-    broker.complete(FEW - 1)
+    broker.complete(PAUSE_AT - 1)
     assert not peer.transport.reading
     broker.complete()
     assert peer.transport.reading
@@ -91,7 +91,7 @@ def test_reading_pauses_behind_a_subscribe_too() -> None:
     node, broker = deferred()
     peer = node.connect("me")
     peer.say(subscribe("t"))
-    for _ in range(FEW - 2):
+    for _ in range(PAUSE_AT - 2):
         peer.say(ping(""))
     assert peer.transport.reading
     peer.say(ping("last"))
@@ -103,7 +103,7 @@ def test_reading_pauses_behind_a_subscribe_too() -> None:
 def test_a_single_server_never_pauses() -> None:
     node = Node()
     peer = node.subscribed("t")
-    for number in range(10 * FEW):
+    for number in range(10 * PAUSE_AT):
         peer.say(publish("t", str(number)))
         assert peer.transport.reading
 
@@ -118,7 +118,7 @@ def test_a_held_client_gets_the_shutdown_notice_and_may_close() -> None:
     assert peer.transport.reading
     broker.complete_all()
     assert kind(peer.hear()[-1]) == 1001
-    node.hub.closed(peer.client, b"")
+    node.hub.client_closed(peer.client, b"")
     assert peer.transport.ended == "close"
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hub.brokers.memory import LocalBroker
-from hub.delivery.framing import WebSocket
+from hub.brokers.memory import MemoryBroker
+from hub.delivery.framing import WebSocketFraming
 from hub.settings import Settings
 from hub.values import Position, Rule
 from tests.support.node import Node, Peer
@@ -29,7 +29,7 @@ class NetstringEncoding:
 NETSTRINGS = NetstringEncoding()
 
 
-class NetstringFraming(WebSocket):
+class NetstringFraming(WebSocketFraming):
     encoding = NETSTRINGS  # type: ignore[assignment]
 
     def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
@@ -64,7 +64,7 @@ def test_every_event_arrives_in_order(room: int | None) -> None:
 def test_dropped_events_are_reported_with_their_position() -> None:
     rules = {"": Rule(10, 300.0, 1_000_000)}
     settings = Settings(max_queue_size=2, backpressure="drop_oldest")
-    node = Node(settings, LocalBroker(lambda: 0.0, rules, lambda: "a"))
+    node = Node(settings, MemoryBroker(lambda: 0.0, rules, lambda: "a"))
     peer = subscribed(node)
     peer.transport.room = 0
     for payload in range(1, 7):

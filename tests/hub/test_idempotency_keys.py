@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hub.brokers import idempotency
 from hub.brokers.base import PublishResult
 from hub.brokers.idempotency import REMEMBERED, FirstPublish, IdempotencyKeys
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.values import Position
 from tests.support.node import Node
 
@@ -160,7 +160,7 @@ def size_of(topic: str, key: str, first: FirstPublish) -> int:
 
 def test_the_broker_of_a_single_server_sweeps_its_keys() -> None:
     clock = Clock()
-    broker = LocalBroker(clock)
+    broker = MemoryBroker(clock)
     Node(broker=broker).subscribed("t")
     outcomes: list[Any] = []
     for key in "ab":

@@ -2,13 +2,13 @@
 
 import pytest
 
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.readiness import Readiness
 from hub.settings import Settings
 from tests.support.node import Node
 
 
-class Away(LocalBroker):
+class Away(MemoryBroker):
     """A broker that can lose the other nodes."""
 
     reachable: bool | None = False  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hub.brokers.history import OVERHEAD
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.delivery.recovery import CHUNK
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Rule
@@ -25,7 +25,7 @@ class Remembering:
         self.now = 0.0
         epochs = iter("abcdefgh")
         rules = {"": Rule(size, ttl, 1_000_000), "off/": Rule(0, 1.0, 1)}
-        broker = LocalBroker(lambda: self.now, rules, lambda: next(epochs), total_bytes)
+        broker = MemoryBroker(lambda: self.now, rules, lambda: next(epochs), total_bytes)
         self.node = Node(Settings(recovery_limit=8, **settings), broker)
 
     def come_back(self, room: int | None = None, topic: str = "t", **wish: Any) -> Peer:

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node
@@ -27,7 +27,7 @@ class Lives(RuleBasedStateMachine):
         self.truth = Truth()
         self.numbers = 0
         rules = {"": Rule(4, 10.0, 10_000)}
-        self.broker = LocalBroker(lambda: self.now, rules, self._new_epoch, self.total_bytes)
+        self.broker = MemoryBroker(lambda: self.now, rules, self._new_epoch, self.total_bytes)
         limits = Settings(recovery_limit=3, max_queue_size=2, backpressure="drop_oldest")
         self.node = Node(limits, self.broker)
         self.readers = [Reader(self.truth) for _ in range(3)]

@@ -229,7 +229,7 @@ def test_a_slow_consumer_may_answer_its_close() -> None:
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1, 2)
     assert read_all(slow) == [0, *SLOW]
-    node.hub.closed(slow.client, b"")
+    node.hub.client_closed(slow.client, b"")
     assert slow.transport.ended == "close"
 
 
@@ -341,7 +341,7 @@ def test_a_client_that_closes_early_in_the_shutdown_still_gets_its_queue() -> No
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1)
     node.drain.begin()
-    node.hub.closed(slow.client, b"")
+    node.hub.client_closed(slow.client, b"")
     assert slow.transport.ended == ""
     assert read_all(slow)[:3] == [0, FAREWELL, 1]
     assert slow.transport.ended == "close"
@@ -434,7 +434,7 @@ def test_a_congested_client_that_closes_gets_its_queue_and_then_its_answer() -> 
     node = Node()
     slow = node.subscribed("t", room=10)
     publish(node, "t", 0, 1)
-    node.hub.closed(slow.client, b"\x88\x02\x03\xe8")
+    node.hub.client_closed(slow.client, b"\x88\x02\x03\xe8")
     assert slow.transport.ended == ""
     assert read_all(slow) == [0, 1, ("close", 1000, "")]
     assert slow.transport.ended == "close"

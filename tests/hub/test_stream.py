@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hub.brokers.base import SubscribeResult
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.delivery.recovery import CHUNK
 from hub.errors import ErrorCode, Refusal
 from hub.event_stream import RETRY, preamble
@@ -26,7 +26,7 @@ def remembering(size: int = 10, **settings: Any) -> Node:
     """Return a node whose topics, except `off/`, have histories with the epochs a, b, c."""
     epochs = iter("abcdefghijklmnop")
     rules = {"": Rule(size, 60.0, 10_000_000), "off/": Rule(0, 1.0, 1)}
-    broker = LocalBroker(lambda: 0.0, rules, lambda: next(epochs))
+    broker = MemoryBroker(lambda: 0.0, rules, lambda: next(epochs))
     return Node(Settings(recovery_limit=8, **settings), broker)
 
 
@@ -194,7 +194,7 @@ def test_streams_count_as_clients_and_subscribers() -> None:
     node.publish("t", 1)
     node.stream("t", last_id="a:0")  # it recovers
     assert node.topics() == {"t": 4, "u": 1}
-    assert node.hub.subscribers("t") == 4
+    assert node.hub.subscriber_count("t") == 4
     assert len(node.hub.clients) == 4
     node.hub.leave(one.client)
     node.hub.leave(both.client)
@@ -631,7 +631,7 @@ def test_a_stream_that_ends_before_the_brokers_answer_is_not_subscribed() -> Non
 
 
 def test_an_ack_is_degraded_during_an_outage() -> None:
-    class Away(LocalBroker):
+    class Away(MemoryBroker):
         def subscribe(self, topic: str, done: Any) -> None:
             super().subscribe(topic, lambda _: done(SubscribeResult(degraded=True)))
 
@@ -643,7 +643,7 @@ def test_a_half_closed_connection_ends_the_stream() -> None:
     node = Node()
     stream = node.stream("t")
     node.publish("t", 1)
-    node.hub.closed(stream.client, b"")  # as the connection does
+    node.hub.client_closed(stream.client, b"")  # as the connection does
     assert [it[1] for it in brief(stream.hear())] == ["ack", 1]
     assert stream.transport.ended == "close"
 

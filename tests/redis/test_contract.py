@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from hub.brokers.base import PublishResult, SubscribeResult
 from hub.brokers.idempotency import FirstPublish
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.errors import ErrorCode
 from tests.support.bus import RecordingNode, bus_node, refused
 
@@ -17,7 +17,7 @@ async def node(
     request: pytest.FixtureRequest, address: str, prefix: str
 ) -> AsyncIterator[RecordingNode]:
     if request.param == "local":
-        yield RecordingNode(LocalBroker())
+        yield RecordingNode(MemoryBroker())
     else:
         async with bus_node(address, prefix) as over_redis:
             await over_redis.publish("warm-up")  # the grace ends in the next turn of the loop

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection
 from hub.brokers.base import SUBSCRIBED, BrokerEvents, PublishDone, SubscribeDone, TopicDone
 from hub.brokers.history import NOT_REMEMBERED, History
 from hub.brokers.idempotency import FirstPublish
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.errors import ErrorCode, Refusal
 
 
 class DeferredBroker:
-    """A `LocalBroker` whose calls take effect later, in order, one at each `complete()`.
+    """A `MemoryBroker` whose calls take effect later, in order, one at each `complete()`.
 
     `unsubscribe` has no outcome, and takes effect at once.
     """
@@ -20,7 +20,7 @@ class DeferredBroker:
     reachable = None
 
     def __init__(self) -> None:
-        self._local = LocalBroker()
+        self._local = MemoryBroker()
         self._calls: deque[Callable[[], None]] = deque()
         self.subscribed: list[str] = []  # topics that the node has announced
         self.unsubscribed: list[str] = []
@@ -101,7 +101,7 @@ class DeferredBroker:
         return self._local.topics()
 
 
-class RefusingBroker(LocalBroker):
+class RefusingBroker(MemoryBroker):
     """A broker out of reach: it refuses subscribes and publishes."""
 
     refusal = Refusal(ErrorCode.TOPIC_NOT_FOUND, "out of order")

@@ -49,10 +49,10 @@ class RecordingNode:
     def missed(self, topic: str) -> None:
         self._hear("missed", topic)
 
-    def lost(self, reason: OutageReason) -> None:
+    def broker_lost(self, reason: OutageReason) -> None:
         self.outages.append(reason)
 
-    def back(self) -> None:
+    def broker_back(self) -> None:
         self.outages.append("back")
 
     def _hear(self, what: str, topic: str, event: bytes = b"") -> None:

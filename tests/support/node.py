@@ -10,7 +10,7 @@ from typing import Any, cast
 from handlers.connection import Connection, LimitedConnection
 from hub.access import ANONYMOUS, Access
 from hub.brokers.base import Broker
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.delivery.client import Client, Transport
 from hub.delivery.framing import WEBSOCKET, Framing
 from hub.delivery.keepalive import SLICES, Keepalive
@@ -196,7 +196,7 @@ class Node:
         observer: Observer | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self.broker = LocalBroker() if broker is None else broker
+        self.broker = MemoryBroker() if broker is None else broker
         self.wall_ns = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
         self._soon: deque[Callable[[], None]] = deque()
         ids = Ids(lambda: self.wall_ns, "test")
@@ -250,7 +250,7 @@ class Node:
             self._soon.popleft()()
 
     def turn(self) -> None:
-        """Run the callbacks scheduled so far, as one turn of the loop does."""
+        """Run the callbacks scheduled so far, as one tick does."""
         for _ in range(len(self._soon)):
             self._soon.popleft()()
 
@@ -273,6 +273,6 @@ class Node:
 
 def topics_of(hub: Hub) -> dict[str, int]:
     """Return the number of subscribers of every topic, and check the hub's own totals."""
-    topics = {name: hub.subscribers(name) for name in hub.topic_names()}
+    topics = {name: hub.subscriber_count(name) for name in hub.topic_names()}
     assert (hub.topic_count, hub.subscriptions) == (len(topics), sum(topics.values()))
     return topics

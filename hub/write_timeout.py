@@ -10,8 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hub.delivery.client import Discard, Progress, Transport
-from hub.event_log import address
+from hub.delivery.client import Discard, Progress, Transport, peer_address
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ class _Mark(NamedTuple):
     since: float  # seconds
 
 
-class Unread:
+class WriteTimeout:
     """Resets HTTP connections whose peer has taken no byte for the write timeout."""
 
     def __init__(self, progress: Progress, discard: Discard, write_timeout: float) -> None:
@@ -44,7 +43,7 @@ class Unread:
             if mark is None or mark.acknowledged != acknowledged:
                 marks[transport] = _Mark(acknowledged, now)
             elif now - mark.since >= self._write_timeout:
-                log.info("request from %s ended: its answer was not taken", address(transport))
+                log.info("request from %s ended: its answer was not taken", peer_address(transport))
                 self._discard(transport)
                 transport.abort()
             else:
