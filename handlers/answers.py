@@ -236,8 +236,8 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 
     Report every request that was refused, by an error or by a response with a REASON.
     """
-    # From Python 3.12 on, aiohttp serves all requests that arrived in one read in one turn of the
-    # loop, unless a handler awaits something.
+    # From Python 3.12 on, aiohttp serves all requests that arrived in one read in one tick,
+    # unless a handler awaits something.
     await asyncio.sleep(0)
     try:
         response = await handler(request)

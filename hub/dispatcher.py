@@ -86,7 +86,7 @@ class Dispatcher:
             if queue.backlog is None:
                 queue.backlog = deque()
             queue.backlog.append(command)
-        # On a single server commands complete at once, and reading never pauses.
+        # On a single server commands complete at once, and none is held.
         if queue.awaiting and queue.awaiting + len(queue.backlog or ()) >= PAUSE_AT:
             client.hold()
 

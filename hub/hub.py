@@ -104,7 +104,15 @@ class Hub:
         principal: Principal = ANONYMOUS,
         address: str = UNKNOWN,
     ) -> Client:
-        """Add a connection; `name` is the client id given for it, or empty."""
+        """Add a connection, and return its client.
+
+        Args:
+            transport: writes to the connection; its write buffer limits are (0, 0).
+            name: the client id given for the connection; empty if there is none.
+            framing: writes its messages.
+            principal: the caller of the commands that arrive on it.
+            address: the client's, as the limits count it.
+        """
         self._joined += 1
         client = Client(
             self._joined, self.clock(), transport, name, principal, address, self._bounds, framing
@@ -125,7 +133,7 @@ class Hub:
         self.clients.pop(client, None)
 
     def fail(self, client: Client, close: Close) -> None:
-        """End a connection that broke the protocol; messages sent before still arrive."""
+        """End a connection for a fault, its own or the server's, after everything sent to it."""
         last = client.framing.close(close)
         self.close(client, last, Ending.HALF_CLOSE, close.reason)
 
@@ -148,7 +156,7 @@ class Hub:
                 self.leave(client)
 
     def _overrun(self, client: Client) -> None:
-        """End a client that exceeds its bounds, as BACKPRESSURE=disconnect says."""
+        """End a client that exceeds its bounds and has no event that may be dropped."""
         framing = client.framing
         last = framing.encoding.message(self.notices.too_slow()) + framing.close(SLOW_CONSUMER)
         try:

@@ -1,7 +1,7 @@
 """The gate: every command, request and stream passes it on its way to the hub and the broker.
 
 Each method takes the caller, asks whether it may do what it asks for, and only then carries it
-out. A new rule for callers belongs here, and nowhere else.
+out. The rules for callers are in hub/access.py.
 """
 
 from collections.abc import Callable, Iterable

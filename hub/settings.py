@@ -81,7 +81,7 @@ class Settings:
     recovery_limit: int = 300  # events in one recovery
     ping_interval: float = 54.0  # without data from a client before a ping
     idle_timeout: float = 60.0  # without data from a client before it is lost
-    write_timeout: float = 10.0  # without a byte accepted by a client before it is lost
+    write_timeout: float = 10.0  # without an acknowledged byte, or for a client to close
     drain_delay: float = 0.0  # from a signal to the drain, with /ready failing
     shutdown_timeout: float = 30.0  # from a signal until remaining clients are cut
     log_level: str = "info"

@@ -5,7 +5,9 @@ the messages of a tick in `pending` and writes them at once. When the transport 
 is CONGESTED and messages go to its send queue until the transport has drained. After the server's
 last message, or the client's own Close, it is CLOSING; when the connection is lost it is GONE.
 
-    FLOWING <-> CONGESTED -> CLOSING -> GONE
+    FLOWING <-> CONGESTED
+       |            |
+       +--> CLOSING <+       and each of the three -> GONE
 
 The transport's write limits are (0, 0), so it pauses as soon as the kernel does not take
 everything. `CommandQueue` holds the state of its commands, `Liveness` that of the keepalive.
@@ -57,7 +59,7 @@ class State(Enum):
 
     FLOWING = "flowing"  # the transport takes everything: one write a tick
     CONGESTED = "congested"  # the transport holds bytes: messages are queued
-    CLOSING = "closing"  # the last message is queued or sent: nothing more is sent or handled
+    CLOSING = "closing"  # no new message is sent or handled; those queued still leave
     GONE = "gone"  # the connection is lost
 
 
@@ -147,7 +149,7 @@ class Client:
             self.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     def offer(self, entry: Entry) -> bool:
-        """Queue a message for a CONGESTED client; False if its bounds are exceeded."""
+        """Queue a message for a CONGESTED client; see `SendQueue.offer`."""
         return self._queued().offer(entry, self.transport.get_write_buffer_size())
 
     def tell(self, topic: "Topic[Client]", message: bytes) -> None:

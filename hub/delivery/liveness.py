@@ -27,7 +27,7 @@ class Liveness:
     )
 
     def __init__(self) -> None:
-        self.heard = True  # whether a frame has arrived since the last visit
+        self.heard = True  # whether there was a sign of life since the last visit
         self.idle_since = 0.0  # the last visit that found a sign of life
         self.pinged = False  # whether a ping was sent after that visit
         self.took = False  # whether the transport has drained or filled since the last visit

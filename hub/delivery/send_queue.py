@@ -51,7 +51,7 @@ class Bounds:
 
     messages: int  # in the queue
     size: int  # bytes in the queue and in the transport together
-    drop_oldest: bool  # on overflow drop the oldest event, else end the connection
+    drop_oldest: bool  # whether events may be dropped to keep within the limits
     # Encodes the notice about a number of dropped events of a topic, up to a position.
     gap: Callable[[str, int, Position], bytes]
     dropped: Callable[[], None]  # called for each event that is dropped
@@ -80,7 +80,7 @@ class SendQueue:
         """Queue one more message; `buffered` is the number of bytes in the transport.
 
         Returns:
-            False if the bounds are exceeded and there is no event to drop.
+            False if the bounds are exceeded and no event may be dropped.
         """
         self._entries.append(entry)
         self._size += len(entry.data)
