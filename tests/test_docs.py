@@ -1,17 +1,29 @@
-"""The documents in docs/: their commands run, and the files that they name exist."""
+"""The documents in docs/: their commands and examples run, and the files that they name exist."""
 
 import asyncio
+import json
 import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from hub.brokers.memory import MemoryBroker
+from hub.event_log import EventLog
+from hub.observer import Observers
+from hub.settings import Settings
+from hub.values import Rule
+from tests.support.markdown import blocks
+from tests.support.node import Node
 
 ROOT = Path(__file__).parents[1]
 DECISIONS = ROOT / "docs/decisions"
 DOCUMENTS = {path: path.read_text() for path in sorted((ROOT / "docs").glob("**/*.md"))}
+ARCHITECTURE = DOCUMENTS[ROOT / "docs/architecture.md"]
 TEXT = "\n".join(DOCUMENTS.values())
+EXAMPLES = ["\n".join(it.lines) for it in blocks(ARCHITECTURE) if it.tag == "python"]
 FRAMES, READERS, LOAD, HISTORY = (
     f".venv/bin/python bench/{name}.py"
     for name in ("frame_reader", "redis_reader", "redis_load", "history")
@@ -40,6 +52,54 @@ def rows(decision: str, pattern: str) -> list[str]:
     """Return the first cells that match, in the tables of a decision given by its number."""
     (path,) = DECISIONS.glob(f"{decision}-*.md")
     return re.findall(rf"(?m)^\| ({pattern}) \|", DOCUMENTS[path])
+
+
+def example(text: str) -> dict[str, Any]:
+    """Run the one example with a text, and return its names."""
+    (code,) = [it for it in EXAMPLES if text in it]
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(code, names)
+    return names
+
+
+@pytest.mark.parametrize("backpressure", ["disconnect", "drop_oldest"])
+def test_the_example_of_an_observer_counts_what_slow_clients_lose(backpressure: str) -> None:
+    counts = example("Observer):")["SlowClients"]()
+    settings = Settings(max_queue_size=2, backpressure=backpressure)
+    node = Node(settings, observer=Observers(EventLog(), counts))
+    slow = node.subscribed("t", room=0)
+    for number in range(5):  # the transport holds the first, the queue two
+        node.publish("t", number)
+        node.tick()
+    node.hub.leave(slow.client)
+    expected = (2, 0) if backpressure == "drop_oldest" else (0, 1)
+    assert (counts.events, counts.connections) == expected
+
+
+@pytest.mark.parametrize("room", [None, 0])
+def test_the_example_of_an_encoding_writes_lines(room: int | None) -> None:
+    framing = example("LineFraming")["LINES"]
+    node = Node(Settings(history_size=5), MemoryBroker(lambda: 0.0, {"": Rule(5, 300.0, 10_000)}))
+    node.hub.subscribe(node.connect().client, "t", lambda _: None)
+    node.publish("t", 0)
+    peer = node.connect(framing=framing)
+    node.hub.subscribe(peer.client, "t", lambda _: None, recover_from=1)
+    node.tick()
+    peer.transport.room = room
+    node.publish("t", 1)
+    node.publish("t", 2)
+    node.tick()
+    node.drain.begin()
+    peer.transport.drain()
+    node.tick()
+    lines = [json.loads(line) for line in peer.transport.written.splitlines()]
+    assert [it["message"]["payload"] for it in lines if it["type"] == "event"] == [0, 1, 2]
+    assert [it["type"] for it in lines if it["type"] != "event"] == ["info"]
+    assert peer.transport.ended == "close"
+
+
+def test_every_example_is_run() -> None:
+    assert len(EXAMPLES) == 2
 
 
 def test_every_command_is_run() -> None:

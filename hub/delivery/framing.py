@@ -103,7 +103,7 @@ class Framing(Protocol):
 class WebSocketFraming:
     """WebSocket frames. All clients share one instance, because it has no state."""
 
-    encoding = FRAMES
+    encoding: Encoding = FRAMES
     ping = PING_FRAME
     answers_pings = True
     ends_with_topics = False
@@ -113,7 +113,7 @@ class WebSocketFraming:
         return data
 
     def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
-        return b"".join(map(text_frame, events))
+        return b"".join(self.encoding.events(events, start.epoch))
 
     def reconnect(self, milliseconds: int) -> bytes:
         return b""

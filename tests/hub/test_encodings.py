@@ -30,10 +30,7 @@ NETSTRINGS = NetstringEncoding()
 
 
 class NetstringFraming(WebSocketFraming):
-    encoding = NETSTRINGS  # type: ignore[assignment]
-
-    def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
-        return b"".join(map(NETSTRINGS.message, events))
+    encoding = NETSTRINGS
 
 
 def payloads(peer: Peer) -> list[Any]:
