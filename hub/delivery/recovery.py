@@ -1,14 +1,15 @@
 """Recovery: a client reads a topic's history up to its newest event.
 
 Theory of operation. A subscribe may ask for the events after a position, or for the newest n. If
-the history has them, the client is `behind` the topic: it reads CHUNK bytes a tick while its
+the history has them, the client is `behind` the topic: it reads up to CHUNK bytes a tick while its
 transport takes everything, and nothing of a replay is queued, since it may exceed the bounds of a
-send queue. When it has read the newest event, it becomes an ordinary subscriber in the same tick.
+send queue. In one tick all clients together read about SHARE bytes, in turns. When it has read the newest event, it becomes an ordinary subscriber in the same tick.
 If the history drops events that the client has not read, the client gets a gap notice and reads on
 after the gap.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from hub.brokers.base import SubscribeResult
@@ -19,10 +20,12 @@ from hub.protocol.notices import Notices
 from hub.values import Position, RecoverFrom
 
 CHUNK: Final = 65_536  # bytes of events that a client reads in one tick
+SHARE: Final = 16 * CHUNK  # bytes that all clients read in one tick, which take about 5 ms
+READ: Final = 2_000  # bytes that reading one topic counts beside its events
 
 
 class Recovery:
-    """State: the clients that are behind, their topics, and the clients that read in this tick.
+    """State: the clients that are behind, their topics, and the clients that may read.
 
     `Topic.behind` has the position of each client.
     """
@@ -48,7 +51,7 @@ class Recovery:
         self._limit = limit
         self._report = recovered
         self._behind: dict[Client, dict[Topic[Client], None]] = {}
-        self._ready: dict[Client, None] = {}  # clients that read in this tick
+        self._ready: dict[Client, None] = {}  # clients that may read, in turn
         self._scheduled = False
 
     def answer(
@@ -104,27 +107,40 @@ class Recovery:
                 self._ready.pop(client, None)
 
     def resume(self, client: Client) -> None:
-        """Read on in the next tick, if the client is behind; its transport has drained."""
+        """Read on in one of the next ticks, if the client is behind; its transport has drained."""
         if client in self._behind:
             self._ready[client] = None
-            if not self._scheduled:
-                self._scheduled = True
-                self._call_soon(self._run)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._run)
 
     def _run(self) -> None:
+        """Let the next clients read, until they have read SHARE bytes."""
         self._scheduled = False
-        ready, self._ready = self._ready, {}
-        for client in ready:
+        room = SHARE
+        for client in list(islice(self._ready, SHARE // READ)):
+            if room <= 0:
+                break
+            if client not in self._ready:
+                continue  # it was disconnected when another one became a subscriber
+            del self._ready[client]
             if client.state is FLOWING:  # a congested client is resumed when it has drained
-                self._advance(client)
+                room -= self._advance(client)
+        if self._ready:
+            self._schedule()
 
-    def _advance(self, client: Client) -> None:
+    def _advance(self, client: Client) -> int:
+        """Read about CHUNK bytes of a client's topics; return the bytes that were read."""
         room = CHUNK
-        for topic in list(self._behind.get(client, ())):
-            room -= self._read(topic, client, room)
+        for topic in list(self._behind[client]):
+            room -= READ + self._read(topic, client, room)
             if room <= 0:
                 break
         self.resume(client)
+        return CHUNK - room
 
     def _read(self, topic: Topic[Client], client: Client, room: int) -> int:
         """Send the next events of a topic, about `room` bytes of them; return their size."""

@@ -1,12 +1,13 @@
 """Recovery: a client that reconnects gets the events it missed, or a report of the loss."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from hub.brokers.history import OVERHEAD
 from hub.brokers.memory import MemoryBroker
-from hub.delivery.recovery import CHUNK
+from hub.delivery.recovery import CHUNK, SHARE
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node, Peer
@@ -233,6 +234,38 @@ def test_a_slow_client_recovers_without_a_send_queue() -> None:
     peer.transport.drain()
     it.publish("live")
     assert brief(peer.hear()) == [(10, "live")]
+
+
+def test_many_clients_recover_in_turns() -> None:
+    it = Remembering()
+    it.come_back()
+    it.publish("x" * CHUNK)
+    peers = [it.come_back(**since(0)) for _ in range(50)]
+    counts = [0]  # clients that have the event, after each turn of the loop
+    while counts[-1] < len(peers):
+        it.node.turn()
+        counts.append(sum(len(peer.transport.written) > CHUNK for peer in peers))
+    assert max(new - old for old, new in pairwise(counts)) <= SHARE // CHUNK
+    it.publish("new")
+    for peer in peers:
+        assert [told[0] for told in brief(peer.hear())[1:]] == [1, 2]
+
+
+def test_a_client_that_is_disconnected_before_its_turn_reads_no_more() -> None:
+    it = Remembering(max_queue_size=1)
+    it.come_back(topic="t")
+    it.come_back(topic="u")
+    it.publish(1, topic="u")
+    slow = it.come_back(room=0, topic="u", **since(0, "b"))
+    slow.say({"type": "subscribe", "topic": "t"})
+    it.node.tick()
+    it.publish(1)
+    it.node.tick()  # its send queue is full
+    fast = it.come_back(**since(0))
+    it.node.hub.recovery.resume(slow.client)
+    it.publish(2)  # the queue exceeds its bounds when the other one becomes a subscriber
+    assert brief(fast.hear())[1:] == [(1, 1), (2, 2)]
+    assert not slow.client.open
 
 
 def test_a_client_that_is_too_slow_for_the_history_gets_a_gap() -> None:
