@@ -146,7 +146,7 @@ class Hub:
 
     def close(self, client: Client, last: bytes, ending: Ending, reason: str) -> None:
         """End an open client after everything sent to it; `reason` is one of `REASONS`."""
-        for topic in [it for it in client.topics if it.batch or it.missed is not None]:
+        for topic in [it for it in client.topics if it.batch or it.gap is not None]:
             self._settle(topic)
         self._part(client)
         if client.open:  # settling may have ended it
@@ -313,7 +313,7 @@ class Hub:
 
     def _settle(self, topic: Topic[Client]) -> None:
         """Send the gap notice and the batch that are due, before the subscribers change."""
-        if topic.missed is not None:
+        if topic.gap is not None:
             self.gaps.tell(topic)
         self.fanout.settle(topic)
 
@@ -374,7 +374,7 @@ class Hub:
         """Send an event to the topic's subscribers on this node."""
         here = self._topics.get(topic)
         if here is not None:
-            if here.missed is not None:
+            if here.gap is not None:
                 self.gaps.tell(here)
             self.fanout.broadcast(here, event)
 

@@ -1,7 +1,8 @@
 """Gaps: topics that may have lost events on their way to this node.
 
-The subscribers of such a topic get a notice before its next event. If there is no next event, a
-sweep sends the notice. Notices do not count against the bounds of a client's send queue.
+The subscribers of such a topic get a notice before its next event, and before its subscribers
+change. A regular sweep sends the notices of other topics. Notices do not count against the bounds
+of a client's send queue.
 """
 
 from typing import Final
@@ -24,13 +25,13 @@ class Gaps:
         self._marked: dict[Topic[Client], None] = {}
 
     def mark(self, topic: Topic[Client]) -> None:
-        """Note that events after the topic's position may be lost."""
-        topic.missed = topic.position
+        """Note that events up to the topic's position may be lost, and that none after it are."""
+        topic.gap = topic.position
         self._marked[topic] = None
 
     def tell(self, topic: Topic[Client]) -> None:
         """Send the notice to the subscribers of a marked topic."""
-        position, topic.missed = topic.missed or NOWHERE, None
+        position, topic.gap = topic.gap or NOWHERE, None
         self._marked.pop(topic, None)
         self._fanout.settle(topic)
         message = self._notices.gap(topic.name, 0, position)

@@ -3,9 +3,10 @@
 Theory of operation. A subscribe may ask for the events after a position, or for the newest n. If
 the history has them, the client is `behind` the topic: it reads up to CHUNK bytes a tick while its
 transport takes everything, and nothing of a replay is queued, since it may exceed the bounds of a
-send queue. In one tick all clients together read about SHARE bytes, in turns. When it has read the newest event, it becomes an ordinary subscriber in the same tick.
-If the history drops events that the client has not read, the client gets a gap notice and reads on
-after the gap.
+send queue. In one tick all clients together read about SHARE bytes, in turns.
+When it has read the newest event, it becomes an ordinary subscriber in the same tick. If the
+history drops events that the client has not read, the client gets a gap notice and reads on after
+the gap.
 """
 
 from collections.abc import Callable

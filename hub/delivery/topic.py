@@ -37,9 +37,9 @@ class Topic(Generic[S]):
         "batch",
         "behind",
         "epoch",
+        "gap",
         "groups",
         "history",
-        "missed",
         "name",
         "receivers",
         "requests",
@@ -59,9 +59,9 @@ class Topic(Generic[S]):
         self.requests: list[SubscribeRequest[S]] | None = []
         # Events published in this tick and not yet handed to the subscribers.
         self.batch: list[bytes] = []
-        # The position before a gap that must be reported before the next event
-        # (hub/delivery/gaps.py); None without a gap.
-        self.missed: Position | None = None
+        # The position after which nothing is missing, if there is a gap to report before the next
+        # event (hub/delivery/gaps.py); None without a gap.
+        self.gap: Position | None = None
 
     @property
     def members(self) -> int:
