@@ -143,7 +143,8 @@ class History:
         self.top += 1
         event = b'%b,"offset":%d}' % (event[:-1], self.top)
         self._events.append(event)
-        # Events from other nodes have the times of their clocks; keep the list ascending.
+        # The time of an event that was read from Redis is computed from its age, and is not exact:
+        # keep the list ascending.
         self._times.append(max(now, self._times[-1]) if self._times else now)
         self._bytes += len(event)
         rule = self.rule
@@ -162,11 +163,10 @@ class History:
             self.wake()
         return event
 
-    def restart(self, epoch: str, top: int) -> None:
-        """Drop all events and start over in another epoch, with `top` as the newest offset."""
+    def reset(self, position: Position) -> None:
+        """Drop all events, and continue after a position."""
         self._drop_all()
-        self.epoch = epoch
-        self.top = top
+        self.epoch, self.top = position
         self.wake()
 
     def wake(self) -> None:

@@ -1,4 +1,4 @@
-"""The histories of the topics that this node is subscribed to, kept equal to those in Redis.
+"""Caches of the histories in Redis, for the topics that this node is subscribed to.
 
 State: the newest events of each such topic, and the events that arrived while it was being read.
 """
@@ -17,7 +17,7 @@ from hub.redis.envelope import Envelope, is_event
 from hub.redis.session import Session
 from hub.values import NOWHERE, TOTAL_BYTES, Position, Rule, find_rule
 
-CHECKED: Final = 30.0  # seconds between two comparisons of an idle topic with Redis
+CHECKED: Final = 30.0  # seconds between two comparisons of a topic with Redis, at most
 
 
 class CachedHistory:
@@ -33,7 +33,7 @@ class CachedHistory:
 
 
 class HistoryCache:
-    """Delivers events without a hole, and answers clients without asking Redis.
+    """Delivers events without a hole, and keeps the histories from which clients recover.
 
     When the node subscribes to a topic, its history is read from Redis (`open`). Events that arrive
     meanwhile are queued, and handled after the read. Each event has a position:
@@ -249,7 +249,7 @@ class HistoryCache:
         known = history.epoch != ""  # else it is being opened, and nothing is delivered
         joins = history.epoch == epoch and first <= history.top + 1 <= top + 1
         if not joins:
-            history.restart(epoch, first - 1)
+            history.reset(Position(epoch, first - 1))
             if known:
                 self._events.missed(topic)
         for offset, (event, age) in enumerate(zip(events, ages, strict=True), first):
@@ -264,11 +264,11 @@ class HistoryCache:
         cached.last = last if history.top == top else b""
 
     def _append(self, topic: str, history: History, event: bytes, now: float) -> bytes | None:
-        """Append an entry; if it is no event, restart the history after it and return None."""
+        """Append an entry; if it is no event, reset the history to after it and return None."""
         if is_event(event):
             return history.append(event, now)
         self._poison(f"history of {topic!r}", event)
-        history.restart(history.epoch, history.top + 1)
+        history.reset(Position(history.epoch, history.top + 1))
         return None
 
 

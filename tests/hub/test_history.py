@@ -119,7 +119,7 @@ def test_histories_within_a_budget_drop_events_by_their_last_use(
             read = history.page(None, 10, False) if what == "page" else kept_events(history)
             assert read == [event for _, event in kept]
         elif what == "restart":
-            history.restart("f", history.top)
+            history.reset(Position("f", history.top))
             kept.clear()
         elif what == "close":
             history.close()

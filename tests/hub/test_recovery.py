@@ -9,7 +9,7 @@ from hub.brokers.history import OVERHEAD
 from hub.brokers.memory import MemoryBroker
 from hub.delivery.recovery import CHUNK, SHARE
 from hub.settings import Settings
-from hub.values import TOTAL_BYTES, Rule
+from hub.values import TOTAL_BYTES, Position, Rule
 from tests.support.node import Node, Peer
 
 
@@ -339,7 +339,7 @@ def test_a_client_behind_in_an_ended_epoch_gets_a_gap() -> None:
     it.node.tick()
     history = it.node.broker.history("t")
     assert history is not None
-    history.restart("z", 0)
+    history.reset(Position("z", 0))
     it.node.hub.missed("t")
     it.publish("new")
     peer.transport.drain()

@@ -14,7 +14,7 @@ from hub.protocol.http_requests import MAX_STREAM_TOPICS, decode_stream_query
 from hub.protocol.replies import encode_event
 from hub.protocol.websocket_frames import TEXT
 from hub.settings import Settings
-from hub.values import Rule
+from hub.values import Position, Rule
 from tests.support.brokers import DeferredBroker, RefusingBroker
 from tests.support.node import Node
 from tests.support.sse import Listener, Said
@@ -330,7 +330,7 @@ def another_epoch(node: Node, topic: str, epoch: str, top: int) -> None:
     """Begin another epoch after `top`, as hub/redis/history_cache.py does."""
     history = node.broker.history(topic)
     assert history is not None
-    history.restart(epoch, top)
+    history.reset(Position(epoch, top))
     node.hub.missed(topic)
 
 
