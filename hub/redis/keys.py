@@ -12,13 +12,13 @@
     keys:NODE         list: the newest digests that a node has written, each after the time (ms) of
                       the publish, LIMIT at most. An answer with its entry here takes less than 700
                       bytes, so the answers of one node take 70 MB at most.
-    history:TOPIC     hash: the epoch, the offset of the newest event (top), the identity of its
-                      sender (last: run and number, hub/redis/envelope.py), the bytes of all events
+    history:TOPIC     hash: the epoch, the offset of the newest event (top), its identity (last:
+                      run and number of its sender, hub/redis/envelope.py), the bytes of all events
                       ever published (bytes), and of the longest one (longest). It expires an hour
-                      after its lifetime was last extended.
+                      after the end of its lifetime.
     events:TOPIC      stream: the newest events, each with the ID OFFSET-0 and the fields e (the
                       event), t (time of the publish, ms), b (bytes of the events before it) and
-                      p (identity of the sender of the event before it)
+                      p (identity of the event before it)
     lives             sorted set: the topics with a history, by the time (ms) until which they live
                       without subscribers. Nodes with subscribers extend it; publishes do not.
 

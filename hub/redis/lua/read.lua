@@ -1,6 +1,6 @@
 -- Read a topic's history, and begin it if the topic has none.
 --
--- A caller that passes its position (6 and 7) continues from there. If the stream contradicts it,
+-- A caller that passes its position (5 to 7) continues from there. If the stream contradicts it,
 -- Redis came back without its newest writes (a restart, or a replica that took over) and would give
 -- the same offsets a second time. The history then begins again under the caller's new epoch.
 --
@@ -12,9 +12,9 @@
 --        5 offset after which to read; if negative, the number of the newest events to read
 --        6 node (without 7): do not begin a history if the topic does not exist
 --          known epoch (with 7)
---        7 identity of the sender of the event at that offset; '' if the caller does not know it
+--        7 identity of the event at that offset (hub/redis/envelope.py); '' if the caller does not know it
 -- Reply: {epoch, top, offset of the first event, events, the age of each in milliseconds,
---        identity of the sender of the newest}; false if the topic does not exist
+--        identity of the newest}; false if the topic does not exist
 
 local topic, fresh, ttl, since = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local history, events = P .. 'history:' .. topic, P .. 'events:' .. topic
@@ -28,8 +28,8 @@ if last and known ~= epoch then
   since = 0
 elseif last then
   local after = redis.call('XRANGE', events, key_of(since + 1), key_of(since + 1))[1]
-  local sender = after and after[2][8] or top == since and redis.call('HGET', history, 'last')
-  if top < since or (last ~= '' and sender and sender ~= last) then
+  local ident = after and after[2][8] or top == since and redis.call('HGET', history, 'last')
+  if top < since or (last ~= '' and ident and ident ~= last) then
     epoch, top, since = restart(topic, fresh, ttl), 0, 0
   end
 end
