@@ -106,7 +106,8 @@ class Broker(Protocol):
     Events:
 
     - Every node gets a topic's events and its deletion in the same order, each at most once.
-    - If events of a topic may have been lost, `missed` is called before the next `deliver`.
+    - If events of a topic may have been lost, `missed` is called: after the subscription is back,
+      and before the next event of another node.
     - Events are delivered from the completion of `subscribe` at the latest, until `unsubscribe` or
       `deleted`. A publish may complete before or after its event is delivered.
     - In a topic with history, an event gets the next offset and is appended to the history before

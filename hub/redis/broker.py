@@ -55,7 +55,7 @@ class RedisBroker:
     An event takes one path: to Redis, and from there to every node that is subscribed, including
     the one that published it. So all subscribers see the same order.
 
-    The supervisor (hub/redis/supervisor.py) connects, and calls `attach`, `up`, `detach` and `out`:
+    The supervisor (hub/redis/supervisor.py) connects, and reports the state of the connection:
 
         JOINING -- attach, up --> UP        commands go through Redis
         UP -- detach --> JOINING            commands are queued

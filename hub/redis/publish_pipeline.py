@@ -34,7 +34,7 @@ _TOO_LARGE: Final = Refusal(
 class PublishPipeline:
     """Publishes events in order, each at most once.
 
-    A publish is one script, whose reply says whether Redis accepted it:
+    A publish is one script, whose reply says whether Redis accepted it. In a topic without history:
 
         accepted                       done; if the node holds the topic, the event is owed until it
                                        comes back (hub/redis/envelope.py)
@@ -42,8 +42,10 @@ class PublishPipeline:
         over
         no reply, REDIS_FAIL_MODE=     deliver it here; the outcome is degraded
         local
-        no reply, strict, or a topic   refuse: it may have been delivered
-        with a history
+        no reply, strict               refuse: it may have been delivered
+
+    In a topic with history, a publish without a reply is refused in both modes. The history cache
+    reads accepted events that did not come back.
 
     A publish with an idempotency key is answered by Redis if Redis knows the key. The node also
     remembers the keys of its own publishes: of those without Redis, and for outages of the others.
