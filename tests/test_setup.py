@@ -323,7 +323,7 @@ def test_the_build_copies_existing_files_and_nothing_else() -> None:
         assert (ROOT / source).exists()
         assert not ignored(source)
     assert not ignored("hub/hub.py")
-    assert not ignored("hub/redis/lua/lib/life.lua")
+    assert not ignored("hub/redis/lua/lib/lifetime.lua")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class RedisBroker:
         self.keys = keys
         self.strict = strict
         self.remembers = cache.remembers  # whether any topic has a history
-        self.channels = Channels(keys, self.node_id, self._forgotten)
+        self.channels = Channels(keys, self.node_id, self._leases_lost)
         self._cache = cache
         sender = Sender(run)
         self.subscriptions = Subscriptions(keys, sender, self.channels, cache, self.subscribe)
@@ -179,7 +179,7 @@ class RedisBroker:
         else:
             done(AWAY)
 
-    # Statistics.
+    # Histories, topics and stats.
 
     def history(self, topic: str) -> History | None:
         return self._cache.history(topic)
@@ -197,11 +197,11 @@ class RedisBroker:
 
     def sweep(self) -> None:
         self._pipeline.sweep()
-        self._cache.expire()
+        self._cache.drop_expired()
         if self.bus is Bus.UP:
-            self._cache.sweep(self._session)
+            self._cache.extend_due(self._session)
 
-    def _forgotten(self) -> None:
+    def _leases_lost(self) -> None:
         """Redis has lost this node's leases: expect that others write theirs again."""
         self._pipeline.grant_grace()
         self._cache.renew()
@@ -255,10 +255,10 @@ class RedisBroker:
     def _give_up(self) -> None:
         """Answer the subscribes that Redis has not answered."""
         if self.bus is Bus.OUT and not self.channels.attached:
-            given_up = self.channels.give_up()
-            for topic, done in given_up:
+            unconfirmed = self.channels.take_unconfirmed()
+            for topic, done in unconfirmed:
                 self._subscribe(topic, done)
-            if given_up:
+            if unconfirmed:
                 asyncio.get_running_loop().call_soon(self._give_up)
 
     def _run_backlog(self) -> None:

@@ -42,16 +42,16 @@ class Channels:
     take few commands, and a new connection is brought up to date in the same way.
     """
 
-    def __init__(self, keys: Keys, node: str, forgotten: Callable[[], None]) -> None:
-        """`forgotten` is called when Redis has lost this node's leases."""
+    def __init__(self, keys: Keys, node: str, leases_lost: Callable[[], None]) -> None:
+        """`leases_lost` is called when Redis has lost this node's leases."""
         self._keys = keys
         self._node = node
-        self._forgotten = forgotten
+        self._on_leases_lost = leases_lost
         self._session: Session | None = None
         self._coming: dict[str, _Coming] = {}
         self._held: dict[str, int] = {}  # with the number of subscribers
         self._counted: dict[str, int] = {}  # changed since the last beat
-        self._told: set[str] = set()  # channels that the connection was asked for
+        self._asked: set[str] = set()  # channels that the connection was asked for
         # Topics to reconcile at the end of the tick, and leases to write. Only the keys matter: a
         # dict is copied from another dict in a tenth of the time.
         self._changed: dict[str, object] = {}
@@ -74,7 +74,7 @@ class Channels:
         self._held[topic] = 0
 
     def drop(self, topic: str) -> None:
-        """Unsubscribe, and give up the lease."""
+        """Unsubscribe, and delete the lease."""
         for kept in (self._held, self._counted, self._lease):
             kept.pop(topic, None)
         self._unlease([topic])  # at once: a later publish must not find the lease
@@ -104,8 +104,8 @@ class Channels:
             self.drop(topic)
         return held
 
-    def give_up(self) -> list[tuple[str, SubscribeDone]]:
-        """Drop up to TURN topics that are not confirmed yet, and return them."""
+    def take_unconfirmed(self) -> list[tuple[str, SubscribeDone]]:
+        """Remove and return up to TURN topics that the node does not hold yet."""
         taken = list(islice(self._coming.items(), TURN))
         for topic, _ in taken:
             del self._coming[topic]
@@ -122,7 +122,7 @@ class Channels:
     def attach(self, session: Session) -> None:
         """Subscribe to everything on a new connection, and write all leases."""
         self._session = session
-        self._told.clear()
+        self._asked.clear()
         self._changed = {**self._held, **self._coming}
         self._lease.clear()
         self._begin_leases(session)
@@ -162,7 +162,7 @@ class Channels:
         for coming in self._coming.values():
             coming.leases = 0
 
-    def forgotten(self) -> None:
+    def leases_lost(self) -> None:
         """This node's leases are gone from Redis: write all of them again."""
         if self._session is None or self._beginning:  # already known
             return
@@ -170,7 +170,7 @@ class Channels:
             "this server's leases are gone from Redis (FLUSHALL, or this server was stopped for"
             " longer than they last): writing them again"
         )
-        self._forgotten()
+        self._on_leases_lost()
         self._begin_leases(self._session)
         self._lease.update(self._held)
         self.flush()
@@ -195,14 +195,14 @@ class Channels:
         come, go = [], []
         for topic in changed:
             if topic not in self._held and topic not in self._coming:
-                if topic in self._told:
+                if topic in self._asked:
                     go.append(topic)
-            elif topic not in self._told:
+            elif topic not in self._asked:
                 come.append(topic)
             elif topic in self._coming:
                 self._write(topic)  # dropped and wanted within a tick: still subscribed
-        self._told.update(come)
-        self._told.difference_update(go)
+        self._asked.update(come)
+        self._asked.difference_update(go)
         for word, topics in (("UNSUBSCRIBE", go), ("SUBSCRIBE", come)):
             for some in chunks(topics):
                 session.pushes.say(word, *map(self._keys.channel, some))
@@ -210,7 +210,7 @@ class Channels:
         if self._changed or self._lease:
             self._schedule()
 
-    async def all_told(self) -> None:
+    async def flushed(self) -> None:
         """Wait until all changes were sent."""
         while self._session is not None and (self._changed or self._lease):  # noqa: ASYNC110
             await asyncio.sleep(0)  # each tick sends a share
@@ -243,7 +243,7 @@ class Channels:
                 self._held[topic] = 0
                 coming.done(SUBSCRIBED)
         if not reply:
-            self.forgotten()
+            self.leases_lost()
 
     def _unlease(self, topics: list[str]) -> None:
         session = self._session

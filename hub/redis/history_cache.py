@@ -43,9 +43,9 @@ class HistoryCache:
         a later offset, or another      read on from the newest known event (repair), and handle
         epoch                           the event after that
 
-    A repair also follows a lost connection (`check`) and a position in Redis that differs from the
-    one here (`sweep`). It sends the identity of the newest known event, so that Redis notices if it
-    has lost events and would assign their offsets again; it then begins a new epoch
+    A repair also follows a lost connection (`repair`) and a position in Redis that differs from the
+    one here (`extend`). It sends the identity of the newest known event, so that Redis notices if
+    it has lost events and would assign their offsets again; it then begins a new epoch
     (hub/redis/lua/read.lua). A gap is reported (`missed`) if a repair does not continue at the end
     of the history here, or if an entry is no event.
     """
@@ -104,35 +104,35 @@ class HistoryCache:
         rule = self.rule(topic)
         assert rule is not None
         cached = self._cache[topic] = CachedHistory(History("", rule, budget=self._budget))
-        self._read(session, topic, cached, opened, -rule.size)
+        self._start_read(session, topic, cached, opened, -rule.size)
 
-    def check(self, session: Session, topic: str) -> bool:
+    def repair(self, session: Session, topic: str) -> bool:
         """Read the events that a topic may have missed; return False if it has no history."""
         cached = self._cache.get(topic)
         if cached is None:
             return False
-        self._repair(session, topic, cached)
+        self._read_on(session, topic, cached)
         return True
 
-    def _repair(self, session: Session, topic: str, cached: CachedHistory) -> None:
-        """Read the events after the newest known one."""
+    def _read_on(self, session: Session, topic: str, cached: CachedHistory) -> None:
+        """Read the events after the newest known one, unless a read is running."""
         if cached.queued is None:
             here = cached.history.position
-            self._read(session, topic, cached, _ignore, here.offset, here.epoch, cached.last)
+            self._start_read(session, topic, cached, _ignore, here.offset, here.epoch, cached.last)
 
-    def live(self, session: Session, topics: Iterable[str]) -> None:
+    def extend(self, session: Session, topics: Iterable[str]) -> None:
         """Extend the lifetime of topics in Redis, and compare their positions."""
         words: list[str | int] = []
-        told: list[str] = []
+        sent: list[str] = []
         for topic in topics:
             if (cached := self._cache.get(topic)) is not None:
                 words += (topic, int(cached.history.rule.ttl * 1_000))
-                told.append(topic)
-        if told:
-            answered = partial(self._placed, session, told)
-            session.commands.send(answered, "EVALSHA", session.shas.live, 0, *words)
+                sent.append(topic)
+        if sent:
+            answered = partial(self._compare, session, sent)
+            session.commands.send(answered, "EVALSHA", session.shas.extend, 0, *words)
 
-    def _placed(self, session: Session, topics: list[str], reply: Any) -> None:
+    def _compare(self, session: Session, topics: list[str], reply: Any) -> None:
         """Repair the topics whose position in Redis differs from the one here."""
         if not session.check(reply):
             return
@@ -140,22 +140,22 @@ class HistoryCache:
             cached = self._cache.get(topic)
             if cached is None:
                 continue
-            known = cached.history
-            if epoch != known.epoch.encode() or int(top) != known.top:
-                self._repair(session, topic, cached)
+            here = cached.history
+            if epoch != here.epoch.encode() or int(top) != here.top:
+                self._read_on(session, topic, cached)
 
-    def expire(self) -> None:
+    def drop_expired(self) -> None:
         """Drop events that are too old, of some topics at each call."""
         self._budget.sweep(self._clock())
 
-    def sweep(self, session: Session) -> None:
+    def extend_due(self, session: Session) -> None:
         """Extend the lifetime of all topics regularly, a share at each call."""
         now = self._clock()
         if now >= self._renewed + self._pause:
             self._renewed = now
             self._due = {**self._cache}
         for some in chunks(take(self._due)):
-            self.live(session, some)
+            self.extend(session, some)
 
     def renew(self) -> None:
         """Redis may have lost the lifetimes: let the next sweeps extend them."""
@@ -168,7 +168,7 @@ class HistoryCache:
         rule = self.rule(topic)
         if rule is None:
             return NOT_REMEMBERED
-        words = self._reading(topic, rule, -rule.size if since is None else since.offset)
+        words = self._read_arguments(topic, rule, -rule.size if since is None else since.offset)
         try:
             reply = await session.commands.ask("EVALSHA", session.shas.read, 0, *words, node)
         except (ConnectionError, hiredis.ReplyError):
@@ -188,7 +188,7 @@ class HistoryCache:
         if cached is not None:
             cached.history.close()
 
-    def heard(self, session: Session, topic: str, envelope: Envelope) -> None:
+    def receive(self, session: Session, topic: str, envelope: Envelope) -> None:
         """Handle an event of a topic with a history, as above."""
         cached = self._cache.get(topic)
         if cached is None:
@@ -201,26 +201,27 @@ class HistoryCache:
             cached.last = envelope.ident
             self._events.deliver(topic, history.append(envelope.event, self._clock()))
         elif epoch != history.epoch or offset > history.top:
-            self._repair(session, topic, cached)
+            self._read_on(session, topic, cached)
 
-    def _read(
+    def _start_read(
         self,
         session: Session,
         topic: str,
         cached: CachedHistory,
         read: Callable[[bool], None],
         since: int,
-        *known: str | bytes,
+        *here: str | bytes,
     ) -> None:
         cached.queued = []
-        words = (*self._reading(topic, cached.history.rule, since), *known)
-        answered = partial(self._was_read, session, topic, cached, read)
+        words = (*self._read_arguments(topic, cached.history.rule, since), *here)
+        answered = partial(self._finish_read, session, topic, cached, read)
         session.commands.send(answered, "EVALSHA", session.shas.read, 0, *words)
 
-    def _reading(self, topic: str, rule: Rule, since: int) -> tuple[str | int, ...]:
+    def _read_arguments(self, topic: str, rule: Rule, since: int) -> tuple[str | int, ...]:
+        """Return the first arguments of the script `read`."""
         return (topic, self.new_epoch(), rule.size, int(rule.ttl * 1_000), since)
 
-    def _was_read(
+    def _finish_read(
         self,
         session: Session,
         topic: str,
@@ -234,28 +235,28 @@ class HistoryCache:
         if not session.check(reply):
             read(False)  # the next session reads again
             return
-        self._take(topic, cached, reply)
+        self._merge(topic, cached, reply)
         read(True)
         for place, envelope in enumerate(queued):
             if cached.queued is not None:  # there is still a hole, and a repair is running
                 cached.queued += queued[place:]
                 return
-            self.heard(session, topic, envelope)
+            self.receive(session, topic, envelope)
 
-    def _take(self, topic: str, cached: CachedHistory, reply: Any) -> None:
+    def _merge(self, topic: str, cached: CachedHistory, reply: Any) -> None:
         """Append the events that were read; start over if they do not continue the history."""
         epoch, top, first, events, ages, last = reply
         epoch, history, now = epoch.decode(), cached.history, self._clock()
-        known = history.epoch != ""  # else it is being opened, and nothing is delivered
+        is_open = history.epoch != ""  # else nothing is delivered
         joins = history.epoch == epoch and first <= history.top + 1 <= top + 1
         if not joins:
             history.reset(Position(epoch, first - 1))
-            if known:
+            if is_open:
                 self._events.missed(topic)
         for offset, (event, age) in enumerate(zip(events, ages, strict=True), first):
             if offset == history.top + 1:
                 appended = self._append(topic, history, event, now - age / 1_000)
-                if not known:
+                if not is_open:
                     continue
                 if appended is None:
                     self._events.missed(topic)

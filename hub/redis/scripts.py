@@ -21,14 +21,14 @@ local REMEMBERED, LIMIT, HOUR = {remembered:.0f}, {limit}, 3600000
 
 # For each script the libraries that it uses, in the order in which they use each other.
 _LIBRARIES: Final = {
-    "publish": ("life", "exists", "in_doubt", "once"),
-    "create": ("life", "exists", "in_doubt"),
-    "delete": ("life", "exists", "in_doubt"),
+    "publish": ("lifetime", "exists", "in_doubt", "once"),
+    "create": ("lifetime", "exists", "in_doubt"),
+    "delete": ("lifetime", "exists", "in_doubt"),
     "lease": ("hold",),
-    "beat": ("life", "exists", "sweep", "hold"),
-    "append": ("life", "exists", "in_doubt", "once", "restart"),
-    "read": ("life", "exists", "restart"),
-    "live": ("life",),
+    "beat": ("lifetime", "exists", "sweep", "hold"),
+    "append": ("lifetime", "exists", "in_doubt", "once", "restart"),
+    "read": ("lifetime", "exists", "restart"),
+    "extend": ("lifetime",),
 }
 
 
@@ -53,7 +53,7 @@ class Scripts:
     beat: str
     append: str
     read: str
-    live: str
+    extend: str
 
 
 def scripts_for(keys: Keys) -> Scripts:

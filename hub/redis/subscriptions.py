@@ -32,7 +32,7 @@ class Subscriptions:
 
     A topic's channel is subscribed before its history is read, so an event that is published
     meanwhile is in the history, on the channel, or in both. A message passes from the connection to
-    `heard`, through the history cache if its topic has a history, and then to the node.
+    `receive`, through the history cache if its topic has a history, and then to the node.
 
     A connection that is lost may lose events. When the channel of a topic that the node held is
     subscribed again, the history cache reads the missed events. A topic without a history is
@@ -101,7 +101,7 @@ class Subscriptions:
     def _opened(self, topic: str, read: bool) -> None:
         done = self._opening.pop(topic)
         if read:
-            self._cache.live(self._session, [topic])
+            self._cache.extend(self._session, [topic])
             done(SUBSCRIBED)
         else:
             self.drop(topic)
@@ -110,7 +110,7 @@ class Subscriptions:
     def drop(self, topic: str) -> None:
         """Unsubscribe from a topic."""
         if self._channels.attached:
-            self._cache.live(self._session, [topic])  # the last extension of its lifetime
+            self._cache.extend(self._session, [topic])  # the last extension of its lifetime
         self._cache.drop(topic)
         self._missed.pop(topic, None)
         self._channels.drop(topic)
@@ -153,7 +153,7 @@ class Subscriptions:
 
     # Messages.
 
-    def heard(self, push: list[Any]) -> None:
+    def receive(self, push: list[Any]) -> None:
         """Handle a push about a topic's channel: a confirmation or a message."""
         if push[0] == b"subscribe":
             self._confirmed(push[1])
@@ -165,13 +165,13 @@ class Subscriptions:
                 self.poison(f"channel {channel!r}", data)
             elif envelope.position is not None and self._cache.rule(topic) is not None:
                 # The cache knows by the offset whether the event is new.
-                self._cache.heard(self._session, topic, envelope)
+                self._cache.receive(self._session, topic, envelope)
             elif self._sender.is_news(envelope):
                 self._hand_on(topic, envelope)
 
     def _confirmed(self, channel: bytes) -> None:
         held = self._channels.confirmed(channel)
-        if held is not None and not self._cache.check(self._session, held):
+        if held is not None and not self._cache.repair(self._session, held):
             self.mark_missed(held)
 
     def _hand_on(self, topic: str, envelope: Envelope) -> None:

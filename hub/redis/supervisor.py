@@ -14,7 +14,7 @@ from hub.brokers.base import OutageReason
 from hub.redis.address import RedisAddress
 from hub.redis.broker import Bus, RedisBroker
 from hub.redis.connection import RedisConnection
-from hub.redis.outage import Outage
+from hub.redis.outage_log import OutageLog
 from hub.redis.scripts import scripts_for
 from hub.redis.sentinel import leave_time, moved_master, wait_for
 from hub.redis.session import FAILURES, Session, open_session, reason_of
@@ -72,10 +72,12 @@ class Supervisor:
         self.settled = asyncio.Event()  # set when joined, or when an outage is declared
         self._session: Session | None = None  # the newest one
         self._sent = self._answered = self._returned = 0  # beats, by number
-        self._subscribed = False  # whether the subscribes of the join are confirmed
+        self._confirmed = False  # whether the subscribes of the join are confirmed
         self._news = asyncio.Event()  # one of these changed, or the session is lost
         clock = asyncio.get_running_loop().time
-        self._outage = Outage(address, clock, strict=broker.strict, remembers=broker.remembers)
+        self._outage_log = OutageLog(
+            address, clock, strict=broker.strict, remembers=broker.remembers
+        )
         self._reason: OutageReason | None = None  # the first one since Redis was last connected
         self._timer: asyncio.TimerHandle | None = None
 
@@ -122,32 +124,36 @@ class Supervisor:
             why = f"a fault of this server ({type(error).__name__})"
             fault = error
             self._note(reason_of(error))
-        self._outage.lost(why, fault)
+        self._outage_log.lost(why, fault)
         if not self.settled.is_set():
             self._declare()  # at the start: there are no commands to queue
         return joined
 
     async def _join(self, session: Session) -> None:
-        """Subscribe to everything and write all leases; then the broker is up."""
+        """Subscribe to everything and write all leases; then the broker is up.
+
+        The pong follows all confirmations, each of which sent a repair; the beat's answer follows
+        those. So histories are up to date before queued subscribes run.
+        """
         broker = self._broker
         # Not reset to 0: a frozen Redis may still return beats of an earlier session.
         self._answered = self._returned = self._sent
-        self._subscribed = False
+        self._confirmed = False
         session.on_lost = partial(self._on_lost, session)
         if session.lost.is_set():  # before `on_lost` was set
             raise ConnectionError(session.why)
-        session.pushes.listen(partial(self._heard, session))
+        session.pushes.listen(partial(self._receive, session))
         session.pushes.say("SUBSCRIBE", self._channel)
         broker.attach(session)
-        await broker.channels.all_told()
+        await broker.channels.flushed()
         session.pushes.say("PING")
-        await self._until(session, session.pushes, lambda: self._subscribed)
-        await broker.channels.all_told()  # the leases of the confirmed topics
+        await self._until(session, session.pushes, lambda: self._confirmed)
+        await broker.channels.flushed()  # the leases of the confirmed topics
         self._beat(session)
         await self._until(session, session.commands, lambda: self._outstanding == 0)
         self._stop_timer()
         self._reason = None
-        self._outage.end()
+        self._outage_log.end()
         broker.up()
         self.settled.set()
         log.info("joined the other servers through Redis at %s", self._address)
@@ -211,18 +217,18 @@ class Supervisor:
             self._answered += 1
             self._news.set()
             if reply == 0:
-                self._broker.channels.forgotten()
+                self._broker.channels.leases_lost()
 
         session.commands.send(answered, "EVALSHA", session.shas.beat, 0, *words)
 
-    def _heard(self, session: Session, push: list[Any]) -> None:
+    def _receive(self, session: Session, push: list[Any]) -> None:
         if isinstance(push, Exception):
             session.abort(f"Redis refused: {push}", OutageReason.UNUSABLE)
         elif push[0] == b"pong":
-            self._subscribed = True
+            self._confirmed = True
             self._news.set()
         elif push[1] != self._channel:
-            self._broker.subscriptions.heard(push)
+            self._broker.subscriptions.receive(push)
         elif push[0] == b"message":
             self._beat_returned(push[2])
 
@@ -254,7 +260,7 @@ class Supervisor:
     def _declare(self) -> None:
         self._stop_timer()
         if self._broker.bus is not Bus.OUT:
-            self._outage.declare()
+            self._outage_log.declare()
             # Without a reason, the first attempt to connect is under way.
             self._broker.out(self._reason or OutageReason.TIMEOUT)
         self.settled.set()

@@ -34,7 +34,7 @@ class ScriptedConnection:
 class ScriptedSession:
     """A session with two such connections."""
 
-    shas = Scripts("publish", "create", "delete", "lease", "beat", "append", "read", "live")
+    shas = Scripts("publish", "create", "delete", "lease", "beat", "append", "read", "extend")
 
     def __init__(self) -> None:
         self.commands, self.pushes = ScriptedConnection(), ScriptedConnection()
@@ -48,8 +48,8 @@ class Bench:
     """Channels attached to a session that has answered the first commands."""
 
     def __init__(self) -> None:
-        self.forgotten: list[None] = []
-        self.channels = Channels(KEYS, "n", lambda: self.forgotten.append(None))
+        self.lost: list[None] = []
+        self.channels = Channels(KEYS, "n", lambda: self.lost.append(None))
         self.outcomes: list[SubscribeResult | Refusal] = []
         self.session = self.attach()
 
@@ -173,12 +173,12 @@ async def test_lost_leases_are_written_again_once() -> None:
         ("EVALSHA", "lease", 0, "n", 0, "new", 0, "held", 3),
         ("EVALSHA", "lease", 0, "n", 0, "newer", 0),
     ]
-    assert len(bench.outcomes) == len(bench.forgotten) == 1
+    assert len(bench.outcomes) == len(bench.lost) == 1
     for _ in range(3):
         bench.session.commands.answer()
     assert len(bench.outcomes) == 3
-    bench.channels.forgotten()  # called after a beat
-    assert len(bench.forgotten) == 2
+    bench.channels.leases_lost()  # called after a beat
+    assert len(bench.lost) == 2
 
 
 async def test_counts_are_sent_in_parts() -> None:
@@ -198,7 +198,7 @@ async def test_very_many_topics_are_sent_over_several_ticks() -> None:
         bench.channels.hold(f"t{number}")
     session = bench.attach()
     assert sum(len(words) - 1 for words in session.pushes.said) == SHARE
-    await bench.channels.all_told()
+    await bench.channels.flushed()
     assert sum(len(words) - 1 for words in session.pushes.said) == SHARE + 1
 
 

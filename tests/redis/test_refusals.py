@@ -75,10 +75,11 @@ async def test_gap_is_reported_before_events_that_arrive_before_up(
     async with bus_node(address, prefix) as node:
         await node.subscribe("t")
         channel = f"{prefix}:topic:t".encode()
-        node.bus.subscriptions.heard([b"subscribe", channel, 1])
+        node.bus.subscriptions.receive([b"subscribe", channel, 1])
         assert node.heard == []
         for number in range(2):
-            node.bus.subscriptions.heard([b"message", channel, b"wsE1" + b"x" * 16 + event(number)])
+            data = b"wsE1" + b"x" * 16 + event(number)
+            node.bus.subscriptions.receive([b"message", channel, data])
         node.bus.up()
         assert node.heard == [
             ("missed", "t", b""),

@@ -3,7 +3,7 @@
 --                     first, because that is the usual case.
 --
 -- Keys: leases:NODE, explicit, nodes, lives
--- Needs: life
+-- Needs: lifetime
 
 local function exists(topic, me)
   if redis.call('HEXISTS', P .. 'leases:' .. me, topic) == 1 then return true end

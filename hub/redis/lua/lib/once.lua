@@ -5,7 +5,7 @@
 --                              key `once`, and delete the oldest answer of node `me` beyond LIMIT.
 --
 -- Keys: once:DIGEST, keys:NODE
--- Needs: life
+-- Needs: lifetime
 
 local function once_key(topic, key)
   return key and P .. 'once:' .. redis.sha1hex(#topic .. ':' .. topic .. key)

@@ -5,7 +5,7 @@
 --                              milliseconds.
 --
 -- Keys: history:TOPIC, events:TOPIC, lives
--- Needs: life
+-- Needs: lifetime
 
 local function key_of(offset) return string.format('%.0f-0', offset) end
 local function number(text) return tonumber(text) or 0 end

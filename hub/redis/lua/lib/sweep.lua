@@ -3,7 +3,7 @@
 --             holds it may die. The history of an explicitly created topic never expires.
 --
 -- Keys: lives, history:TOPIC, events:TOPIC, explicit, leases:NODE, nodes
--- Needs: life, exists
+-- Needs: lifetime, exists
 
 local function sweep(me)
   local now = now_ms()

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from hub.redis.address import parse_redis_address
-from hub.redis.outage import KINDS, PAUSE, Outage
+from hub.redis.outage_log import KINDS, PAUSE, OutageLog
 
 
 class Clock:
@@ -16,9 +16,9 @@ class Clock:
         return self.now
 
 
-def outage(clock: Clock, *, strict: bool = False, remembers: bool = False) -> Outage:
+def outage(clock: Clock, *, strict: bool = False, remembers: bool = False) -> OutageLog:
     address = parse_redis_address("redis://:pw@host")
-    return Outage(address, clock, strict=strict, remembers=remembers)
+    return OutageLog(address, clock, strict=strict, remembers=remembers)
 
 
 def test_each_new_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ _LOCAL: Final = "events reach this server's own clients until it is back (REDIS_
 _HISTORY: Final = "; topics with history refuse publish and subscribe (UNAVAILABLE)"
 
 
-class Outage:
+class OutageLog:
     """Logs each reason once, since an attempt to connect fails every second."""
 
     def __init__(
