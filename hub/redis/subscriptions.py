@@ -28,16 +28,29 @@ log = logging.getLogger(__name__)
 
 
 class Subscriptions:
-    """Subscribes to topics, and hands their messages to the node.
+    """Subscribes to topics, and hands their messages to the hub.
+
+    A subscribe passes these steps; `_open` to `_opened` only if the topic has a history:
+
+        RedisBroker.subscribe     queued until the state of Redis is known
+        Subscriptions.want
+        Channels.want             SUBSCRIBE; at its confirmation, the lease
+        Subscriptions._open       the lease is written: the node holds the topic
+        HistoryCache.open         read the history
+        Subscriptions._opened     extend its lifetime
+        done
+
+    If the session is lost during the read, the subscribe begins again at the broker.
 
     A topic's channel is subscribed before its history is read, so an event that is published
     meanwhile is in the history, on the channel, or in both. A message passes from the connection to
-    `receive`, through the history cache if its topic has a history, and then to the node.
+    `receive`, through the history cache if its topic has a history, and then to the hub.
 
     A connection that is lost may lose events. When the channel of a topic that the node held is
     subscribed again, the history cache reads the missed events. A topic without a history is
-    marked, and the gap is reported (`missed`) before the topic's next event, or when the broker is
-    up.
+    marked, and the gap is reported (`missed`) before the topic's next message, or when the broker
+    is up. Until then the mark stays here, so that very many topics are reported in shares, and
+    once if several sessions are lost while they join.
     """
 
     def __init__(
@@ -141,7 +154,7 @@ class Subscriptions:
         self._missed[topic] = None
 
     def report_missed(self) -> bool:
-        """Tell the node of some of the topics that may have missed events.
+        """Report some of the topics that may have missed events to the hub.
 
         Returns:
             False if there were none.
