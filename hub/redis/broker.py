@@ -30,6 +30,7 @@ from hub.redis.cluster_stats import ClusterStatsReader
 from hub.redis.envelope import Sender
 from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
+from hub.redis.poison import Poison
 from hub.redis.publish_pipeline import AWAY, PublishPipeline
 from hub.redis.session import Session
 from hub.redis.subscriptions import Subscriptions
@@ -88,7 +89,10 @@ class RedisBroker:
         self.channels = Channels(keys, self.node_id, self._leases_lost)
         self._cache = cache
         sender = Sender(run)
-        self.subscriptions = Subscriptions(keys, sender, self.channels, cache, self.subscribe)
+        self.poison = Poison()
+        self.subscriptions = Subscriptions(
+            keys, sender, self.channels, cache, self.poison, self.subscribe
+        )
         self._pipeline = PublishPipeline(
             self.node_id, sender, self.channels, cache, strict=strict, grace=grace
         )
@@ -119,7 +123,7 @@ class RedisBroker:
     def serve(self, events: BrokerEvents) -> None:
         self._events = events
         self._pipeline.serve(events)
-        self._cache.serve(events, self.subscriptions.poison)
+        self._cache.serve(events, self.poison)
         self.subscriptions.serve(events)
 
     def join(self, topic: str, done: SubscribeDone) -> None:
@@ -208,7 +212,7 @@ class RedisBroker:
 
     async def cluster_stats(self) -> ClusterStats:
         if self.bus is Bus.UP:
-            return await self._stats.read(self._session, self.subscriptions.poisoned)
+            return await self._stats.read(self._session, self.poison.count)
         return ClusterStats(self.node_id, degraded=True)
 
     # Called by the supervisor.

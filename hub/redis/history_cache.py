@@ -14,6 +14,7 @@ from hub.brokers.history import NOT_REMEMBERED, History, HistoryBudget
 from hub.errors import Refusal
 from hub.redis.batching import chunks, take
 from hub.redis.envelope import Envelope, is_event
+from hub.redis.poison import Poison
 from hub.redis.session import Session
 from hub.values import NOWHERE, TOTAL_BYTES, Position, Rule, find_rule
 
@@ -72,12 +73,12 @@ class HistoryCache:
         self._renewed = 0.0
         self._due: dict[str, object] = {}  # topics whose lifetime is still to be extended
         self._events: BrokerEvents
-        self._poison: Callable[[str, bytes], None]
+        self._poison: Poison
 
-    def serve(self, events: BrokerEvents, poison: Callable[[str, bytes], None]) -> None:
+    def serve(self, events: BrokerEvents, poison: Poison) -> None:
         """Set the hub that receives the events; called once, before anything else.
 
-        `poison` is called with the place and the bytes of an entry that is no event.
+        `poison` counts the entries that are no events.
         """
         self._events = events
         self._poison = poison
@@ -268,7 +269,7 @@ class HistoryCache:
         """Append an entry; if it is no event, reset the history to after it and return None."""
         if is_event(event):
             return history.append(event, now)
-        self._poison(f"history of {topic!r}", event)
+        self._poison.drop(f"history of {topic!r}", event)
         history.reset(Position(history.epoch, history.top + 1))
         return None
 

@@ -1,10 +1,9 @@
 """The node's subscriptions through Redis, and the messages that arrive on them.
 
 State: the subscribes whose history is being read; the topics that may have missed events; the
-deletions that have not come back yet; the number of messages that no server of the deployment sent.
+deletions that have not come back yet.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,9 +21,8 @@ from hub.redis.channels import Channels
 from hub.redis.envelope import DELETED, Envelope, Sender, unseal
 from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
+from hub.redis.poison import Poison
 from hub.redis.session import Session
-
-log = logging.getLogger(__name__)
 
 
 class Subscriptions:
@@ -59,6 +57,7 @@ class Subscriptions:
         sender: Sender,
         channels: Channels,
         cache: HistoryCache,
+        poison: Poison,
         resubscribe: Callable[[str, SubscribeDone], None],
     ) -> None:
         """`resubscribe` starts a subscribe again after its connection was lost."""
@@ -66,13 +65,13 @@ class Subscriptions:
         self._sender = sender
         self._channels = channels
         self._cache = cache
+        self._poison = poison
         self._resubscribe = resubscribe
         self._events: BrokerEvents
         self._session: Session
         self._opening: dict[str, SubscribeDone] = {}
         self._missed: dict[str, None] = {}
         self._deleting: dict[str, list[TopicDone]] = {}
-        self.poisoned = 0
 
     def serve(self, events: BrokerEvents) -> None:
         """Set the hub that receives the messages; called once, before anything else."""
@@ -175,7 +174,7 @@ class Subscriptions:
             topic = self._keys.topic(channel)
             envelope = unseal(data)
             if envelope is None or topic is None or self._sender.is_forged(envelope):
-                self.poison(f"channel {channel!r}", data)
+                self._poison.drop(f"channel {channel!r}", data)
             elif envelope.position is not None and self._cache.rule(topic) is not None:
                 # The cache knows by the offset whether the event is new.
                 self._cache.receive(self._session, topic, envelope)
@@ -195,10 +194,3 @@ class Subscriptions:
             self.delete(topic)
         else:
             self._events.deliver(topic, envelope.event)
-
-    def poison(self, place: str, data: bytes) -> None:
-        """Count data in Redis that no server of the deployment has written; log the first."""
-        self.poisoned += 1
-        if self.poisoned == 1:
-            text = "dropped a message from Redis' %s that is none of ours (told once): %.60r"
-            log.warning(text, place, data)

@@ -235,7 +235,7 @@ class Supervisor:
     def _beat_returned(self, data: bytes) -> None:
         number = int(data) if data.isdigit() and len(data) < _DIGITS else 0
         if not 0 < number <= self._sent:
-            self._broker.subscriptions.poison(f"channel {self._channel!r}", data)
+            self._broker.poison.drop(f"channel {self._channel!r}", data)
             return
         self._returned = max(self._returned, number)
         self._news.set()
