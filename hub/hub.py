@@ -302,7 +302,7 @@ class Hub:
             is_new = client not in topic
             result = self.recovery.answer(topic, client, request.recover_from, result)
             if is_new:
-                if client not in topic.behind:
+                if client not in topic.cursors:
                     topic.add(client)
                 client.topics.append(topic)
                 self.subscriptions += 1
@@ -418,7 +418,7 @@ class Hub:
         here = self._topics.get(topic)
         if here is not None:
             self.fanout.settle(here)  # its batch may have another epoch
-            here.remember(here.history)
+            here.remember(here.history)  # which may have another epoch now
             if here.receivers:
                 self.gaps.mark(here)
                 self.observer.gap(topic)

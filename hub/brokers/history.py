@@ -102,15 +102,15 @@ class History:
         """Create an empty history.
 
         Args:
-            epoch: the name of this run of offsets.
+            epoch: the name of the sequence of its offsets.
             rule: the limits of this history.
-            top: the offset before that of the first event.
+            top: the offset after which it begins.
             budget: the limit of all histories; None for a history that is read once and dropped.
         """
         self._budget = budget
         self.epoch = epoch
         self.rule = rule
-        self.top = top  # the offset of the newest event
+        self.top = top  # the offset of the newest event; a dropped one, if there is none here
         self.to_be_swept = False  # whether it is in the budget's queue of sweeps
         # Callbacks for the next change: a new event, another epoch, or the end of the topic.
         self.waiters: dict[Callable[[], None], None] = {}

@@ -34,7 +34,7 @@ class Gaps:
         position, topic.gap = topic.gap or NOWHERE, None
         self._marked.pop(topic, None)
         self._fanout.settle(topic)
-        message = self._notices.gap(topic.name, 0, position)
+        message = self._notices.gap(topic.name, None, position)
         for encoding, clients in topic.groups.items():
             encoded = encoding.message_at(message, position)
             for client in clients:

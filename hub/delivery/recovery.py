@@ -26,9 +26,9 @@ READ: Final = 2_000  # bytes that reading one topic counts beside its events
 
 
 class Recovery:
-    """State: the clients that are behind, their topics, and the clients that may read.
+    """State: the clients that are behind, with their topics, and those of them that may read.
 
-    `Topic.behind` has the position of each client.
+    `Topic.cursors` has the position up to which each client has read.
     """
 
     def __init__(
@@ -62,17 +62,20 @@ class Recovery:
         recover_from: RecoverFrom | None,
         result: SubscribeResult,
     ) -> SubscribeResult:
-        """Begin the recovery that a subscribe asks for, if any, and complete its result."""
+        """Begin the recovery that a subscribe asks for, if any.
+
+        Return the result of the subscribe with the topic's position and the start of its events.
+        """
         start = None
         if recover_from is not None:
             start = self._begin(topic, client, recover_from)
         if topic.history is not None:
-            here = topic.history.position
-            result = result._replace(position=here, start=start or here)
+            newest = topic.history.position
+            result = result._replace(position=newest, start=start or newest)
         if isinstance(recover_from, Position):
             result = result._replace(recovered=start is not None)
-            missed = topic.position.offset - start.offset if start is not None else 0
-            self._report(start is not None, missed)
+            count = topic.position.offset - start.offset if start is not None else 0
+            self._report(start is not None, count)
         return result
 
     def _begin(
@@ -93,14 +96,14 @@ class Recovery:
         else:
             return None
         if start.offset < history.top:
-            topic.behind[client] = start
+            topic.cursors[client] = start
             self._behind.setdefault(client, {})[topic] = None
             self.resume(client)
         return start
 
     def drop(self, topic: Topic[Client], client: Client) -> None:
         """End a client's recovery in a topic, if there is one."""
-        if topic.behind.pop(client, None) is not None:
+        if topic.cursors.pop(client, None) is not None:
             topics = self._behind[client]
             del topics[topic]
             if not topics:
@@ -147,19 +150,20 @@ class Recovery:
         """Send the next events of a topic, about `room` bytes of them; return their size."""
         history = topic.history
         assert history is not None
-        framing, here = client.framing, topic.behind[client]
-        if here.epoch != history.epoch or here.offset < history.first - 1:
+        framing, cursor = client.framing, topic.cursors[client]
+        if cursor.epoch != history.epoch or cursor.offset < history.first - 1:
             # The history has another epoch, or has dropped events that the client has not read.
-            here = Position(history.epoch, history.first - 1)
-            gap = self._notices.gap(topic.name, 0, here)
-            self._fanout.tell(client, topic, framing.encoding.message_at(gap, here))
-        events = history.after(here.offset, room)
-        data = framing.replay(topic.name, events, here)
+            cursor = Position(history.epoch, history.first - 1)
+            gap = self._notices.gap(topic.name, None, cursor)
+            self._fanout.tell(client, topic, framing.encoding.message_at(gap, cursor))
+        events = history.after(cursor.offset, room)
+        data = framing.replay(topic.name, events, cursor)
         if data:
             self._fanout.send(client, data)
-        here = topic.behind[client] = here._replace(offset=here.offset + len(events))
-        if here.offset == history.top:
-            self._fanout.settle(topic)  # the client has read the events of this tick's batch
+        cursor = topic.cursors[client] = cursor._replace(offset=cursor.offset + len(events))
+        if cursor.offset == history.top:
+            # The batch is part of what the client has read: it goes to the other subscribers.
+            self._fanout.settle(topic)
             self.drop(topic, client)
             topic.add(client)
         return len(data)

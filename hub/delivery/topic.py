@@ -35,7 +35,7 @@ class Topic(Generic[S]):
 
     __slots__ = (
         "batch",
-        "behind",
+        "cursors",
         "epoch",
         "gap",
         "groups",
@@ -51,8 +51,8 @@ class Topic(Generic[S]):
         # for their order: clients get events in the order in which they joined.
         self.groups: dict[Encoding, dict[S, None]] = {}
         self.receivers = 0  # subscribers in all groups, which get the next batch
-        # Subscribers that are still reading the history, each with its position.
-        self.behind: dict[S, Position] = {}
+        # Subscribers that are still reading the history, each with the position up to which it has.
+        self.cursors: dict[S, Position] = {}
         self.history: History | None = None
         self.epoch = ""  # of the batch; the history's may be newer. Empty without a history.
         # Subscribes that await the broker's first confirmation; None once it has come.
@@ -66,7 +66,7 @@ class Topic(Generic[S]):
     @property
     def members(self) -> int:
         """The number of subscribers, those that still read the history included."""
-        return self.receivers + len(self.behind)
+        return self.receivers + len(self.cursors)
 
     @property
     def position(self) -> Position:
@@ -75,13 +75,13 @@ class Topic(Generic[S]):
 
     def __contains__(self, client: S) -> bool:
         """Whether a client is a subscriber."""
-        return client in self.groups.get(client.encoding, ()) or client in self.behind
+        return client in self.groups.get(client.encoding, ()) or client in self.cursors
 
     def subscribers(self) -> Iterator[S]:
         """Every subscriber, those that still read the history included."""
         for clients in self.groups.values():
             yield from clients
-        yield from self.behind
+        yield from self.cursors
 
     def remember(self, history: "History | None") -> None:
         """Take over the broker's history of the topic; the batch must be empty."""

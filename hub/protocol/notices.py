@@ -32,16 +32,16 @@ class Notices:
     def __init__(self, ids: Ids) -> None:
         self._ids = ids
 
-    def gap(self, topic: str, dropped: int, position: Position) -> bytes:
+    def gap(self, topic: str, dropped: int | None, position: Position) -> bytes:
         """Encode the notice that events of a topic may have been lost.
 
         Args:
             topic: the topic's name.
-            dropped: lost events; 0 if their number is not known.
+            dropped: number of lost events; None if it is not known.
             position: the position after which nothing is missing; NOWHERE without history.
         """
         payload: dict[str, Json] = {"reason": Reason.GAP}
-        if dropped:
+        if dropped is not None:
             payload["dropped"] = dropped
         if position.epoch:
             payload |= position._asdict()
