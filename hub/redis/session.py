@@ -38,7 +38,7 @@ class Session:
         self.pushes = RedisConnection(self._end)
         self.shas = Scripts(*[""] * len(fields(Scripts)))
         self.master: tuple[str, int] = ("", 0)
-        self.run = b""  # the run ID of the server
+        self.server_run = b""  # the run ID of the Redis server
         self.commands_id = 0  # the ID that Redis gave to the connection for commands
 
     def _end(self, why: str, reason: OutageReason = OutageReason.CLOSED) -> None:
@@ -110,7 +110,7 @@ async def open_session(
             ]
             if runs[0] != runs[1]:
                 raise UnusableError("the two connections lead to two servers")
-            session.run = runs[0]
+            session.server_run = runs[0]
             session.commands_id = await session.commands.ask("CLIENT", "ID")
             await _cut(before, session)
             load = session.commands.ask
@@ -126,9 +126,10 @@ async def open_session(
 async def _cut(before: Session | None, session: Session) -> None:
     """End the old connection for commands at Redis.
 
-    A lease or HDEL that it still carries would arrive late and be taken for a new one.
+    A lease or HDEL that it still carries would arrive late and be taken for a new one. On another
+    server, the ID is another client's.
     """
-    if before is not None and before.run == session.run:  # else the ID is another client's
+    if before is not None and before.server_run == session.server_run:
         try:
             await session.commands.ask("CLIENT", "KILL", "ID", before.commands_id)
         except hiredis.ReplyError:
