@@ -124,7 +124,8 @@ def test_each_end_of_a_connection_is_logged_with_its_reason(
 
 def test_every_reason_of_a_websocket_is_tested_above() -> None:
     of_streams = {"topic_deleted", "refused"}
-    assert REASONS - of_streams - {"internal_error"} == set(ENDS.values())
+    of_access = {"unauthorized", "token_expired", "disconnected", "forbidden", "auth_timeout"}
+    assert REASONS - of_streams - of_access - {"internal_error"} == set(ENDS.values())
 
 
 def test_the_end_of_a_stream_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:

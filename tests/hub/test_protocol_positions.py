@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hub.brokers.memory import LocalBroker
+from hub.brokers.memory import MemoryBroker
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support.markdown import table
@@ -109,7 +109,7 @@ CONNECTIONS = st.lists(
 def test_a_client_that_stores_positions_as_documented_loses_nothing_unreported(
     newest: int, early: int, connections: list[tuple[int | None, int, bool, int]]
 ) -> None:
-    broker = LocalBroker(lambda: 0.0, {"": Rule(6, 60.0, 10_000)}, lambda: "a")
+    broker = MemoryBroker(lambda: 0.0, {"": Rule(6, 60.0, 10_000)}, lambda: "a")
     limits = Settings(recovery_limit=5, max_queue_size=2, backpressure="drop_oldest")
     node = Node(limits, broker)
     broker.create("t", lambda _: None)
