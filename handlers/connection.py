@@ -182,7 +182,7 @@ class LimitedConnection(Connection):
     as it does for slices: the pause is one more reason for `unread`.
     """
 
-    __slots__ = ("_inflow", "_pause")
+    __slots__ = ("_inflow", "_pause", "_size")
 
     def __init__(
         self,
@@ -197,11 +197,17 @@ class LimitedConnection(Connection):
         super().__init__(hub, dispatcher, reader, name, principal, address)
         self._inflow = inflow
         self._pause: asyncio.TimerHandle | None = None  # the pause of reading, while there is one
+        self._size = 0  # bytes of a read that are not counted yet
 
     def data_received(self, data: bytes) -> None:
+        self._size = len(data)
         Connection.data_received(self, data)
-        seconds = self._inflow.pause(len(data), self._hub.clock())
-        if seconds and self._pause is None and self._client.open:
+        if self._inflow.pause:
+            self._begin_pause(self._inflow.pause)
+            self._inflow.pause = 0.0
+
+    def _begin_pause(self, seconds: float) -> None:
+        if self._pause is None and self._client.open:
             self._hub.observer.limited("BYTE_RATE")
             self._pause = asyncio.get_running_loop().call_later(seconds, self._end_pause)
             if self._client.commands.unread is None:
@@ -232,7 +238,8 @@ class LimitedConnection(Connection):
         commands = len(messages)
         if commands != 1 or messages[0][0] != TEXT:
             commands = sum(opcode < CLOSE for opcode, _ in messages)
-        refused = self._inflow.take(commands, now)
+        refused = self._inflow.take(commands, self._size, now)
+        self._size = 0  # a later slice of this read brings no more bytes
         if refused:
             self._handle_excess(messages, commands - refused, now)
         else:

@@ -20,7 +20,7 @@ LEEWAY: Final = 5  # seconds for which a token is accepted after its `exp`
 _SUBJECT: Final = "{sub}"
 # A subject with one of these, or with the separator, is not put into a pattern.
 _SPECIAL: Final = frozenset("+#*{}")
-_REMEMBERED: Final = 64  # checks of a principal
+_REMEMBERED: Final = 64  # topics of a principal that are remembered for a verb
 _MAX_REMEMBERED: Final = 255  # characters of a topic; longer ones are checked each time
 
 
@@ -170,10 +170,20 @@ ALL_RIGHTS: Final = Rights(EVERYTHING, EVERYTHING, EVERYTHING)
 class Principal:
     """Who makes a command, a request or a stream.
 
-    State: the checks that allowed something, at most _REMEMBERED; everything else is fixed.
+    State: the topics to which it may subscribe and publish, as far as they were checked, at most
+    _REMEMBERED of each; everything else is fixed.
     """
 
-    __slots__ = ("_allowed", "expires_at", "info", "key_name", "rights", "subject", "unlimited")
+    __slots__ = (
+        "_allowed",
+        "can_publish",
+        "expires_at",
+        "info",
+        "key_name",
+        "rights",
+        "subject",
+        "unlimited",
+    )
 
     def __init__(
         self,
@@ -199,7 +209,8 @@ class Principal:
         self.info = info
         self.key_name = key_name
         self.unlimited = all(patterns.every for patterns in rights)
-        self._allowed: set[tuple[Verb, str]] = set()
+        self.can_publish: set[str] = set()  # topics to which it may publish, as checked before
+        self._allowed = {Verb.SUBSCRIBE: set[str](), Verb.PUBLISH: self.can_publish}
 
     def __repr__(self) -> str:
         name = f"key {self.key_name!r}" if self.key_name else repr(self.subject)
@@ -227,14 +238,17 @@ class Principal:
 
     def may(self, verb: Verb, topic: str) -> bool:
         """Return whether it has a right."""
-        if self.unlimited or (verb, topic) in self._allowed:
+        if self.unlimited:
+            return True
+        allowed = self._allowed.get(verb)
+        if allowed is not None and topic in allowed:
             return True
         if self.rights.find(verb, topic) is None:
             return False
-        if len(topic) <= _MAX_REMEMBERED:
-            if len(self._allowed) == _REMEMBERED:
-                self._allowed.clear()
-            self._allowed.add((verb, topic))
+        if allowed is not None and len(topic) <= _MAX_REMEMBERED:
+            if len(allowed) == _REMEMBERED:
+                allowed.clear()
+            allowed.add(topic)
         return True
 
 

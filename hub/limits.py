@@ -183,8 +183,8 @@ class InflowRates(NamedTuple):
 class Inflow:
     """The buckets of one WebSocket.
 
-    State: when its buckets are full, and since when its messages have been refused. Messages are
-    counted once a slice of frames, bytes once a read.
+    State: when its buckets are full, since when its messages have been refused, and for how long
+    its reading must pause. Both buckets are looked at once a slice of frames.
     """
 
     __slots__ = (
@@ -196,6 +196,7 @@ class Inflow:
         "_refused_at",
         "_refused_since",
         "_span",
+        "pause",
     )
 
     def __init__(self, rates: InflowRates) -> None:
@@ -206,9 +207,24 @@ class Inflow:
         self._bytes_full_at = -math.inf
         self._refused_at = -math.inf  # the newest refusal
         self._refused_since = 0.0  # the first refusal of an excess that goes on
+        self.pause = 0.0  # seconds for which no more bytes are to be read; the reader resets it
 
-    def take(self, messages: int, now: float) -> int:
-        """Take a token for each of some messages; return the number of the last that get none."""
+    def take(self, messages: int, size: int, now: float) -> int:
+        """Take a token for each of some messages and bytes, and set `pause`.
+
+        Returns:
+            The number of the last messages that get no token.
+        """
+        full_at = self._bytes_full_at
+        if full_at < now:
+            full_at = now
+        full_at += size * self._byte_cost
+        self._bytes_full_at = full_at
+        over = full_at - now - self._byte_span
+        if over > 0:
+            # The debt is bounded too, or one large read would slow down a client for minutes.
+            self.pause = min(over, MAX_PAUSE)
+            self._bytes_full_at = now + self._byte_span + self.pause
         full_at = self._full_at
         if full_at < now:
             full_at = now
@@ -233,21 +249,6 @@ class Inflow:
     def persists(self, now: float) -> bool:
         """Whether messages have been refused for EXCESS seconds, without a pause."""
         return now - self._refused_since >= EXCESS
-
-    def pause(self, size: int, now: float) -> float:
-        """Count the bytes of a read; return the seconds for which no more are to be read."""
-        full_at = self._bytes_full_at
-        if full_at < now:
-            full_at = now
-        full_at += size * self._byte_cost
-        over = full_at - now - self._byte_span
-        if over <= 0:
-            self._bytes_full_at = full_at
-            return 0.0
-        # The debt is bounded too, or one large read would slow down a client for minutes.
-        pause = min(over, MAX_PAUSE)
-        self._bytes_full_at = now + self._byte_span + pause
-        return pause
 
 
 def _ms(seconds: float) -> int:

@@ -112,7 +112,7 @@ def test_the_messages_of_a_slice_get_the_tokens_of_the_model(
         now += Fraction(milliseconds, 1_000)
         waits = [bucket.take(now) for _ in range(messages)]
         refused = sum(wait > Fraction(1, 100_000) for wait in waits)
-        assert limited.take(messages, float(now)) == refused
+        assert limited.take(messages, 0, float(now)) == refused
         if refused:
             expected = 1_000 * float(waits[-1])
             assert expected - 0.1 <= limited.refusal(float(now)).retry_after_ms <= expected + 1.1
@@ -121,22 +121,22 @@ def test_the_messages_of_a_slice_get_the_tokens_of_the_model(
 def test_a_message_is_accepted_after_the_time_of_its_refusal() -> None:
     limited = inflow(message_rate=3)
     now = 1_000.0
-    while not limited.take(1, now):
+    while not limited.take(1, 0, now):
         pass
     for _ in range(100):
         now += limited.refusal(now).retry_after_ms / 1_000
-        assert not limited.take(1, now)
-        assert limited.take(1, now)
+        assert not limited.take(1, 0, now)
+        assert limited.take(1, 0, now)
 
 
 def test_an_excess_persists_unless_nothing_is_refused_for_a_while() -> None:
     limited = inflow(message_rate=1)
     for second in range(10):
-        assert limited.take(5, float(second))
+        assert limited.take(5, 0, float(second))
         assert not limited.persists(float(second))
-    limited.take(5, 10.0)
+    limited.take(5, 0, 10.0)
     assert limited.persists(10.0)
-    limited.take(5, 12.5)
+    limited.take(5, 0, 12.5)
     assert not limited.persists(12.5)
 
 
@@ -148,11 +148,14 @@ def test_pauses_are_short_and_keep_the_rate(reads: list[tuple[int, float]]) -> N
     for size, gap in reads:
         debt = min(max(0.0, debt - gap * rate) + size, 4.0 * rate)
         now += gap
-        pause = limited.pause(size, now)
+        assert limited.take(1, size, now) == 0
+        pause, limited.pause = limited.pause, 0.0
         assert pause == pytest.approx(max(0.0, debt / rate - 2.0), abs=1e-5)
         assert pause <= 2.0
 
 
 def test_a_limit_that_is_off_never_applies() -> None:
-    assert inflow(byte_rate=1).take(1_000_000, 0.0) == 0
-    assert inflow(message_rate=1).pause(1_000_000, 0.0) == 0.0
+    assert inflow(byte_rate=1).take(1_000_000, 0, 0.0) == 0
+    limited = inflow(message_rate=1)
+    assert limited.take(1, 1_000_000, 0.0) == 0
+    assert limited.pause == 0.0
