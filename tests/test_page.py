@@ -31,9 +31,11 @@ from playwright.sync_api import (
 from tests.support.browser import CHROMIUM, PATIENCE, chromium
 
 ROOT = Path(__file__).parent.parent
-# Chromium itself logs these while the server goes or is gone; no script can keep it from that.
+# Chromium itself logs these while the server goes or is gone, or refuses a token; no script can
+# keep it from that.
 OFFLINE = re.compile(
-    r"Failed to load resource: (net::ERR_|.* status of 503)|WebSocket connection to .* failed: "
+    r"Failed to load resource: (net::ERR_|.* status of (401|503))"
+    r"|WebSocket connection to .* failed: "
     # Warnings of the client, which tests cause.
     r"|The server says: |Not connecting again: |\w+: lost: "
 )

@@ -175,8 +175,8 @@ async def test_the_page_has_a_content_security_policy(
         assert answer.content_type == "text/html"
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
-        # The inline script by its hash, the client as a file; tests/test_page.py runs both.
-        assert re.search(r"script-src 'self' 'sha256-[\w+/]{43}=';", policy)
+        # Inline scripts by their hashes, the client as a file; tests/test_page.py runs them.
+        assert re.search(r"script-src 'self' 'sha256-[\w+/]{43}=' 'sha256-[\w+/]{43}=';", policy)
         assert (await answer.text()).lstrip().lower().startswith("<!doctype html>")
 
 
