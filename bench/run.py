@@ -5,6 +5,7 @@
     python bench/run.py --quick       the headline rows, printed (under three minutes)
     python bench/run.py --only KEYS   these scenarios with all their rounds, printed
     python bench/run.py --compare REV the working tree against a revision (some minutes)
+    python bench/run.py --guarded     access and all limits against neither (five minutes)
     python bench/run.py --report FILE the table and the plots of an earlier result
 
 The server and the generator are each pinned to a core. In every round each server is started and
@@ -32,9 +33,10 @@ from typing import Any
 import report
 from measure import Rounds, Row, measure_all, standard_rounds
 from scenarios import FAST, SCENARIOS, Scenario, with_targets
-from servers import BENCH, CORES, ROOT, Server, build, floors, ours, peers, redis_version
+from servers import BENCH, CORES, ROOT, Server, build, floors, guarded, ours, peers, redis_version
 
 FILES = 20_000  # open files that 10,000 connections and their publishers need
+GUARDED = ("fanout", "fanout-16", "echo", "echo-64", "rest")
 COMPARED = ("fanout", "fanout-16", "topics-20", "echo", "echo-64", "rest", "storm", "idle-1k")
 
 
@@ -144,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
         "--only", metavar="KEYS", type=chosen, help="these scenarios, separated by commas, printed"
     )
     what.add_argument("--compare", metavar="REV", help="the working tree against a revision")
+    what.add_argument("--guarded", action="store_true", help="access and limits on, and off")
     what.add_argument("--report", metavar="FILE", help="write the report of an earlier result")
     return arguments
 
@@ -184,6 +187,8 @@ def main() -> None:
     prepare()
     if asked.compare:
         compare(asked.compare)
+    elif asked.guarded:
+        printed([ours(), guarded()], [it for it in SCENARIOS if it.key in GUARDED])
     elif asked.quick:
         quick()
     elif asked.only:

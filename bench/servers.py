@@ -58,6 +58,22 @@ def ours(root: Path = ROOT, name: str = "ours", title: str = "this server") -> S
     )
 
 
+def guarded() -> Server:
+    """Return this server with access on and with every limit, none of which is reached."""
+    server = ours(name="guarded", title="with access and limits")
+    guards = {
+        "API_KEYS": "bench:0123456789abcdef",
+        "ANONYMOUS_SUBSCRIBE": "+",
+        "ANONYMOUS_PUBLISH": "+",
+        "MESSAGE_RATE": "1000000",
+        "BYTE_RATE": "1000000000",
+        "MAX_CONNECTIONS_PER_IP": "100000",
+        "CONNECT_RATE_PER_IP": "100000",
+        "REQUEST_RATE": "100000",
+    }
+    return replace(server, environ={**server.environ, **guards})
+
+
 def floors() -> list[Server]:
     """Return the lower bounds of cost: a loop of send(), and one that joins a read's frames."""
     floor = str(BUILD / "floor")
