@@ -80,7 +80,7 @@ def test_numbers_of_constants_are_right() -> None:
     levels = re.findall(r"(\d+) levels", DOCUMENT)
     assert levels
     assert {int(level) for level in levels} == {validation.MAX_NESTING}
-    assert f"non-empty string of at most {validation.MAX_CLIENT_ID_BYTES} bytes." in DOCUMENT
+    assert f"non-empty string\nof at most {validation.MAX_CLIENT_ID_BYTES} bytes." in DOCUMENT
     assert f"`id` is any JSON of at most {validation.MAX_ID_BYTES} bytes" in DOCUMENT
     assert f"a string of 1 to {validation.MAX_KEY_BYTES} bytes" in DOCUMENT
     assert f"{MAX_WAITING:,} requests that wait" in DOCUMENT
@@ -99,7 +99,9 @@ CLIENT_TYPES = {
     "unsubscribe": commands.Unsubscribe,
     "publish": commands.Publish,
     "ping": commands.Ping,
+    "auth": commands.Auth,
 }
+INFO_FIELDS = ("reconnect", "expires_at", "until")
 FROM_CLIENTS = [example for example in EXAMPLES if example["type"] in CLIENT_TYPES]
 FROM_THE_SERVER = [example for example in EXAMPLES if example["type"] not in CLIENT_TYPES]
 
@@ -150,7 +152,10 @@ def test_an_example_of_a_client_is_accepted(example: dict[str, Any]) -> None:
 def test_an_example_of_the_server_is_exact(example: dict[str, Any]) -> None:
     request_id, topic, ts = (example.get(key, "") for key in ("request_id", "topic", "ts"))
     message = example.get("message", {})
-    if example["type"] == "ack":
+    if example["type"] == "ack" and not topic:
+        sub, expires_at = (example.get(key, "") for key in ("sub", "expires_at"))
+        sent = outbound.encode_auth_ack(request_id, ts, sub, expires_at)
+    elif example["type"] == "ack":
         flags = ("degraded", "duplicate", "recovered")
         extras = {key: example[key] for key in flags if key in example}
         if "epoch" in example:
@@ -171,7 +176,7 @@ def test_an_example_of_the_server_is_exact(example: dict[str, Any]) -> None:
         sent = outbound.encode_pong(request_id, ts)
     else:
         reason = Reason(example["reason"])
-        extras = {key: example[key] for key in ("reconnect",) if key in example}
+        extras = {key: example[key] for key in INFO_FIELDS if key in example}
         sent = outbound.encode_info(
             topic or None, message["id"], message["payload"], reason, ts, extras
         )
@@ -497,10 +502,13 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("GET /events", 503): [("GET", "/events?topic=news", {})],
 }
 # tests/handlers/test_rest.py tests these, which need a fault, a clock or another header;
-# tests/redis tests the last one, and tests/security those of limits.
+# tests/redis tests the last one, tests/security those of limits, and tests/test_access_doc.py those
+# of credentials.
 NOT_TRIED = {
     ("POST /topics", 503),
     ("GET /topics/{name}/history", 503),
+    ("any", 400),
+    ("any", 401),
     ("any", 500),
     ("any", 408),
     ("any", 415),

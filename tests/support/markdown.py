@@ -32,11 +32,18 @@ def prose(text: str) -> str:
     return re.sub(r"(?ms)^\s*```.*?^\s*```$", "", text)
 
 
-def table(text: str, section: str) -> list[list[str]]:
-    """Return the rows of the first table under a heading, without its header."""
-    _, _, body = text.partition(f"\n## {section}\n")
-    rows = re.findall(r"(?m)^\|(.*)\|$", body.partition("\n## ")[0])
-    assert len(rows) > 2, f"no table under {section}"
+def section(text: str, heading: str) -> str:
+    """Return the text under a heading of level 2 or 3, up to the next of its level or above."""
+    found = re.search(rf"(?m)^(##|###) {re.escape(heading)}$", text)
+    assert found is not None, f"no section {heading}"
+    body = text[found.end() :]
+    return re.split(r"(?m)^## " if found[1] == "##" else r"(?m)^###? ", body, maxsplit=1)[0]
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """Return the rows of the table under a heading, without its header."""
+    rows = re.findall(r"(?m)^\|(.*)\|$", section(text, heading))
+    assert len(rows) > 2, f"no table under {heading}"
     return [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
 
 
