@@ -11,10 +11,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from aiohttp import web
@@ -24,7 +25,8 @@ from hub.errors import ErrorCode, Refusal, SettingError
 from hub.protocol import commands as inbound
 from hub.protocol import replies as outbound
 from hub.settings import SECRETS, SWITCHES, Settings, read_settings
-from tests.support.markdown import Block, blocks, code, prose, table
+from tests.support.markdown import Block, blocks, code, prose, section, table
+from tests.support.pasted import followed, localized, masked
 from tests.support.process import ROOT, server_process
 
 README = (ROOT / "README.md").read_text()
@@ -32,12 +34,14 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "bench/README.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("**/*.md")),
 )
 CLIENTS = "clients/README.md"  # tests/clients/test_readme.py runs its blocks
 PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md")  # documents whose commands are make's
-SHOWN_AT = "localhost:8080"  # the README's server; replaced by the address of the test's server
+RECIPES = "docs/security.md"  # tests/test_security_doc.py runs its blocks
+SECURE_IT = section(README, "Secure it")  # has a server of its own; the tour leaves it out
 
 # Commands that are not run, with the reason; a test below checks that they exist.
 NOT_RUN = {
@@ -69,7 +73,7 @@ class Tour:
     """Pastes block after block into terminals, and compares the output."""
 
     def __init__(self, port: int) -> None:
-        self._here = f"127.0.0.1:{port}"
+        self._port = port
         self._said: list[str] = []  # output of the last block's commands that was not compared yet
         self._client: Process | None = None  # the WebSocket client, once it is started
         # No proxy, no index and no news from pip: a tour of this machine only.
@@ -104,10 +108,9 @@ class Tour:
             await self._compare(block)
 
     async def _run(self, command: str) -> None:
-        bin_here = shlex.quote(os.path.dirname(sys.executable)) + "/"
         is_client = "-m websockets" in command
         process = await asyncio.create_subprocess_exec(
-            *("bash", "-c", command.replace(SHOWN_AT, self._here).replace(".venv/bin/", bin_here)),
+            *("bash", "-c", localized(command, self._port)),
             cwd=ROOT,
             env=self._environ,
             stdin=PIPE,
@@ -168,24 +171,24 @@ class Tour:
         assert await self._client.wait() == 0
 
 
-def masked(line: str) -> str:
-    """Replace the parts of a line that differ from run to run."""
-    line = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", line)
-    return re.sub(r"\d{19}-[0-9a-f]{6}", "ID", line)
-
-
 def answers(lines: list[str]) -> list[str]:
     return [line for line in lines if re.match(r'< \{"type":"(ack|error|pong)"', line)]
 
 
 async def test_the_tour_works_as_pasted() -> None:
     async with server_process() as server, Tour(server.port) as tour:
-        for block in blocks(README):
+        for block in blocks(README.replace(SECURE_IT, "\n" * SECURE_IT.count("\n"))):
             try:
                 await tour.take(block)
             except (AssertionError, TimeoutError) as error:
                 raise AssertionError(f"README.md, block of line {block.place}: {error}") from error
         await tour.leave()
+
+
+async def test_the_commands_that_secure_a_server_work_as_pasted(tmp_path: Path) -> None:
+    async with followed(README, "Secure it", tmp_path / "secrets"):
+        pass
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -194,6 +197,8 @@ def test_every_block_is_tested(document: str) -> None:
     tags = {"sh", "json", "text", "nginx", "haproxy"}  # tests/faults/test_restart.py has the two
     if document == "docs/architecture.md":
         tags |= {"python"}  # tests/test_docs.py runs them
+    if document == RECIPES:
+        tags |= {"python", "js", "go"}
     assert [block for block in blocks(text) if block.tag not in tags or not block.lines] == []
     assert re.search(r"(?m)^(\t| {4,})\S", prose(text)) is None, "an indented block has no tag"
     assert not [
@@ -202,7 +207,7 @@ def test_every_block_is_tested(document: str) -> None:
         for line in block.lines
         if block.tag == "sh" and line.endswith("\\")
     ], "each line of a shell block is one command"
-    if document not in ("README.md", *PASTES_TARGETS):
+    if document not in ("README.md", RECIPES, *PASTES_TARGETS):
         assert not [block for block in blocks(text) if block.tag == "sh"], "nobody runs them"
 
 
@@ -312,7 +317,7 @@ def test_the_messages_of_the_protocol_table_are_accepted() -> None:
         command = inbound.decode(code(row[0])[0].encode(), Settings().max_topic_bytes)
         assert not isinstance(command, Refusal), command
         kinds.add(type(command))
-    assert kinds == {inbound.Subscribe, inbound.Unsubscribe, inbound.Publish, inbound.Ping}
+    assert kinds == set(get_args(inbound.Command))
 
 
 def test_the_readme_names_every_kind_of_message_that_the_server_sends() -> None:

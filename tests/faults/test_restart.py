@@ -15,25 +15,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.support.nginx import CONFIGURATION, SBIN
 from tests.support.process import ROOT, ServerProcess, server_process
 from tests.support.raw import RawClient, stalled_client
 from tests.support.redis import RedisServer, free_port
 from tests.support.sse import Listener
-
-SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-NGINX = """daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 1000; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-{rules}}}
-"""
 
 
 def rules(language: str, port: int, servers: list[int]) -> str:
@@ -57,7 +43,7 @@ def balancer(kind: str, folder: Path, servers: list[int]) -> Iterator[int]:
     port = free_port()
     config = folder / f"{kind}.conf"
     if kind == "nginx":
-        text = NGINX.format(folder=folder, rules=rules(kind, port, servers))
+        text = CONFIGURATION.format(folder=folder, rules=rules(kind, port, servers))
         command = [program, "-c", str(config), "-e", str(folder / "error.log")]
     else:
         text = rules(kind, port, servers).replace("bind :", "bind 127.0.0.1:")
