@@ -187,7 +187,7 @@ async def test_nginx_gives_the_address_and_logs_no_token(tmp_path: Path) -> None
                 from_address("127.0.0.2", url) as ann,
                 from_address("127.0.0.3", url) as bob,
                 ann.ws_connect("/ws", headers=host, **tls),
-                bob.ws_connect("/ws", headers=claimed, **tls),
+                bob.ws_connect("/ws", headers=host | {"X-Forwarded-For": "203.0.113.8"}, **tls),
             ):
                 with pytest.raises(WSServerHandshakeError) as refused:
                     await ann.ws_connect("/ws", headers=claimed, **tls)
