@@ -22,7 +22,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-faults check format lock check-wheels bench bench-quick bench-compare clean
+.PHONY: help run install test test-faults check format lock check-wheels bench bench-quick bench-compare bench-guarded clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -70,6 +70,9 @@ bench-quick: $(VENV)/.run ## measure the headline rows (under 3 minutes)
 
 bench-compare: $(VENV)/.run ## measure the working tree against a revision: make bench-compare REV=HEAD~1
 	@$(BIN)/python bench/run.py --compare $(or $(REV),HEAD)
+
+bench-guarded: $(VENV)/.run ## measure what access and limits cost (five minutes)
+	@$(BIN)/python bench/run.py --guarded
 
 clean: ## remove .venv and every cache
 	@rm -rf $(VENV) $(NPM)/node_modules .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
