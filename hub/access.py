@@ -16,6 +16,8 @@ from hub.values import Json
 
 MAX_PATTERNS: Final = 100  # of a token, and of a setting
 SEPARATOR: Final = "/"  # between the levels of a topic's name, where no other is set
+MAX_SUBJECT_BYTES: Final = 255  # of UTF-8
+MAX_TIME: Final = 253_402_300_799  # seconds since the epoch: the end of the year 9999
 LEEWAY: Final = 5  # seconds for which a token is accepted after its `exp`
 _SUBJECT: Final = "{sub}"
 # A subject with one of these, or with the separator, is not put into a pattern.
@@ -274,3 +276,12 @@ class Access:
             return Refusal(ErrorCode.UNAUTHORIZED, text)
         text = f"The token does not allow {verb} on topic {topic!r}"
         return Refusal(ErrorCode.FORBIDDEN, text)
+
+    def check_all(self, principal: Principal) -> Refusal | None:
+        """Return the refusal of a principal that may not manage every topic; None if it may."""
+        if principal.manages_all:
+            return None
+        if principal.is_anonymous:
+            text = "An API key is needed, or a token that allows manage of '#'"
+            return Refusal(ErrorCode.UNAUTHORIZED, text)
+        return Refusal(ErrorCode.FORBIDDEN, "The token does not allow manage of '#'")

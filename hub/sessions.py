@@ -4,19 +4,21 @@ Theory of operation. A connection has the principal of its handshake until a val
 replaces it. Subscriptions that the new rights do not allow end then. 30 s before a token ends the
 client is told, and at its end the connection is closed. A client without any right must send a
 token within AUTH_TIMEOUT. No connection has a timer: the keepalive calls `due` for one whose time
-has come. A banned subject is refused until its ban ends.
+has come. A banned subject is refused until its ban ends (hub/bans.py); a broker with other nodes
+tells them of bans, and this node of theirs.
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from hub.access import Access, Principal, Verb
 from hub.auth.authenticator import Authenticator
 from hub.auth.tokens import Problem
+from hub.bans import MAX_BANS, Bans
 from hub.delivery.client import Client, Transport
 from hub.delivery.framing import WEBSOCKET, Framing
 from hub.delivery.topic import Topic
@@ -43,7 +45,10 @@ AuthDone = Callable[[Principal | Refusal], None]
 
 
 class Sessions:
-    """State: the banned subjects, each with the end of its ban, and the verifications under way."""
+    """State: the banned subjects, and the verifications under way.
+
+    It receives the disconnects of other nodes from the broker.
+    """
 
     def __init__(
         self,
@@ -65,8 +70,9 @@ class Sessions:
         self._authenticator = authenticator
         self._auth_timeout = auth_timeout
         self._wall = wall
-        self._bans: dict[str, float] = {}
+        self._bans = Bans(wall)
         self._verifying: set[asyncio.Task[None]] = set()
+        hub.broker.serve_disconnects(self)
 
     def open(
         self,
@@ -84,13 +90,7 @@ class Sessions:
 
     def is_banned(self, principal: Principal) -> bool:
         """Whether a principal's subject is refused now."""
-        until = self._bans.get(principal.subject)
-        if until is None:
-            return False
-        if self._wall() < until:
-            return True
-        del self._bans[principal.subject]
-        return False
+        return self._bans.end(principal.subject) is not None
 
     def may_connect(self, principal: Principal) -> bool:
         """Whether a principal may have a connection: it has a right, or may still send a token."""
@@ -165,6 +165,9 @@ class Sessions:
     def due(self, client: Client, now: float) -> None:
         """Tell or end a client whose time has come, at `now` by the hub's clock."""
         principal = client.principal
+        if self.is_banned(principal):
+            self._disconnect(client)
+            return
         if principal.expires_at is None or principal.ends_at is None:
             self._end(client, AUTH_TIMEOUT)
             return
@@ -180,7 +183,9 @@ class Sessions:
         """Set the time at which the keepalive calls `due`."""
         principal = client.principal
         due = math.inf
-        if principal.ends_at is not None:
+        if self.is_banned(principal):  # since its handshake was accepted
+            due = self._hub.clock()
+        elif principal.ends_at is not None:
             due = self._hub.clock() + principal.ends_at - self._wall() - WARNING
         elif principal.is_anonymous and not any(principal.rights):
             due = self._hub.clock() + self._auth_timeout
@@ -194,27 +199,58 @@ class Sessions:
 
     # Disconnects by an operator.
 
-    def disconnect(self, subject: str, client_id: str, until: float | None) -> None:
-        """Close the connections of a subject or of a client id on this node.
+    @property
+    def bans(self) -> Mapping[str, float]:
+        """The ends of the bans on this node, in seconds since the epoch, by subject."""
+        return self._bans.ends
 
-        `until`: the end of the subject's ban, in seconds since the epoch; None for no ban.
+    def has_room_for_ban(self, subject: str) -> bool:
+        """Return whether a subject can be banned: at most MAX_BANS are banned at a time."""
+        return self._bans.has_room(subject)
+
+    def disconnect(self, subject: str, client_id: str) -> None:
+        """Close the connections of a subject, or of a client id, on this node.
+
+        The other of the two is empty.
         """
-        if until is not None:
-            self._bans[subject] = until
-        self._hub.turns.start(self._disconnect(subject, client_id, until))
 
-    def _disconnect(self, subject: str, client_id: str, until: float | None) -> Iterator[None]:
+        def matches(client: Client) -> bool:
+            if subject:
+                return client.principal.subject == subject
+            return client.name == client_id
+
+        self._hub.turns.start(self._close_all(matches))
+
+    def ban(self, bans: Mapping[str, float]) -> None:
+        """Refuse subjects on this node until their bans end, and close their connections.
+
+        `bans`: the ends, in seconds since the epoch, by subject. A longer ban of a subject stays.
+        """
+        if sum(self._bans.add(subject, end) for subject, end in bans.items()):
+            self._hub.turns.start(self._close_all(lambda it: self.is_banned(it.principal)))
+        if not all(map(self._bans.has_room, bans)):
+            log.warning("over %d subjects are banned: other bans are dropped here", MAX_BANS)
+
+    def ban_for(self, subject: str, seconds: float) -> float:
+        """Ban a subject on this node, and return the end of its ban: of a longer one, if any."""
+        until = math.ceil(self._wall() + seconds)
+        self.ban({subject: until})
+        return max(until, self._bans.ends.get(subject, until))
+
+    def sweep(self) -> None:
+        """Forget the bans that have ended."""
+        self._bans.sweep()
+
+    def _close_all(self, matches: Callable[[Client], bool]) -> Iterator[None]:
         for number, client in enumerate(list(self._hub.clients), 1):
-            principal = client.principal
-            if client.open and (
-                (subject and principal.subject == subject)
-                or (client_id and client.name == client_id)
-            ):
-                self._disconnect_client(client, until)
+            if client.open and matches(client):
+                self._disconnect(client)
             if number % SLICE == 0:
                 yield
 
-    def _disconnect_client(self, client: Client, until: float | None) -> None:
+    def _disconnect(self, client: Client) -> None:
+        """Close a connection, with Close 3003 if its subject is banned."""
+        until = self._bans.end(client.principal.subject)
         info = self._hub.notices.disconnected(None if until is None else rfc3339(until))
         if until is None:
             self._end(client, DISCONNECTED, info)

@@ -50,6 +50,7 @@ class Sweeper:
         self._hub = hub
         self._readiness = readiness
         self._limits = limits
+        self._sessions = sessions
         self._http_transports = http_transports
         self._late_heads = late_heads
         self._header_timeout = settings.header_timeout
@@ -66,6 +67,7 @@ class Sweeper:
             self._readiness.sweep(now)
             if turn % SLICES == 0:
                 self._limits.sweep(now)
+                self._sessions.sweep()
                 self.sweep_http(now)
 
     def sweep_http(self, now: float) -> None:

@@ -19,6 +19,8 @@ import orjson
 from hub.access import (
     LEEWAY,
     MAX_PATTERNS,
+    MAX_SUBJECT_BYTES,
+    MAX_TIME,
     NO_RIGHTS,
     SEPARATOR,
     Patterns,
@@ -30,9 +32,7 @@ from hub.access import (
 from hub.values import Json
 
 MAX_TOKEN_BYTES: Final = 8_192
-MAX_SUBJECT_BYTES: Final = 255  # of UTF-8
 MAX_INFO_BYTES: Final = 4_096  # encoded as JSON by orjson
-MAX_TIME: Final = 253_402_300_799  # seconds since the epoch: the end of the year 9999
 _FORM: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _PUBLIC: Final = frozenset({"RS256", "ES256", "EdDSA"})  # algorithms of a key set
 _REFUSED: Final = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})  # header parameters

@@ -41,6 +41,7 @@ PublishDone = Callable[[PublishResult | Refusal], None]
 SubscribeDone = Callable[[SubscribeResult | Refusal], None]
 # For the creation or deletion of a topic: a refusal, or None if it was carried out.
 TopicDone = Callable[[Refusal | None], None]
+ToldDone = Callable[[bool], None]  # whether the other nodes were told
 
 
 class OutageReason(StrEnum):
@@ -89,6 +90,20 @@ class BrokerEvents(Protocol):
         """The outage has ended."""
 
 
+class DisconnectEvents(Protocol):
+    """The calls of a broker about disconnects of other nodes. They return at once, never raise."""
+
+    @property
+    def bans(self) -> Mapping[str, float]:
+        """The bans of this node: their ends, in seconds since the epoch, by subject."""
+
+    def disconnect(self, subject: str, client_id: str) -> None:
+        """Close the connections of a subject, or of a client id; the other one is empty."""
+
+    def ban(self, bans: Mapping[str, float]) -> None:
+        """Ban subjects until these ends; a longer ban of a subject stays."""
+
+
 class Broker(Protocol):
     """Carries events between nodes and keeps the registry of topics.
 
@@ -118,6 +133,7 @@ class Broker(Protocol):
     - If the other nodes cannot be reached, a broker either serves this node alone, with `degraded`
       in its results, or refuses calls with UNAVAILABLE. It refuses publishes and subscribes to
       topics with history, and the creation and deletion of topics, in both modes.
+    - Disconnects are never refused: each node carries out its own.
     - If the connection is lost before a call completes, the call may have been carried out although
       it is refused with UNAVAILABLE.
 
@@ -135,6 +151,9 @@ class Broker(Protocol):
 
     def serve(self, events: BrokerEvents) -> None:
         """Set the hub that receives the events; called once, before anything else."""
+
+    def serve_disconnects(self, events: DisconnectEvents) -> None:
+        """Set the receiver of other nodes' disconnects; called once, before anything else."""
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         """Send an encoded event to every node; refuse an unknown topic with TOPIC_NOT_FOUND."""
@@ -169,6 +188,18 @@ class Broker(Protocol):
 
     def delete(self, topic: str, done: TopicDone) -> None:
         """Delete a topic on every node; refuse an unknown one with TOPIC_NOT_FOUND."""
+
+    def disconnect(self, subject: str, client_id: str, done: ToldDone) -> None:
+        """Tell the other nodes to close connections, as this one has done.
+
+        In an outage nobody is told, then or later.
+        """
+
+    def ban(self, subject: str, end: float, done: ToldDone) -> None:
+        """Tell the other nodes, and those that start later, of a ban of this node.
+
+        In an outage they are told at its end. `end`: seconds since the epoch.
+        """
 
     def history(self, topic: str) -> History | None:
         """Return the history that this node keeps of a topic, or None."""

@@ -10,9 +10,11 @@ from hub.brokers.base import (
     PUBLISHED,
     SUBSCRIBED,
     BrokerEvents,
+    DisconnectEvents,
     PublishDone,
     PublishResult,
     SubscribeDone,
+    ToldDone,
     TopicDone,
 )
 from hub.brokers.history import NOT_REMEMBERED, History, HistoryBudget
@@ -68,6 +70,9 @@ class MemoryBroker:
 
     def serve(self, events: BrokerEvents) -> None:
         self._events = events
+
+    def serve_disconnects(self, events: DisconnectEvents) -> None:
+        pass  # there are no other nodes
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         subscribed = topic in self._subscribed
@@ -139,6 +144,12 @@ class MemoryBroker:
             done(None)
         else:
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
+
+    def disconnect(self, subject: str, client_id: str, done: ToldDone) -> None:
+        done(True)
+
+    def ban(self, subject: str, end: float, done: ToldDone) -> None:
+        done(True)
 
     def topics(self) -> Collection[str]:
         self._remove_ended()

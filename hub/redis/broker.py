@@ -15,10 +15,12 @@ from hub.brokers.base import (
     SUBSCRIBED,
     BrokerEvents,
     ClusterStats,
+    DisconnectEvents,
     OutageReason,
     PublishDone,
     SubscribeDone,
     SubscribeResult,
+    ToldDone,
     TopicDone,
 )
 from hub.brokers.history import History
@@ -27,6 +29,7 @@ from hub.errors import Refusal
 from hub.redis.batching import TURN
 from hub.redis.channels import Channels
 from hub.redis.cluster_stats import ClusterStatsReader
+from hub.redis.control import Control
 from hub.redis.envelope import Sender
 from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
@@ -97,6 +100,7 @@ class RedisBroker:
             self.node_id, sender, self.channels, cache, strict=strict, grace=grace
         )
         self._registry = TopicRegistry(self.node_id, sender, self.channels, self.subscriptions)
+        self.control = Control(keys, sender, self.poison)
         self._stats = ClusterStatsReader(keys, self.node_id)
         self._events: BrokerEvents
         self._session: Session
@@ -125,6 +129,9 @@ class RedisBroker:
         self._pipeline.serve(events)
         self._cache.serve(events, self.poison)
         self.subscriptions.serve(events)
+
+    def serve_disconnects(self, events: DisconnectEvents) -> None:
+        self.control.serve(events)
 
     def join(self, topic: str, done: SubscribeDone) -> None:
         self._in_turn(lambda: done(self._standing(topic)))
@@ -183,6 +190,23 @@ class RedisBroker:
         else:
             done(AWAY)
 
+    # Disconnects.
+
+    def disconnect(self, subject: str, client_id: str, done: ToldDone) -> None:
+        tell = partial(self.control.disconnect, subject=subject, client_id=client_id)
+        self._in_turn(partial(self._tell, tell, done))
+
+    def ban(self, subject: str, end: float, done: ToldDone) -> None:
+        tell = partial(self.control.ban, bans={subject: end})
+        self._in_turn(partial(self._tell, tell, done))
+
+    def _tell(self, tell: Callable[..., None], done: ToldDone) -> None:
+        """Tell the other nodes, in both modes only through Redis."""
+        if self.bus is Bus.UP:
+            tell(self._session, done=done)
+        else:
+            done(False)
+
     # Histories, topics and stats.
 
     def history(self, topic: str) -> History | None:
@@ -209,6 +233,7 @@ class RedisBroker:
         """Redis has lost this node's leases: expect that others write theirs again."""
         self._pipeline.grant_grace()
         self._cache.renew()
+        self.control.forgotten(self._session)
 
     async def cluster_stats(self) -> ClusterStats:
         if self.bus is Bus.UP:

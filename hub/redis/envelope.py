@@ -1,4 +1,4 @@
-"""The messages on a topic's channel: events and deletions, with the identity of their sender."""
+"""The messages between nodes: events, deletions and control messages, each with its sender."""
 
 import struct
 from collections import deque
@@ -9,6 +9,7 @@ from hub.values import Position
 EVENT: Final = b"wsE1"
 PLACED: Final = b"wsE2"  # an event of a topic with a history: "EPOCH OFFSET EVENT"
 DELETED: Final = b"wsD1"
+CONTROL: Final = b"wsC1"  # only on the control channel (hub/redis/control.py)
 
 # The kind with its version, the sender's run, and the number of the message in that run.
 _HEADER: Final = struct.Struct(">4s8sQ")
@@ -19,10 +20,11 @@ _LINE_FEED, _RETURN = b"\n\r"
 class Envelope(NamedTuple):
     """One message between nodes."""
 
-    kind: bytes  # EVENT, PLACED or DELETED
+    kind: bytes  # EVENT, PLACED, DELETED or CONTROL
     run: bytes  # 8 random bytes that identify a process
     seq: int  # 1, 2, … within the run
-    event: bytes  # as subscribers get it, without the offset; empty for DELETED
+    # As subscribers get it, without the offset; empty for DELETED, the content of a CONTROL.
+    event: bytes
     position: Position | None = None  # only of PLACED
 
     @property
@@ -32,7 +34,7 @@ class Envelope(NamedTuple):
 
 
 def unseal(data: bytes) -> Envelope | None:
-    """Parse a message; return None if no server can have sent it."""
+    """Parse a message of a topic's channel; return None if no server can have sent it."""
     if len(data) < _SIZE:
         return None
     kind, run, seq = _HEADER.unpack_from(data)
@@ -50,6 +52,14 @@ def _unseal_placed(run: bytes, seq: int, rest: bytes) -> Envelope | None:
         return None
     position = Position(epoch.decode(), int(offset))
     return Envelope(PLACED, run, seq, event, position) if is_event(event) else None
+
+
+def unseal_control(data: bytes) -> Envelope | None:
+    """Parse the envelope of a control message; return None if it has none."""
+    if len(data) < _SIZE:
+        return None
+    kind, run, seq = _HEADER.unpack_from(data)
+    return Envelope(kind, run, seq, data[_SIZE:]) if kind == CONTROL else None
 
 
 def is_event(event: bytes) -> bool:
@@ -131,6 +141,10 @@ class Sender:
     def is_forged(self, envelope: Envelope) -> bool:
         """Return whether a message claims to be of this run, which has not sent it."""
         return envelope.seq > self._sent and envelope.run == self._run
+
+    def is_own(self, envelope: Envelope) -> bool:
+        """Return whether a message is of this run."""
+        return envelope.run == self._run
 
     def is_news(self, envelope: Envelope) -> bool:
         """Return whether a message that arrived is to be delivered."""

@@ -6,6 +6,8 @@
                       seconds after the node's last beat.
     nodes             sorted set: the nodes, by the time (s) at which their leases expire
     topic:TOPIC       channel: the topic's events and deletions, in one order for all nodes
+    bans              sorted set: the banned subjects, by the time (s) at which their bans end
+    control           channel: disconnects and bans, for all nodes (hub/redis/control.py)
     node:NODE         channel: the node's own beats, which prove that it receives messages
     once:DIGEST       string: the answer to a publish with an idempotency key, for REMEMBERED
                       seconds; the digest is of the topic and the key, which may be 65 KB
@@ -40,6 +42,8 @@ class Keys:
         self.explicit = f"{self.prefix}explicit"
         self.nodes = f"{self.prefix}nodes"
         self.lives = f"{self.prefix}lives"
+        self.bans = f"{self.prefix}bans"
+        self.control = f"{self.prefix}control".encode()
 
     def channel(self, topic: str) -> bytes:
         """Return the channel of a topic."""

@@ -29,6 +29,7 @@ _LIBRARIES: Final = {
     "append": ("lifetime", "exists", "in_doubt", "once", "restart"),
     "read": ("lifetime", "exists", "restart"),
     "extend": ("lifetime",),
+    "ban": (),
 }
 
 
@@ -54,6 +55,7 @@ class Scripts:
     append: str
     read: str
     extend: str
+    ban: str
 
 
 def scripts_for(keys: Keys) -> Scripts:

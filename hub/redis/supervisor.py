@@ -33,8 +33,8 @@ class Supervisor:
     """Connects the broker, watches the connection, and connects again; one task runs it.
 
     An attempt opens a session (hub/redis/session.py) and joins: subscribe to every topic, wait for
-    the confirmations, write every lease, and send a first beat. When the beat has come back, the
-    broker is up.
+    the confirmations, read the bans, write every lease, and send a first beat. When the beat has
+    come back, the broker is up.
 
     A beat is a script that renews the node's leases and publishes to the node itself. A beat that
     is answered on one connection and comes back on the other proves that both directions work and
@@ -143,11 +143,12 @@ class Supervisor:
         if session.lost.is_set():  # before `on_lost` was set
             raise ConnectionError(session.why)
         session.pushes.listen(partial(self._receive, session))
-        session.pushes.say("SUBSCRIBE", self._channel)
+        session.pushes.say("SUBSCRIBE", self._channel, broker.control.channel)
         broker.attach(session)
         await broker.channels.flushed()
         session.pushes.say("PING")
         await self._until(session, session.pushes, lambda: self._confirmed)
+        await broker.control.join(session, MISSED * self._pause)
         await broker.channels.flushed()  # the leases of the confirmed topics
         self._beat(session)
         await self._until(session, session.commands, lambda: self._outstanding == 0)
@@ -227,6 +228,9 @@ class Supervisor:
         elif push[0] == b"pong":
             self._confirmed = True
             self._news.set()
+        elif push[1] == self._broker.control.channel:
+            if push[0] == b"message":
+                self._broker.control.receive(push[2])
         elif push[1] != self._channel:
             self._broker.subscriptions.receive(push)
         elif push[0] == b"message":

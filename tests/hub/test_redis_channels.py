@@ -34,7 +34,9 @@ class ScriptedConnection:
 class ScriptedSession:
     """A session with two such connections."""
 
-    shas = Scripts("publish", "create", "delete", "lease", "beat", "append", "read", "extend")
+    shas = Scripts(
+        "publish", "create", "delete", "lease", "beat", "append", "read", "extend", "ban"
+    )
 
     def __init__(self) -> None:
         self.commands, self.pushes = ScriptedConnection(), ScriptedConnection()

@@ -3,7 +3,15 @@
 from collections import deque
 from collections.abc import Callable, Collection
 
-from hub.brokers.base import SUBSCRIBED, BrokerEvents, PublishDone, SubscribeDone, TopicDone
+from hub.brokers.base import (
+    SUBSCRIBED,
+    BrokerEvents,
+    DisconnectEvents,
+    PublishDone,
+    SubscribeDone,
+    ToldDone,
+    TopicDone,
+)
 from hub.brokers.history import NOT_REMEMBERED, History
 from hub.brokers.idempotency import FirstPublish
 from hub.brokers.memory import MemoryBroker
@@ -45,6 +53,15 @@ class DeferredBroker:
 
     def serve(self, events: BrokerEvents) -> None:
         self._local.serve(events)
+
+    def serve_disconnects(self, events: DisconnectEvents) -> None:
+        pass
+
+    def disconnect(self, subject: str, client_id: str, done: ToldDone) -> None:
+        self._calls.append(lambda: done(True))
+
+    def ban(self, subject: str, end: float, done: ToldDone) -> None:
+        self._calls.append(lambda: done(True))
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         self._calls.append(lambda: self._local.publish(topic, event, done))

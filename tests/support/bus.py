@@ -37,8 +37,10 @@ class RecordingNode:
         self.clients: list[Any] = []
         self.heard: list[tuple[str, str, bytes]] = []  # method, topic, event
         self.outages: list[str] = []  # the reason of each, and "back" at its end
+        self.bans: dict[str, float] = {}
         self._news = asyncio.Event()
         broker.serve(self)
+        broker.serve_disconnects(self)
 
     def deliver(self, topic: str, event: bytes) -> None:
         self._hear("event", topic, event)
@@ -48,6 +50,13 @@ class RecordingNode:
 
     def missed(self, topic: str) -> None:
         self._hear("missed", topic)
+
+    def disconnect(self, subject: str, client_id: str) -> None:
+        self._hear("disconnect", subject or client_id)
+
+    def ban(self, bans: Mapping[str, float]) -> None:
+        self.bans.update(bans)
+        self._news.set()
 
     def broker_lost(self, reason: OutageReason) -> None:
         self.outages.append(reason)
