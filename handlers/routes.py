@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from handlers.answers import BATCH, CONNECT, EVENTS
+from handlers.disconnect import disconnect
 from handlers.events import events
 from handlers.history import read_history
 from handlers.origins import add_cors
@@ -29,6 +30,7 @@ ROUTES = (
     # A topic's name may end in "/history". Preflights and OPTIONS match the path above first.
     web.delete(r"/topics/{name:[\s\S]+}/history", delete_topic),
     web.delete(r"/topics/{name:[\s\S]+}", delete_topic),
+    web.post("/disconnect", disconnect),
 )
 
 

@@ -4,23 +4,37 @@ Each method takes the caller, asks whether it may do what it asks for, and only 
 out. The rules for callers are in hub/access.py.
 """
 
+import logging
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from hub.access import Access, Principal, Verb
+from hub.bans import MAX_BANS
 from hub.brokers.base import ClusterStats, PublishDone, SubscribeDone, TopicDone
 from hub.brokers.history import History
 from hub.delivery.client import Client
 from hub.drain import Drain
-from hub.errors import Refusal
+from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
 from hub.long_poll import LongPolls
-from hub.protocol.http_requests import TopicQuery
+from hub.protocol.http_requests import Disconnect, TopicQuery
 from hub.sessions import Sessions
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
 
+log = logging.getLogger(__name__)
+
 _PUBLISH: Final = Verb.PUBLISH  # a look-up of an enum's member takes 40 ns
+
+
+class Disconnected(NamedTuple):
+    """The result of a disconnect that was carried out."""
+
+    until: float | None  # the end of the subject's ban, in seconds since the epoch; None: no ban
+    degraded: bool  # True if the other nodes were not told, because of an outage
+
+
+DisconnectDone = Callable[[Disconnected | Refusal], None]
 
 
 class Service:
@@ -32,6 +46,7 @@ class Service:
         self._polls = LongPolls(hub, drain)
         self.anonymous = access.anonymous
         self._check = access.check
+        self._check_all = access.check_all
         self._topics = TopicList(hub)
 
     def publish(
@@ -118,6 +133,27 @@ class Service:
         return refusal or await self._polls.wait(
             topic, position, seconds=seconds, connected=connected
         )
+
+    def disconnect(self, caller: Principal, target: Disconnect, done: DisconnectDone) -> None:
+        """Close the connections of a subject or client id on all nodes, and ban the subject."""
+        refusal = self._check_all(caller)
+        if refusal is None and target.ban and not self.sessions.has_room_for_ban(target.subject):
+            self.hub.observer.limited("bans")
+            text = f"At most {MAX_BANS} subjects can be banned at a time"
+            refusal = Refusal(ErrorCode.LIMIT_EXCEEDED, text)
+        if refusal is not None:
+            done(refusal)
+            return
+        subject, client_id, ban = target
+        log.info("%r disconnects %r for %g s", caller, subject or client_id, ban)
+        if ban:
+            until = self.sessions.ban_for(subject, ban)
+            self.hub.broker.ban(subject, until, lambda told: done(Disconnected(until, not told)))
+        else:
+            self.sessions.disconnect(subject, client_id)
+            self.hub.broker.disconnect(
+                subject, client_id, lambda told: done(Disconnected(None, not told))
+            )
 
     async def topics(
         self, caller: Principal, query: TopicQuery

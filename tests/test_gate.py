@@ -57,6 +57,8 @@ NEED_RIGHTS: dict[Route, Asks] = {
     ),
     ("DELETE", r"/topics/{name:[\s\S]+}"): Asks(("/topics/made", None), [(Verb.MANAGE, "made")]),
 }
+# Of the whole server: a key or manage of every topic is needed.
+NEED_ALL: dict[Route, Any] = {("POST", "/disconnect"): {"sub": "ann", "for": 60}}
 LISTS = {("GET", "/topics"), ("GET", "/stats")}  # of the topics that the caller may manage
 OPEN = {
     ("GET", "/"),
@@ -130,7 +132,7 @@ def route(definition: web.RouteDef) -> Route:
 
 
 def test_every_route_and_command_is_listed_once() -> None:
-    assert sorted([*NEED_RIGHTS, *LISTS, *OPEN]) == sorted(map(route, ROUTES))
+    assert sorted([*NEED_RIGHTS, *NEED_ALL, *LISTS, *OPEN]) == sorted(map(route, ROUTES))
     assert set(COMMANDS) == set(get_args(Command))
 
 
@@ -146,6 +148,19 @@ async def test_request_without_the_right_is_refused(
         text = await answer.text()
         assert text.count(REFUSAL.text) == len(questions)
         assert it.asked == questions
+        assert it.has_done_nothing()
+
+
+@pytest.mark.parametrize(("method", "path"), NEED_ALL)
+async def test_request_without_every_right_is_refused(
+    method: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        closed(monkeypatch) as it,
+        it.session.request(method, path, json=NEED_ALL[method, path]) as answer,
+    ):
+        assert answer.status == 401
+        assert it.server.sessions.bans == {}
         assert it.has_done_nothing()
 
 

@@ -465,6 +465,17 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("DELETE /topics/{name}", 200): [("DELETE", "/topics/made", {})],
     ("DELETE /topics/{name}", 400): [("DELETE", "/topics/%ff", {})],
     ("DELETE /topics/{name}", 404): [("DELETE", "/topics/nowhere", {})],
+    ("POST /disconnect", 200): [
+        post("/disconnect", '{"sub":"ann"}'),
+        post("/disconnect", '{"sub":"ann","for":0}'),
+    ],
+    ("POST /disconnect", 400): [
+        post("/disconnect", "[]"),
+        post("/disconnect", "{}"),
+        post("/disconnect", '{"sub":"ann","client_id":"phone"}'),
+        post("/disconnect", '{"sub":"ann","for":2678401}'),
+        post("/disconnect", '{"client_id":"phone","for":1}'),
+    ],
     ("GET /health", 200): [("GET", "/health", {})],
     ("GET /", 200): [("GET", "/", {})],
     ("GET /client.js", 200): [("GET", "/client.js", {})],
@@ -501,12 +512,13 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("GET /ws", 503): [upgrade()],
     ("GET /events", 503): [("GET", "/events?topic=news", {})],
 }
-# tests/handlers/test_rest.py tests these, which need a fault, a clock or another header;
+# tests/handlers tests these, which need a fault, a clock, another header or a smaller limit;
 # tests/redis tests the last one, tests/security those of limits, and tests/test_access_doc.py those
 # of credentials.
 NOT_TRIED = {
     ("POST /topics", 503),
     ("GET /topics/{name}/history", 503),
+    ("POST /disconnect", 503),
     ("any", 400),
     ("any", 401),
     ("any", 500),

@@ -10,11 +10,13 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from hub.access import MAX_SUBJECT_BYTES
 from hub.errors import ErrorCode, Refusal
 from hub.protocol.commands import Publish
 from hub.protocol.sse import parse_id
 from hub.protocol.validation import (
     MAX_NESTING,
+    check_client_id,
     check_idempotency_key,
     decode_topic,
     exceeds_depth,
@@ -29,6 +31,7 @@ MAX_BATCH_BYTES: Final = 4_194_304  # bytes in the body of a batch
 
 DEFAULT_PAGE: Final = 100  # events in a page without a `limit`
 MAX_WAIT: Final = 60  # seconds
+MAX_BAN: Final = 2_678_400  # seconds: 31 days
 
 # Every event's id holds a position in each topic of the stream: up to 34 bytes a topic.
 MAX_STREAM_TOPICS: Final = 16
@@ -136,6 +139,41 @@ def decode_create(body: bytes, max_topic_bytes: int) -> str | Refusal:
     if isinstance(fields, Refusal):
         return fields
     return decode_topic(fields.get("name"), "create", max_topic_bytes, field="name")
+
+
+class Disconnect(NamedTuple):
+    """The body of `POST /disconnect`: a subject or a client id, the other one is empty."""
+
+    subject: str
+    client_id: str
+    ban: float  # seconds for which the subject is banned; 0 for no ban
+
+
+def decode_disconnect(body: bytes) -> Disconnect | Refusal:
+    """Decode the body of `POST /disconnect`."""
+    fields = _decode_body(body)
+    if isinstance(fields, Refusal):
+        return fields
+    if ("sub" in fields) == ("client_id" in fields):
+        return Refusal(ErrorCode.INVALID_MESSAGE, "Give sub or client_id, and not both")
+    ban = fields.get("for", 0)
+    if type(ban) not in (int, float) or not 0 <= ban <= MAX_BAN:
+        text = f"for must be a number of seconds from 0 to {MAX_BAN}"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    if "client_id" in fields:
+        client_id = fields["client_id"]
+        wrong = check_client_id(client_id)
+        if wrong:
+            return Refusal(ErrorCode.INVALID_CLIENT_ID, wrong)
+        if ban:
+            text = "for needs sub: a client_id is a label, and cannot be banned"
+            return Refusal(ErrorCode.INVALID_MESSAGE, text)
+        return Disconnect("", client_id, 0)
+    subject = fields["sub"]
+    if type(subject) is not str or not 0 < len(subject.encode()) <= MAX_SUBJECT_BYTES:
+        text = f"sub must be a string of 1 to {MAX_SUBJECT_BYTES} bytes of UTF-8"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
+    return Disconnect(subject, "", ban)
 
 
 class TopicQuery(NamedTuple):
