@@ -2,13 +2,22 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 
 from handlers.answers import CONNECT, EVENTS, REASON, bad_request
 from handlers.keys import AUTHENTICATOR, HUB, SERVICE
-from handlers.requests import CLOSE, PRINCIPAL, address_of, header_list, query_fields
+from handlers.requests import (
+    CLOSE,
+    PRINCIPAL,
+    TOKEN_FIELD,
+    address_of,
+    has_token_in_url,
+    header_list,
+    query_fields,
+)
 from hub.access import Principal
 from hub.auth.tokens import Problem
 from hub.errors import FORBIDDEN, UNAUTHORIZED, Close, ErrorCode
@@ -16,7 +25,6 @@ from hub.errors import FORBIDDEN, UNAUTHORIZED, Close, ErrorCode
 log = logging.getLogger(__name__)
 
 BEARER: Final = "bearer"  # the subprotocol before a token, and the scheme of `Authorization`
-TOKEN_FIELD: Final = "access_token"  # of a query, on the paths of connections
 _API_KEY: Final = "X-API-Key"
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,29 +76,24 @@ def find_credential(request: web.Request) -> Credential | None:
     ]
     found += [Credential(it, is_key=True) for it in request.headers.getall(_API_KEY, ())]
     if request.path in (CONNECT, EVENTS):
-        if TOKEN_FIELD in request.rel_url.raw_query_string:
+        if has_token_in_url(request):
             found += [
                 Credential(value, is_visible=False)
                 for name, value in query_fields(request)
                 if name == TOKEN_FIELD
             ]
-        if request.path == CONNECT and (token := subprotocol_token(request)):
-            found.append(Credential(token, is_visible=False))
+        if request.path == CONNECT:
+            found += [Credential(it, is_visible=False) for it in _subprotocol_tokens(request)]
     if len(found) > 1:
         text = "There is more than one token or API key: send one"
         raise bad_request(ErrorCode.INVALID_MESSAGE, text)
     return found[0] if found else None
 
 
-def subprotocol_token(request: web.Request) -> str | None:
-    """Return the token behind `bearer` in `Sec-WebSocket-Protocol`; empty if there is none.
-
-    None: the client does not offer `bearer`.
-    """
+def _subprotocol_tokens(request: web.Request) -> list[str]:
+    """Return what is offered next to each `bearer` in `Sec-WebSocket-Protocol`."""
     offered = header_list(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
-    if BEARER not in offered:
-        return None
-    return "".join(offered[offered.index(BEARER) + 1 :][:1])
+    return [token for name, token in pairwise(offered) if name == BEARER]
 
 
 async def _identify(request: web.Request, credential: Credential) -> tuple[Close, str] | None:

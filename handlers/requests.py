@@ -16,6 +16,8 @@ from hub.errors import Close
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 CLOSE: Final = web.RequestKey("close", Close)
 
+TOKEN_FIELD: Final = "access_token"  # of a query, on the paths of connections
+
 
 def query_fields(request: web.Request) -> list[tuple[str, str]]:
     """Return the fields of a request's query, in order.
@@ -30,6 +32,11 @@ def query_fields(request: web.Request) -> list[tuple[str, str]]:
         return parse_qsl(query, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise web.HTTPBadRequest(text="The query is not UTF-8") from None
+
+
+def has_token_in_url(request: web.Request) -> bool:
+    """Return whether a query may have a TOKEN_FIELD, also one with an encoded name."""
+    return TOKEN_FIELD in request.query_string
 
 
 def caller(request: web.Request) -> Principal:

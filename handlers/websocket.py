@@ -9,11 +9,19 @@ from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
 from handlers.answers import bad_request, refuse_if_full, refuse_while_draining
-from handlers.authentication import TOKEN_FIELD, subprotocol_token
+from handlers.authentication import BEARER
 from handlers.connection import Connection, LimitedConnection, RefusedConnection
 from handlers.keys import DISPATCHER, HUB, INFLOW_RATES, SETTINGS
 from handlers.limits import limit_connects
-from handlers.requests import CLOSE, address_of, caller, header_tokens, query_fields
+from handlers.requests import (
+    CLOSE,
+    address_of,
+    caller,
+    has_token_in_url,
+    header_list,
+    header_tokens,
+    query_fields,
+)
 from handlers.takeover import take_over, unmask
 from hub.errors import ErrorCode
 from hub.limits import Inflow
@@ -42,9 +50,9 @@ async def upgrade(request: web.Request) -> NoReturn:
         b"Connection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n" % accept
     )
-    if subprotocol_token(request) is not None:
+    if BEARER in header_list(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL):
         response += b"Sec-WebSocket-Protocol: bearer\r\n"
-    if TOKEN_FIELD in request.query_string:
+    if has_token_in_url(request):
         response += b"Cache-Control: no-store\r\n"
     response += b"\r\n"
     parts = app[HUB], app[DISPATCHER], reader, name, caller(request), address_of(request)
