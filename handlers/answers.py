@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from handlers.keys import DRAIN, HUB, READINESS
-from handlers.requests import address_of, header_tokens
+from handlers.requests import address_of, has_token_in_url, header_tokens
 from hub.brokers.base import ClusterStats
 from hub.errors import ErrorCode, Refusal, RefusalReason, RequestRefusal
 from hub.protocol.http_requests import MAX_BATCH_BYTES
@@ -248,6 +248,8 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
     if REASON in response:
         request.app[HUB].observer.refused(response[REASON])
+    if request.path in (CONNECT, EVENTS) and has_token_in_url(request):
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
     return response
 
 
