@@ -128,11 +128,18 @@ class Service:
         seconds: float,
         connected: Callable[[], bool],
     ) -> History | Refusal:
-        """Return the history of a topic once it has an event after a position."""
+        """Return the history of a topic once it has an event after a position.
+
+        The wait ends with the caller's token. A caller that is banned meanwhile is refused.
+        """
         refusal = self._check(caller, Verb.SUBSCRIBE, topic)
-        return refusal or await self._polls.wait(
-            topic, position, seconds=seconds, connected=connected
-        )
+        if refusal is not None:
+            return refusal
+        seconds = min(seconds, self.sessions.seconds_left(caller))
+        history = await self._polls.wait(topic, position, seconds=seconds, connected=connected)
+        if self.sessions.is_banned(caller):
+            return Refusal(ErrorCode.FORBIDDEN, "The subject of the token is banned")
+        return history
 
     def disconnect(self, caller: Principal, target: Disconnect, done: DisconnectDone) -> None:
         """Close the connections of a subject or client id on all nodes, and ban the subject."""

@@ -92,6 +92,10 @@ class Sessions:
         """Whether a principal's subject is refused now."""
         return self._bans.end(principal.subject) is not None
 
+    def seconds_left(self, principal: Principal) -> float:
+        """Return the seconds until a principal's token ends; infinity if it never does."""
+        return math.inf if principal.ends_at is None else principal.ends_at - self._wall()
+
     def may_connect(self, principal: Principal) -> bool:
         """Whether a principal may have a connection: it has a right, or may still send a token."""
         if principal.is_anonymous:
