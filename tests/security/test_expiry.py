@@ -19,10 +19,9 @@ from tests.support.raw import RawClient, raw_client, until
 from tests.support.redis import RedisServer
 from tests.support.server import Running, running
 from tests.support.sse import Listener
-from tests.support.tokens import FOREIGN, KEY, settings, sign
+from tests.support.tokens import BACK_END, FOREIGN, publish, settings, sign
 from tests.support.ways import ACCEPTED, WAYS, bearer, get, present, subscribed, upgrade
 
-BACK_END = {"Authorization": f"Bearer {KEY}"}
 LIFE = 1  # seconds; the token is accepted for 5 s more
 EXPIRED = ("close", 3000, "token_expired")
 
@@ -44,11 +43,6 @@ async def signed_in(server: Running, life: float = LIFE, **options: Any) -> RawC
     await client.say({"type": "auth", "token": sign(life)})
     assert (await client.hear())["type"] == "ack"
     return client
-
-
-async def publish(session: ClientSession, topic: str, payload: Any) -> None:
-    async with session.post("/publish", json={"topic": topic, "payload": payload}) as answer:
-        assert answer.status == 200, await answer.text()
 
 
 @pytest.mark.parametrize("way", WAYS)

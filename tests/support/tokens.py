@@ -16,6 +16,7 @@ from tests.support.server import Running
 
 SECRET = "a secret of the tests with over 32 bytes"
 KEY = "the-key-of-a-back-end"
+BACK_END = {"Authorization": f"Bearer {KEY}"}  # the headers of its requests
 SHORT = 20  # seconds: so soon the end of a token is announced at once
 END = SHORT + 10  # seconds after which such a token has ended; a silent client is not cut yet
 EVERYTHING = {"subscribe": ["#"], "publish": ["#"]}
@@ -52,10 +53,15 @@ def encode(data: bytes) -> bytes:
 FOREIGN = sign(secret=SECRET[::-1])  # signed with another secret
 
 
+async def publish(session: ClientSession, topic: str, payload: Any) -> None:
+    """Publish over REST, with the session's credential."""
+    async with session.post("/publish", json={"topic": topic, "payload": payload}) as answer:
+        assert answer.status == 200, await answer.text()
+
+
 async def disconnect(server: Running, body: dict[str, Any]) -> None:
-    headers = {"Authorization": f"Bearer {KEY}"}
     async with (
-        ClientSession(headers=headers) as session,
+        ClientSession(headers=BACK_END) as session,
         session.post(f"{server.url}/disconnect", json=body) as answer,
     ):
         assert answer.status == 200, await answer.text()
