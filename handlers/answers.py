@@ -43,6 +43,19 @@ _STATUS: Final = {
 # The key of a response by which `errors_as_json` knows that the request was refused.
 REASON: Final = web.ResponseKey[RefusalReason]("reason")
 
+# The text of the refusal, for the log.
+TEXT: Final = web.ResponseKey[str]("text")
+
+# Statuses that are logged on every path. On those of connections all are.
+_LOGGED: Final = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.MISDIRECTED_REQUEST,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
+)
+
 # The reasons of errors without the key. Other errors are bad requests.
 _REASONS: Final[dict[int, RequestRefusal]] = {
     HTTPStatus.FORBIDDEN: RequestRefusal.ORIGIN,
@@ -95,7 +108,7 @@ def refuse(refusal: Refusal) -> web.Response:
     """Return the response for a refusal: the status of its code, or 400 for a bad request."""
     status = _STATUS.get(refusal.code, HTTPStatus.BAD_REQUEST)
     response = answer({"error": refusal.text}, status)
-    response[REASON] = refusal.code
+    response[REASON], response[TEXT] = refusal.code, refusal.text
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers[hdrs.RETRY_AFTER] = RETRY_AFTER
     elif status == HTTPStatus.UNAUTHORIZED:
@@ -247,16 +260,21 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
     if REASON in response:
-        request.app[HUB].observer.refused(response[REASON])
+        _report(request, response)
     if request.path in (CONNECT, EVENTS) and has_token_in_url(request):
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
     return response
 
 
-def _answer_error(request: web.Request, error: web.HTTPException) -> web.Response:
-    if request.path in (CONNECT, EVENTS) or error.status == HTTPStatus.TOO_MANY_REQUESTS:
+def _report(request: web.Request, response: web.StreamResponse) -> None:
+    """Report a refusal to the observer, and log it if it concerns access or a connection."""
+    request.app[HUB].observer.refused(response[REASON])
+    if request.path in (CONNECT, EVENTS) or response.status in _LOGGED:
         where = request.rel_url.raw_path, address_of(request)
-        log.info("refused %.200s from %s: %d %.200r", *where, error.status, error.text)
+        log.info("refused %.200s from %s: %d %.200r", *where, response.status, response[TEXT])
+
+
+def _answer_error(request: web.Request, error: web.HTTPException) -> web.Response:
     response = answer({"error": _text(request, error)}, error.status)
     for name in _KEPT:
         if name in error.headers:
@@ -264,7 +282,7 @@ def _answer_error(request: web.Request, error: web.HTTPException) -> web.Respons
     if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT):
         response.force_close()
     by_status = _REASONS.get(error.status, RequestRefusal.BAD_REQUEST)
-    response[REASON] = error.get(REASON, by_status)
+    response[REASON], response[TEXT] = error.get(REASON, by_status), error.text or error.reason
     return response
 
 

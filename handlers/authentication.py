@@ -1,6 +1,5 @@
 """The credentials of requests: where they are found, and what answers an invalid one."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -8,21 +7,19 @@ from typing import Final, NamedTuple
 from aiohttp import hdrs, web
 
 from handlers.answers import CONNECT, EVENTS, REASON, bad_request
-from handlers.keys import AUTHENTICATOR, HUB, SERVICE
+from handlers.keys import AUTHENTICATOR, SERVICE
+from handlers.limits import limit_guesses
 from handlers.requests import (
-    CLOSE,
     PRINCIPAL,
+    REFUSED,
     TOKEN_FIELD,
-    address_of,
     has_token_in_url,
     header_list,
     query_fields,
 )
 from hub.access import Principal
 from hub.auth.tokens import Problem
-from hub.errors import FORBIDDEN, UNAUTHORIZED, Close, ErrorCode
-
-log = logging.getLogger(__name__)
+from hub.errors import ErrorCode, Refusal
 
 BEARER: Final = "bearer"  # the subprotocol before a token, and the scheme of `Authorization`
 _API_KEY: Final = "X-API-Key"
@@ -50,16 +47,11 @@ async def authenticate(request: web.Request, handler: _Handler) -> web.StreamRes
     if credential is not None:
         refusal = await _identify(request, credential)
         if refusal is not None:
-            close, text = refusal
             if credential.is_visible or request.path != CONNECT:
-                raise _error(close, text)
-            log.info("closing %s from %s: %s", request.path, address_of(request), text)
-            request.app[HUB].observer.refused(_CODES[close])
-            request[CLOSE] = close
+                limit_guesses(request)
+                raise _error(refusal)
+            request[REFUSED] = refusal
     return await handler(request)
-
-
-_CODES: Final = {UNAUTHORIZED: ErrorCode.UNAUTHORIZED, FORBIDDEN: ErrorCode.FORBIDDEN}
 
 
 def find_credential(request: web.Request) -> Credential | None:
@@ -96,8 +88,8 @@ def _subprotocol_tokens(request: web.Request) -> list[str]:
     return [token for name, token in pairwise(offered) if name == BEARER]
 
 
-async def _identify(request: web.Request, credential: Credential) -> tuple[Close, str] | None:
-    """Set the request's principal, or return how and why it is refused."""
+async def _identify(request: web.Request, credential: Credential) -> Refusal | None:
+    """Set the request's principal, or return why the credential is refused."""
     authenticator, sessions = request.app[AUTHENTICATOR], request.app[SERVICE].sessions
     result: Principal | Problem | None
     if credential.is_key:
@@ -107,22 +99,23 @@ async def _identify(request: web.Request, credential: Credential) -> tuple[Close
     else:  # an API key is not for URLs
         result = await authenticator.verify_token(credential.text)
     if result is None:
-        return UNAUTHORIZED, "The API key is not valid"
+        return Refusal(ErrorCode.UNAUTHORIZED, "The API key is not valid")
     if isinstance(result, Problem):
-        return UNAUTHORIZED, f"Token is not valid: {result.text}"
+        return Refusal(ErrorCode.UNAUTHORIZED, f"Token is not valid: {result.text}")
     if sessions.is_banned(result):
-        return FORBIDDEN, "The subject of the token is banned"
+        return Refusal(ErrorCode.FORBIDDEN, "The subject of the token is banned")
     if request.path in (CONNECT, EVENTS) and not sessions.may_connect(result):
-        return FORBIDDEN, "The token gives no rights"
+        return Refusal(ErrorCode.FORBIDDEN, "The token gives no rights")
     request[PRINCIPAL] = result
     return None
 
 
-def _error(close: Close, text: str) -> web.HTTPException:
+def _error(refusal: Refusal) -> web.HTTPException:
     error: web.HTTPException
-    if close is FORBIDDEN:
-        error = web.HTTPForbidden(text=text)
+    if refusal.code is ErrorCode.FORBIDDEN:
+        error = web.HTTPForbidden(text=refusal.text)
     else:
-        error = web.HTTPUnauthorized(text=text, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
-    error[REASON] = _CODES[close]
+        headers = {hdrs.WWW_AUTHENTICATE: "Bearer"}
+        error = web.HTTPUnauthorized(text=refusal.text, headers=headers)
+    error[REASON] = refusal.code
     return error

@@ -5,7 +5,14 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from handlers.answers import REASON, bad_request, refuse, refuse_if_full, refuse_while_draining
+from handlers.answers import (
+    REASON,
+    TEXT,
+    bad_request,
+    refuse,
+    refuse_if_full,
+    refuse_while_draining,
+)
 from handlers.connection import Link
 from handlers.keys import DRAIN, HUB, SERVICE, SETTINGS
 from handlers.limits import limit_connects
@@ -55,7 +62,7 @@ async def events(request: web.Request) -> web.Response:
         if "text/event-stream" not in request.headers.get(hdrs.ACCEPT, ""):
             raise
         response = web.Response(body=preamble(), headers=_HEADERS)
-        response[REASON] = error[REASON]
+        response[REASON], response[TEXT] = error[REASON], error.text or error.reason
         response.force_close()
         return response
     who = caller(request)

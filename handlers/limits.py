@@ -21,10 +21,22 @@ async def limit_requests(request: web.Request, handler: _Handler) -> web.StreamR
     Probes are never refused. New connections have a rate of their own (CONNECT_RATE_PER_IP).
     """
     if request.path not in PROBES and request.path not in (CONNECT, EVENTS):
-        refusal = request.app[LIMITS].request(_counted_as(request), _now())
-        if refusal is not None:
-            raise too_many(refusal)
+        _limit_request(request)
     return await handler(request)
+
+
+def _limit_request(request: web.Request) -> None:
+    refusal = request.app[LIMITS].request(_counted_as(request), _now())
+    if refusal is not None:
+        raise too_many(refusal)
+
+
+def limit_guesses(request: web.Request) -> None:
+    """Raise 429 if a request with an invalid credential is over the rate of its address."""
+    if request.path in (CONNECT, EVENTS):
+        limit_connects(request)
+    else:
+        _limit_request(request)
 
 
 def limit_connects(request: web.Request) -> None:

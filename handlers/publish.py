@@ -1,6 +1,7 @@
 """`POST /publish` and `/publish/batch`: publish to a topic, to several topics, or a batch."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
@@ -13,12 +14,14 @@ from handlers.requests import caller
 from hub.access import Principal
 from hub.brokers.base import PublishDone, PublishResult
 from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
-from hub.errors import ErrorCode, Refusal, RequestRefusal
+from hub.errors import ACCESS_CODES, ErrorCode, Refusal, RequestRefusal
 from hub.protocol.commands import Publish
 from hub.protocol.http_requests import MAX_BATCH_BYTES, PublishItems, decode_batch, decode_publish
 from hub.protocol.validation import check_idempotency_key
 from hub.service import Service
 from hub.values import Json
+
+log = logging.getLogger(__name__)
 
 _SLICE: Final = 100  # items of a batch that are decoded in one tick
 
@@ -117,6 +120,8 @@ async def _publish_part(
         outcome = it if isinstance(it, Refusal) else await _outcome(it)
         if isinstance(outcome, Refusal):
             service.hub.observer.refused(outcome.code)
+            if outcome.code in ACCESS_CODES:
+                log.info("%r refused: %.300s", who, outcome.text)
             outcome = {"error": outcome.text}
         results.append(outcome)
     return results, size

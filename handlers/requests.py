@@ -9,12 +9,12 @@ from multidict import CIMultiDictProxy
 from handlers.keys import SERVICE, SETTINGS
 from hub.access import Principal
 from hub.addresses import client_address
-from hub.errors import Close
+from hub.errors import Refusal
 
-# Set by `authenticate`: who makes a request with a credential, and the Close that it is answered
-# with if that is how it is refused.
+# Set by `authenticate`: who makes a request with a credential, or the refusal of a credential that
+# is to be answered by a Close.
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
-CLOSE: Final = web.RequestKey("close", Close)
+REFUSED: Final = web.RequestKey("refused", Refusal)
 
 TOKEN_FIELD: Final = "access_token"  # of a query, on the paths of connections
 

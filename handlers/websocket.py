@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import logging
 from typing import NoReturn
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -14,7 +15,7 @@ from handlers.connection import Connection, LimitedConnection, RefusedConnection
 from handlers.keys import DISPATCHER, HUB, INFLOW_RATES, SETTINGS
 from handlers.limits import limit_connects
 from handlers.requests import (
-    CLOSE,
+    REFUSED,
     address_of,
     caller,
     has_token_in_url,
@@ -23,10 +24,12 @@ from handlers.requests import (
     query_fields,
 )
 from handlers.takeover import take_over, unmask
-from hub.errors import ErrorCode
+from hub.errors import FORBIDDEN, UNAUTHORIZED, ErrorCode
 from hub.limits import Inflow
 from hub.protocol.validation import check_client_id
 from hub.protocol.websocket_frames import FrameReader
+
+log = logging.getLogger(__name__)
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 
@@ -57,7 +60,10 @@ async def upgrade(request: web.Request) -> NoReturn:
     response += b"\r\n"
     parts = app[HUB], app[DISPATCHER], reader, name, caller(request), address_of(request)
     rates = app[INFLOW_RATES]
-    if (close := request.get(CLOSE)) is not None:
+    if (refusal := request.get(REFUSED)) is not None:
+        log.info("closing %s from %s: %s", request.path, address_of(request), refusal.text)
+        app[HUB].observer.refused(refusal.code)
+        close = FORBIDDEN if refusal.code is ErrorCode.FORBIDDEN else UNAUTHORIZED
         connection: Connection = RefusedConnection(*parts, close)
     elif any(rates):
         connection = LimitedConnection(*parts, Inflow(rates))

@@ -26,6 +26,10 @@ class ErrorCode(StrEnum):
     SLOW_CONSUMER = "SLOW_CONSUMER"
 
 
+# Refusals that are logged.
+ACCESS_CODES: Final = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN})
+
+
 class Refusal(NamedTuple):
     """The answer to a command or request that was not carried out."""
 
@@ -120,7 +124,8 @@ REFUSED: Final = "refused"  # of a stream: a subscribe was refused
 REASONS: Final = frozenset(
     {LEFT, LOST, IDLE_TIMEOUT, WRITE_TIMEOUT, TOPIC_DELETED, REFUSED, *(c.reason for c in CLOSES)}
 )
-_NO_FAULTS: Final = (GOING_AWAY, TOKEN_EXPIRED, DISCONNECTED)
+# The refusals that lead to UNAUTHORIZED and FORBIDDEN are logged themselves.
+_NO_FAULTS: Final = (GOING_AWAY, TOKEN_EXPIRED, DISCONNECTED, UNAUTHORIZED, FORBIDDEN)
 FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, *(c.reason for c in _NO_FAULTS)}
 
 

@@ -9,7 +9,6 @@ tells them of bans, and this node of theirs.
 """
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -32,10 +31,7 @@ from hub.errors import (
     ErrorCode,
     Refusal,
 )
-from hub.event_log import described
 from hub.hub import Hub
-
-log = logging.getLogger(__name__)
 
 WARNING: Final = 30.0  # seconds before the end of a token at which its client is told
 ATTEMPTS: Final = 3  # invalid tokens in a row, of which the last closes the connection
@@ -126,17 +122,14 @@ class Sessions:
         if not client.open:
             done(Refusal(ErrorCode.UNAUTHORIZED, "The connection has ended"))
         elif isinstance(result, Problem):
-            log.info("%s sent an invalid token: %s", described(client), result.reason)
             done(Refusal(ErrorCode.UNAUTHORIZED, f"Token is not valid: {result.text}"))
             client.liveness.invalid_tokens += 1
             if client.liveness.invalid_tokens >= ATTEMPTS and client.open:
                 self._end(client, UNAUTHORIZED)
         elif not client.principal.is_anonymous and client.principal.subject != result.subject:
-            log.info("%s sent the token of another subject", described(client))
             text = "The connection belongs to another subject: open a new one"
             done(Refusal(ErrorCode.FORBIDDEN, text))
         elif not self.may_connect(result):
-            log.info("%s sent a token without rights", described(client))
             done(Refusal(ErrorCode.FORBIDDEN, "The token gives no rights"))
             if client.open:
                 self._end(client, FORBIDDEN)

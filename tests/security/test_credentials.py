@@ -99,7 +99,7 @@ FORGED = {
     "no expiry": forge(HS, {"sub": "ann", "subscribe": ["#"]}),
     "an expiry that is text": forge(HS, {**CLAIMS, "exp": str(CLAIMS["exp"])}),
     "an endless expiry": forge(HS, {**CLAIMS, "exp": 1e300}),
-    "not valid yet": forge(HS, {**CLAIMS, "nbf": int(time.time()) + 60}),
+    "not valid yet": forge(HS, {**CLAIMS, "nbf": int(time.time()) + 3_600}),
     "no subject": forge(HS, {**CLAIMS, "sub": ""}),
     "rights that are text": forge(HS, {**CLAIMS, "subscribe": "#"}),
     "a misplaced wildcard": forge(HS, {**CLAIMS, "subscribe": ["a#"]}),
