@@ -8,8 +8,6 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp.http_exceptions import HttpProcessingError
-
 LINES: Final = 10  # of one message text that are logged in a second
 SELDOM: Final = 60.0  # seconds between two lines of a warning that has one cause for all clients
 TEXTS: Final = 1_000  # message texts that are counted at a time
@@ -25,13 +23,6 @@ def configure_logs(level: str) -> None:
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(RateLimit(_SELDOM))
-    logging.getLogger("aiohttp.server").addFilter(_without_malformed_http)
-
-
-def _without_malformed_http(record: logging.LogRecord) -> bool:
-    """Drop aiohttp's tracebacks for malformed HTTP: the client gets a 400, and that is all."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
 
 
 class RateLimit(logging.Filter):

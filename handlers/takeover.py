@@ -7,6 +7,7 @@ tests/handlers/test_takeover.py fails if an upgrade breaks it.
 
 import asyncio
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import NoReturn
 
 from aiohttp import StreamReader, web
@@ -44,6 +45,20 @@ class _TimedHeads(RequestHandler):
             self.head_since = None
         elif data and self.head_since is None:
             self.head_since = self._loop.time()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer malformed HTTP. aiohttp quotes it, in the log too, and it may have a token."""
+        if message is None or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        response = web.Response(status=status, text="The request is not valid HTTP")
+        response.force_close()
+        return response
 
 
 def http_protocol(server: web.Server) -> asyncio.Protocol:

@@ -9,8 +9,9 @@ tells them of bans, and this node of theirs.
 """
 
 import asyncio
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,6 +26,7 @@ from hub.errors import (
     AUTH_TIMEOUT,
     DISCONNECTED,
     FORBIDDEN,
+    INTERNAL_ERROR,
     TOKEN_EXPIRED,
     UNAUTHORIZED,
     Close,
@@ -32,6 +34,8 @@ from hub.errors import (
     Refusal,
 )
 from hub.hub import Hub
+
+log = logging.getLogger(__name__)
 
 WARNING: Final = 30.0  # seconds before the end of a token at which its client is told
 ATTEMPTS: Final = 3  # invalid tokens in a row, of which the last closes the connection
@@ -111,9 +115,17 @@ class Sessions:
             done(client.principal)
             return
         verifying = self._authenticate(self._authenticator, client, token, done)
-        task = asyncio.get_running_loop().create_task(verifying)
+        task = asyncio.get_running_loop().create_task(self._contain(client, verifying))
         self._verifying.add(task)
         task.add_done_callback(self._verifying.discard)
+
+    async def _contain(self, client: Client, verifying: Coroutine[None, None, None]) -> None:
+        try:
+            await verifying
+        except Exception:  # a fault of the server: log it, and close this connection only
+            log.exception("Closing a connection because of a fault in the server")
+            if client.open:
+                self._end(client, INTERNAL_ERROR)
 
     async def _authenticate(
         self, authenticator: Authenticator, client: Client, token: str, done: AuthDone
