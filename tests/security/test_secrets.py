@@ -188,7 +188,7 @@ async def test_a_wrong_password_of_redis_is_not_shown() -> None:
     with redis_server() as locked:
         with locked.client() as client:
             client.config_set("requirepass", PASSWORD)
-        for wrong in (f":{PASSWORD}x@", f"{MARK}:{PASSWORD}@"):
+        for wrong in (f"{MARK}:{PASSWORD}x@",):
             address = f"redis://{wrong}127.0.0.1:{locked.port}"
             async with server_process(**ENVIRON, REDIS_ADDR=address) as server:
                 server.terminate()
