@@ -9,6 +9,7 @@ printed as failed, and the exit status is 1.
 """
 
 import argparse
+import base64
 import http.client
 import json
 import os
@@ -107,9 +108,22 @@ class Attack:
     opening: bytes | None = b""  # sent first on each connection; None: HTTP
     topics: int = 1
     subscribers: int = 0  # of each topic
+    access: bool = False  # whether the server has access control, and the attack has no right
 
 
 ACKED, REFUSED = b'"type":"ack"', b'"type":"error"'
+
+
+# What the quiet clients do, without a token, and nothing else.
+ACCESS: Final = {
+    "JWT_SECRET": "x" * 32,
+    "ANONYMOUS_SUBSCRIBE": "quiet/#",
+    "ANONYMOUS_PUBLISH": "quiet/#",
+}
+GUESS: Final = b".".join(
+    base64.urlsafe_b64encode(part).rstrip(b"=")
+    for part in (b'{"alg":"HS256"}', b'{"sub":"ann"}', b"x" * 32)
+)
 
 
 def _publish(topic: int) -> bytes:
@@ -134,13 +148,22 @@ ATTACKS: Final = {
         burst=BURST,
         opening=None,
     ),
+    "guesses": Attack(
+        lambda _: b"GET /stats HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n\r\n" % GUESS,
+        b"Token is not valid",
+        opening=None,
+        access=True,
+    ),
+    "forbidden": Attack(_publish, REFUSED, ahead=4_096, access=True),
     "topics-64": Attack(_publish, ACKED, topics=64, subscribers=200),
 }
 
 
 def fairness(asked: Asked, attack: Attack | None) -> Figures:
     """Measure the round trips of the quiet clients, during the attack or alone."""
-    with running(SERVER, SERVER_CORE) as (port, _), ExitStack() as stack:
+    environ = ACCESS if attack is not None and attack.access else {}
+    server = replace(SERVER, environ={**SERVER.environ, **environ})
+    with running(server, SERVER_CORE) as (port, _), ExitStack() as stack:
         clients = stack.enter_context(Child(quiet, port, QUIET, PERIOD, False))
         if attack is None:
             return {**_clocked(clients, asked.seconds), "rate": "-", "codes": "-"}
@@ -347,6 +370,8 @@ GROUPS: Final = [
                     "empty-fragments": "empty fragments, never final",
                     "publishes-4mb": "tiny publishes, 4 MB at a time",
                     "rest-4mb": "pipelined `GET /health`, 4 MB at a time",
+                    "guesses": "`GET /stats` with invalid tokens",
+                    "forbidden": "publishes without a right",
                     "topics-64": "64 publishes at a time, to 64 topics of 200 subscribers",
                 }.items()
             ),
