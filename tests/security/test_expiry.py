@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,7 @@ from tests.support.raw import RawClient, raw_client, until
 from tests.support.redis import RedisServer
 from tests.support.server import Running, running
 from tests.support.sse import Listener
-from tests.support.tokens import BACK_END, FOREIGN, publish, settings, sign
+from tests.support.tokens import BACK_END, FOREIGN, disconnect, publish, settings, sign
 from tests.support.ways import ACCEPTED, WAYS, bearer, get, present, subscribed, upgrade
 
 LIFE = 1  # seconds; the token is accepted for 5 s more
@@ -249,7 +248,7 @@ async def test_a_long_poll_of_a_banned_subject_gets_no_event(server: Running) ->
         history = server.hub.broker.history("t")
         assert history is not None
         await until(lambda: bool(history.waiters))
-        server.sessions.disconnect("ann", "", time.time() + 60)
+        await disconnect(server, {"sub": "ann", "for": 60})
         await publish(back_end, "t", "late")
         async with asyncio.timeout(10):
             answer = await poll
