@@ -33,10 +33,12 @@ def _limit_request(request: web.Request) -> None:
 
 def limit_guesses(request: web.Request) -> None:
     """Raise 429 if a request with an invalid credential is over the rate of its address."""
-    if request.path in (CONNECT, EVENTS):
-        limit_connects(request)
-    else:
+    if request.path not in (CONNECT, EVENTS):
         _limit_request(request)
+        return
+    refusal = request.app[LIMITS].attempt(address_of(request), _now())
+    if refusal is not None:
+        raise too_many(refusal)
 
 
 def limit_connects(request: web.Request) -> None:

@@ -132,15 +132,19 @@ class RequestLimits:
 
     def connect(self, address: str, now: float) -> Refusal | None:
         """Return the refusal of a new WebSocket or stream; None if an address may open it."""
-        if self._connects is not None:
-            wait = self._connects.take(block(address), now)
-            if wait:
-                text = f"Too many new connections: at most {self._connect_rate} a second"
-                return self._refuse("CONNECT_RATE_PER_IP", text, wait)
-        if self._connections.full(address):
+        refusal = self.attempt(address, now)
+        if refusal is None and self._connections.full(address):
             text = f"Too many connections: at most {self._connections.limit}"
-            return self._refuse("MAX_CONNECTIONS_PER_IP", text)
-        return None
+            refusal = self._refuse("MAX_CONNECTIONS_PER_IP", text)
+        return refusal
+
+    def attempt(self, address: str, now: float) -> Refusal | None:
+        """Count an attempt to connect; return its refusal, or None if it is within the rate."""
+        wait = 0.0 if self._connects is None else self._connects.take(block(address), now)
+        if not wait:
+            return None
+        text = f"Too many new connections: at most {self._connect_rate} a second"
+        return self._refuse("CONNECT_RATE_PER_IP", text, wait)
 
     def request(self, caller: Hashable, now: float) -> Refusal | None:
         """Return the refusal of a request; None if the caller may make it.
