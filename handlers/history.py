@@ -36,7 +36,10 @@ async def read_history(request: web.Request) -> web.Response:
     if isinstance(history, Refusal):
         return refuse(history)
     if position is not None and not history.covers(position):
-        text = "What follows this position is not remembered: begin anew at the current one"
+        text = (
+            "Events after this position are no longer in the history: "
+            "start again from the position in this answer"
+        )
         return answer({"error": text, **history.position._asdict()}, HTTPStatus.GONE)
     events = history.page(position.offset if position else None, query.limit, query.reverse)
     return answer_json(encode_history(topic, history.position, events))

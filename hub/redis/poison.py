@@ -15,5 +15,5 @@ class Poison:
         """Count dropped data; `place` is where in Redis it was."""
         self.count += 1
         if self.count == 1:
-            text = "dropped a message from Redis' %s that is none of ours (told once): %.60r"
+            text = "dropped a message from Redis' %s that no server has sent (logged once): %.60r"
             log.warning(text, place, data)

@@ -14,7 +14,7 @@ from hub.redis.subscriptions import Subscriptions
 _EXISTS: Final = Refusal(ErrorCode.TOPIC_EXISTS, "Topic already exists")
 _NO_TOPIC: Final = Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found")
 _UNKNOWN: Final = Refusal(
-    ErrorCode.UNAVAILABLE, "Not every server has said which topics it has: try again"
+    ErrorCode.UNAVAILABLE, "Not every server has reported its topics yet: try again"
 )
 _UNSURE: Final = Refusal(ErrorCode.UNAVAILABLE, "Redis was lost: it may have been carried out")
 
