@@ -128,7 +128,7 @@ async def test_a_body_that_does_not_end_is_cut_at_the_timeout() -> None:
             client.close()
 
 
-async def test_a_stream_is_told_when_to_reconnect() -> None:
+async def test_a_stream_gets_the_range_in_which_to_reconnect() -> None:
     async with server_process() as server:
         clients = [await RawClient.dial(server.port) for _ in range(20)]
         for client in clients:

@@ -55,7 +55,7 @@ async def test_a_client_that_stops_reading_is_cut_and_the_others_get_all_events(
         assert await read_events(healthy, 1) == [count]
 
 
-async def test_a_slow_client_is_told_why_it_was_closed() -> None:
+async def test_a_slow_client_gets_slow_consumer_before_close() -> None:
     """It resumes reading after it was closed: buffered events, the error and the Close arrive."""
     async with (
         running(Settings()) as server,
@@ -73,7 +73,7 @@ async def test_a_slow_client_is_told_why_it_was_closed() -> None:
         assert heard[-1] == ("close", 1013, "slow_consumer")
 
 
-async def test_a_client_that_pauses_gets_every_event_or_is_told() -> None:
+async def test_a_client_that_pauses_gets_every_event_or_a_gap_notice() -> None:
     async with (
         running(Settings(backpressure="drop_oldest")) as server,
         raw_client(server.port, receive_buffer=SMALL) as slow,

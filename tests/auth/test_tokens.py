@@ -82,7 +82,7 @@ def test_an_absent_list_gives_no_right() -> None:
     assert not any(ann.may(verb, "chat") for verb in Verb)
 
 
-def test_a_token_adds_to_what_everybody_may() -> None:
+def test_a_token_adds_to_the_anonymous_rights() -> None:
     everybody = Rights(subscribe=compile_patterns(["news"]))
     verifier = Verifier(parse_secrets(SECRET), TokenRules(anonymous=everybody))
     ann = verifier.verify(token(publish=["chat"]), NOW)
@@ -263,7 +263,7 @@ GOOD = token()
         forge({"alg": "HS256"}, b'{"sub":"ann","exp":1000060,"info":' + b"[" * 3_000),
     ],
 )
-def test_what_is_no_jwt_with_unique_names_is_malformed(text: str) -> None:
+def test_a_bad_jwt_or_a_duplicate_name_is_malformed(text: str) -> None:
     assert reason(text) is Reason.MALFORMED
 
 

@@ -57,7 +57,7 @@ async def test_a_client_id_is_no_subject() -> None:
         assert await rest(ann) == [3000]
 
 
-async def test_a_banned_subject_is_told_closed_and_refused() -> None:
+async def test_a_banned_subject_gets_info_and_close() -> None:
     async with serving() as it:
         ann = await it.connect(sign())
         before = time.time()
@@ -107,7 +107,7 @@ async def test_a_ban_is_not_shortened() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 60])
-async def test_a_stream_is_told_and_ends(seconds: int) -> None:
+async def test_a_stream_gets_info_and_ends(seconds: int) -> None:
     async with serving() as it:
         url = f"{it.server.url}/events?topic=t"
         async with it.session.get(url, headers=bearer(sign())) as stream:

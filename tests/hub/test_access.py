@@ -119,7 +119,7 @@ PATTERNS = st.lists(
 
 
 @given(PATTERNS, PATTERNS, LEVELS)
-def test_a_set_matches_what_a_naive_matcher_matches(
+def test_patterns_match_as_a_naive_matcher(
     one: list[list[str]], other: list[list[str]], topic: list[str]
 ) -> None:
     one = [["#"] if pattern == ["*"] else pattern for pattern in one]

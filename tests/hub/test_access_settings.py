@@ -42,7 +42,7 @@ def test_without_settings_access_is_off() -> None:
         ),
     ],
 )
-def test_one_line_says_what_is_open(environ: dict[str, str], says: str) -> None:
+def test_the_log_line_has_the_mode_and_anonymous_rights(environ: dict[str, str], says: str) -> None:
     settings = read_settings(environ)
     assert settings.access_on
     assert describe_access(settings) == says
@@ -89,7 +89,7 @@ def test_an_empty_setting_that_would_turn_access_on_stops_the_start(key: str, va
     ],
     ids=lambda environ: next(iter(environ)),
 )
-def test_what_means_nothing_without_access_stops_the_start(environ: dict[str, str]) -> None:
+def test_a_setting_that_needs_access_stops_the_start_without_it(environ: dict[str, str]) -> None:
     (key,) = environ
     with pytest.raises(SettingError, match=f"^{key}=.* it needs one of API_KEYS, JWT_SECRET"):
         read_settings(environ)

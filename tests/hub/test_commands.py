@@ -87,7 +87,7 @@ def test_reading_resumes_when_the_backlog_has_completed() -> None:
     assert peer.transport.reading
 
 
-def test_reading_pauses_behind_a_subscribe_too() -> None:
+def test_reading_pauses_after_a_subscribe() -> None:
     node, broker = deferred()
     peer = node.connect("me")
     peer.say(subscribe("t"))

@@ -150,7 +150,7 @@ async def test_a_node_ignores_its_own_disconnects(address: str, prefix: str) -> 
 
 
 @pytest.mark.parametrize("strict", [False, True])
-async def test_nobody_is_told_in_an_outage(own_redis: RedisServer, strict: bool) -> None:
+async def test_a_disconnect_is_not_sent_in_an_outage(own_redis: RedisServer, strict: bool) -> None:
     address = f"127.0.0.1:{own_redis.port}"
     async with bus_node(address, "p", beat=QUICK, strict=strict) as one:
         own_redis.shut_down()

@@ -542,7 +542,7 @@ async def test_sweep_drops_expired_events_without_reads(
                         node.broker.sweep()
 
 
-async def test_cache_without_budget_is_repaired_and_knows_what_it_lacks(
+async def test_cache_without_budget_is_repaired_and_reports_missing_events(
     address: str, prefix: str
 ) -> None:
     async with (

@@ -356,7 +356,7 @@ async def test_ten_seconds_over_the_rate_close_the_connection() -> None:
             assert heard[-1] == ("close", 1013, "rate_limited")
 
 
-async def test_a_protocol_error_behind_refused_messages_closes_after_them() -> None:
+async def test_a_protocol_error_after_refused_messages_closes_after_their_answers() -> None:
     async with running(Settings(message_rate=1)) as server:
         Clock(server)
         async with raw_client(server.port) as client:
@@ -551,7 +551,7 @@ async def test_a_head_in_time_is_answered_and_its_body_is_no_head() -> None:
         assert await it.ends_after(20.0)
 
 
-async def test_a_request_in_progress_is_not_ended_by_the_head_behind_it() -> None:
+async def test_a_request_in_progress_is_not_ended_by_the_head_after_it() -> None:
     settings = Settings(header_timeout=15.0, history_size=1)
     async with running(settings) as server, raw_client(server.port) as other:
         await other.subscribe("t")
