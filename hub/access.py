@@ -27,7 +27,7 @@ _MAX_REMEMBERED: Final = 255  # characters of a topic; longer ones are checked e
 
 
 class Verb(StrEnum):
-    """What a caller wants to do with a topic."""
+    """An action on a topic."""
 
     SUBSCRIBE = "subscribe"  # reading the history included
     PUBLISH = "publish"
@@ -170,7 +170,7 @@ ALL_RIGHTS: Final = Rights(EVERYTHING, EVERYTHING, EVERYTHING)
 
 
 class Principal:
-    """Who makes a command, a request or a stream.
+    """The caller of a command, request or stream.
 
     State: the topics to which it may subscribe and publish, as far as they were checked, at most
     _REMEMBERED of each; everything else is fixed.
@@ -230,7 +230,10 @@ class Principal:
 
     @property
     def ends_at(self) -> float | None:
-        """When its token is accepted no more, in seconds since the epoch; None if it never ends."""
+        """The time at which its token is no longer accepted, in seconds since the epoch.
+
+        None if it never ends.
+        """
         return None if self.expires_at is None else self.expires_at + LEEWAY
 
     @property

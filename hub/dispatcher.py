@@ -198,7 +198,7 @@ class Dispatcher:
             self._go_on(client)
 
     def _go_on(self, client: Client) -> None:
-        """Run the commands behind one that has completed; in a drain, report the last one."""
+        """Run the commands after a completed one; in a drain, report the last one."""
         queue = client.commands
         if not self._drain.begun:
             self._advance(client, queue.backlog or deque())

@@ -75,22 +75,22 @@ class Drain:
         client.drop_backlog()
         framing = client.framing
         info = framing.encoding.message(self._info)
-        said = framing.reconnect(random.randint(0, self._max_ms)) + info
+        notice = framing.reconnect(random.randint(0, self._max_ms)) + info
         if client.state is not FLOWING:
-            client.tell_first(said)
+            client.tell_first(notice)
         elif client.commands.awaiting:
-            self._hub.fanout.send(client, said)
+            self._hub.fanout.send(client, notice)
         else:  # nothing is queued
-            self._close(client, said)
+            self._close(client, notice)
             return
         if client.commands.awaiting:
             self._completing.add(client)
         else:
             self._close(client, b"")
 
-    def _close(self, client: Client, said: bytes) -> None:
+    def _close(self, client: Client, notice: bytes) -> None:
         # Until it has taken its queued messages (hub/delivery/keepalive.py).
         client.liveness.deadline = math.inf
         framing = client.framing
-        last = said + framing.close(GOING_AWAY)
+        last = notice + framing.close(GOING_AWAY)
         self._hub.close(client, last, framing.ending, GOING_AWAY.reason)

@@ -46,7 +46,7 @@ from hub.settings import Settings
 from hub.values import Json, RecoverFrom
 
 PARTED: Final = 1_000  # topics that clients are removed from in one tick: 5 ms
-TOLD: Final = 250  # clients that are notified of a deletion in one tick: 5 ms
+NOTIFIED: Final = 250  # clients that are notified of a deletion in one tick: 5 ms
 
 
 class Hub:
@@ -394,7 +394,7 @@ class Hub:
         for number, client in enumerate(list(gone.subscribers()), 1):
             if client.open and client in gone:  # else it was notified meanwhile, or has left
                 self._end_subscription(client, gone, message)
-            if number % TOLD == 0:
+            if number % NOTIFIED == 0:
                 yield
         del self._deleted[gone]
 

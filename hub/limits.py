@@ -106,11 +106,11 @@ class ConnectionCounts:
                 del self._counts[key]
 
     def full(self, address: str) -> bool:
-        """Whether an address has as many connections as it may have."""
+        """Return whether an address has as many connections as it may have."""
         return 0 < self.limit <= self._counts.get(block(address), 0)
 
     def __len__(self) -> int:
-        """The number of addresses with connections."""
+        """Return the number of addresses with connections."""
         return len(self._counts)
 
 
@@ -251,7 +251,7 @@ class Inflow:
         return Refusal(ErrorCode.RATE_LIMITED, text, retry_after_ms=max(1, _ms(wait)))
 
     def persists(self, now: float) -> bool:
-        """Whether messages have been refused for EXCESS seconds, without a pause."""
+        """Return whether messages have been refused for EXCESS seconds, without a pause."""
         return now - self._refused_since >= EXCESS
 
 

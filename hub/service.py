@@ -1,4 +1,4 @@
-"""The gate: every command, request and stream passes it on its way to the hub and the broker.
+"""The gate: every command on a topic, request and stream passes it on its way to the hub.
 
 Each method takes the caller, asks whether it may do what it asks for, and only then carries it
 out. The rules for callers are in hub/access.py.
@@ -31,7 +31,7 @@ class Disconnected(NamedTuple):
     """The result of a disconnect that was carried out."""
 
     until: float | None  # the end of the subject's ban, in seconds since the epoch; None: no ban
-    degraded: bool  # True if the other nodes were not told, because of an outage
+    degraded: bool  # True if the other nodes were not notified, because of an outage
 
 
 DisconnectDone = Callable[[Disconnected | Refusal], None]
@@ -105,7 +105,7 @@ class Service:
             done(refusal)
 
     def delete(self, caller: Principal, topic: str, done: TopicDone) -> None:
-        """Delete a topic; its subscribers are told."""
+        """Delete a topic; its subscribers are notified."""
         refusal = self._check(caller, Verb.MANAGE, topic)
         if refusal is None:
             self.hub.broker.delete(topic, done)

@@ -2,10 +2,10 @@
 
 Theory of operation. A connection has the principal of its handshake until a valid `auth` message
 replaces it. Subscriptions that the new rights do not allow end then. 30 s before a token ends the
-client is told, and at its end the connection is closed. A client without any right must send a
+client is notified, and at its end the connection is closed. A client without any right must send a
 token within AUTH_TIMEOUT. No connection has a timer: the keepalive calls `due` for one whose time
 has come. A banned subject is refused until its ban ends (hub/bans.py); a broker with other nodes
-tells them of bans, and this node of theirs.
+notifies them of bans, and this node of theirs.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from hub.hub import Hub
 
 log = logging.getLogger(__name__)
 
-WARNING: Final = 30.0  # seconds before the end of a token at which its client is told
+WARNING: Final = 30.0  # seconds before the end of a token at which its client is notified
 ATTEMPTS: Final = 3  # invalid tokens in a row, of which the last closes the connection
 SLICE: Final = 1_000  # clients that are looked at, and topics that are checked, in one turn
 
@@ -89,7 +89,7 @@ class Sessions:
         return client
 
     def is_banned(self, principal: Principal) -> bool:
-        """Whether a principal's subject is refused now."""
+        """Return whether a principal's subject is refused now."""
         return self._bans.end(principal.subject) is not None
 
     def seconds_left(self, principal: Principal) -> float:
@@ -97,7 +97,7 @@ class Sessions:
         return math.inf if principal.ends_at is None else principal.ends_at - self._wall()
 
     def may_connect(self, principal: Principal) -> bool:
-        """Whether a principal may have a connection: it has a right, or may still send a token."""
+        """Return whether a principal may connect: it has a right, or may still send a token."""
         if principal.is_anonymous:
             return True
         return any(principal.rights) and not self.is_banned(principal)
@@ -172,7 +172,7 @@ class Sessions:
     # Ends.
 
     def due(self, client: Client, now: float) -> None:
-        """Tell or end a client whose time has come, at `now` by the hub's clock."""
+        """Notify or end a client whose time has come, at `now` by the hub's clock."""
         principal = client.principal
         if self.is_banned(principal):
             self._disconnect(client)
@@ -201,7 +201,7 @@ class Sessions:
         client.liveness.rights_due = due
 
     def _end(self, client: Client, close: Close, info: bytes = b"") -> None:
-        """Close a connection; a stream is told by `info`, because it has no Close."""
+        """Close a connection; a stream gets the `info`, because it has no Close."""
         framing = client.framing
         last = framing.close(close) or (info and framing.encoding.message(info))
         self._hub.close(client, last, framing.ending, close.reason)

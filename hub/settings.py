@@ -103,11 +103,11 @@ class Settings:
         return bool(self.api_keys or self.jwt_secret or self.jwt_public_key or self.jwt_jwks_url)
 
     def anonymous_rights(self) -> Rights:
-        """What a caller without a token or key may do, if access is on."""
+        """Return the rights without a token or key, if access is on."""
         return Rights(self.anonymous_subscribe, self.anonymous_publish)
 
     def token_rules(self) -> TokenRules:
-        """What a token must have, and what is added to its rights."""
+        """Return the rules for tokens."""
         return TokenRules(
             audience=self.jwt_audience,
             issuer=self.jwt_issuer,
@@ -204,7 +204,7 @@ def signing_secret(environ: Mapping[str, str]) -> str | None:
 
 
 def describe_access(settings: Settings) -> str:
-    """Return one line that says what is open, for the log."""
+    """Return one line for the log: the access mode and anonymous rights."""
     if not settings.access_on:
         return "access: off, everybody may subscribe, publish and manage topics"
     ways = [key for key in SWITCHES if getattr(settings, key.lower())]

@@ -25,7 +25,7 @@ RecoverFrom = Position | int
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How much history a topic keeps."""
+    """The limits of a topic's history."""
 
     size: int  # events
     ttl: float  # seconds to keep an event, and an automatic topic after its last subscriber

@@ -1,1 +1,1 @@
-"""Who a caller is: API keys, tokens and the keys that verify them. Pure: nothing here does I/O."""
+"""Identifies callers: API keys, tokens and the keys that verify them. Pure: without I/O."""

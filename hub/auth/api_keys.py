@@ -52,7 +52,10 @@ class ApiKeys:
         self._callers = [(key.digest, Principal(ALL_RIGHTS, key_name=key.name)) for key in keys]
 
     def find(self, secret: str) -> Principal | None:
-        """Return who has a secret; None if nobody has it. The time tells nothing about secrets."""
+        """Return the principal of a secret; None if no key has it.
+
+        The comparison takes constant time.
+        """
         digest = _digest(secret)
         found = None
         for known, caller in self._callers:

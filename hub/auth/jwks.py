@@ -1,6 +1,6 @@
-"""The keys of a key set document (JWKS, RFC 7517), fetched again and again.
+"""The keys of a key set document (JWKS, RFC 7517), refreshed regularly.
 
-The fetch itself is given. Whatever goes wrong with it, the last good keys stay.
+The caller supplies the fetch. After a failure, the last good keys stay.
 """
 
 import asyncio

@@ -47,7 +47,7 @@ def _hmac_key(secret: str) -> Key:
 
 
 def parse_public_keys(text: str) -> tuple[Key, ...]:
-    """Return the keys of `JWT_PUBLIC_KEY`, one or more PEMs behind each other.
+    """Return the keys of `JWT_PUBLIC_KEY`, one or more PEMs one after another.
 
     Raises:
         ValueError: the exception's text is what is allowed.

@@ -71,7 +71,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRules:
-    """What a token must have, and what is added to its rights."""
+    """The rules for tokens: their required claims, and the rights that are added."""
 
     audience: str = ""  # that `aud` must name; empty: `aud` is not looked at
     issuer: str = ""  # that `iss` must be; empty: `iss` is not looked at

@@ -41,7 +41,7 @@ PublishDone = Callable[[PublishResult | Refusal], None]
 SubscribeDone = Callable[[SubscribeResult | Refusal], None]
 # For the creation or deletion of a topic: a refusal, or None if it was carried out.
 TopicDone = Callable[[Refusal | None], None]
-ToldDone = Callable[[bool], None]  # whether the other nodes were told
+NotifiedDone = Callable[[bool], None]  # whether the other nodes were notified
 
 
 class OutageReason(StrEnum):
@@ -189,16 +189,16 @@ class Broker(Protocol):
     def delete(self, topic: str, done: TopicDone) -> None:
         """Delete a topic on every node; refuse an unknown one with TOPIC_NOT_FOUND."""
 
-    def disconnect(self, subject: str, client_id: str, done: ToldDone) -> None:
-        """Tell the other nodes to close connections, as this one has done.
+    def disconnect(self, subject: str, client_id: str, done: NotifiedDone) -> None:
+        """Notify the other nodes to close connections, as this one has done.
 
-        In an outage nobody is told, then or later.
+        In an outage no node is notified, then or later.
         """
 
-    def ban(self, subject: str, end: float, done: ToldDone) -> None:
-        """Tell the other nodes, and those that start later, of a ban of this node.
+    def ban(self, subject: str, end: float, done: NotifiedDone) -> None:
+        """Notify the other nodes, and those that start later, of a ban of this node.
 
-        In an outage they are told at its end. `end`: seconds since the epoch.
+        In an outage they are notified at its end. `end`: seconds since the epoch.
         """
 
     def history(self, topic: str) -> History | None:

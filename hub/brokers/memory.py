@@ -11,10 +11,10 @@ from hub.brokers.base import (
     SUBSCRIBED,
     BrokerEvents,
     DisconnectEvents,
+    NotifiedDone,
     PublishDone,
     PublishResult,
     SubscribeDone,
-    ToldDone,
     TopicDone,
 )
 from hub.brokers.history import NOT_REMEMBERED, History, HistoryBudget
@@ -145,10 +145,10 @@ class MemoryBroker:
         else:
             done(Refusal(ErrorCode.TOPIC_NOT_FOUND, "Topic not found"))
 
-    def disconnect(self, subject: str, client_id: str, done: ToldDone) -> None:
+    def disconnect(self, subject: str, client_id: str, done: NotifiedDone) -> None:
         done(True)
 
-    def ban(self, subject: str, end: float, done: ToldDone) -> None:
+    def ban(self, subject: str, end: float, done: NotifiedDone) -> None:
         done(True)
 
     def topics(self) -> Collection[str]:

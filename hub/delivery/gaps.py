@@ -42,8 +42,8 @@ class Gaps:
 
     def sweep(self) -> None:
         """Send the notices of the topics that were marked first, for about PACE clients."""
-        told = 0
-        while self._marked and told < PACE:
+        notified = 0
+        while self._marked and notified < PACE:
             topic = next(iter(self._marked))
-            told += 1 + topic.receivers
+            notified += 1 + topic.receivers
             self.tell(topic)

@@ -1,7 +1,7 @@
 """Recovery: a client reads a topic's history up to its newest event.
 
 Theory of operation. A subscribe may ask for the events after a position, or for the newest n. If
-the history has them, the client is `behind` the topic: it reads up to CHUNK bytes a tick while its
+the history has them, the client is recovering: it reads up to CHUNK bytes a tick while its
 transport takes everything, and nothing of a replay is queued, since it may exceed the bounds of a
 send queue. In one tick all clients together read about SHARE bytes, in turns.
 When it has read the newest event, it becomes an ordinary subscriber in the same tick. If the
@@ -26,7 +26,7 @@ READ: Final = 2_000  # bytes that reading one topic counts beside its events
 
 
 class Recovery:
-    """State: the clients that are behind, with their topics, and those of them that may read.
+    """State: the recovering clients, with their topics, and those of them that may read.
 
     `Topic.cursors` has the position up to which each client has read.
     """
@@ -51,7 +51,7 @@ class Recovery:
         self._call_soon = call_soon
         self._limit = limit
         self._report = recovered
-        self._behind: dict[Client, dict[Topic[Client], None]] = {}
+        self._recovering: dict[Client, dict[Topic[Client], None]] = {}
         self._ready: dict[Client, None] = {}  # clients that may read, in turn
         self._scheduled = False
 
@@ -97,22 +97,22 @@ class Recovery:
             return None
         if start.offset < history.top:
             topic.cursors[client] = start
-            self._behind.setdefault(client, {})[topic] = None
+            self._recovering.setdefault(client, {})[topic] = None
             self.resume(client)
         return start
 
     def drop(self, topic: Topic[Client], client: Client) -> None:
         """End a client's recovery in a topic, if there is one."""
         if topic.cursors.pop(client, None) is not None:
-            topics = self._behind[client]
+            topics = self._recovering[client]
             del topics[topic]
             if not topics:
-                del self._behind[client]
+                del self._recovering[client]
                 self._ready.pop(client, None)
 
     def resume(self, client: Client) -> None:
-        """Read on in one of the next ticks, if the client is behind; its transport has drained."""
-        if client in self._behind:
+        """Read on in one of the next ticks, if recovering; the transport has drained."""
+        if client in self._recovering:
             self._ready[client] = None
             self._schedule()
 
@@ -139,7 +139,7 @@ class Recovery:
     def _advance(self, client: Client) -> int:
         """Read about CHUNK bytes of a client's topics; return the bytes that were read."""
         room = CHUNK
-        for topic in list(self._behind[client]):
+        for topic in list(self._recovering[client]):
             room -= READ + self._read(topic, client, room)
             if room <= 0:
                 break

@@ -16,11 +16,11 @@ from hub.brokers.base import (
     BrokerEvents,
     ClusterStats,
     DisconnectEvents,
+    NotifiedDone,
     OutageReason,
     PublishDone,
     SubscribeDone,
     SubscribeResult,
-    ToldDone,
     TopicDone,
 )
 from hub.brokers.history import History
@@ -192,18 +192,18 @@ class RedisBroker:
 
     # Disconnects.
 
-    def disconnect(self, subject: str, client_id: str, done: ToldDone) -> None:
-        tell = partial(self.control.disconnect, subject=subject, client_id=client_id)
-        self._in_turn(partial(self._tell, tell, done))
+    def disconnect(self, subject: str, client_id: str, done: NotifiedDone) -> None:
+        notify = partial(self.control.disconnect, subject=subject, client_id=client_id)
+        self._in_turn(partial(self._notify, notify, done))
 
-    def ban(self, subject: str, end: float, done: ToldDone) -> None:
-        tell = partial(self.control.ban, bans={subject: end})
-        self._in_turn(partial(self._tell, tell, done))
+    def ban(self, subject: str, end: float, done: NotifiedDone) -> None:
+        notify = partial(self.control.ban, bans={subject: end})
+        self._in_turn(partial(self._notify, notify, done))
 
-    def _tell(self, tell: Callable[..., None], done: ToldDone) -> None:
-        """Tell the other nodes, in both modes only through Redis."""
+    def _notify(self, notify: Callable[..., None], done: NotifiedDone) -> None:
+        """Notify the other nodes, in both modes only through Redis."""
         if self.bus is Bus.UP:
-            tell(self._session, done=done)
+            notify(self._session, done=done)
         else:
             done(False)
 

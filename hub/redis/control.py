@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from hub.access import MAX_SUBJECT_BYTES, MAX_TIME
-from hub.brokers.base import DisconnectEvents, ToldDone
+from hub.brokers.base import DisconnectEvents, NotifiedDone
 from hub.redis.batching import CHUNK
 from hub.redis.connection import Reply
 from hub.redis.envelope import CONTROL, Sender, unseal_control
@@ -56,8 +56,10 @@ class Control:
         """Set the receiver of disconnects; called once, before anything else."""
         self._events = events
 
-    def disconnect(self, session: Session, subject: str, client_id: str, done: ToldDone) -> None:
-        """Tell the other nodes to close connections; complete when Redis has the message."""
+    def disconnect(
+        self, session: Session, subject: str, client_id: str, done: NotifiedDone
+    ) -> None:
+        """Notify the other nodes to close connections; complete when Redis has the message."""
         order = {"sub": subject} if subject else {"client_id": client_id}
         _, message = self._sender.seal(CONTROL, orjson.dumps(order))
 
@@ -66,8 +68,8 @@ class Control:
 
         session.commands.send(answered, "PUBLISH", self.channel, message)
 
-    def ban(self, session: Session, bans: Mapping[str, float], done: ToldDone) -> None:
-        """Write bans, and tell the other nodes; complete when Redis has them."""
+    def ban(self, session: Session, bans: Mapping[str, float], done: NotifiedDone) -> None:
+        """Write bans, and notify the other nodes; complete when Redis has them."""
         _, message = self._sender.seal(CONTROL, orjson.dumps({"bans": bans}))
         words = [word for subject, end in bans.items() for word in (subject, repr(end))]
 

@@ -141,8 +141,8 @@ def _refusal(error: hiredis.ReplyError) -> str:
 
     Redis quotes the arguments of unknown commands; here they would be the password.
     """
-    said = re.match("[A-Z]+( AUTH <password> called without any password configured)?", str(error))
-    return said[0] if said else "no code"
+    found = re.match("[A-Z]+( AUTH <password> called without any password configured)?", str(error))
+    return found[0] if found else "no code"
 
 
 async def _greet(

@@ -330,7 +330,7 @@ def test_dropped_events_are_reported_with_their_position() -> None:
     ]
 
 
-def test_a_client_behind_in_an_ended_epoch_gets_a_gap() -> None:
+def test_a_client_recovering_in_an_ended_epoch_gets_a_gap() -> None:
     """Over Redis a history may get another epoch (hub/redis/history_cache.py)."""
     it = Remembering()
     it.come_back()
@@ -393,7 +393,7 @@ def test_a_client_whose_recovery_loses_events_to_the_budget_gets_a_gap() -> None
         {"reason": "GAP", "epoch": "a", "offset": 3},
         (4, 4),
     ]
-    assert it.node.hub.recovery._behind == {}
+    assert it.node.hub.recovery._recovering == {}
 
 
 def test_an_event_beyond_the_budget_is_delivered_and_not_kept() -> None:

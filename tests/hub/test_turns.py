@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from hub.delivery.fanout import WRITES
-from hub.hub import PARTED, TOLD
+from hub.hub import NOTIFIED, PARTED
 from hub.settings import Settings
 from tests.support.node import Node, Peer
 
@@ -86,19 +86,19 @@ def is_told(peer: Peer) -> bool:
 
 def test_a_deletion_is_reported_to_some_clients_a_turn() -> None:
     node = Node()
-    peers = deleted_with(node, 2 * TOLD + 1)
+    peers = deleted_with(node, 2 * NOTIFIED + 1)
     told = []
     for _ in range(3):
         node.turn()
         told.append(sum(map(is_told, peers)))
-    assert told[0] <= 2 * TOLD
-    assert told[-1] == 2 * TOLD + 1
+    assert told[0] <= 2 * NOTIFIED
+    assert told[-1] == 2 * NOTIFIED + 1
     assert node.topics() == {}
 
 
 def test_a_client_that_subscribes_meanwhile_gets_the_deletion_first() -> None:
     node = Node()
-    last = deleted_with(node, 2 * TOLD)[-1]
+    last = deleted_with(node, 2 * NOTIFIED)[-1]
     assert not is_told(last)
     last.say({"type": "subscribe", "topic": "t"})
     node.publish("t", "of the new one")
@@ -110,14 +110,14 @@ def test_a_client_that_subscribes_meanwhile_gets_the_deletion_first() -> None:
 
 def test_a_client_that_unsubscribes_meanwhile_gets_the_deletion_first() -> None:
     node = Node()
-    last = deleted_with(node, 2 * TOLD)[-1]
+    last = deleted_with(node, 2 * NOTIFIED)[-1]
     last.say({"type": "unsubscribe", "topic": "t"})
     assert [message["type"] for message in last.hear()] == ["info", "ack"]
 
 
 def test_a_client_that_leaves_meanwhile_changes_nothing() -> None:
     node = Node()
-    last = deleted_with(node, 2 * TOLD)[-1]
+    last = deleted_with(node, 2 * NOTIFIED)[-1]
     again = node.subscribed("t")
     node.hub.leave(last.client)
     node.tick()

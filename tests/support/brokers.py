@@ -7,9 +7,9 @@ from hub.brokers.base import (
     SUBSCRIBED,
     BrokerEvents,
     DisconnectEvents,
+    NotifiedDone,
     PublishDone,
     SubscribeDone,
-    ToldDone,
     TopicDone,
 )
 from hub.brokers.history import NOT_REMEMBERED, History
@@ -57,10 +57,10 @@ class DeferredBroker:
     def serve_disconnects(self, events: DisconnectEvents) -> None:
         pass
 
-    def disconnect(self, subject: str, client_id: str, done: ToldDone) -> None:
+    def disconnect(self, subject: str, client_id: str, done: NotifiedDone) -> None:
         self._calls.append(lambda: done(True))
 
-    def ban(self, subject: str, end: float, done: ToldDone) -> None:
+    def ban(self, subject: str, end: float, done: NotifiedDone) -> None:
         self._calls.append(lambda: done(True))
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:

@@ -7,5 +7,5 @@
 -- Reply: 1; 0 if the topic exists
 
 local topic, me = ARGV[1], ARGV[2]
-if exists(topic, me) or (in_doubt(me, ARGV[3]) and heard(topic)) then return 0 end
+if exists(topic, me) or (in_doubt(me, ARGV[3]) and has_subscriber(topic)) then return 0 end
 return redis.call('SADD', P .. 'explicit', topic)

@@ -10,7 +10,7 @@
 local topic, me = ARGV[1], ARGV[2]
 if not exists(topic, me) then
   if not in_doubt(me, ARGV[4]) then return 0 end
-  if not heard(topic) then return -1 end
+  if not has_subscriber(topic) then return -1 end
 end
 redis.call('SREM', P .. 'explicit', topic)
 forget(topic)

@@ -12,7 +12,7 @@
 --        5 offset after which to read; if negative, the number of the newest events to read
 --        6 node (without 7): do not begin a history if the topic does not exist
 --          known epoch (with 7)
---        7 identity of the event at that offset (hub/redis/envelope.py); '' if the caller does not know it
+--        7 identity of the event at that offset (hub/redis/envelope.py); '' if unknown
 -- Reply: {epoch, top, offset of the first event, events, the age of each in milliseconds,
 --        identity of the newest}; false if the topic does not exist
 

@@ -1,3 +1,5 @@
+-- The entries of a history stream.
+--
 -- key_of(offset)               Return the ID of the entry with that offset.
 -- number(text)                 Return a field as a number; 0 if another program has made it none.
 -- restart(topic, fresh, ttl)   Begin an empty history under the epoch `fresh`, and return that
