@@ -1,1 +1,4 @@
-"""HTTP and WebSocket handlers: they turn requests into calls of the hub, and keep no state."""
+"""HTTP and WebSocket handlers, which turn requests into calls of the hub.
+
+State: that of each connection, of log limits, and of the key set's HTTP session.
+"""
