@@ -29,7 +29,7 @@
  * @property {(state: State, detail: Detail) => void} [onState]
  * @property {(message: Message) => void} [onMessage]  called with every message of the server
  * @property {(text: string) => *} [parse]  replaces JSON.parse
- * @typedef {object} Wish
+ * @typedef {object} SubscribeOptions
  * @property {?number} [lastN]  number of newest events to begin with
  * @property {?Position} [recover]  or the position after which to begin
  * @property {(ack: Message) => void} [onAck]  called with the first ack, and with one on each new connection
@@ -102,16 +102,21 @@ export class Subscription {
   #error = null; // the refusal that ended it
   #settle;
   #deliver;
-  #wish;
+  #options;
   #leave;
 
-  /** @param {string} topic @param {?(item: Item) => void} deliver @param {Wish} wish @param {Function} leave */
-  constructor(topic, deliver, wish, leave) {
+  /**
+   * @param {string} topic
+   * @param {?(item: Item) => void} deliver
+   * @param {SubscribeOptions} options
+   * @param {Function} leave
+   */
+  constructor(topic, deliver, options, leave) {
     this.topic = topic;
-    this.lastN = wish.lastN ?? 0;
-    this.recover = this.position = wish.recover ?? null;
+    this.lastN = options.lastN ?? 0;
+    this.recover = this.position = options.recover ?? null;
     this.#deliver = deliver;
-    this.#wish = wish;
+    this.#options = options;
     this.#leave = leave;
     this.ready = new Promise((resolve, reject) => {
       this.#settle = (error) => (error ? reject(error) : resolve());
@@ -170,7 +175,7 @@ export class Subscription {
 
   /** Pass on an ack: the topic's first, or one on a new connection. */
   heardAck(ack) {
-    if (this.#wish.onAck) attempt(this.#wish.onAck, ack);
+    if (this.#options.onAck) attempt(this.#options.onAck, ack);
   }
 
   /** Begin at the topic's current position; report earlier events that were wanted as lost. */
@@ -217,7 +222,7 @@ export class Subscription {
     this.#error = error;
     this.#wake();
     this.#settle(error ?? new RefusedError("CLOSED", "it was closed before the server acked it"));
-    if (error && this.#wish.onRefused) attempt(this.#wish.onRefused, error);
+    if (error && this.#options.onRefused) attempt(this.#options.onRefused, error);
     else if (error && this.#deliver) console.error(`${this.topic}: ${error.message}`);
   }
 
@@ -238,7 +243,7 @@ class Topic {
   wasAcked = false; // whether any connection has
   refusals = 0; // number of temporary refusals since the last ack
   #first; // the subscription whose lastN or recover is sent to the server
-  #heard; // the position up to which events have arrived
+  #position; // the position up to which events have arrived
   #newest; // earlier events to ask for; 0 once one has arrived
   #begun; // whether missed events are a loss
 
@@ -246,36 +251,36 @@ class Topic {
   constructor(name, first) {
     this.name = name;
     this.#first = first;
-    this.#heard = first.recover;
+    this.#position = first.recover;
     this.#newest = first.lastN;
-    this.#begun = this.#heard !== null;
+    this.#begun = this.#position !== null;
   }
 
   /** Add a subscription; after the topic's ack, it begins at the current position. */
   join(subscription) {
     this.subscriptions.add(subscription);
     if (!this.wasAcked) subscription.begun = subscription.wantsTheSame(this.#first);
-    else queueMicrotask(() => subscription.begin(this.#heard)); // later, since it may call the callback
+    else queueMicrotask(() => subscription.begin(this.#position)); // later, since it may call the callback
   }
 
   /** Return the subscribe command, without a request_id. */
-  wish() {
-    const wish = { type: "subscribe", topic: this.name };
-    if (this.#newest) wish.last_n = this.#newest;
-    else if (this.#heard) wish.recover = this.#heard;
-    return wish;
+  request() {
+    const request = { type: "subscribe", topic: this.name };
+    if (this.#newest) request.last_n = this.#newest;
+    else if (this.#position) request.recover = this.#position;
+    return request;
   }
 
   /** Handle the server's ack of a subscribe, the first or one on a new connection. */
   acked(ack) {
     // If lastN is asked for again because none of its events had arrived, that is no loss within an
     // epoch: the first event shows whether there is a hole.
-    const again = this.#newest && this.#heard && this.#heard.epoch === ack.epoch;
+    const again = this.#newest && this.#position && this.#position.epoch === ack.epoch;
     const known = "epoch" in ack;
     const top = known ? { epoch: ack.epoch, offset: ack.offset } : null;
     let start = null;
     if (!ack.recovered && !again) {
-      this.#heard = top;
+      this.#position = top;
       if (!known || !ack.offset) this.#newest = 0; // there are none
       const why = known ? "which the server has forgotten" : "for want of a history";
       if (this.#begun) this.#lose(`what was published meanwhile, ${why}`);
@@ -303,8 +308,8 @@ class Topic {
       const { epoch, offset, dropped: count } = message.message.payload;
       if (epoch) {
         // Within an epoch the position never goes back, unless the newest events follow.
-        const same = epoch === this.#heard?.epoch && !this.#newest;
-        this.#heard = { epoch, offset: same ? Math.max(this.#heard.offset, offset) : offset };
+        const same = epoch === this.#position?.epoch && !this.#newest;
+        this.#position = { epoch, offset: same ? Math.max(this.#position.offset, offset) : offset };
         this.#newest = 0;
       }
       this.#lose(`${count ?? "some"} events, on their way here`, count);
@@ -325,12 +330,12 @@ class Topic {
 
   /** Return whether an event is no repetition; report a hole before it as lost. */
   #isNew(offset) {
-    if (!this.#heard) return true;
-    const missing = offset - this.#heard.offset - 1;
+    if (!this.#position) return true;
+    const missing = offset - this.#position.offset - 1;
     if (missing < 0 && !this.#newest) return false;
     if (missing > 0) this.#lose(`${missing} events, which the server did not send`, missing);
     this.#newest = 0;
-    this.#heard = { epoch: this.#heard.epoch, offset };
+    this.#position = { epoch: this.#position.epoch, offset };
     return true;
   }
 
@@ -340,7 +345,7 @@ class Topic {
   }
 
   #put(item) {
-    const position = this.#heard; // a callback may close and add subscriptions
+    const position = this.#position; // a callback may close and add subscriptions
     for (const subscription of [...this.subscriptions]) subscription.put(item, position);
   }
 }
@@ -447,14 +452,14 @@ export class Client {
    * Subscribe to a topic. Several subscriptions may share a topic.
    * @param {string} name
    * @param {?(item: Item) => void} deliver  called with each item; without it, iterate over the subscription
-   * @param {Wish} wish  the server gets that of the topic's first subscription only; a later one that asks for
-   *   another place begins at the topic's current position, with an item of the kind "lost"
+   * @param {SubscribeOptions} options  the server gets `lastN` or `recover` of the topic's first subscription
+   *   only; a later one with others begins at the topic's current position, with an item of the kind "lost"
    * @returns {Subscription}
    */
-  subscribe(name, deliver = null, wish = {}) {
+  subscribe(name, deliver = null, options = {}) {
     if (this.#error) throw this.#error;
-    if (wish.lastN && wish.recover) throw new Error("give lastN, or recover, and not both");
-    const made = new Subscription(name, deliver, wish, (it) => this.#leave(it));
+    if (options.lastN && options.recover) throw new Error("give lastN, or recover, and not both");
+    const made = new Subscription(name, deliver, options, (it) => this.#leave(it));
     const known = this.#topics.get(name);
     if (known) known.join(made);
     else this.#add(new Topic(name, made), made);
@@ -623,7 +628,7 @@ export class Client {
     if (!this.#open) return;
     const request_id = `s${++this.#requests}`;
     this.#asked.set(request_id, topic);
-    this.#send({ ...topic.wish(), request_id });
+    this.#send({ ...topic.request(), request_id });
   }
 
   #sendPublish(requestId) {
@@ -639,7 +644,7 @@ export class Client {
   }
 
   #add(topic, first) {
-    encode(topic.wish()); // an invalid command must fail here, and not on each connection
+    encode(topic.request()); // an invalid command must fail here, and not on each connection
     topic.join(first);
     this.#topics.set(topic.name, topic);
     this.#ask(topic);
@@ -790,7 +795,7 @@ export class Client {
     const asked = [...this.#topics.values()].filter((it) => !it.wasAcked);
     const [largest] = [
       ...[...this.#publishes].map(([id, { text }]) => [size(text), (error) => this.#settle(id, error)]),
-      ...asked.map((it) => [size(encode(it.wish())), (error) => this.#refuse(it, error)]),
+      ...asked.map((it) => [size(encode(it.request())), (error) => this.#refuse(it, error)]),
     ].sort(([a], [b]) => b - a);
     if (!largest) return false;
     const [bytes, refuse] = largest;

@@ -323,7 +323,7 @@ def test_last_n_and_saved_positions(wire: Wire) -> None:
 
 
 def test_last_n_of_a_topic_without_events_is_complete_with_the_ack(wire: Wire) -> None:
-    wire.subscribe(wish="{ lastN: 2 }", epoch="a", offset=0)
+    wire.subscribe(options="{ lastN: 2 }", epoch="a", offset=0)
     assert wire.js("news.position") == {"epoch": "a", "offset": 0}
     wire.end(1001)
     wire.reopen()
@@ -345,7 +345,7 @@ def test_ready_fails_for_a_subscription_closed_before_the_ack(wire: Wire) -> Non
 
 
 def test_last_n_may_begin_with_a_gap(wire: Wire) -> None:
-    wire.subscribe(wish="{ lastN: 10 }", epoch="a", offset=50)
+    wire.subscribe(options="{ lastN: 10 }", epoch="a", offset=50)
     wire.info({"reason": "GAP", "epoch": "a", "offset": 48})
     assert wire.js("news.position") == {"epoch": "a", "offset": 48}
     for offset in (48, 49, 50, 51):
@@ -354,7 +354,7 @@ def test_last_n_may_begin_with_a_gap(wire: Wire) -> None:
 
 
 def test_last_n_of_another_epoch_follows_the_loss(wire: Wire) -> None:
-    wire.subscribe(wish="{ lastN: 2 }", epoch="a", offset=50)
+    wire.subscribe(options="{ lastN: 2 }", epoch="a", offset=50)
     wire.end(1001)
     wire.reopen()
     wire.ack(wire.heard()[0], epoch="b", offset=9)
@@ -414,7 +414,7 @@ def test_the_subscriptions_of_a_topic_share_one_on_the_wire(wire: Wire) -> None:
 
 @pytest.mark.parametrize("acked", [True, False], ids=["acked", "asked"])
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("options", "expected"),
     [
         ("{}", [7, 8]),
         ("{ lastN: 2 }", ["lost", 7, 8]),
@@ -426,13 +426,13 @@ def test_the_subscriptions_of_a_topic_share_one_on_the_wire(wire: Wire) -> None:
     ids=["nothing", "the newest", "behind", "another epoch", "nothing missing", "ahead"],
 )
 def test_a_later_subscription_begins_at_the_current_position(
-    wire: Wire, wish: str, expected: list[Any], acked: bool
+    wire: Wire, options: str, expected: list[Any], acked: bool
 ) -> None:
     wire.js("client.subscribe('news', () => {}, { lastN: 1 }); 0")
     (command,) = wire.heard()
     if acked:
         wire.ack(command, epoch="a", offset=6)
-    wire.js(f"window.later = client.subscribe('news', keep, {wish}); items.length")
+    wire.js(f"window.later = client.subscribe('news', keep, {options}); items.length")
     wire.js("window.same = client.subscribe('news', null, { lastN: 1 }); 0")
     if not acked:
         wire.ack(command, epoch="a", offset=6)
@@ -518,7 +518,7 @@ def test_infos_are_recognised_by_their_reason(
 
 
 def test_a_temporary_refusal_is_retried_and_a_final_one_is_reported(wire: Wire) -> None:
-    wire.subscribe(wish=REFUSED, epoch="a", offset=1)
+    wire.subscribe(options=REFUSED, epoch="a", offset=1)
     wire.end(1001)
     wire.reopen()
     for _ in range(2):
@@ -714,7 +714,7 @@ def test_publishing_has_bounds(wire: Wire) -> None:
 
 @pytest.mark.parametrize("code", [1002, 1007, 1008, 3003])
 def test_a_final_refusal_ends_the_client_and_is_reported(wire: Wire, code: int) -> None:
-    wire.subscribe(wish=REFUSED)
+    wire.subscribe(options=REFUSED)
     wire.js("window.it = client.subscribe('iterated'); settle(it.next()); settle(it.ready); 0")
     wire.js("settle(client.publish('news', 1)); 0")
     wire.end(code, "word")

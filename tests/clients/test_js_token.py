@@ -385,7 +385,7 @@ def test_a_missing_right_rejects_the_command_with_its_code(page: Page, code: str
 
 def test_a_lost_right_ends_its_subscriptions_and_no_other(page: Page, said: list[str]) -> None:
     wire = meet(page)
-    wire.subscribe(wish="{ onRefused: (error) => items.push({ kind: error.code }) }")
+    wire.subscribe(options="{ onRefused: (error) => items.push({ kind: error.code }) }")
     wire.subscribe("other")
     wire.js("window.iterated = client.subscribe('news'); client.subscribe('news', keep); 0")
     wire.event(1)

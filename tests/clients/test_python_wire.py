@@ -489,7 +489,7 @@ async def test_the_subscriptions_of_a_topic_share_one_on_the_wire() -> None:
 
 @pytest.mark.parametrize("acked", [True, False], ids=["acked", "asked"])
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("options", "expected"),
     [
         ({}, [7]),
         ({"last_n": 2}, [Lost, 7]),
@@ -501,7 +501,7 @@ async def test_the_subscriptions_of_a_topic_share_one_on_the_wire() -> None:
     ids=["nothing", "the newest", "behind", "another epoch", "nothing missing", "ahead"],
 )
 async def test_a_later_subscription_begins_at_the_current_position(
-    wish: dict[str, Any], expected: list[Any], acked: bool
+    options: dict[str, Any], expected: list[Any], acked: bool
 ) -> None:
     async with meeting() as (_, client, peer):
         first = client.subscribe("news", last_n=1)
@@ -509,12 +509,12 @@ async def test_a_later_subscription_begins_at_the_current_position(
         if acked:
             await peer.ack(command, epoch="a", offset=6)
             await first.ready()
-        later, same = client.subscribe("news", **wish), client.subscribe("news", last_n=1)
+        later, same = client.subscribe("news", **options), client.subscribe("news", last_n=1)
         if not acked:
             await peer.ack(command, epoch="a", offset=6)
         await later.ready()
         assert later.position == (
-            wish.get("recover") if Lost in expected or "recover" in wish else ("a", 6)
+            options.get("recover") if Lost in expected or "recover" in options else ("a", 6)
         )
         for offset in (6, 7, 8):
             await peer.event("news", offset, offset)

@@ -29,9 +29,9 @@ class Remembering:
         broker = MemoryBroker(lambda: self.now, rules, lambda: next(epochs), total_bytes)
         self.node = Node(Settings(recovery_limit=8, **settings), broker)
 
-    def come_back(self, room: int | None = None, topic: str = "t", **wish: Any) -> Peer:
+    def come_back(self, room: int | None = None, topic: str = "t", **fields: Any) -> Peer:
         peer = self.node.connect("me", room)
-        peer.say({"type": "subscribe", "topic": topic, **wish})
+        peer.say({"type": "subscribe", "topic": topic, **fields})
         return peer
 
     def publish(self, *payloads: Any, topic: str = "t") -> None:
@@ -96,15 +96,15 @@ def test_acks_of_publishes_and_subscribes_have_the_position() -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "fields",
     [since(4), since(3, "z"), since(0, ""), {"topic": "off/t", **since(0)}],
     ids=["ahead", "other epoch", "no epoch", "no history"],
 )
-def test_a_position_that_cannot_recover_gets_no_events(wish: dict[str, Any]) -> None:
+def test_a_position_that_cannot_recover_gets_no_events(fields: dict[str, Any]) -> None:
     it = Remembering()
-    it.come_back(topic=wish.get("topic", "t"))
+    it.come_back(topic=fields.get("topic", "t"))
     it.publish(1, 2, 3)
-    heard = brief(it.come_back(**wish).hear())
+    heard = brief(it.come_back(**fields).hear())
     assert len(heard) == 1
     assert heard[0]["recovered"] is False
 
@@ -145,7 +145,7 @@ def test_a_repeated_subscribe_repeats_no_events() -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "fields",
     [
         {"recover": None},
         {"recover": {"epoch": "a"}},
@@ -159,9 +159,9 @@ def test_a_repeated_subscribe_repeats_no_events() -> None:
         {"last_n": 1, "recover": {"epoch": "a", "offset": 1}},
     ],
 )
-def test_a_malformed_recovery_is_refused(wish: dict[str, Any]) -> None:
+def test_a_malformed_recovery_is_refused(fields: dict[str, Any]) -> None:
     it = Remembering()
-    peer = it.come_back(**wish)
+    peer = it.come_back(**fields)
     assert brief(peer.hear()) == ["INVALID_MESSAGE"]
     assert it.node.topics() == {}
 
@@ -296,8 +296,8 @@ def test_a_client_recovers_all_events_in_many_topics() -> None:
             it.publish(f"{number}{'x' * 9_000}", topic=topic)
     peer = it.node.connect("me")
     for number, topic in enumerate(topics):
-        wish = {"epoch": "abcde"[number], "offset": 0}
-        peer.say({"type": "subscribe", "topic": topic, "recover": wish})
+        position = {"epoch": "abcde"[number], "offset": 0}
+        peer.say({"type": "subscribe", "topic": topic, "recover": position})
     events = [message for message in peer.hear() if message["type"] == "event"]
     for topic in topics:
         offsets = [message["offset"] for message in events if message["topic"] == topic]

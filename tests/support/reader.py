@@ -38,12 +38,12 @@ class Reader:
 
     def subscribe(self, topic: str, recover: bool) -> None:
         assert self.peer is not None
-        wish: dict[str, Any] = {"type": "subscribe", "request_id": "subscribe", "topic": topic}
+        request: dict[str, Any] = {"type": "subscribe", "request_id": "subscribe", "topic": topic}
         if recover and topic in self.positions:
             epoch, offset = self.positions[topic]
-            wish["recover"] = {"epoch": epoch, "offset": offset}
+            request["recover"] = {"epoch": epoch, "offset": offset}
         self.asked += 1
-        self.peer.say(wish)
+        self.peer.say(request)
 
     def listen(self) -> None:
         assert self.peer is not None

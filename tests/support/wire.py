@@ -99,9 +99,9 @@ class Wire:
         error = {"code": code, "message": "because", **more}
         self.say("error", request_id=command["request_id"], error=error)
 
-    def subscribe(self, topic: str = "news", wish: str = "{}", **position: Any) -> None:
+    def subscribe(self, topic: str = "news", options: str = "{}", **position: Any) -> None:
         """Subscribe with a callback, and send the ack."""
-        self.js(f"window.{topic} = client.subscribe('{topic}', keep, {wish}); 0")
+        self.js(f"window.{topic} = client.subscribe('{topic}', keep, {options}); 0")
         (command,) = self.heard()
         self.ack(command, **position)
 

@@ -167,7 +167,7 @@ class Client:
 
     def _add(self, topic: Topic, first: Subscription) -> None:
         self._check_queue()
-        encode(topic.wish())  # an invalid command must fail here, and not on each connection
+        encode(topic.request())  # an invalid command must fail here, and not on each connection
         topic.join(first)
         self._topics[topic.name] = topic
         self._ask(topic)
@@ -194,7 +194,7 @@ class Client:
         if self._connection.open:
             request_id = f"s{next(self._numbers)}"
             self._asked[request_id] = topic
-            self._connection.say({**topic.wish(), "request_id": request_id})
+            self._connection.say({**topic.request(), "request_id": request_id})
 
     def _send(self, request_id: str) -> None:
         publish = self._publishes[request_id]
@@ -270,7 +270,7 @@ class Client:
             request_id: len(it.data) for request_id, it in self._publishes.items()
         }
         new = (it for it in self._topics.values() if not it.was_acked)
-        sizes |= {it: len(encode(it.wish())) for it in new}
+        sizes |= {it: len(encode(it.request())) for it in new}
         if not sizes:
             return False
         largest = max(sizes, key=lambda it: sizes[it])  # if any was too big, this one was

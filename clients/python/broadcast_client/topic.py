@@ -29,7 +29,7 @@ class Topic:
         self.live = False  # whether the current connection has acked it
         self.was_acked = False  # whether any connection has
         self._first = first
-        self._heard = first.recover  # the position up to which events have arrived
+        self._position = first.recover  # the position up to which events have arrived
         self._newest = first.last_n  # earlier events to ask for; 0 once one has arrived
         self._begun = first.recover is not None  # whether missed events are a loss
 
@@ -37,25 +37,25 @@ class Topic:
         """Add a subscription; after the topic's ack, it begins at the current position."""
         self.subscriptions.append(subscription)
         if self.was_acked:
-            subscription.begin(self._heard)
+            subscription.begin(self._position)
         else:
             subscription.begun = subscription.wants_the_same(self._first)
 
-    def wish(self) -> dict[str, Any]:
+    def request(self) -> dict[str, Any]:
         """Return the subscribe command, without a request_id."""
-        wish: dict[str, Any] = {"type": "subscribe", "topic": self.name}
+        request: dict[str, Any] = {"type": "subscribe", "topic": self.name}
         if self._newest:
-            wish["last_n"] = self._newest
-        elif self._heard is not None:
-            wish["recover"] = self._heard._asdict()
-        return wish
+            request["last_n"] = self._newest
+        elif self._position is not None:
+            request["recover"] = self._position._asdict()
+        return request
 
     def acked(self, ack: dict[str, Any]) -> None:
         """Handle the server's ack of a subscribe, the first or one on a new connection."""
         top = Position(ack["epoch"], ack["offset"]) if "epoch" in ack else None
         start = None
         if not (ack.get("recovered") or self._asked_again(top)):
-            self._heard = top
+            self._position = top
             if top is None or not top.offset:
                 self._newest = 0  # there are none
             if self._begun:
@@ -80,7 +80,7 @@ class Topic:
                 event = Event(self.name, content["id"], content["payload"], message["ts"], offset)
                 self._put(event)
         elif reason_of(message) == "GAP":
-            self._told(message["message"]["payload"])
+            self._report_gap(message["message"]["payload"])
 
     def delete(self) -> None:
         """Handle the topic's deletion: end each subscription with a `Deleted` item."""
@@ -98,30 +98,30 @@ class Topic:
 
         Within an epoch that is no loss: the first event shows whether there is a hole.
         """
-        if not self._newest or self._heard is None or top is None:
+        if not self._newest or self._position is None or top is None:
             return False
-        return self._heard.epoch == top.epoch
+        return self._position.epoch == top.epoch
 
     def _is_new(self, offset: int) -> bool:
         """Return True if the event is no repetition; report a hole before it as lost."""
-        if self._heard is None:
+        if self._position is None:
             return True
-        missing = offset - self._heard.offset - 1
+        missing = offset - self._position.offset - 1
         if missing < 0 and not self._newest:
             return False
         if missing > 0:
             self._lose(f"{missing} events, which the server did not send", missing)
         self._newest = 0
-        self._heard = self._heard._replace(offset=offset)
+        self._position = self._position._replace(offset=offset)
         return True
 
-    def _told(self, gap: dict[str, Any]) -> None:
+    def _report_gap(self, gap: dict[str, Any]) -> None:
         """Handle a gap: the server has lost events, and gives the position to continue from."""
         if "epoch" in gap:
-            before, self._heard = self._heard, Position(gap["epoch"], gap["offset"])
+            before, self._position = self._position, Position(gap["epoch"], gap["offset"])
             # Within an epoch the position never goes back, unless the newest events follow.
-            if before is not None and before.epoch == self._heard.epoch and not self._newest:
-                self._heard = max(before, self._heard)
+            if before is not None and before.epoch == self._position.epoch and not self._newest:
+                self._position = max(before, self._position)
             self._newest = 0
         count = gap.get("dropped")
         self._lose(f"{count or 'some'} events, on their way here", count)
@@ -132,7 +132,7 @@ class Topic:
 
     def _put(self, item: Item) -> None:
         for subscription in self.subscriptions:
-            subscription.put(item, self._heard)
+            subscription.put(item, self._position)
 
 
 def reason_of(info: dict[str, Any]) -> str | None:
