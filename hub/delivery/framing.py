@@ -137,10 +137,10 @@ class SseFraming:
         """`positions`: the client's position in each topic."""
         several = len(topics) > 1
         self.encoding = STREAM_OF_MANY if several else STREAM_OF_ONE
-        self._cursor = sse.Cursor(topics, positions) if several else None
+        self._stream_id = sse.StreamId(topics, positions) if several else None
 
     def place(self, topic: str, data: bytes) -> bytes:
-        return data if self._cursor is None else self._cursor.move(topic, data)
+        return data if self._stream_id is None else self._stream_id.move(topic, data)
 
     def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
         return b"".join([self.place(topic, sse.event(event, start.epoch)) for event in events])

@@ -66,8 +66,8 @@ def parse_id(text: str, topics: int) -> list[Position] | None:
     return positions if len(positions) == topics else None
 
 
-class Cursor:
-    """The positions of one stream in each of its topics, encoded for its ids."""
+class StreamId:
+    """The id of one stream: its position in each of its topics, encoded."""
 
     __slots__ = ("_positions", "_topics")
 
