@@ -86,10 +86,10 @@ class Sender:
     """Numbers the messages of this run, so that each is delivered here exactly once.
 
     A message normally comes back through Redis, and is delivered then. If Redis is lost, it is
-    delivered locally (`serve`), and must be dropped if Redis carries it out later, as a Redis that
-    was frozen does. Redis carries out and returns the messages of a run in order, so three numbers
-    are enough: of the newest message sent, of the newest that came back, and of the newest that was
-    delivered locally.
+    delivered locally (`mark_delivered`), and must be dropped if Redis carries it out later, as a
+    Redis that was frozen does. Redis carries out and returns the messages of a run in order, so
+    three numbers are enough: of the newest message sent, of the newest that came back, and of the
+    newest that was delivered locally.
 
     `owe` keeps the messages that Redis accepted and that have not come back yet; `take_owed`
     returns them when the connection is lost.
@@ -100,7 +100,7 @@ class Sender:
         self._run = run
         self._sent = 0
         self._returned = 0
-        self._served = 0
+        self._delivered = 0
         self._owed: deque[tuple[int, str, bytes | None]] = deque()
 
     def seal(self, kind: bytes, event: bytes = b"") -> tuple[int, bytes]:
@@ -108,7 +108,7 @@ class Sender:
         self._sent += 1
         return self._sent, _HEADER.pack(kind, self._run, self._sent) + event
 
-    def serve(self, seq: int) -> bool:
+    def mark_delivered(self, seq: int) -> bool:
         """Mark a message as delivered locally.
 
         Redis may still carry it out, even minutes later if it was frozen.
@@ -116,7 +116,7 @@ class Sender:
         Returns:
             False if the message has come back already, and must not be delivered again.
         """
-        self._served = seq
+        self._delivered = seq
         return seq > self._returned
 
     def owe(self, seq: int, topic: str, event: bytes | None) -> bool:
@@ -134,7 +134,7 @@ class Sender:
         """Remove and return the messages that will not come back, in order."""
         owed = [(topic, event) for _, topic, event in self._owed]
         if owed:
-            self.serve(self._owed[-1][0])
+            self.mark_delivered(self._owed[-1][0])
             self._owed.clear()
         return owed
 
@@ -150,7 +150,7 @@ class Sender:
         """Return whether a message that arrived is to be delivered."""
         if envelope.run != self._run:
             return True
-        if envelope.seq <= self._served:
+        if envelope.seq <= self._delivered:
             return False
         # Not always the newest: a frozen Redis may carry out old messages among new ones.
         self._returned = max(self._returned, envelope.seq)

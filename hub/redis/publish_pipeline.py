@@ -210,7 +210,7 @@ class PublishPipeline:
 
     def _serve(self, topic: str, event: bytes, seq: int) -> None:
         """Deliver an event of this node that will not come back, unless it has already."""
-        if self._sender.serve(seq):
+        if self._sender.mark_delivered(seq):
             self._events.deliver(topic, event)
 
 

@@ -57,7 +57,7 @@ class TopicRegistry:
         elif reply <= 0:
             done(_UNKNOWN if reply else _NO_TOPIC)
         elif session.lost.is_set():
-            if self._sender.serve(seq):
+            if self._sender.mark_delivered(seq):
                 self._subscriptions.delete(topic)
             done(None)
         elif topic in self._channels and self._sender.owe(seq, topic, None):

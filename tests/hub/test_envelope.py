@@ -49,7 +49,7 @@ def test_unseal_never_raises(data: bytes) -> None:
 def test_messages_of_another_run_are_always_delivered() -> None:
     sender = Sender(RUN)
     sender.seal(EVENT, b"{}")
-    sender.serve(1)
+    sender.mark_delivered(1)
     assert sender.is_news(opened(Sender(OTHER).seal(EVENT, b"{}")[1]))
 
 
@@ -69,7 +69,7 @@ def test_own_message_is_delivered_once() -> None:
     sender = Sender(RUN)
     came_back, frozen, later = (sender.seal(EVENT, b"{}") for _ in range(3))
     assert sender.is_news(opened(came_back[1]))
-    assert not sender.serve(came_back[0])  # Redis was lost before its reply
-    assert sender.serve(frozen[0])
+    assert not sender.mark_delivered(came_back[0])  # Redis was lost before its reply
+    assert sender.mark_delivered(frozen[0])
     assert not sender.is_news(opened(frozen[1]))  # Redis thaws
     assert sender.is_news(opened(later[1]))
