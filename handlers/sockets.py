@@ -1,6 +1,6 @@
 """Listening sockets, limits of file descriptors, and a connection's progress in the kernel.
 
-State: none, except for a `Door` while its connection is being accepted.
+State: none, except for an `AcceptProtocol` while its connection is being accepted.
 """
 
 import asyncio
@@ -114,15 +114,15 @@ def _reserve(descriptors: int) -> int:
     return min(RESERVE, descriptors // 2)
 
 
-class Door(asyncio.Protocol):
+class AcceptProtocol(asyncio.Protocol):
     """The first protocol of a connection: it passes it to HTTP if descriptors are left.
 
     A new descriptor is the lowest that is free. So its number says how many are in use.
     """
 
-    def __init__(self, serve: Callable[[], asyncio.Protocol], end: int) -> None:
-        """`serve` returns an HTTP protocol; `end` is the first descriptor that is refused."""
-        self._serve = serve
+    def __init__(self, make_protocol: Callable[[], asyncio.Protocol], end: int) -> None:
+        """`make_protocol` makes an HTTP protocol; `end` is the first descriptor that is refused."""
+        self._make_protocol = make_protocol
         self._end = end
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -131,20 +131,22 @@ class Door(asyncio.Protocol):
             log.warning("out of file descriptors: new connections are closed")
             transport.abort()
             return
-        protocol = self._serve()
+        protocol = self._make_protocol()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 
 
 async def accept(
-    serve: Callable[[], asyncio.Protocol], sockets: ListenSockets
+    make_protocol: Callable[[], asyncio.Protocol], sockets: ListenSockets
 ) -> list[asyncio.Server]:
-    """Accept connections while descriptors are left; `serve` returns their HTTP protocol."""
+    """Accept connections while descriptors are left; `make_protocol` makes their HTTP protocol."""
     loop = asyncio.get_running_loop()
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     end = descriptors - _reserve(descriptors) // OWN_SHARE
     return [
-        await loop.create_server(lambda: Door(serve, end), sock=sock, backlog=BACKLOG)
+        await loop.create_server(
+            lambda: AcceptProtocol(make_protocol, end), sock=sock, backlog=BACKLOG
+        )
         for sock in sockets
     ]
 

@@ -126,7 +126,7 @@ class Hub:
         """Remove a lost connection; do nothing if it was removed before."""
         if client in self.clients:
             self.connections.remove(client.address)
-            self.observer.left(client, client.end_reason or LOST, self.clock() - client.since)
+            self.observer.left(client, client.end_reason or LOST, self.clock() - client.joined_at)
         client.lost()
         self.pacing.drained(client)
         self._part(client)

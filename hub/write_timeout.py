@@ -15,7 +15,7 @@ from hub.delivery.client import Discard, Progress, Transport, peer_address
 log = logging.getLogger(__name__)
 
 
-class _Mark(NamedTuple):
+class _LastProgress(NamedTuple):
     acknowledged: int  # bytes
     since: float  # seconds
 
@@ -27,25 +27,25 @@ class WriteTimeout:
         self._progress = progress
         self._discard = discard
         self._write_timeout = write_timeout
-        self._marks: dict[Transport, _Mark] = {}
+        self._last: dict[Transport, _LastProgress] = {}
 
     def sweep(self, transports: Iterable[Transport], now: float) -> None:
         """Check the open transports at `now`, and those that were found with queued bytes before.
 
         The latter may be closing, and are then no longer among the open ones.
         """
-        marks: dict[Transport, _Mark] = {}
-        for transport in {*transports, *self._marks}:
+        found: dict[Transport, _LastProgress] = {}
+        for transport in {*transports, *self._last}:
             if not transport.get_write_buffer_size():
                 continue
             acknowledged, _ = self._progress(transport)
-            mark = self._marks.get(transport)
-            if mark is None or mark.acknowledged != acknowledged:
-                marks[transport] = _Mark(acknowledged, now)
-            elif now - mark.since >= self._write_timeout:
+            last = self._last.get(transport)
+            if last is None or last.acknowledged != acknowledged:
+                found[transport] = _LastProgress(acknowledged, now)
+            elif now - last.since >= self._write_timeout:
                 log.info("request from %s ended: its answer was not taken", peer_address(transport))
                 self._discard(transport)
                 transport.abort()
             else:
-                marks[transport] = mark
-        self._marks = marks
+                found[transport] = last
+        self._last = found

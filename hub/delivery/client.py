@@ -79,12 +79,12 @@ class Client:
         "encoding",
         "end_reason",
         "framing",
+        "joined_at",
         "liveness",
         "name",
         "number",
         "pending",
         "principal",
-        "since",
         "state",
         "topics",
         "transport",
@@ -93,7 +93,7 @@ class Client:
     def __init__(
         self,
         number: int,
-        since: float,
+        joined_at: float,
         transport: Transport,
         name: str,
         principal: Principal,
@@ -105,14 +105,14 @@ class Client:
 
         Args:
             number: the connection's number, counted from the server's start.
-            since: the time at which it joined, in seconds of the hub's clock.
+            joined_at: the time at which it joined, in seconds of the hub's clock.
             name: the client id given for the connection; empty if there is none.
             principal: the caller of the commands that arrive on it.
             address: the client's, which is not the transport's behind a proxy.
             bounds: the limits of its send queue.
         """
         self.number = number
-        self.since = since
+        self.joined_at = joined_at
         self.principal = principal
         self.address = address
         self.transport = transport

@@ -118,8 +118,8 @@ def exceeds_depth(value: Json, levels: int = MAX_NESTING) -> bool:
             return True
         level = [
             child
-            for node in level
-            for child in (node.values() if type(node) is dict else node)
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
             if type(child) in _CONTAINERS
         ]
     return False

@@ -160,34 +160,34 @@ class FrameReader:
             _, left, start = self._rest
             self._rest, self.more = None, False
             data = left[start:] + data
-            stream = bytearray(data)
+            unmasked = bytearray(data)
         elif self._buffer is not None:
             self._buffer += data
             if len(self._buffer) < self._needed:
                 return []
-            stream, self._buffer = self._buffer, None
-            data = bytes(stream)
+            unmasked, self._buffer = self._buffer, None
+            data = bytes(unmasked)
         else:
-            stream = bytearray(data)  # its slices are unmasked in place
-        return self._read(stream, data, 0)
+            unmasked = bytearray(data)  # its slices are unmasked in place
+        return self._read(unmasked, data, 0)
 
     def read_on(self) -> list[tuple[int, bytearray]]:
         """Read the next slice of the rest; return as `feed` does, an empty list without a rest."""
         if self._rest is None:
             return []
-        stream, data, start = self._rest
+        unmasked, data, start = self._rest
         self._rest, self.more = None, False
-        return self._read(stream, data, start)
+        return self._read(unmasked, data, start)
 
-    def _read(self, stream: bytearray, data: bytes, start: int) -> list[tuple[int, bytearray]]:
-        """Read one slice from `start` on; `stream` and `data` hold the same bytes."""
+    def _read(self, unmasked: bytearray, data: bytes, start: int) -> list[tuple[int, bytearray]]:
+        """Read one slice from `start` on; `unmasked` and `data` hold the same bytes."""
         messages: list[tuple[int, bytearray]] = []
         size = len(data)
         end_of_slice = start + SLICE_BYTES
         frames = SLICE_FRAMES
         while start < size:
             if not frames or start >= end_of_slice:
-                self._rest = stream, data, start
+                self._rest = unmasked, data, start
                 self.more = True
                 break
             frames -= 1
@@ -195,9 +195,9 @@ class FrameReader:
             if self.broken is not None:
                 break
             if end > size:
-                self._buffer, self._needed = stream[start:], end - start
+                self._buffer, self._needed = unmasked[start:], end - start
                 break
-            payload = stream[body:end]
+            payload = unmasked[body:end]
             self._unmask(data[body - 4 : body], payload)
             if data[start] == _WHOLE_TEXT:
                 messages.append((TEXT, payload))
