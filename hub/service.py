@@ -60,7 +60,8 @@ class Service:
         key: str = "",
     ) -> int:
         """Publish a message; see `Hub.publish`. Returns the size of its event; 0 if refused."""
-        # Nearly every publish is allowed by one of the first two, without a call.
+        # Nearly every publish is allowed by one of the first two, without a call. A rule in
+        # `Principal.may` that can change must clear both.
         refusal = (
             None
             if caller.unlimited or topic in caller.can_publish

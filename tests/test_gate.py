@@ -12,7 +12,15 @@ from aiohttp import ClientSession, web
 
 import hub.service
 from handlers.routes import ROUTES
-from hub.access import ANONYMOUS, Access, Principal, Verb
+from hub.access import (
+    ALL_RIGHTS,
+    ANONYMOUS,
+    Access,
+    Principal,
+    Rights,
+    Verb,
+    compile_patterns,
+)
 from hub.auth.api_keys import parse_api_keys
 from hub.brokers.base import Broker
 from hub.delivery.fanout import Fanout
@@ -219,6 +227,34 @@ async def test_long_poll_without_the_right_does_not_wait(monkeypatch: pytest.Mon
     )
     assert outcome == REFUSAL
     assert asked == [(Verb.SUBSCRIBE, "t")]
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        Principal(ALL_RIGHTS),
+        Principal(ALL_RIGHTS, key_name="app"),
+        Principal(Rights(publish=compile_patterns(["t"])), subject="ann"),
+    ],
+    ids=["anonymous", "key", "token"],
+)
+def test_new_rule_about_a_caller_holds_for_publishes_after_both_fields_are_cleared(
+    caller: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node()
+    results: list[object] = []
+
+    def publish() -> bool:
+        """Return whether a publish passes the gate."""
+        return node.service.publish(caller, "t", None, 1, results.append) > 0
+
+    assert publish()
+    monkeypatch.setattr(Principal, "may", lambda *_: False)
+    assert publish()  # from the fields alone
+    caller.unlimited = False
+    caller.can_publish.clear()
+    assert not publish()
+    assert isinstance(results[-1], Refusal)
 
 
 # Modules in front of the gate.
