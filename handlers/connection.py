@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Iterator
-from typing import cast
+from typing import NamedTuple, cast
 
 from hub.access import Principal
 from hub.delivery.client import Client, State, Transport
+from hub.delivery.framing import Framing
 from hub.dispatcher import Dispatcher
 from hub.errors import INTERNAL_ERROR, TOO_FAST, Close
 from hub.hub import Hub
@@ -63,6 +64,15 @@ class Link(asyncio.Protocol):
         self._hub.leave(self._client)
 
 
+class Handshake(NamedTuple):
+    """The results of the opening handshake of a WebSocket connection."""
+
+    name: str  # the `client_id`, or empty
+    principal: Principal
+    address: str  # of the client, which is not the transport's behind a proxy
+    framing: Framing
+
+
 class Connection(Link):
     """The protocol of a WebSocket connection: it parses frames and handles them in slices.
 
@@ -71,29 +81,22 @@ class Connection(Link):
     its next slice follows when it is released.
     """
 
-    __slots__ = ("_address", "_dispatcher", "_name", "_principal", "_queued", "_reader")
+    __slots__ = ("_dispatcher", "_handshake", "_queued", "_reader")
 
     def __init__(
-        self,
-        hub: Hub,
-        dispatcher: Dispatcher,
-        reader: FrameReader,
-        name: str,
-        principal: Principal,
-        address: str,
+        self, hub: Hub, dispatcher: Dispatcher, reader: FrameReader, handshake: Handshake
     ) -> None:
-        """`name` is the `client_id` of the connection, or empty; `address` is the client's."""
         super().__init__(hub)
         self._dispatcher = dispatcher
         self._reader = reader
-        self._name = name
-        self._principal = principal
-        self._address = address
+        self._handshake = handshake  # until the client is made
         self._queued = False  # whether slices are queued in the hub's turns
 
     def _join(self, transport: Transport) -> Client:
+        name, principal, address, framing = self._handshake
+        del self._handshake
         return self._dispatcher.sessions.open(
-            self._principal, transport, name=self._name, address=self._address
+            principal, transport, name=name, framing=framing, address=address
         )
 
     def data_received(self, data: bytes) -> None:
@@ -162,12 +165,10 @@ class RefusedConnection(Connection):
         hub: Hub,
         dispatcher: Dispatcher,
         reader: FrameReader,
-        name: str,
-        principal: Principal,
-        address: str,
+        handshake: Handshake,
         close: Close,
     ) -> None:
-        super().__init__(hub, dispatcher, reader, name, principal, address)
+        super().__init__(hub, dispatcher, reader, handshake)
         self._close = close
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -189,12 +190,10 @@ class LimitedConnection(Connection):
         hub: Hub,
         dispatcher: Dispatcher,
         reader: FrameReader,
-        name: str,
-        principal: Principal,
-        address: str,
+        handshake: Handshake,
         inflow: Inflow,
     ) -> None:
-        super().__init__(hub, dispatcher, reader, name, principal, address)
+        super().__init__(hub, dispatcher, reader, handshake)
         self._inflow = inflow
         self._pause: asyncio.TimerHandle | None = None  # the pause of reading, while there is one
         self._size = 0  # bytes of a read that are not counted yet

@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 
 from handlers.answers import bad_request, refuse_if_full, refuse_while_draining
 from handlers.authentication import BEARER
-from handlers.connection import Connection, LimitedConnection, RefusedConnection
+from handlers.connection import Connection, Handshake, LimitedConnection, RefusedConnection
 from handlers.keys import DISPATCHER, HUB, INFLOW_RATES, SETTINGS
 from handlers.limits import limit_connects
 from handlers.requests import (
@@ -28,6 +28,7 @@ from hub.errors import FORBIDDEN, UNAUTHORIZED, ErrorCode
 from hub.limits import Inflow
 from hub.protocol.validation import check_client_id
 from hub.protocol.websocket_frames import FrameReader
+from hub.wires import WIRES
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +48,28 @@ async def upgrade(request: web.Request) -> NoReturn:
         raise bad_request(ErrorCode.INVALID_CLIENT_ID, wrong)
     refuse_if_full(request)
     reader = FrameReader(settings.max_message_bytes, unmask)
+    offered = header_list(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
+    wire = next((it for it in offered if it in WIRES), "")
     response = (
         b"HTTP/1.1 101 Switching Protocols\r\n"
         b"Upgrade: websocket\r\n"
         b"Connection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n" % accept
     )
-    if BEARER in header_list(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL):
+    if wire:
+        response += b"Sec-WebSocket-Protocol: %b\r\n" % wire.encode()
+    elif BEARER in offered:
         response += b"Sec-WebSocket-Protocol: bearer\r\n"
     if has_token_in_url(request):
         response += b"Cache-Control: no-store\r\n"
     response += b"\r\n"
-    parts = app[HUB], app[DISPATCHER], reader, name, caller(request), address_of(request)
+    handshake = Handshake(
+        name=name,
+        principal=caller(request),
+        address=address_of(request),
+        framing=WIRES[wire](),
+    )
+    parts = app[HUB], app[DISPATCHER], reader, handshake
     rates = app[INFLOW_RATES]
     if (refusal := request.get(REFUSED)) is not None:
         log.info("closing %s from %s: %s", request.path, address_of(request), refusal.text)

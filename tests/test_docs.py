@@ -15,8 +15,11 @@ from hub.event_log import EventLog
 from hub.observer import Observers
 from hub.settings import Settings
 from hub.values import Rule
+from hub.wires import WIRES
 from tests.support.markdown import blocks
 from tests.support.node import Node
+from tests.support.raw import HANDSHAKE, RawClient, raw_client
+from tests.support.server import Running
 
 ROOT = Path(__file__).parents[1]
 DECISIONS = ROOT / "docs/decisions"
@@ -96,6 +99,30 @@ def test_the_example_of_an_encoding_writes_lines(room: int | None) -> None:
     assert [it["message"]["payload"] for it in lines if it["type"] == "event"] == [0, 1, 2]
     assert [it["type"] for it in lines if it["type"] != "event"] == ["info"]
     assert peer.transport.ended == "close"
+
+
+async def test_the_example_of_an_encoding_is_selected_by_its_subprotocol(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    framing = example("LineFraming")["LINES"]
+    monkeypatch.setitem(WIRES, "lines", lambda: framing)
+    offer = b"\r\nSec-WebSocket-Protocol: chat, lines, bearer\r\n\r\n"
+    client = await RawClient.dial(server.port)
+    await client.send(HANDSHAKE.replace(b"\r\n\r\n", offer))
+    head = await client.read_head()
+    assert [line for line in head.splitlines() if b"Protocol:" in line] == [
+        b"Sec-WebSocket-Protocol: lines"
+    ]
+    async with raw_client(server.port) as other:  # offers none
+        for it in (client, other):
+            await it.say({"type": "subscribe", "topic": "t"})
+        assert json.loads(await client.read_until(b"\n"))["type"] == "ack"
+        assert (await other.hear())["type"] == "ack"
+        server.hub.publish("t", None, 1, lambda _: None)
+        event = await other.hear()
+        assert event["message"]["payload"] == 1
+        assert json.loads(await client.read_until(b"\n")) == event
+    client.close()
 
 
 def test_every_example_is_run() -> None:

@@ -2,8 +2,8 @@
 
 An `Encoding` is shared by all connections of its kind: a batch of events is encoded once for all
 of their clients. A `Framing` belongs to one client and adds what differs from client to client,
-such as the ids of its stream. To add a third way, write one of each and hand the framing to
-`Hub.join`.
+such as the ids of its stream. To add a third way, write one of each and register the
+framing in hub/wires.py.
 """
 
 from collections.abc import Sequence

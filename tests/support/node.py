@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from handlers.connection import Connection, LimitedConnection
+from handlers.connection import Connection, Handshake, LimitedConnection
 from hub.access import ANONYMOUS, Access
 from hub.brokers.base import Broker
 from hub.brokers.memory import MemoryBroker
@@ -142,7 +142,8 @@ class Wired:
     def __init__(self, node: "Node") -> None:
         self.transport = RecordingTransport()
         reader = FrameReader(node.settings.max_message_bytes, unmask)
-        parts = node.hub, node.dispatcher, reader, "wired", ANONYMOUS, PEER[0]
+        handshake = Handshake("wired", ANONYMOUS, PEER[0], WEBSOCKET)
+        parts = node.hub, node.dispatcher, reader, handshake
         rates = InflowRates.of(node.settings)
         self.connection = (
             LimitedConnection(*parts, Inflow(rates)) if any(rates) else Connection(*parts)
