@@ -74,7 +74,12 @@ class Hub:
         self.notices = Notices(ids)
         self.gaps = Gaps(self.fanout, self.notices)
         self.recovery = Recovery(
-            self.fanout, self.notices, call_soon, settings.recovery_limit, observer.recovered
+            self.fanout,
+            self.notices,
+            call_soon,
+            settings.recovery_limit,
+            observer.recovered,
+            observer.gap,
         )
         self._max_subscriptions = settings.max_subscriptions
         self._max_topics = settings.max_topics

@@ -29,7 +29,10 @@ class Observer:
         """A client has become a subscriber of a topic."""
 
     def unsubscribed(self, client: Client, topic: str) -> None:
-        """A subscription has ended, by its client or because the topic was deleted."""
+        """A subscription has ended.
+
+        The client ended it, the topic was deleted, or a new token does not allow it.
+        """
 
     def published(self, topic: str, size: int) -> None:
         """A message has passed the gate; its event has `size` bytes.
@@ -39,16 +42,25 @@ class Observer:
         """
 
     def delivered(self, events: int) -> None:
-        """So many events were given to subscribers in this tick, each counted per subscriber."""
+        """So many events were given to subscribers in this tick, each counted per subscriber.
+
+        Subscribers that were closing are counted; the events of recoveries are not.
+        """
 
     def dropped(self) -> None:
-        """An event was dropped from the send queue of a congested client."""
+        """An event was dropped from the send queue of a congested client, which stays connected.
+
+        The send queue of a client that is disconnected is not reported.
+        """
 
     def recovered(self, complete: bool, events: int) -> None:
         """A subscribe asked for the events after its position: all of them follow, or none."""
 
     def gap(self, topic: str) -> None:
-        """Events of a topic may be lost, and its subscribers are going to be told."""
+        """Events of a topic may be lost for all its subscribers, or for one that recovers.
+
+        They get a gap notice.
+        """
 
     def refused(self, reason: RefusalReason) -> None:
         """A command, a request, a message of a batch or a subscribe of a stream was refused."""

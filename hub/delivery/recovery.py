@@ -38,6 +38,7 @@ class Recovery:
         call_soon: Callable[[Callable[[], None]], object],
         limit: int,
         recovered: Callable[[bool, int], None],
+        gap: Callable[[str], None],
     ) -> None:
         """Connect it to the fan-out and the loop.
 
@@ -45,12 +46,14 @@ class Recovery:
             limit: maximum number of events in one recovery.
             recovered: called for each recovery from a position, with whether the history has the
                 events, and their number.
+            gap: called with the topic for each gap notice that a recovery sends.
         """
         self._fanout = fanout
         self._notices = notices
         self._call_soon = call_soon
         self._limit = limit
         self._report = recovered
+        self._report_gap = gap
         self._recovering: dict[Client, dict[Topic[Client], None]] = {}
         self._ready: dict[Client, None] = {}  # clients that may read, in turn
         self._scheduled = False
@@ -156,6 +159,7 @@ class Recovery:
             cursor = Position(history.epoch, history.first - 1)
             gap = self._notices.gap(topic.name, None, cursor)
             self._fanout.tell(client, topic, framing.encoding.message_at(gap, cursor))
+            self._report_gap(topic.name)
         events = history.after(cursor.offset, room)
         data = framing.replay(topic.name, events, cursor)
         if data:

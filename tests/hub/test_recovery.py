@@ -8,9 +8,20 @@ import pytest
 from hub.brokers.history import OVERHEAD
 from hub.brokers.memory import MemoryBroker
 from hub.delivery.recovery import CHUNK, SHARE
+from hub.observer import Observer
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Position, Rule
 from tests.support.node import Node, Peer
+
+
+class Gaps(Observer):
+    """Records the topics with gaps."""
+
+    def __init__(self) -> None:
+        self.topics: list[str] = []
+
+    def gap(self, topic: str) -> None:
+        self.topics.append(topic)
 
 
 class Remembering:
@@ -27,7 +38,8 @@ class Remembering:
         epochs = iter("abcdefgh")
         rules = {"": Rule(size, ttl, 1_000_000), "off/": Rule(0, 1.0, 1)}
         broker = MemoryBroker(lambda: self.now, rules, lambda: next(epochs), total_bytes)
-        self.node = Node(Settings(recovery_limit=8, **settings), broker)
+        self.gaps = Gaps()
+        self.node = Node(Settings(recovery_limit=8, **settings), broker, self.gaps)
 
     def come_back(self, room: int | None = None, topic: str = "t", **fields: Any) -> Peer:
         peer = self.node.connect("me", room)
@@ -275,9 +287,11 @@ def test_a_client_that_is_too_slow_for_the_history_gets_a_gap() -> None:
     peer = it.come_back(room=1_000, **since(0))
     it.node.tick()
     it.publish("4", "5", "6")
+    assert it.gaps.topics == []
     peer.transport.drain()
     it.node.hub.recovery.resume(peer.client)
     heard = brief(peer.hear())
+    assert it.gaps.topics == ["t"]
     assert [told if isinstance(told, dict) else told[0] for told in heard[1:]] == [
         1,
         {"reason": "GAP", "epoch": "a", "offset": 3},
