@@ -5,11 +5,9 @@ Start it with `python server.py`. Every setting comes from the environment; READ
 """
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -38,6 +36,7 @@ from handlers.lifetime import shut_down, start
 from handlers.limits import limit_requests
 from handlers.logs import configure_logs
 from handlers.origins import check_sender
+from handlers.process import stop_signal, tune_garbage_collection
 from handlers.routes import add_routes
 from handlers.sockets import (
     ListenSockets,
@@ -109,10 +108,10 @@ def main() -> None:
 async def serve(settings: Settings, sockets: ListenSockets) -> None:
     """Serve until SIGTERM or SIGINT, then shut down; a second signal ends the process at once."""
     app = build_app(settings)
-    stop = _stop_signal()
+    stop = stop_signal()
     runner, listeners = await start(app, sockets)
     assert runner.server is not None
-    _tune_garbage_collection()
+    tune_garbage_collection()
     try:
         async with asyncio.TaskGroup() as tasks:
             sweeping = tasks.create_task(build_sweeper(app, runner.server).run())
@@ -212,32 +211,6 @@ def build_sweeper(app: web.Application, server: web.Server) -> Sweeper:
     heads = partial(late_heads, server)
     parts = app[SETTINGS], app[HUB], app[SERVICE].sessions, app[READINESS], app[LIMITS]
     return Sweeper(*parts, transports, heads, progress, discard)
-
-
-def _stop_signal() -> asyncio.Event:
-    """Return an event that the first SIGTERM or SIGINT sets; a second one ends the process."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            # Not the default action of the signal: process 1 of a container ignores that.
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    return stop
-
-
-def _tune_garbage_collection() -> None:
-    """Exempt the objects that exist now from collection, and collect rarely from here on.
-
-    They live as long as the process. Connections leave hardly any garbage in cycles.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 1_000)
 
 
 if __name__ == "__main__":

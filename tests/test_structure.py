@@ -55,7 +55,10 @@ NOTED = {
     "urllib.request",
 }
 # Modules with imports that the rest of their package may not have.
-MORE = {"handlers/sockets.py": {"resource", "select", "socket"}}
+MORE = {
+    "handlers/process.py": {"os", "signal"},
+    "handlers/sockets.py": {"resource", "select", "socket"},
+}
 
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
