@@ -138,10 +138,17 @@ def build_app(settings: Settings) -> web.Application:
         client_max_size=settings.max_message_bytes,
     )
     new_epoch = partial(secrets.token_hex, 8)
-    ids = Ids(time.time_ns, secrets.token_hex(3))
+    make_hub = partial(
+        Hub,
+        settings,
+        ids=Ids(time.time_ns, secrets.token_hex(3)),
+        call_soon=loop.call_soon,
+        clock=loop.time,
+        observer=EventLog(),
+    )
     if settings.redis_addr is None:
         local = MemoryBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)
-        hub = Hub(settings, local, ids, loop.call_soon, loop.time, EventLog())
+        hub = make_hub(local)
     else:
         broker = RedisBroker(
             Keys(settings.redis_prefix, settings.redis_addr.db),
@@ -149,7 +156,7 @@ def build_app(settings: Settings) -> web.Application:
             HistoryCache(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
             strict=settings.redis_fail_mode == "strict",
         )
-        hub = Hub(settings, broker, ids, loop.call_soon, loop.time, EventLog())
+        hub = make_hub(broker)
         supervisor = Supervisor(broker, settings.redis_addr, hub.clients)
         app.cleanup_ctx.append(lambda _: _connected(supervisor))
     app[SETTINGS] = settings
@@ -207,10 +214,17 @@ async def _connected(supervisor: Supervisor) -> AsyncIterator[None]:
 
 def build_sweeper(app: web.Application, server: web.Server) -> Sweeper:
     """Return the periodic work of the application and of aiohttp's server."""
-    transports = partial(http_transports, server)
-    heads = partial(late_heads, server)
-    parts = app[SETTINGS], app[HUB], app[SERVICE].sessions, app[READINESS], app[LIMITS]
-    return Sweeper(*parts, transports, heads, progress, discard)
+    return Sweeper(
+        app[SETTINGS],
+        app[HUB],
+        sessions=app[SERVICE].sessions,
+        readiness=app[READINESS],
+        limits=app[LIMITS],
+        http_transports=partial(http_transports, server),
+        late_heads=partial(late_heads, server),
+        progress=progress,
+        discard=discard,
+    )
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ class RefusedConnection(Connection):
         dispatcher: Dispatcher,
         reader: FrameReader,
         handshake: Handshake,
+        *,
         close: Close,
     ) -> None:
         super().__init__(hub, dispatcher, reader, handshake)
@@ -191,6 +192,7 @@ class LimitedConnection(Connection):
         dispatcher: Dispatcher,
         reader: FrameReader,
         handshake: Handshake,
+        *,
         inflow: Inflow,
     ) -> None:
         super().__init__(hub, dispatcher, reader, handshake)

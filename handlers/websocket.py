@@ -69,17 +69,17 @@ async def upgrade(request: web.Request) -> NoReturn:
         address=address_of(request),
         framing=WIRES[wire](),
     )
-    parts = app[HUB], app[DISPATCHER], reader, handshake
+    hub, dispatcher = app[HUB], app[DISPATCHER]
     rates = app[INFLOW_RATES]
     if (refusal := request.get(REFUSED)) is not None:
         log.info("closing %s from %s: %s", request.path, address_of(request), refusal.text)
-        app[HUB].observer.refused(refusal.code)
+        hub.observer.refused(refusal.code)
         close = FORBIDDEN if refusal.code is ErrorCode.FORBIDDEN else UNAUTHORIZED
-        connection: Connection = RefusedConnection(*parts, close)
+        connection: Connection = RefusedConnection(hub, dispatcher, reader, handshake, close=close)
     elif any(rates):
-        connection = LimitedConnection(*parts, Inflow(rates))
+        connection = LimitedConnection(hub, dispatcher, reader, handshake, inflow=Inflow(rates))
     else:
-        connection = Connection(*parts)
+        connection = Connection(hub, dispatcher, reader, handshake)
     take_over(request, response, connection)
 
 

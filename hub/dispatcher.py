@@ -132,7 +132,7 @@ class Dispatcher:
         else:
             self._service.unsubscribe(client, command.topic)
             ts, degraded = self._hub.ids.now(), self._hub.broker.degraded
-            ack = replies.encode_ack(command.request_id, command.topic, ts, degraded)
+            ack = replies.encode_ack(command.request_id, command.topic, ts, degraded=degraded)
             self._send(client, client.encoding.message(ack))
 
     def _lacks_client_id(self, client: Client, command: Subscribe | Unsubscribe) -> bool:
@@ -173,7 +173,7 @@ class Dispatcher:
                 command.request_id,
                 command.topic,
                 self._hub.ids.now(),
-                result.degraded,
+                degraded=result.degraded,
                 position=result.position,
                 recovered=result.recovered,
             )

@@ -80,7 +80,7 @@ class Stream:
             "",
             name,
             ts,
-            result.degraded,
+            degraded=result.degraded,
             position=result.position,
             recovered=result.recovered,
         )

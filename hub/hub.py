@@ -56,6 +56,7 @@ class Hub:
         self,
         settings: Settings,
         broker: Broker,
+        *,
         ids: Ids,
         call_soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
@@ -68,7 +69,9 @@ class Hub:
         self.clients: dict[Client, None] = {}  # a dict, to visit them in order
         self.connections = ConnectionCounts(settings.max_connections_per_ip)
         self.subscriptions = 0  # of all clients
-        self.fanout = Fanout(call_soon, self._overrun, self.leave, observer.delivered)
+        self.fanout = Fanout(
+            call_soon, overrun=self._overrun, lost=self.leave, delivered=observer.delivered
+        )
         self.turns = Turns(call_soon)
         self.pacing = Pacing()
         self.notices = Notices(ids)
@@ -77,9 +80,9 @@ class Hub:
             self.fanout,
             self.notices,
             call_soon,
-            settings.recovery_limit,
-            observer.recovered,
-            observer.gap,
+            limit=settings.recovery_limit,
+            recovered=observer.recovered,
+            gap=observer.gap,
         )
         self._max_subscriptions = settings.max_subscriptions
         self._max_topics = settings.max_topics
@@ -91,11 +94,11 @@ class Hub:
         self._parting: deque[tuple[Client, list[Topic[Client]]]] = deque()  # to be removed
         self._parted = 0  # removals in this tick
         self._bounds = Bounds(
-            settings.max_queue_size,
-            settings.max_queue_bytes,
-            settings.backpressure == "drop_oldest",
-            self.notices.gap,
-            observer.dropped,
+            messages=settings.max_queue_size,
+            size=settings.max_queue_bytes,
+            drop_oldest=settings.backpressure == "drop_oldest",
+            gap=self.notices.gap,
+            dropped=observer.dropped,
         )
         broker.serve(self)
 
@@ -104,6 +107,7 @@ class Hub:
     def join(
         self,
         transport: Transport,
+        *,
         name: str = "",
         framing: Framing = WEBSOCKET,
         principal: Principal = ANONYMOUS,
@@ -120,7 +124,14 @@ class Hub:
         """
         self._joined += 1
         client = Client(
-            self._joined, self.clock(), transport, name, principal, address, self._bounds, framing
+            transport,
+            number=self._joined,
+            joined_at=self.clock(),
+            name=name,
+            principal=principal,
+            address=address,
+            bounds=self._bounds,
+            framing=framing,
         )
         self.clients[client] = None
         self.connections.add(address)

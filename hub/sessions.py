@@ -84,7 +84,9 @@ class Sessions:
         address: str,
     ) -> Client:
         """Add a connection to the hub, with the rights of its handshake."""
-        client = self._hub.join(transport, name, framing, principal, address)
+        client = self._hub.join(
+            transport, name=name, framing=framing, principal=principal, address=address
+        )
         self._schedule(client)
         return client
 

@@ -27,6 +27,7 @@ class Sweeper:
         self,
         settings: Settings,
         hub: Hub,
+        *,
         sessions: Sessions,
         readiness: Readiness,
         limits: RequestLimits,
@@ -44,7 +45,13 @@ class Sweeper:
             discard: makes the kernel reset a transport.
         """
         self.keepalive = Keepalive(
-            settings, hub.clients, hub.fanout.send, hub.fail, sessions.due, progress, discard
+            settings,
+            hub.clients,
+            send=hub.fanout.send,
+            fail=hub.fail,
+            rights_due=sessions.due,
+            progress=progress,
+            discard=discard,
         )
         self.write_timeout = WriteTimeout(progress, discard, settings.write_timeout)
         self._hub = hub

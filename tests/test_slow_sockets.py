@@ -284,9 +284,14 @@ async def test_a_stream_whose_network_is_gone_is_cut_after_a_comment() -> None:
             return acknowledged, True
 
         hub = server.hub
-        due = server.sessions.due
         server.sweeper.keepalive = Keepalive(
-            Settings(), hub.clients, hub.fanout.send, hub.fail, due, unplugged, discard
+            Settings(),
+            hub.clients,
+            send=hub.fanout.send,
+            fail=hub.fail,
+            rights_due=server.sessions.due,
+            progress=unplugged,
+            discard=discard,
         )
         for now in (0.0, 54.0, 63.9):
             server.visit_all(now)

@@ -92,9 +92,10 @@ class Client:
 
     def __init__(
         self,
+        transport: Transport,
+        *,
         number: int,
         joined_at: float,
-        transport: Transport,
         name: str,
         principal: Principal,
         address: str,

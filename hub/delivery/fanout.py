@@ -30,6 +30,7 @@ class Fanout:
     def __init__(
         self,
         call_soon: Callable[[Callable[[], None]], object],
+        *,
         overrun: Callable[[Client], None],
         lost: Callable[[Client], None],
         delivered: Callable[[int], None],

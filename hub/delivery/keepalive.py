@@ -29,6 +29,7 @@ class Keepalive:
         self,
         settings: Settings,
         clients: Collection[Client],
+        *,
         send: Callable[[Client, bytes], None],
         fail: Callable[[Client, Close], None],
         rights_due: Callable[[Client, float], None],

@@ -36,6 +36,7 @@ class Recovery:
         fanout: Fanout,
         notices: Notices,
         call_soon: Callable[[Callable[[], None]], object],
+        *,
         limit: int,
         recovered: Callable[[bool, int], None],
         gap: Callable[[str], None],

@@ -106,7 +106,7 @@ class Peer:
 
     def __init__(self, node: "Node", name: str, room: int | None, framing: Framing) -> None:
         self.transport = RecordingTransport(room)
-        self.client = node.hub.join(self.transport, name, framing, address=PEER[0])
+        self.client = node.hub.join(self.transport, name=name, framing=framing, address=PEER[0])
         self.transport.client = self.client
         self._node = node
 
@@ -143,10 +143,11 @@ class Wired:
         self.transport = RecordingTransport()
         reader = FrameReader(node.settings.max_message_bytes, unmask)
         handshake = Handshake("wired", ANONYMOUS, PEER[0], WEBSOCKET)
-        parts = node.hub, node.dispatcher, reader, handshake
-        rates = InflowRates.of(node.settings)
+        hub, dispatcher, rates = node.hub, node.dispatcher, InflowRates.of(node.settings)
         self.connection = (
-            LimitedConnection(*parts, Inflow(rates)) if any(rates) else Connection(*parts)
+            LimitedConnection(hub, dispatcher, reader, handshake, inflow=Inflow(rates))
+            if any(rates)
+            else Connection(hub, dispatcher, reader, handshake)
         )
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
         (*_, self.client) = node.hub.clients
@@ -204,18 +205,25 @@ class Node:
         self.hub = Hub(
             self.settings,
             self.broker,
-            ids,
-            self._soon.append,
-            lambda: 0.0,
-            observer or Observer(),
+            ids=ids,
+            call_soon=self._soon.append,
+            clock=lambda: 0.0,
+            observer=observer or Observer(),
         )
         self.drain = Drain(self.hub)
         sessions = Sessions(self.hub, Access(), None, 10.0, time.time)
         self.service = Service(self.hub, self.drain, Access(), sessions)
         self.dispatcher = Dispatcher(self.service, self.drain, self.settings)
         hub = self.hub
-        ends = hub.fail, sessions.due, progress, lambda _: None
-        self.keepalive = Keepalive(self.settings, hub.clients, hub.fanout.send, *ends)
+        self.keepalive = Keepalive(
+            self.settings,
+            hub.clients,
+            send=hub.fanout.send,
+            fail=hub.fail,
+            rights_due=sessions.due,
+            progress=progress,
+            discard=lambda _: None,
+        )
 
     def connection(self) -> "Wired":
         """Return a new client that sends bytes."""
