@@ -219,11 +219,6 @@ class Principal:
         return f"<Principal {name}>"
 
     @property
-    def is_key(self) -> bool:
-        """Whether it has an API key."""
-        return bool(self.key_name)
-
-    @property
     def is_anonymous(self) -> bool:
         """Whether it has neither a token nor an API key."""
         return not self.subject and not self.key_name

@@ -20,7 +20,7 @@ from hub.auth.authenticator import Authenticator
 from hub.auth.tokens import Problem
 from hub.bans import MAX_BANS, Bans
 from hub.delivery.client import Client, Transport
-from hub.delivery.framing import WEBSOCKET, Framing
+from hub.delivery.framing import Framing
 from hub.delivery.topic import Topic
 from hub.errors import (
     AUTH_TIMEOUT,
@@ -80,7 +80,7 @@ class Sessions:
         transport: Transport,
         *,
         name: str = "",
-        framing: Framing = WEBSOCKET,
+        framing: Framing,
         address: str,
     ) -> Client:
         """Add a connection to the hub, with the rights of its handshake."""

@@ -5,7 +5,7 @@ are other nodes: hub/brokers/memory.py is the broker of a single server, hub/red
 of a cluster.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sized
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -69,10 +69,6 @@ class ClusterStats(NamedTuple):
 
 class BrokerEvents(Protocol):
     """The calls that a broker makes to the hub it serves. They return at once and never raise."""
-
-    @property
-    def clients(self) -> Sized:
-        """The clients of this node."""
 
     def deliver(self, topic: str, event: bytes) -> None:
         """Deliver an encoded event to the subscribers on this node."""

@@ -180,7 +180,6 @@ def test_a_secret_finds_the_name_of_its_key() -> None:
     keys = ApiKeys(parse_api_keys("app:0123456789abcdef, cron-2:fedcba:9876543210"))
     app, cron = keys.find("0123456789abcdef"), keys.find("fedcba:9876543210")
     assert app is not None
-    assert app.is_key
     assert app.manages_all
     assert cron is not None
     assert (app.key_name, cron.key_name) == ("app", "cron-2")

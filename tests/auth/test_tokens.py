@@ -68,7 +68,7 @@ def test_a_token_becomes_a_principal() -> None:
     )
     assert not isinstance(ann, Problem)
     assert (ann.subject, ann.expires_at, ann.info) == ("ann", NOW + 60, {"name": "Ann"})
-    assert not ann.is_key
+    assert not ann.key_name
     assert not ann.is_anonymous
     assert ann.may(Verb.SUBSCRIBE, "chat/any")
     assert ann.may(Verb.PUBLISH, "chat/ann")

@@ -8,6 +8,7 @@ import pytest
 
 from hub import bans
 from hub.access import ALL_RIGHTS, Principal
+from hub.delivery.framing import WEBSOCKET
 from hub.protocol.http_requests import MAX_BAN
 from hub.settings import Settings
 from tests.support.access import bearer, is_open, rest, serving
@@ -123,7 +124,7 @@ async def test_a_connection_whose_handshake_was_checked_before_the_ban_is_closed
         await it.disconnect({"sub": "ann", "for": 60})
         transport = RecordingTransport()
         ann = Principal(ALL_RIGHTS, subject="ann")
-        client = it.server.sessions.open(ann, transport, address="192.0.2.7")
+        client = it.server.sessions.open(ann, transport, framing=WEBSOCKET, address="192.0.2.7")
         it.server.visit_all(it.server.hub.clock())
         *_, (opcode, close) = take_frames(transport.written)
         assert (opcode, close[2:]) == (CLOSE, b"forbidden")
