@@ -1,5 +1,6 @@
 """Parsers of queries and header lists that are stricter than aiohttp's."""
 
+import sys
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -48,7 +49,8 @@ def address_of(request: web.Request) -> str:
     """Return the address of the client that sent a request, as TRUSTED_PROXIES say."""
     trusted = request.app[SETTINGS].trusted_proxies
     forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, ()) if trusted else ()
-    return client_address(request.remote or "", ",".join(forwarded), trusted)
+    # Interned: each connection keeps it, and most of a server's come from few proxies.
+    return sys.intern(client_address(request.remote or "", ",".join(forwarded), trusted))
 
 
 def header_tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:
