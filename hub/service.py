@@ -6,9 +6,10 @@ out. The rules for callers are in hub/access.py.
 
 import logging
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from typing import Final, NamedTuple
 
-from hub.access import Access, Principal, Verb
+from hub.access import ANONYMOUS, Access, Principal, Verb
 from hub.bans import MAX_BANS
 from hub.brokers.base import ClusterStats, PublishDone, SubscribeDone, TopicDone
 from hub.brokers.history import History
@@ -68,6 +69,8 @@ class Service:
             else self._check(caller, _PUBLISH, topic)
         )
         if refusal is None:
+            if key and caller is not ANONYMOUS:
+                key = _scoped(caller, key)
             return self.hub.publish(topic, message_id, payload, done, key=key)
         done(refusal)
         return 0
@@ -179,3 +182,12 @@ class Service:
 
     def _may_manage(self, caller: Principal) -> Callable[[str], bool]:
         return lambda topic: self._check(caller, Verb.MANAGE, topic) is None
+
+
+def _scoped(caller: Principal, key: str) -> str:
+    """Return the idempotency key that the broker sees: two callers never have the same one.
+
+    It is the same for all nodes, tokens and connections of a subject. All callers without a token
+    or API key are one caller.
+    """
+    return sha256(ascii((caller.key_name, caller.subject, key)).encode()).hexdigest()
