@@ -30,6 +30,7 @@ async def disconnect(request: web.Request) -> web.Response:
         fields["sub"] = target.subject
     else:
         fields["client_id"] = target.client_id
+    fields["clients"] = result.clients
     if result.until is not None:
         fields["until"] = rfc3339(result.until)
     if result.degraded:

@@ -123,6 +123,7 @@ class Dispatcher:
             text = "Client ID is required"
             self._refuse(client, Refusal(ErrorCode.INVALID_CLIENT_ID, text, command.request_id))
         elif isinstance(command, Subscribe):
+            client.client_id = command.client_id or client.client_id
             client.commands.awaiting += 1
             client.commands.exclusive = True
             done = partial(self._subscribed, client, command)

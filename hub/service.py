@@ -31,6 +31,7 @@ _PUBLISH: Final = Verb.PUBLISH  # a look-up of an enum's member takes 40 ns
 class Disconnected(NamedTuple):
     """The result of a disconnect that was carried out."""
 
+    clients: int  # connections that were found on this node
     until: float | None  # the end of the subject's ban, in seconds since the epoch; None: no ban
     degraded: bool  # True if the other nodes were not notified, because of an outage
 
@@ -157,14 +158,20 @@ class Service:
             return
         subject, client_id, ban = target
         log.info("%r disconnects %r for %g s", caller, subject or client_id, ban)
-        if ban:
-            until = self.sessions.ban_for(subject, ban)
-            self.hub.broker.ban(subject, until, lambda told: done(Disconnected(until, not told)))
-        else:
-            self.sessions.disconnect(subject, client_id)
-            self.hub.broker.disconnect(
-                subject, client_id, lambda told: done(Disconnected(None, not told))
-            )
+        until = self.sessions.ban_for(subject, ban) if ban else None
+
+        def found(clients: int) -> None:
+            """Tell the other nodes, after this one has found its connections."""
+
+            def told(reached: bool) -> None:
+                done(Disconnected(clients, until, not reached))
+
+            if until is None:
+                self.hub.broker.disconnect(subject, client_id, told)
+            else:
+                self.hub.broker.ban(subject, until, told)
+
+        self.sessions.disconnect(subject, client_id, found)
 
     async def topics(
         self, caller: Principal, query: TopicQuery

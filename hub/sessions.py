@@ -42,6 +42,11 @@ ATTEMPTS: Final = 3  # invalid tokens in a row, of which the last closes the con
 SLICE: Final = 1_000  # clients that are looked at, and topics that are checked, in one turn
 
 AuthDone = Callable[[Principal | Refusal], None]
+Found = Callable[[int], None]
+
+
+def _ignore(_: int) -> None:
+    """Ignore the number of connections that a disconnect has found."""
 
 
 class Sessions:
@@ -219,18 +224,18 @@ class Sessions:
         """Return whether a subject can be banned: at most MAX_BANS are banned at a time."""
         return self._bans.has_room(subject)
 
-    def disconnect(self, subject: str, client_id: str) -> None:
+    def disconnect(self, subject: str, client_id: str, found: Found = _ignore) -> None:
         """Close the connections of a subject, or of a client id, on this node.
 
-        The other of the two is empty.
+        The other of the two is empty. `found` is called with the number of the connections.
         """
 
         def matches(client: Client) -> bool:
             if subject:
                 return client.principal.subject == subject
-            return client.name == client_id
+            return client_id in (client.name, client.client_id)
 
-        self._hub.turns.start(self._close_all(matches))
+        self._hub.turns.start(self._close_all(matches, found))
 
     def ban(self, bans: Mapping[str, float]) -> None:
         """Refuse subjects on this node until their bans end, and close their connections.
@@ -243,21 +248,30 @@ class Sessions:
             log.warning("over %d subjects are banned: other bans are dropped here", MAX_BANS)
 
     def ban_for(self, subject: str, seconds: float) -> float:
-        """Ban a subject on this node, and return the end of its ban: of a longer one, if any."""
+        """Refuse a subject on this node; its connections stay, until a `disconnect`.
+
+        Returns:
+            The end of its ban: of a longer one, if any.
+        """
         until = math.ceil(self._wall() + seconds)
-        self.ban({subject: until})
+        self._bans.add(subject, until)
         return max(until, self._bans.ends.get(subject, until))
 
     def sweep(self) -> None:
         """Forget the bans that have ended."""
         self._bans.sweep()
 
-    def _close_all(self, matches: Callable[[Client], bool]) -> Iterator[None]:
+    def _close_all(
+        self, matches: Callable[[Client], bool], found: Found = _ignore
+    ) -> Iterator[None]:
+        count = 0
         for number, client in enumerate(list(self._hub.clients), 1):
             if client.open and matches(client):
                 self._disconnect(client)
+                count += 1
             if number % SLICE == 0:
                 yield
+        found(count)
 
     def _disconnect(self, client: Client) -> None:
         """Close a connection, with Close 3003 if its subject is banned."""

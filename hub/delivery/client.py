@@ -75,6 +75,7 @@ class Client:
         "_paused",
         "_queue",
         "address",
+        "client_id",
         "commands",
         "encoding",
         "end_reason",
@@ -120,6 +121,7 @@ class Client:
         self.framing = framing
         self.encoding: Encoding = framing.encoding  # a slot: it is looked up once a reply
         self.name = name
+        self.client_id = ""  # of its newest subscribe that had one; empty until then
         # A list: it takes 130 bytes less than a set, and `client in topic` is as quick.
         self.topics: list[Topic[Client]] = []
         self.state = FLOWING

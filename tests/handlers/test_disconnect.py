@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hub import bans
+from hub import bans, sessions
 from hub.access import ALL_RIGHTS, Principal
 from hub.delivery.framing import WEBSOCKET
 from hub.protocol.http_requests import MAX_BAN
@@ -17,7 +17,12 @@ from tests.support.node import RecordingTransport
 from tests.support.sse import Listener
 from tests.support.tokens import KEY, sign
 
-DONE = (200, {"status": "disconnected", "sub": "ann"})
+
+def done(clients: int, **names: str) -> tuple[int, dict[str, Any]]:
+    """Return the answer to a disconnect without a ban."""
+    return 200, {"status": "disconnected", **names, "clients": clients}
+
+
 WRONG_SUB = "sub must be a string of 1 to 255 bytes of UTF-8"
 WRONG_FOR = f"for must be a number of seconds from 0 to {MAX_BAN}"
 
@@ -27,10 +32,7 @@ async def test_a_subject_is_disconnected_and_may_come_back() -> None:
         ann, again, bob = [
             await it.connect(sign(sub=sub, subscribe=["#"])) for sub in ("ann", "ann", "bob")
         ]
-        assert await it.disconnect({"sub": "ann"}) == (
-            200,
-            {"status": "disconnected", "sub": "ann"},
-        )
+        assert await it.disconnect({"sub": "ann"}) == done(2, sub="ann")
         assert await rest(ann) == await rest(again) == [3000]
         assert await is_open(bob)
         assert await is_open(await it.connect(sign()))
@@ -39,13 +41,34 @@ async def test_a_subject_is_disconnected_and_may_come_back() -> None:
 async def test_a_client_id_is_disconnected_and_may_come_back() -> None:
     async with serving() as it:
         named, other = [await it.connect(sign(), name) for name in ("phone", "desk")]
-        assert await it.disconnect({"client_id": "phone", "for": 0}) == (
-            200,
-            {"status": "disconnected", "client_id": "phone"},
-        )
+        target = {"client_id": "phone", "for": 0}
+        assert await it.disconnect(target) == done(1, client_id="phone")
         assert await rest(named) == [3000]
         assert await is_open(other)
         assert await is_open(await it.connect(sign(), "phone"))
+
+
+async def test_the_client_id_of_the_newest_subscribe_is_disconnected_too() -> None:
+    async with serving() as it:
+        ids = {"first": ("desk", ""), "second": ("phone", ""), "url": ("phone", "named")}
+        sockets = {}
+        for kind, (client_id, name) in ids.items():
+            sockets[kind] = socket = await it.connect(sign(), name)
+            for given in ({"client_id": "phone"}, {"client_id": client_id}, {}):
+                await socket.send_json({"type": "subscribe", "topic": "t", **given})
+                assert (await socket.receive_json())["type"] == "ack"
+        assert await it.disconnect({"client_id": "phone"}) == done(2, client_id="phone")
+        assert await rest(sockets["second"]) == await rest(sockets["url"]) == [3000]
+        assert await is_open(sockets["first"])
+        assert await it.disconnect({"client_id": "desk"}) == done(1, client_id="desk")
+
+
+async def test_clients_beyond_one_slice_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SLICE", 1)
+    async with serving() as it:
+        sockets = [await it.connect(sign()) for _ in range(3)]
+        assert await it.disconnect({"sub": "ann"}) == done(3, sub="ann")
+        assert [await rest(socket) for socket in sockets] == [[3000]] * 3
 
 
 async def test_a_client_id_is_no_subject() -> None:
@@ -64,7 +87,7 @@ async def test_a_banned_subject_gets_info_and_close() -> None:
         before = time.time()
         status, answer = await it.disconnect({"sub": "ann", "for": 60})
         until = answer.pop("until")
-        assert (status, answer) == DONE
+        assert (status, answer) == done(1, sub="ann")
         assert before + 60 <= datetime.fromisoformat(until).timestamp() <= time.time() + 61
         info, code = await rest(ann)
         assert (info["type"], info["reason"], info["until"]) == ("info", "DISCONNECTED", until)
@@ -98,10 +121,7 @@ async def test_a_ban_is_not_shortened() -> None:
     async with serving() as it:
         _, first = await it.disconnect({"sub": "ann", "for": 3_600})
         assert (await it.disconnect({"sub": "ann", "for": 60}))[1]["until"] == first["until"]
-        assert await it.disconnect({"sub": "ann"}) == (
-            200,
-            {"status": "disconnected", "sub": "ann"},
-        )
+        assert await it.disconnect({"sub": "ann"}) == done(0, sub="ann")
         assert await it.get("/stats", bearer(sign())) == 403
         _, later = await it.disconnect({"sub": "ann", "for": MAX_BAN})
         assert later["until"] > first["until"]

@@ -62,7 +62,7 @@ async def test_a_disconnect_closes_connections_of_all_nodes(address: str, prefix
         bob = await there.connect(sign(sub="bob", subscribe=["#"]), "phone")
         assert await here.disconnect({"sub": "ann"}) == (
             200,
-            {"status": "disconnected", "sub": "ann"},
+            {"status": "disconnected", "sub": "ann", "clients": 1},  # those of this node
         )
         assert await rest(ann) == await rest(other) == [3000]
         assert await is_open(bob)
