@@ -174,7 +174,8 @@ class Sessions:
         if topic in client.topics:
             self._hub.unsubscribe(client, topic.name)
             info = self._hub.notices.forbidden(topic.name)
-            self._hub.fanout.send(client, client.encoding.message(info))
+            # Regardless of the bounds: they are as many as the subscriptions.
+            self._hub.fanout.tell(client, topic, client.encoding.message(info))
 
     # Ends.
 

@@ -220,6 +220,25 @@ async def test_many_lost_topics_end_one_by_one() -> None:
         watcher.close()
 
 
+async def test_a_congested_client_may_lose_more_topics_than_its_queue_has_room_for() -> None:
+    topics = [f"lost/{number}" for number in range(600)]
+    async with running(settings()) as server:
+        client = await signed_in(server, receive_buffer=4_096)
+        await say_together(client, *({"type": "subscribe", "topic": it} for it in topics))
+        for _ in topics:
+            assert (await client.hear())["type"] == "ack"
+        (ours,) = server.hub.clients
+        async with ClientSession(server.url, headers=BACK_END) as session:
+            while ours.state.value != "congested":
+                await publish(session, topics[0], "x" * 60_000)
+            await client.say({**NARROW, "request_id": "narrow"})
+            await until(lambda: not ours.topics)
+        heard = await hear_until(client, "narrow")
+        lost = [it["topic"] for it in heard if it.get("reason") == "FORBIDDEN"]
+        assert lost == topics
+        client.close()
+
+
 async def test_a_publisher_with_lost_rights_publishes_no_more() -> None:
     async with running(settings()) as server:
         watcher = await signed_in(server)
