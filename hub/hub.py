@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
-from hub.access import ANONYMOUS, Principal
+from hub.access import ANONYMOUS, Principal, Verb
 from hub.addresses import UNKNOWN
 from hub.brokers.base import (
     Broker,
@@ -229,7 +229,7 @@ class Hub:
         topic = self._topics.get(name)
         refusal = self._limit_subscriptions(client, topic)
         if refusal is None and topic is None:
-            refusal = self._limit_topics(name)
+            refusal = self._limit_topics(name, client.principal.may(Verb.MANAGE, name))
         if refusal is not None:
             done(refusal)
             return
@@ -246,7 +246,7 @@ class Hub:
 
     def create(self, topic: str, done: TopicDone) -> None:
         """Create a topic that stays until it is deleted."""
-        refusal = self._limit_topics(topic)
+        refusal = self._limit_topics(topic, manages=True)
         if refusal is None:
             self.broker.create(topic, done)
         else:
@@ -259,13 +259,19 @@ class Hub:
         self.observer.limited("MAX_SUBSCRIPTIONS")
         return exceeded("subscriptions", "MAX_SUBSCRIPTIONS", self._max_subscriptions)
 
-    def _limit_topics(self, name: str) -> Refusal | None:
-        """Return the refusal of another topic; None if this node has it, or has room for it."""
+    def _limit_topics(self, name: str, manages: bool) -> Refusal | None:
+        """Return the refusal of another topic; None if this node has it, or has room for it.
+
+        An eighth of MAX_TOPICS is kept for callers that may manage the topic, such as API keys.
+        """
+        limit, text = self._max_topics, "MAX_TOPICS"
+        if not manages:
+            limit, text = limit - limit // 8, "7/8 of MAX_TOPICS"
         count = len(self._topics) + len(self.broker.topics())
-        if count < self._max_topics or self.has_topic(name):
+        if count < limit or self.has_topic(name):
             return None
         self.observer.limited("MAX_TOPICS")
-        return exceeded("topics", "MAX_TOPICS", self._max_topics)
+        return exceeded("topics", text, limit)
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """End a client's subscription; do nothing if there is none."""

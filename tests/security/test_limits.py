@@ -11,10 +11,11 @@ from aiohttp import ClientSession, WSServerHandshakeError
 
 from hub.addresses import parse_networks
 from hub.observer import Observer
-from hub.settings import Settings
+from hub.settings import Settings, read_settings
 from tests.support.frames import BINARY, PING, PONG, TEXT, client_frame
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
+from tests.support.tokens import BACK_END, KEY, SECRET, sign
 
 LOCAL = parse_networks("127.0.0.1")
 STREAM = {"Accept": "text/event-stream"}
@@ -267,6 +268,36 @@ async def test_a_topic_over_max_topics_is_refused() -> None:
             assert deleted.status == 200
         assert (await client.hear())["reason"] == "TOPIC_DELETED"
         await client.subscribe("more")
+
+
+async def test_an_eighth_of_max_topics_is_kept_for_callers_that_may_manage_the_topic() -> None:
+    env = {"API_KEYS": f"app:{KEY}", "JWT_SECRET": SECRET, "ANONYMOUS_SUBSCRIBE": "*"}
+    full = {"topic": "room/1", "type": "subscribe"}
+    async with (
+        running(read_settings({**env, "MAX_TOPICS": "17"})) as server,
+        ClientSession(server.url) as session,
+        raw_client(server.port) as stranger,
+        raw_client(server.port) as manager,
+    ):
+        await stranger.subscribe(*(f"t{number}" for number in range(15)))
+        await stranger.say(full)
+        refusal = (await stranger.hear())["error"]
+        assert refusal["code"] == "LIMIT_EXCEEDED"
+        assert "at most 15 (7/8 of MAX_TOPICS)" in refusal["message"]
+        async with session.get("/events?topic=room/1", headers=STREAM) as stream:
+            assert '"code":"LIMIT_EXCEEDED"' in await stream.text()
+        token = sign(subscribe=["#"], manage=["room/#"])
+        await manager.say({"type": "auth", "token": token})
+        assert (await manager.hear())["type"] == "ack"
+        await manager.say({**full, "topic": "other"})
+        assert (await manager.hear())["error"]["code"] == "LIMIT_EXCEEDED"
+        await manager.subscribe("room/1")
+        await stranger.subscribe("room/1")  # it exists
+        async with session.post("/topics", json={"name": "made"}, headers=BACK_END) as made:
+            assert made.status == 201
+        async with session.post("/topics", json={"name": "more"}, headers=BACK_END) as more:
+            assert more.status == 503
+            assert "at most 17 (MAX_TOPICS)" in (await more.json())["error"]
 
 
 async def test_topics_that_only_their_history_keeps_count() -> None:
