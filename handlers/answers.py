@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
-from handlers.keys import DRAIN, HUB, READINESS
-from handlers.requests import address_of, has_token_in_url, header_tokens
+from handlers.keys import DRAIN, HUB, READINESS, SERVICE
+from handlers.requests import PRINCIPAL, address_of, has_token_in_url, header_tokens
 from hub.brokers.base import ClusterStats
 from hub.errors import ErrorCode, Refusal, RefusalReason, RequestRefusal
 from hub.protocol.http_requests import MAX_BATCH_BYTES
@@ -123,6 +123,18 @@ def bad_request(code: ErrorCode, text: str) -> web.HTTPBadRequest:
     return error
 
 
+def access_error(refusal: Refusal) -> web.HTTPException:
+    """Return the error for a caller that is not known, or has no right: 401 or 403."""
+    error: web.HTTPException
+    if refusal.code is ErrorCode.FORBIDDEN:
+        error = web.HTTPForbidden(text=refusal.text)
+    else:
+        headers = {hdrs.WWW_AUTHENTICATE: "Bearer"}
+        error = web.HTTPUnauthorized(text=refusal.text, headers=headers)
+    error[REASON] = refusal.code
+    return error
+
+
 def degraded(cluster: ClusterStats | None) -> dict[str, Json]:
     """Return the field that marks an answer in which the stats of other nodes are missing."""
     return {"degraded": True} if cluster is not None and cluster.degraded else {}
@@ -148,7 +160,8 @@ async def read_body(request: web.Request) -> bytes:
     """Read a request's body.
 
     Raises:
-        HTTPException: the body is too large, encoded, malformed or slow.
+        HTTPException: the body is too large, encoded, malformed or slow; or its caller has been
+            banned while it arrived, or the caller's token has ended.
         CancelledError: the client has disconnected.
     """
     if not {"", "identity"}.issuperset(header_tokens(request.headers, hdrs.CONTENT_ENCODING)):
@@ -174,6 +187,10 @@ async def read_body(request: web.Request) -> bytes:
         if has_too_many_elements(body):
             raise bad_request(ErrorCode.INVALID_MESSAGE, TOO_MANY_ELEMENTS)
         await asyncio.sleep(0)  # parsing 4 MB is enough work for one tick
+    who = request.get(PRINCIPAL)
+    refusal = None if who is None else request.app[SERVICE].sessions.refusal(who)
+    if refusal is not None:
+        raise access_error(refusal)
     return body
 
 

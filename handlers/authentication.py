@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 
-from handlers.answers import CONNECT, EVENTS, REASON, bad_request
+from handlers.answers import CONNECT, EVENTS, access_error, bad_request
 from handlers.keys import AUTHENTICATOR, SERVICE
 from handlers.limits import limit_guesses
 from handlers.requests import (
@@ -20,6 +20,7 @@ from handlers.requests import (
 from hub.access import Principal
 from hub.auth.tokens import Problem
 from hub.errors import ErrorCode, Refusal
+from hub.sessions import BANNED
 
 BEARER: Final = "bearer"  # the subprotocol before a token, and the scheme of `Authorization`
 _API_KEY: Final = "X-API-Key"
@@ -49,7 +50,7 @@ async def authenticate(request: web.Request, handler: _Handler) -> web.StreamRes
         if refusal is not None:
             if credential.is_visible or request.path != CONNECT:
                 limit_guesses(request)
-                raise _error(refusal)
+                raise access_error(refusal)
             request[REFUSED] = refusal
     return await handler(request)
 
@@ -103,19 +104,8 @@ async def _identify(request: web.Request, credential: Credential) -> Refusal | N
     if isinstance(result, Problem):
         return Refusal(ErrorCode.UNAUTHORIZED, f"Token is not valid: {result.text}")
     if sessions.is_banned(result):
-        return Refusal(ErrorCode.FORBIDDEN, "The subject of the token is banned")
+        return BANNED
     if request.path in (CONNECT, EVENTS) and not sessions.may_connect(result):
         return Refusal(ErrorCode.FORBIDDEN, "The token gives no rights")
     request[PRINCIPAL] = result
     return None
-
-
-def _error(refusal: Refusal) -> web.HTTPException:
-    error: web.HTTPException
-    if refusal.code is ErrorCode.FORBIDDEN:
-        error = web.HTTPForbidden(text=refusal.text)
-    else:
-        headers = {hdrs.WWW_AUTHENTICATE: "Bearer"}
-        error = web.HTTPUnauthorized(text=refusal.text, headers=headers)
-    error[REASON] = refusal.code
-    return error

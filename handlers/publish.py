@@ -107,6 +107,9 @@ async def _publish_part(
     """
     started: list[_Started | Refusal] = []
     size = 0
+    ended = service.sessions.refusal(who)  # there were waits since the body and the last part
+    if ended is not None:
+        items = [ended for _ in items]
     for item in items:
         if isinstance(item, Refusal):
             started.append(item)

@@ -19,7 +19,7 @@ from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
 from hub.long_poll import LongPolls
 from hub.protocol.http_requests import Disconnect, TopicQuery
-from hub.sessions import Sessions
+from hub.sessions import BANNED, Sessions
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
 
@@ -143,7 +143,7 @@ class Service:
         seconds = min(seconds, self.sessions.seconds_left(caller))
         history = await self._polls.wait(topic, position, seconds=seconds, connected=connected)
         if self.sessions.is_banned(caller):
-            return Refusal(ErrorCode.FORBIDDEN, "The subject of the token is banned")
+            return BANNED
         return history
 
     def disconnect(self, caller: Principal, target: Disconnect, done: DisconnectDone) -> None:

@@ -41,6 +41,9 @@ WARNING: Final = 30.0  # seconds before the end of a token at which its client i
 ATTEMPTS: Final = 3  # invalid tokens in a row, of which the last closes the connection
 SLICE: Final = 1_000  # clients that are looked at, and topics that are checked, in one turn
 
+BANNED: Final = Refusal(ErrorCode.FORBIDDEN, "The subject of the token is banned")
+_EXPIRED: Final = Refusal(ErrorCode.UNAUTHORIZED, "Token is not valid: it has expired")
+
 AuthDone = Callable[[Principal | Refusal], None]
 Found = Callable[[int], None]
 
@@ -98,6 +101,15 @@ class Sessions:
     def is_banned(self, principal: Principal) -> bool:
         """Return whether a principal's subject is refused now."""
         return self._bans.end(principal.subject) is not None
+
+    def refusal(self, principal: Principal) -> Refusal | None:
+        """Return why a principal whose credential was valid is refused now; None if it is not.
+
+        A request asks again after each wait: a ban or the end of the token may come meanwhile.
+        """
+        if self.is_banned(principal):
+            return BANNED
+        return _EXPIRED if self.seconds_left(principal) <= 0 else None
 
     def seconds_left(self, principal: Principal) -> float:
         """Return the seconds until a principal's token ends; infinity if it never does."""
