@@ -76,6 +76,11 @@ class Patterns:
     def __repr__(self) -> str:
         return f"<Patterns {', '.join(self.texts()) or 'none'}>"
 
+    @property
+    def cost(self) -> int:
+        """The number of comparisons that `find` makes at most."""
+        return 1 if self.every else 1 + len(self._wild)
+
     def find(self, topic: str) -> str | None:
         """Return a pattern that matches a topic, as it was written; None if there is none."""
         if self.every:

@@ -181,14 +181,11 @@ class Service:
         The page has the topics that the caller may manage, its total counts all.
         """
         cluster = await self.hub.broker.cluster_stats()
-        return await self._topics.page(query, cluster, self._may_manage(caller)), cluster
+        return await self._topics.page(caller, query, cluster), cluster
 
     async def own_topics(self, caller: Principal, query: TopicQuery) -> TopicPage:
         """Return a page of this node's topics that the caller may manage; its total counts all."""
-        return await self._topics.page(query, None, self._may_manage(caller))
-
-    def _may_manage(self, caller: Principal) -> Callable[[str], bool]:
-        return lambda topic: self._check(caller, Verb.MANAGE, topic) is None
+        return await self._topics.page(caller, query, None)
 
 
 def _scoped(caller: Principal, key: str) -> str:

@@ -1,7 +1,7 @@
 """Lists of topics: their order, pages, and the work in one tick."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import aiohttp
@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from hub import topic_list
+from hub.access import ANONYMOUS, NO_RIGHTS, Principal, Rights, compile_patterns
 from hub.brokers.base import ClusterStats
 from hub.brokers.memory import MemoryBroker
 from hub.hub import Hub
@@ -129,35 +130,45 @@ async def test_health_reads_counters_only(
     assert (health["topics"], health["subscribers"]) == (3, 0)
 
 
-async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    turn = 0
-    looked: list[tuple[int, int]] = []  # in which turn, at how many
-    first = topic_list._first
+def manages(*patterns: str) -> Principal:
+    return Principal(Rights(manage=compile_patterns(patterns)), subject="ann")
 
-    def count_turns() -> None:
-        nonlocal turn
-        turn += 1
-        asyncio.get_running_loop().call_soon(count_turns)
 
-    def look(
-        kept: list[str], found: list[str], listed: TopicQuery, may_see: Callable[[str], bool]
+class Looks:
+    """Records the work of lists of topics: in which turn of the loop, at how many names."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, slice_: int) -> None:
+        self.looked: list[tuple[int, int]] = []
+        self._turn = 0
+        self._first = topic_list._first
+        monkeypatch.setattr(topic_list, "SLICE", slice_)
+        monkeypatch.setattr(topic_list, "_first", self._look)
+        self._count_turns()
+
+    def _count_turns(self) -> None:
+        self._turn += 1
+        asyncio.get_running_loop().call_soon(self._count_turns)
+
+    def _look(
+        self, kept: list[str], found: list[str], query: TopicQuery, caller: Principal
     ) -> list[str]:
-        looked.append((turn, len(found)))
-        return first(kept, found, listed, may_see)
+        self.looked.append((self._turn, len(found)))
+        return self._first(kept, found, query, caller)
 
-    monkeypatch.setattr(topic_list, "SLICE", 10)
-    monkeypatch.setattr(topic_list, "_first", look)
+
+@pytest.mark.parametrize("caller", [ANONYMOUS, manages("#")])
+async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
+    caller: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = Node()
     names = [f"{number:02}" for number in range(50)]
     make(node.hub, names)
     topics = TopicList(node.hub)
-    count_turns()
+    looked = Looks(monkeypatch, 10).looked
     stats = ClusterStats(
         "me", topics={"05": 1, **dict.fromkeys((f"x{number}" for number in range(29)), 1)}
     )
-    asked = [topics.page(TopicQuery(limit=7), stats, lambda _: True) for _ in range(3)]
+    asked = [topics.page(caller, TopicQuery(limit=7), stats) for _ in range(3)]
     for page in await asyncio.gather(*asked):
         assert list(page.topics) == names[:7]
         assert (page.topics["05"], page.next, page.total) == (1, "06", 79)
@@ -166,13 +177,56 @@ async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
     assert len({number for number, _ in looked}) == len(looked)
 
 
+async def test_a_caller_that_manages_nothing_gets_the_total_and_no_name_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Node()
+    make(node.hub, (f"{number:02}" for number in range(50)))
+    looked = Looks(monkeypatch, 10).looked
+    stats = ClusterStats("me", topics={"05": 1, "theirs": 1})
+    nobody = Principal(NO_RIGHTS)
+    topics = TopicList(node.hub)
+    assert await topics.page(nobody, TopicQuery(), None) == (50, {}, "")
+    assert await topics.page(nobody, TopicQuery(), stats) == (51, {}, "")
+    assert looked == []
+
+
+async def test_a_slice_is_smaller_for_a_caller_with_many_patterns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Node()
+    make(node.hub, (f"{number:02}/a" for number in range(50)))
+    looked = Looks(monkeypatch, 20).looked
+    caller = manages("07/+", "+/b", "09/#", "7/+")
+    page = await TopicList(node.hub).page(caller, TopicQuery(), None)
+    assert (page.total, list(page.topics)) == (50, ["07/a", "09/a"])
+    assert [count for _, count in looked] == [4] * 12 + [2]
+
+
+async def test_a_list_of_all_topics_does_not_wait_for_those_of_limited_callers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Node()
+    make(node.hub, (f"{number:02}" for number in range(50)))
+    monkeypatch.setattr(topic_list, "SLICE", 10)
+    topics = TopicList(node.hub)
+    others = [
+        asyncio.create_task(topics.page(manages("00", "+/x"), TopicQuery(), None))
+        for _ in range(10)
+    ]
+    await asyncio.sleep(0)
+    assert (await topics.page(ANONYMOUS, TopicQuery(), None)).total == 50
+    assert not any(it.done() for it in others)
+    await asyncio.gather(*others)
+
+
 async def test_topics_may_be_created_and_deleted_while_they_are_listed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(topic_list, "SLICE", 2)
     node = Node()
     make(node.hub, "abcdef")
-    page = TopicList(node.hub).page(TopicQuery(), None, lambda _: True)
+    page = TopicList(node.hub).page(ANONYMOUS, TopicQuery(), None)
     listing = asyncio.create_task(page)
     await asyncio.sleep(0)
     node.broker.delete("e", lambda _: None)
