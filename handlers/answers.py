@@ -123,6 +123,12 @@ def bad_request(code: ErrorCode, text: str) -> web.HTTPBadRequest:
     return error
 
 
+def raise_refusal(refusal: Refusal | None) -> None:
+    """Raise the error for a caller that is refused; do nothing if there is no refusal."""
+    if refusal is not None:
+        raise access_error(refusal)
+
+
 def access_error(refusal: Refusal) -> web.HTTPException:
     """Return the error for a caller that is not known, or has no right: 401 or 403."""
     error: web.HTTPException
@@ -188,9 +194,8 @@ async def read_body(request: web.Request) -> bytes:
             raise bad_request(ErrorCode.INVALID_MESSAGE, TOO_MANY_ELEMENTS)
         await asyncio.sleep(0)  # parsing 4 MB is enough work for one tick
     who = request.get(PRINCIPAL)
-    refusal = None if who is None else request.app[SERVICE].sessions.refusal(who)
-    if refusal is not None:
-        raise access_error(refusal)
+    if who is not None:
+        raise_refusal(request.app[SERVICE].sessions.refusal(who))
     return body
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-from handlers.answers import answer, awaitable, read_body, refuse
+from handlers.answers import answer, awaitable, raise_refusal, read_body, refuse
 from handlers.keys import SERVICE
 from handlers.requests import caller
 from hub.errors import Refusal
@@ -16,12 +16,14 @@ from hub.values import Json
 
 async def disconnect(request: web.Request) -> web.Response:
     """Close connections, and ban their subject if the request has a `for`."""
+    service, who = request.app[SERVICE], caller(request)
+    raise_refusal(service.check_all(who))
     target = decode_disconnect(await read_body(request))
     if isinstance(target, Refusal):
         return refuse(target)
     outcome: asyncio.Future[Disconnected | Refusal]
     outcome, done = awaitable()
-    request.app[SERVICE].disconnect(caller(request), target, done)
+    service.disconnect(who, target, done)
     result = await outcome
     if isinstance(result, Refusal):
         return refuse(result)

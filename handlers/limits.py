@@ -8,8 +8,7 @@ from aiohttp import web
 from handlers.answers import CONNECT, EVENTS, too_many
 from handlers.keys import LIMITS
 from handlers.origins import PROBES
-from handlers.requests import address_of, caller
-from hub.addresses import block
+from handlers.requests import address_of, counted_as
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -26,7 +25,7 @@ async def limit_requests(request: web.Request, handler: _Handler) -> web.StreamR
 
 
 def _limit_request(request: web.Request) -> None:
-    refusal = request.app[LIMITS].request(_counted_as(request), _now())
+    refusal = request.app[LIMITS].request(counted_as(request), _now())
     if refusal is not None:
         raise too_many(refusal)
 
@@ -46,16 +45,6 @@ def limit_connects(request: web.Request) -> None:
     refusal = request.app[LIMITS].connect(address_of(request), _now())
     if refusal is not None:
         raise too_many(refusal)
-
-
-def _counted_as(request: web.Request) -> tuple[str, str]:
-    """Return what the requests of a caller are counted by: its key, its subject or its address."""
-    who = caller(request)
-    if who.key_name:
-        return "key", who.key_name
-    if who.subject:
-        return "subject", who.subject
-    return "address", block(address_of(request))
 
 
 def _now() -> float:

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from handlers.answers import answer, awaitable, read_body, refuse, unavailable
+from handlers.answers import answer, awaitable, raise_refusal, read_body, refuse, unavailable
 from handlers.keys import BODY_BUDGET, SERVICE, SETTINGS
-from handlers.requests import caller
-from hub.access import Principal
+from handlers.requests import caller, counted_as
+from hub.access import Principal, Verb
 from hub.brokers.base import PublishDone, PublishResult
 from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.errors import ACCESS_CODES, ErrorCode, Refusal, RequestRefusal
@@ -28,11 +28,12 @@ _SLICE: Final = 100  # items of a batch that are decoded in one tick
 
 async def publish(request: web.Request) -> web.Response:
     """Publish the body's `payload` to its `topic`, or to each of its `topics`."""
+    service, who = request.app[SERVICE], caller(request)
+    raise_refusal(service.check_any(who, Verb.PUBLISH))
     body = await read_body(request)
     message = decode_publish(body, request.app[SETTINGS].max_topic_bytes)
     if isinstance(message, Refusal):
         return refuse(message)
-    service, who = request.app[SERVICE], caller(request)
     header = request.headers.get("Idempotency-Key")
     if header is not None:
         wrong = check_idempotency_key(header)
@@ -48,10 +49,11 @@ async def publish(request: web.Request) -> web.Response:
 async def publish_batch(request: web.Request) -> web.Response:
     """Publish the body's `items`; an item that cannot be published does not stop the others."""
     app, settings = request.app, request.app[SETTINGS]
+    raise_refusal(app[SERVICE].check_any(caller(request), Verb.PUBLISH))
     size = MAX_BATCH_BYTES if request.content_length is None else request.content_length
     # A body no larger than a message is not counted; one that is too large is not read.
     counted = size if settings.max_message_bytes < size <= MAX_BATCH_BYTES else 0
-    with app[BODY_BUDGET].reserve(counted) as reserved:
+    with app[BODY_BUDGET].reserve(counted_as(request), counted) as reserved:
         if not reserved:
             raise unavailable("Too many large batches are under way", RequestRefusal.BUSY)
         body = await read_body(request)

@@ -9,7 +9,7 @@ from multidict import CIMultiDictProxy
 
 from handlers.keys import SERVICE, SETTINGS
 from hub.access import Principal
-from hub.addresses import client_address
+from hub.addresses import block, client_address
 from hub.errors import Refusal
 
 # Set by `authenticate`: who makes a request with a credential, or the refusal of a credential that
@@ -51,6 +51,16 @@ def address_of(request: web.Request) -> str:
     forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, ()) if trusted else ()
     # Interned: each connection keeps it, and most of a server's come from few proxies.
     return sys.intern(client_address(request.remote or "", ",".join(forwarded), trusted))
+
+
+def counted_as(request: web.Request) -> tuple[str, str]:
+    """Return what a caller is counted by: its key, its subject or its address."""
+    who = caller(request)
+    if who.key_name:
+        return "key", who.key_name
+    if who.subject:
+        return "subject", who.subject
+    return "address", block(address_of(request))
 
 
 def header_tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:

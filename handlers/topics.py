@@ -6,9 +6,10 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from handlers.answers import answer, awaitable, degraded, read_body, refuse
+from handlers.answers import answer, awaitable, degraded, raise_refusal, read_body, refuse
 from handlers.keys import SERVICE, SETTINGS
 from handlers.requests import caller, query_fields
+from hub.access import Verb
 from hub.errors import Refusal
 from hub.protocol.http_requests import decode_create, decode_topic_query
 from hub.values import Json
@@ -28,12 +29,14 @@ async def list_topics(request: web.Request) -> web.Response:
 
 async def create_topic(request: web.Request) -> web.Response:
     """Create a topic that exists until it is deleted."""
+    service, who = request.app[SERVICE], caller(request)
+    raise_refusal(service.check_any(who, Verb.MANAGE))
     topic = decode_create(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(topic, Refusal):
         return refuse(topic)
     created: asyncio.Future[Refusal | None]
     created, done = awaitable()
-    request.app[SERVICE].create(caller(request), topic, done)
+    service.create(who, topic, done)
     refusal = await created
     if refusal is not None:
         return refuse(refusal)

@@ -274,11 +274,11 @@ class Access:
         """Return the refusal of a principal that lacks a right; None if it has it."""
         if principal.may(verb, topic):
             return None
-        if principal.is_anonymous:
-            text = f"A token is needed for {verb} on topic {topic!r}"
-            return Refusal(ErrorCode.UNAUTHORIZED, text)
-        text = f"The token does not allow {verb} on topic {topic!r}"
-        return Refusal(ErrorCode.FORBIDDEN, text)
+        return _refuse(principal, f"{verb} on topic {topic!r}")
+
+    def check_any(self, principal: Principal, verb: Verb) -> Refusal | None:
+        """Return the refusal of a principal that has a right for no topic; None if for any."""
+        return None if getattr(principal.rights, verb) else _refuse(principal, verb)
 
     def check_all(self, principal: Principal) -> Refusal | None:
         """Return the refusal of a principal that may not manage every topic; None if it may."""
@@ -288,3 +288,9 @@ class Access:
             text = "An API key is needed, or a token that allows manage of '#'"
             return Refusal(ErrorCode.UNAUTHORIZED, text)
         return Refusal(ErrorCode.FORBIDDEN, "The token does not allow manage of '#'")
+
+
+def _refuse(principal: Principal, what: str) -> Refusal:
+    if principal.is_anonymous:
+        return Refusal(ErrorCode.UNAUTHORIZED, f"A token is needed for {what}")
+    return Refusal(ErrorCode.FORBIDDEN, f"The token does not allow {what}")

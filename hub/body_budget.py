@@ -1,31 +1,37 @@
 """A budget in bytes for the bodies of large requests.
 
-State: the reserved bytes. A batch of 4 MB may take 30 s to arrive, on every connection; 100 of them
-took 725 MB of memory (measured on 2026-11-25).
+State: the reserved bytes of each caller. A batch of 4 MB may take 30 s to arrive, on every
+connection; 100 of them took 725 MB of memory (measured on 2026-11-25).
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 LIMIT: Final = 67_108_864  # bytes: 16 of the largest batches
+SHARE: Final = LIMIT // 4  # bytes of one caller
 
 
 class BodyBudget:
     """Limits the total size of all request bodies that are larger than a message."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = limit
-        self._reserved = 0
+    def __init__(self) -> None:
+        self.reserved = 0  # bytes, of all callers
+        self._by_caller: Counter[Hashable] = Counter()
 
     @contextmanager
-    def reserve(self, size: int) -> Iterator[bool]:
+    def reserve(self, caller: Hashable, size: int) -> Iterator[bool]:
         """Reserve `size` bytes until the end of the block; yield False if too few are left."""
-        if self._reserved + size > self._limit:
+        if self.reserved + size > LIMIT or self._by_caller[caller] + size > SHARE:
             yield False
             return
-        self._reserved += size
+        self.reserved += size
+        self._by_caller[caller] += size
         try:
             yield True
         finally:
-            self._reserved -= size
+            self.reserved -= size
+            self._by_caller[caller] -= size
+            if not self._by_caller[caller]:
+                del self._by_caller[caller]

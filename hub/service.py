@@ -48,7 +48,9 @@ class Service:
         self._polls = LongPolls(hub, drain)
         self.anonymous = access.anonymous
         self._check = access.check
-        self._check_all = access.check_all
+        # Handlers ask these two before they read a body.
+        self.check_any = access.check_any
+        self.check_all = access.check_all
         self._topics = TopicList(hub)
 
     def publish(
@@ -148,7 +150,7 @@ class Service:
 
     def disconnect(self, caller: Principal, target: Disconnect, done: DisconnectDone) -> None:
         """Close the connections of a subject or client id on all nodes, and ban the subject."""
-        refusal = self._check_all(caller)
+        refusal = self.check_all(caller)
         if refusal is None and target.ban and not self.sessions.has_room_for_ban(target.subject):
             self.hub.observer.limited("bans")
             text = f"At most {MAX_BANS} subjects can be banned at a time"

@@ -126,6 +126,8 @@ def refuse_everything(monkeypatch: pytest.MonkeyPatch) -> list[Question]:
         return REFUSAL
 
     monkeypatch.setattr(Access, "check", check)
+    # Only for callers that have the right for no topic at all; tests/security/test_strangers.py.
+    monkeypatch.setattr(Access, "check_any", lambda *_: None)
     return asked
 
 

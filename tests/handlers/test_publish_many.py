@@ -14,7 +14,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from handlers.answers import read_body
-from hub.body_budget import LIMIT
+from hub.body_budget import SHARE
 from hub.delivery.pacing import PART_ITEMS
 from hub.protocol import http_requests as rest
 from hub.protocol.http_requests import MAX_BATCH_BYTES, decode_batch
@@ -77,9 +77,11 @@ async def test_a_publish_to_many_topics_takes_many_turns() -> None:
 @pytest.mark.parametrize(
     "length", [f"Content-Length: {MAX_BATCH_BYTES}", "Transfer-Encoding: chunked"]
 )
-async def test_large_batches_share_a_budget_while_they_arrive(server: Running, length: str) -> None:
+async def test_large_batches_of_a_caller_share_a_budget_while_they_arrive(
+    server: Running, length: str
+) -> None:
     head = f"POST /publish/batch HTTP/1.1\r\nHost: test\r\n{length}\r\n\r\n".encode()
-    held = [await RawClient.dial(server.port) for _ in range(LIMIT // MAX_BATCH_BYTES)]
+    held = [await RawClient.dial(server.port) for _ in range(SHARE // MAX_BATCH_BYTES)]
     for client in held:
         await client.send(head)
     await until(lambda: len(server.requests) == len(held))

@@ -9,7 +9,7 @@ import pytest_asyncio
 from aiohttp import ClientSession, WSServerHandshakeError
 
 from handlers.keys import BODY_BUDGET
-from hub.body_budget import LIMIT
+from hub.body_budget import SHARE
 from hub.errors import ErrorCode, RefusalReason, RequestRefusal
 from hub.observer import Observer
 from hub.origins import parse_hosts, parse_origins
@@ -154,7 +154,7 @@ async def test_large_batch_beside_too_many_others_is_reported_once(
     strict: Running, session: ClientSession
 ) -> None:
     heard = observe(strict)
-    with strict.runner.app[BODY_BUDGET].reserve(LIMIT):
+    with strict.runner.app[BODY_BUDGET].reserve(("address", "127.0.0.1"), SHARE):
         async with session.post("/publish/batch", data=b" " * 2_000) as answer:
             assert answer.status == 503
     assert heard == [RequestRefusal.BUSY]

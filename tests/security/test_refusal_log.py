@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
+from hub.access import compile_patterns
 from hub.origins import parse_hosts, parse_origins
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
@@ -53,13 +54,16 @@ async def test_an_invalid_token_is_logged_once(caplog: pytest.LogCaptureFixture,
     ],
 )
 @pytest.mark.parametrize("path", ["/publish", "/publish/batch"])
+@pytest.mark.parametrize("free", [[], ["free"]], ids=["no right", "another right"])
 async def test_a_refused_request_is_logged_once(
-    caplog: pytest.LogCaptureFixture, headers: dict[str, str], says: str, path: str
+    caplog: pytest.LogCaptureFixture, headers: dict[str, str], says: str, path: str, free: list[str]
 ) -> None:
+    if not free:  # it is refused before its body is read
+        says = says.removesuffix(" on topic 't'")
     caplog.set_level("INFO")
     item = {"topic": "t", "payload": 1}
     async with (
-        running(settings()) as server,
+        running(replace(settings(), anonymous_publish=compile_patterns(free))) as server,
         ClientSession(server.url, headers=headers) as session,
         session.post(path, json=item if path == "/publish" else {"items": [item]}) as answer,
     ):
