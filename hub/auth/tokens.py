@@ -33,7 +33,9 @@ from hub.values import Json
 
 MAX_TOKEN_BYTES: Final = 8_192
 MAX_INFO_BYTES: Final = 4_096  # encoded as JSON by orjson
-_FORM: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
+# The header has at most 512 bytes (683 characters).
+_FORM: Final = re.compile(r"([A-Za-z0-9_-]{1,683})\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"\s*(:?)')  # of JSON; with a colon it is a name
 _PUBLIC: Final = frozenset({"RS256", "ES256", "EdDSA"})  # algorithms of a key set
 _REFUSED: Final = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})  # header parameters
 
@@ -119,12 +121,15 @@ class Verifier:
             return Problem(Reason.TOO_LONG, f"it has more than {MAX_TOKEN_BYTES} bytes")
         found = _FORM.fullmatch(token)
         parts = [_decode(part) for part in found.groups()] if found else []
-        header = _parse_object(parts[0]) if parts and parts[0] is not None else None
-        if found is None or header is None or None in parts:
+        head = parts[0] if parts else None
+        header = None if head is None else _parse_header(head)
+        if found is None or head is None or header is None or None in parts:
             return Problem(Reason.MALFORMED, "it is not a JWT: HEADER.CLAIMS.SIGNATURE")
         if not _REFUSED.isdisjoint(header):
             names = ", ".join(sorted(_REFUSED.intersection(header)))
             return Problem(Reason.HEADER, f"its header must not have {names}")
+        if not _is_flat(header, head):
+            return Problem(Reason.MALFORMED, "its header must be flat, with unique names")
         algorithm, kid = header.get("alg"), header.get("kid")
         if type(algorithm) is not str or not (kid is None or type(kid) is str):
             return Problem(Reason.MALFORMED, "its alg and kid must be strings")
@@ -221,6 +226,25 @@ def _decode(part: str) -> bytes | None:
     """Decode base64url without padding; None unless it is the only spelling of its bytes."""
     decoded = urlsafe_b64decode(part + "==") if len(part) % 4 != 1 else b""
     return decoded if urlsafe_b64encode(decoded).rstrip(b"=") == part.encode() else None
+
+
+def _parse_header(text: bytes) -> dict[str, Json] | None:
+    """Return the header of a token; None if it is no JSON object."""
+    try:
+        header = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return header if type(header) is dict else None
+
+
+def _is_flat(header: dict[str, Json], text: bytes) -> bool:
+    """Return whether a header, parsed from `text`, has no nested values and no name twice.
+
+    No signature is verified yet, so this calls no Python function for each object of the text.
+    """
+    if any(type(value) in (dict, list) for value in header.values()):
+        return False
+    return _STRING.findall(text).count(b":") == len(header)
 
 
 def _parse_object(text: bytes) -> dict[str, Json] | None:
