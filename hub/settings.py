@@ -282,7 +282,8 @@ def _key_set_url(text: str) -> str:
 
 
 def _wrong(key: str, value: str, allowed: str) -> SettingError:
-    return SettingError(key, None if key in SECRETS else value, allowed)
+    # A secret may be in KEY_FILE by mistake, in place of the file's path.
+    return SettingError(key, None if key.removesuffix("_FILE") in SECRETS else value, allowed)
 
 
 class _Environment:
@@ -301,7 +302,7 @@ class _Environment:
         path = self._environ.get(file_key)
         if path is None or not path.strip():
             return path if value is None else value
-        if value:
+        if value or (value is not None and key in SWITCHES):
             raise _wrong(file_key, path, f"{key} is set too, only one of them is allowed")
         try:
             with Path(path).open("rb") as file:

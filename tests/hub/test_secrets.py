@@ -6,7 +6,7 @@ import pytest
 
 from hub.errors import SettingError
 from hub.redis.address import parse_redis_address
-from hub.settings import SECRETS, read_settings
+from hub.settings import SECRETS, SWITCHES, read_settings
 
 MARK = "pw123secret"
 
@@ -174,5 +174,21 @@ def test_a_file_without_a_secret_stops_the_start(
 
 @pytest.mark.parametrize("path", ["/does/not/exist", "/", "a\0b"])
 def test_a_file_that_cannot_be_read_stops_the_start(path: str) -> None:
-    with pytest.raises(SettingError, match=r"^JWT_SECRET_FILE=.* cannot be read: \w"):
+    with pytest.raises(SettingError, match=r"^JWT_SECRET_FILE=\*\*\* .* cannot be read: \w"):
         read_settings({"JWT_SECRET_FILE": path})
+
+
+@pytest.mark.parametrize("key", sorted(VALID))
+def test_a_secret_in_place_of_its_path_is_not_printed(key: str) -> None:
+    for environ in ({f"{key}_FILE": MARK}, {f"{key}_FILE": MARK, key: VALID[key]}):
+        with pytest.raises(SettingError, match=rf"^{key}_FILE=\*\*\* is not valid") as told:
+            read_settings(environ)
+        assert MARK not in repr(told.value)
+
+
+@pytest.mark.parametrize("key", SWITCHES)
+def test_an_empty_secret_beside_its_file_stops_the_start(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(VALID[key])
+    with pytest.raises(SettingError, match=f"^{key}_FILE=.* {key} is set too"):
+        read_settings({key: "", f"{key}_FILE": str(file), **ISSUER})
