@@ -9,7 +9,7 @@ from aiohttp import web
 
 from handlers.keys import DRAIN, HUB, SETTINGS
 from handlers.sockets import ListenSockets, accept, http_transports, stop_accepting
-from handlers.takeover import close_idle, http_protocol
+from handlers.takeover import close_idle, close_longest_idle, http_protocol
 from hub.errors import GOING_AWAY
 
 log = logging.getLogger("server")
@@ -49,7 +49,8 @@ async def start(
     )
     await runner.setup()
     assert runner.server is not None
-    servers = await accept(partial(http_protocol, runner.server), sockets)
+    serve, close = partial(http_protocol, runner.server), partial(close_longest_idle, runner.server)
+    servers = await accept(serve, close, sockets)
     for sock in sockets:
         host, port, *_ = sock.getsockname()
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)

@@ -13,6 +13,7 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -117,17 +118,30 @@ def _reserve(descriptors: int) -> int:
 class AcceptProtocol(asyncio.Protocol):
     """The first protocol of a connection: it passes it to HTTP if descriptors are left.
 
-    A new descriptor is the lowest that is free. So its number says how many are in use.
+    A new descriptor is the lowest that is free. So its number says how many are in use. When half
+    of the reserve is in use, each new connection closes idle ones.
     """
 
-    def __init__(self, make_protocol: Callable[[], asyncio.Protocol], end: int) -> None:
-        """`make_protocol` makes an HTTP protocol; `end` is the first descriptor that is refused."""
+    def __init__(
+        self,
+        make_protocol: Callable[[], asyncio.Protocol],
+        close_idle: Callable[[], None],
+        descriptors: int,
+    ) -> None:
+        """Take what makes an HTTP protocol, and what closes idle HTTP connections."""
         self._make_protocol = make_protocol
-        self._end = end
+        self._close_idle = close_idle
+        reserve = _reserve(descriptors)
+        self._crowded = descriptors - reserve // 2
+        self._end = descriptors - reserve // OWN_SHARE  # the first descriptor that is refused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
-        if transport.get_extra_info("socket").fileno() >= self._end:
+        descriptor = transport.get_extra_info("socket").fileno()
+        if descriptor >= self._crowded:
+            log.warning("few file descriptors are left: idle HTTP connections are closed")
+            self._close_idle()
+        if descriptor >= self._end:
             log.warning("out of file descriptors: new connections are closed")
             transport.abort()
             return
@@ -137,18 +151,21 @@ class AcceptProtocol(asyncio.Protocol):
 
 
 async def accept(
-    make_protocol: Callable[[], asyncio.Protocol], sockets: ListenSockets
+    make_protocol: Callable[[], asyncio.Protocol],
+    close_idle: Callable[[], None],
+    sockets: ListenSockets,
 ) -> list[asyncio.Server]:
-    """Accept connections while descriptors are left; `make_protocol` makes their HTTP protocol."""
+    """Accept connections while descriptors are left.
+
+    Args:
+        make_protocol: makes the HTTP protocol of a connection.
+        close_idle: closes HTTP connections that are idle, for new ones.
+        sockets: those that listen.
+    """
     loop = asyncio.get_running_loop()
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    end = descriptors - _reserve(descriptors) // OWN_SHARE
-    return [
-        await loop.create_server(
-            lambda: AcceptProtocol(make_protocol, end), sock=sock, backlog=BACKLOG
-        )
-        for sock in sockets
-    ]
+    first = partial(AcceptProtocol, make_protocol, close_idle, descriptors)
+    return [await loop.create_server(first, sock=sock, backlog=BACKLOG) for sock in sockets]
 
 
 async def stop_accepting(servers: list[asyncio.Server], seconds: float) -> None:

@@ -16,7 +16,7 @@ from aiohttp import StreamReader, web
 from aiohttp._websocket.helpers import websocket_mask as unmask
 from aiohttp.web_protocol import RequestHandler
 
-__all__ = ["close_idle", "http_protocol", "late_heads", "take_over", "unmask"]
+__all__ = ["close_idle", "close_longest_idle", "http_protocol", "late_heads", "take_over", "unmask"]
 
 
 class _TimedHeads(RequestHandler):
@@ -81,6 +81,17 @@ def late_heads(server: web.Server, since: float) -> list[asyncio.Transport]:
 def close_idle(server: web.Server) -> None:
     """Close the connections of a server that have no request in progress."""
     for connection in _idle(server):
+        connection.force_close()
+
+
+def close_longest_idle(server: web.Server) -> None:
+    """Close the eighth of the idle connections whose last request was the longest ago.
+
+    One that has sent no request is idle since it connected. An eighth, so that a call for each new
+    connection does not cost a scan of all connections each time.
+    """
+    idle = sorted(_idle(server), key=lambda it: it._next_keepalive_close_time)
+    for connection in idle[: len(idle) // 8 + 1]:
         connection.force_close()
 
 

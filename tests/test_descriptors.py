@@ -4,7 +4,7 @@ import asyncio
 import resource
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -108,12 +108,48 @@ async def test_more_connections_than_descriptors_stop_the_start_with_one_line() 
     ]
 
 
+GET = b"GET /live HTTP/1.1\r\nHost: t\r\n\r\n"
+
+
+async def live(client: RawClient) -> None:
+    """Send one request, and check that it is answered."""
+    await client.send(GET)
+    assert (await client.read_head()).startswith(b"HTTP/1.1 200 ")
+    await client.read_until(b"}")
+
+
+async def test_idle_http_connections_leave_descriptors_for_others() -> None:
+    async with limited_server() as server:
+        websocket = await RawClient.connect(server.port)
+        used, unfinished = [await RawClient.dial(server.port) for _ in range(2)]
+        await unfinished.send(b"POST /publish HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n")
+        idle = []
+        for number in range(3 * HARD):
+            idle.append(await RawClient.dial(server.port))
+            if number % 2:  # the others send no request
+                await live(idle[-1])
+            if number % 10 == 0:
+                await live(used)
+        assert await status(server.port, "/stats") == 200
+        await live(idle[-1])
+        await unfinished.send(b"{}")
+        assert (await unfinished.read_head()).startswith(b"HTTP/1.1 400 ")
+        await websocket.subscribe("t")
+        assert await idle[0].read_to_end() == b""  # the longest idle one was closed
+        for client in (websocket, used, unfinished, *idle):
+            client.close()
+        await server.wait_for_log("few file descriptors are left")
+        server.terminate()
+        assert await server.exit_code() == 0
+        assert "out of file descriptors" not in "".join(server.log)
+
+
 async def test_the_server_reconnects_to_redis_while_clients_use_all_descriptors() -> None:
     """Without a reserve for itself, a node could never reconnect to Redis."""
     with redis_server() as redis:
         assert isinstance(redis, RedisServer)
         async with limited_server(REDIS_ADDR=f"127.0.0.1:{redis.port}") as server:
-            knocking = [await RawClient.dial(server.port) for _ in range(2 * HARD)]
+            knocking = [await knock(server.port) for _ in range(2 * HARD)]
             await server.wait_for_log("out of file descriptors")
             redis.kill()
             await server.wait_for_log("Redis is out of reach")
@@ -127,12 +163,20 @@ async def test_the_server_reconnects_to_redis_while_clients_use_all_descriptors(
             assert "".join(server.log).count("out of file descriptors") == 1
 
 
+async def knock(port: int) -> RawClient:
+    """Open a connection with a request whose body does not come, so that it is not idle."""
+    client = await RawClient.dial(port)
+    with suppress(ConnectionError):  # the server has closed it
+        await client.send(b"POST /publish HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n")
+    return client
+
+
 async def keep_knocking(port: int) -> None:
     """Open connections until cancelled, and keep those that the server does not close."""
     kept: list[RawClient] = []
     try:
         while True:
-            kept.append(await RawClient.dial(port))
+            kept.append(await knock(port))
             if len(kept) > HARD:
                 kept.pop(0).close()
     finally:
