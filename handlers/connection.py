@@ -252,7 +252,7 @@ class LimitedConnection(Connection):
         """Handle the allowed commands of a slice and refuse the others, in order."""
         client, reader = self._client, self._reader
         refusal = self._inflow.refusal(now)
-        self._hub.observer.limited("MESSAGE_RATE")
+        refused = False
         broken, reader.broken = reader.broken, None  # it ends the connection after the last message
         for message in messages:
             opcode, payload = message
@@ -260,8 +260,11 @@ class LimitedConnection(Connection):
                 allowed -= opcode < CLOSE
                 super()._handle([message])
             else:
-                self._dispatcher.handle_excess(client, payload if opcode == TEXT else None, refusal)
-        if client.open and self._inflow.persists(now):
-            self._hub.fail(client, TOO_FAST)
+                text = payload if opcode == TEXT else None
+                refused |= self._dispatcher.handle_excess(client, text, refusal)
+        if refused:
+            self._hub.observer.limited("MESSAGE_RATE")
+            if self._inflow.add_refusal(now) and client.open:
+                self._hub.fail(client, TOO_FAST)
         reader.broken = broken
         super()._handle([])

@@ -63,22 +63,27 @@ class Dispatcher:
 
     def handle_excess(
         self, client: Client, data: bytes | bytearray | None, refusal: Refusal
-    ) -> None:
+    ) -> bool:
         """Refuse a message over MESSAGE_RATE; an unsubscribe is carried out.
 
-        `data` is None for a binary message.
+        Args:
+            data: None for a binary message.
+
+        Returns:
+            True if it was refused.
         """
         if data is not None:
             try:
                 command = decode(data, self._max_topic_bytes)
             except UnicodeDecodeError:
                 self._hub.fail(client, INVALID_UTF8)
-                return
+                return True
             if isinstance(command, Unsubscribe):
                 self._take(client, command)
-                return
+                return False
             refusal = refusal._replace(request_id=command.request_id)
         self._take(client, refusal)
+        return True
 
     def _take(self, client: Client, command: Command | Refusal) -> None:
         if self._drain.begun:

@@ -237,12 +237,9 @@ class Inflow:
         if over <= 0:
             self._full_at = full_at
             return 0
-        refused = min(messages, math.ceil(over / self._cost))
-        self._full_at = full_at - refused * self._cost
-        if now - self._refused_at > PAUSE:
-            self._refused_since = now
-        self._refused_at = now
-        return refused
+        late = min(messages, math.ceil(over / self._cost))
+        self._full_at = full_at - late * self._cost
+        return late
 
     def refusal(self, now: float) -> Refusal:
         """Return the refusal of a message that got no token."""
@@ -250,8 +247,15 @@ class Inflow:
         text = "Too many messages: more than MESSAGE_RATE allows"
         return Refusal(ErrorCode.RATE_LIMITED, text, retry_after_ms=max(1, _ms(wait)))
 
-    def persists(self, now: float) -> bool:
-        """Return whether messages have been refused for EXCESS seconds, without a pause."""
+    def add_refusal(self, now: float) -> bool:
+        """Note that a message is refused.
+
+        Returns:
+            True if messages have been refused for EXCESS seconds, without a pause.
+        """
+        if now - self._refused_at > PAUSE:
+            self._refused_since = now
+        self._refused_at = now
         return now - self._refused_since >= EXCESS
 
 

@@ -132,12 +132,16 @@ def test_a_message_is_accepted_after_the_time_of_its_refusal() -> None:
 def test_an_excess_persists_unless_nothing_is_refused_for_a_while() -> None:
     limited = inflow(message_rate=1)
     for second in range(10):
-        assert limited.take(5, 0, float(second))
-        assert not limited.persists(float(second))
-    limited.take(5, 0, 10.0)
-    assert limited.persists(10.0)
-    limited.take(5, 0, 12.5)
-    assert not limited.persists(12.5)
+        assert not limited.add_refusal(float(second))
+    assert limited.add_refusal(10.0)
+    assert not limited.add_refusal(12.5)
+
+
+def test_messages_without_a_token_that_are_not_refused_are_no_excess() -> None:
+    limited = inflow(message_rate=1)
+    for second in range(20):
+        limited.take(5, 0, float(second))
+    assert not limited.add_refusal(20.0)
 
 
 @given(st.lists(st.tuples(st.integers(1, 300_000), st.floats(0, 3)), min_size=1))

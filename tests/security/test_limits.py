@@ -1,6 +1,7 @@
 """Each limit, from outside of a running server."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -385,6 +386,23 @@ async def test_ten_seconds_over_the_rate_close_the_connection() -> None:
             heard = await client.rest_until_close()
             assert codes(heard[:-1])[-1] == "RATE_LIMITED"
             assert heard[-1] == ("close", 1013, "rate_limited")
+
+
+async def test_unsubscribes_over_the_rate_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited: list[str] = []
+    monkeypatch.setattr(Observer, "limited", lambda _, limit: limited.append(limit))
+    async with running(Settings(message_rate=1)) as server:
+        clock = Clock(server)
+        async with raw_client(server.port) as client:
+            leave = {"type": "unsubscribe", "topic": "t"}
+            for _ in range(13):
+                await client.send(client_frame(TEXT, json.dumps(leave).encode()) * 4)
+                assert "RATE_LIMITED" not in codes([await client.hear() for _ in range(4)])
+                clock.now += 1.0
+            assert limited == []
+            await client.send(b"".join(map(ping, range(4))))
+            heard = [await client.hear() for _ in range(4)]
+            assert codes(heard)[-1] == "RATE_LIMITED"  # the first that is refused
 
 
 async def test_a_protocol_error_after_refused_messages_closes_after_their_answers() -> None:
