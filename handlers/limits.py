@@ -7,7 +7,7 @@ from aiohttp import web
 
 from handlers.answers import CONNECT, EVENTS, too_many
 from handlers.keys import LIMITS
-from handlers.origins import PROBES
+from handlers.origins import PROBES, is_preflight
 from handlers.requests import address_of, counted_as
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -17,9 +17,11 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def limit_requests(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Refuse a request over REQUEST_RATE.
 
-    Probes are never refused. New connections have a rate of their own (CONNECT_RATE_PER_IP).
+    Probes are never refused, nor are preflights, which a browser sends by itself. New connections
+    have a rate of their own (CONNECT_RATE_PER_IP).
     """
-    if request.path not in PROBES and request.path not in (CONNECT, EVENTS):
+    free = request.path in PROBES or request.path in (CONNECT, EVENTS) or is_preflight(request)
+    if not free:
         _limit_request(request)
     return await handler(request)
 

@@ -27,7 +27,7 @@ async def check_sender(request: web.Request, handler: _Handler) -> web.StreamRes
         raise web.HTTPMisdirectedRequest(text="This Host is not in ALLOWED_HOSTS")
     if not _is_allowed(request):
         raise web.HTTPForbidden(text="This Origin is not in ALLOWED_ORIGINS")
-    if _asks_for_methods(request):
+    if _asks_for_options(request) and not is_preflight(request):
         return await _list_methods(request)
     return await handler(request)
 
@@ -61,14 +61,18 @@ async def _complete_cors(request: web.Request, response: web.StreamResponse) -> 
         response.headers.popall(hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, None)
 
 
-def _asks_for_methods(request: web.Request) -> bool:
-    """Return True for an `OPTIONS` request of a route that is not a CORS preflight."""
+def is_preflight(request: web.Request) -> bool:
+    """Return True for a CORS preflight of a route."""
     headers = request.headers
     return (
-        request.method == hdrs.METH_OPTIONS
-        and request.match_info.http_exception is None
-        and not (hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers)
+        _asks_for_options(request)
+        and hdrs.ORIGIN in headers
+        and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers
     )
+
+
+def _asks_for_options(request: web.Request) -> bool:
+    return request.method == hdrs.METH_OPTIONS and request.match_info.http_exception is None
 
 
 async def _list_methods(request: web.Request) -> web.Response:

@@ -188,6 +188,21 @@ async def test_requests_over_the_rate_get_429_and_do_nothing(
         assert await status_of(session, "/stats") == 429
 
 
+async def test_preflights_do_not_count_as_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.limits._now", lambda: 1_000.0)
+    asks = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    async with running(Settings(request_rate=1)) as server, ClientSession(server.url) as session:
+        for _ in range(3):
+            async with session.options("/publish", headers=asks) as preflight:
+                assert preflight.status == 200
+        assert await status_of(session, "/stats", headers=asks) == 200  # no preflight
+        assert await status_of(session, "/stats", headers=asks) == 429
+        async with session.options("/publish", headers=asks) as preflight:
+            assert preflight.status == 200
+        async with session.options("/nowhere", headers=asks) as refused:
+            assert refused.status == 429
+
+
 async def test_a_refusal_is_logged_with_the_client_and_the_limit(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
