@@ -102,6 +102,10 @@ def main() -> None:
     log.info(describe_access(settings))
     if settings.access_on and settings.allowed_origins.every:
         log.warning("ALLOWED_ORIGINS is *: pages of every origin may use the tokens that they have")
+    if any(network.prefixlen == 0 for network in settings.trusted_proxies):
+        log.warning(
+            "TRUSTED_PROXIES has every address: a client may choose the one it is counted by"
+        )
     uvloop.run(serve(settings, sockets))
 
 

@@ -12,6 +12,7 @@ _Address = IPv4Address | IPv6Address
 
 UNKNOWN: Final = "unknown"  # the address of a peer that has none, such as one on a UNIX socket
 MAX_HOPS: Final = 32  # proxies of one request that are looked at
+_MAPPED_PREFIX: Final = 96  # bits of ::ffff:0:0/96, the IPv4 addresses mapped into IPv6
 # An address in X-Forwarded-For; some proxies add the port.
 _HOP: Final = re.compile(
     r"(?P<ipv4>[0-9.]+)(?::[0-9]{1,5})?"
@@ -29,10 +30,17 @@ def parse_networks(text: str) -> Networks:
     networks = []
     for name in (name.strip() for name in text.split(",")):
         try:
-            networks.append(ip_network(name))
+            networks.append(_unmapped(ip_network(name)))
         except ValueError:
             raise ValueError(name) from None
     return tuple(networks)
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_PREFIX:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
 
 
 def client_address(peer: str, forwarded: str, trusted: Networks) -> str:

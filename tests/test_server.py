@@ -109,6 +109,15 @@ async def test_the_log_says_what_is_open(settings: dict[str, str], says: str, wa
         assert "0123456789abcdef" not in log
 
 
+@pytest.mark.parametrize(
+    ("proxies", "warnings"),
+    [("10.0.0.0/8,::1", 0), ("0.0.0.0/0,::/0", 1), ("::ffff:0:0/96", 1)],
+)
+async def test_the_log_warns_of_proxies_that_are_everybody(proxies: str, warnings: int) -> None:
+    async with server_process(TRUSTED_PROXIES=proxies) as server:
+        assert "".join(server.log).count("WARNING server: TRUSTED_PROXIES has every") == warnings
+
+
 async def test_a_bad_setting_stops_the_start_with_one_line() -> None:
     assert await refused_start(PORT="http") == (
         "PORT='http' is not valid: a whole number from 0 to 65535 is allowed"

@@ -34,6 +34,12 @@ def test_the_first_address_from_the_right_that_is_not_trusted(
     assert client_address(peer, forwarded, PROXIES) == address
 
 
+@pytest.mark.parametrize("network", ["::ffff:10.0.0.0/104", "::ffff:10.0.0.1", "::ffff:0:0/96"])
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_a_network_of_mapped_addresses_is_an_ipv4_network(network: str, peer: str) -> None:
+    assert client_address(peer, CLIENT, parse_networks(network)) == CLIENT
+
+
 @pytest.mark.parametrize(
     "entry",
     [
