@@ -161,12 +161,13 @@ class Service:
         subject, client_id, ban = target
         log.info("%r disconnects %r for %g s", caller, subject or client_id, ban)
         until = self.sessions.ban_for(subject, ban) if ban else None
+        banned_until = self.sessions.ban_end(subject) if until is None else until
 
         def found(clients: int) -> None:
             """Tell the other nodes, after this one has found its connections."""
 
             def told(reached: bool) -> None:
-                done(Disconnected(clients, until, not reached))
+                done(Disconnected(clients, banned_until, not reached))
 
             if until is None:
                 self.hub.broker.disconnect(subject, client_id, told)

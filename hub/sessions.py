@@ -100,7 +100,11 @@ class Sessions:
 
     def is_banned(self, principal: Principal) -> bool:
         """Return whether a principal's subject is refused now."""
-        return self._bans.end(principal.subject) is not None
+        return self.ban_end(principal.subject) is not None
+
+    def ban_end(self, subject: str) -> float | None:
+        """Return the end of a subject's ban, in seconds since the epoch; None if not banned now."""
+        return self._bans.end(subject)
 
     def refusal(self, principal: Principal) -> Refusal | None:
         """Return why a principal whose credential was valid is refused now; None if it is not.
@@ -288,7 +292,7 @@ class Sessions:
 
     def _disconnect(self, client: Client) -> None:
         """Close a connection, with Close 3003 if its subject is banned."""
-        until = self._bans.end(client.principal.subject)
+        until = self.ban_end(client.principal.subject)
         info = self._hub.notices.disconnected(None if until is None else rfc3339(until))
         if until is None:
             self._end(client, DISCONNECTED, info)

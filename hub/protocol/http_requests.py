@@ -154,8 +154,13 @@ def decode_disconnect(body: bytes) -> Disconnect | Refusal:
     fields = _decode_body(body)
     if isinstance(fields, Refusal):
         return fields
+    if not fields.keys() <= {"sub", "client_id", "for"}:  # a misspelled `for` would not ban
+        text = "Only the fields sub, client_id and for are allowed"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
     if ("sub" in fields) == ("client_id" in fields):
-        return Refusal(ErrorCode.INVALID_MESSAGE, "Give sub or client_id, and not both")
+        both = "Give sub or client_id, not both"
+        text = both if "sub" in fields else "sub or client_id is missing"
+        return Refusal(ErrorCode.INVALID_MESSAGE, text)
     ban = fields.get("for", 0)
     if type(ban) not in (int, float) or not 0 <= ban <= MAX_BAN:
         text = f"for must be a number of seconds from 0 to {MAX_BAN}"

@@ -24,6 +24,7 @@ def done(clients: int, **names: str) -> tuple[int, dict[str, Any]]:
 
 
 WRONG_SUB = "sub must be a string of 1 to 255 bytes of UTF-8"
+ALLOWED = "Only the fields sub, client_id and for are allowed"
 WRONG_FOR = f"for must be a number of seconds from 0 to {MAX_BAN}"
 
 
@@ -121,7 +122,7 @@ async def test_a_ban_is_not_shortened() -> None:
     async with serving() as it:
         _, first = await it.disconnect({"sub": "ann", "for": 3_600})
         assert (await it.disconnect({"sub": "ann", "for": 60}))[1]["until"] == first["until"]
-        assert await it.disconnect({"sub": "ann"}) == done(0, sub="ann")
+        assert await it.disconnect({"sub": "ann"}) == (200, first)
         assert await it.get("/stats", bearer(sign())) == 403
         _, later = await it.disconnect({"sub": "ann", "for": MAX_BAN})
         assert later["until"] > first["until"]
@@ -184,9 +185,12 @@ async def test_a_token_that_manages_every_topic_may_disconnect(every: str) -> No
     ("body", "error"),
     [
         ([], "Body must be a JSON object"),
-        ({}, "Give sub or client_id, and not both"),
-        ({"for": 60}, "Give sub or client_id, and not both"),
-        ({"sub": "ann", "client_id": "phone"}, "Give sub or client_id, and not both"),
+        ({}, "sub or client_id is missing"),
+        ({"for": 60}, "sub or client_id is missing"),
+        ({"sub": "ann", "client_id": "phone"}, "Give sub or client_id, not both"),
+        ({"sub": "ann", "seconds": 60}, ALLOWED),
+        ({"sub": "ann", "For": 60}, ALLOWED),
+        ({"user": "ann"}, ALLOWED),
         ({"sub": ""}, WRONG_SUB),
         ({"sub": None}, WRONG_SUB),
         ({"sub": 7}, WRONG_SUB),
@@ -219,6 +223,16 @@ async def test_a_bad_client_id_is_400(client_id: Any) -> None:
         status, answer = await it.disconnect({"client_id": client_id})
         assert status == 400
         assert answer["error"].startswith("Client ID ")
+
+
+async def test_the_answer_has_the_end_of_a_ban_that_exists() -> None:
+    async with serving() as it:
+        status, banned = await it.disconnect({"sub": "ann", "for": 60})
+        assert status == 200
+        for body in ({"sub": "ann"}, {"sub": "ann", "for": 0}):
+            assert await it.disconnect(body) == (200, banned)
+        _, bob = await it.disconnect({"sub": "bob", "for": 0})
+        assert "until" not in bob
 
 
 async def test_a_ban_beyond_the_limit_is_503_and_does_nothing(
