@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from hub.access import Principal, Verb
+from hub.access import Principal, Verb, compile_patterns
 from hub.auth.tokens import MAX_TOKEN_BYTES, Problem, Reason, Verifier
 from hub.errors import SettingError
 from hub.settings import SWITCHES, Settings, read_settings, signing_secret
@@ -92,6 +92,13 @@ def _make(options: argparse.Namespace, settings: Settings, secret: str | None) -
     result = _verifier(settings).verify(token, now)
     if isinstance(result, Problem):
         return _fail(f"no token was made: {result.text}")
+    for verb in Verb:
+        for text in getattr(options, verb) or ():
+            if not compile_patterns([text], settings.topic_separator, options.sub):
+                why = "sub has one of + # * { } or the separator"
+                _warn(f"{verb} {text!r} allows nothing: {why}")
+    if not any(result.rights):
+        _warn("the token allows nothing")
     print(token)
     return 0
 
@@ -134,6 +141,10 @@ def _describe(principal: Principal, now: float) -> list[str]:
             for verb in Verb
         ),
     ]
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _fail(text: str) -> int:

@@ -14,6 +14,7 @@ from hub.errors import SettingError
 
 ROOT = Path(__file__).parents[1]
 SECRET = "0123456789abcdef0123456789abcdef"
+LEFT_OUT = "publish 'chat/{sub}' allows nothing: sub has one of + # * { } or the separator"
 ENVIRON = {"JWT_SECRET": SECRET}
 
 
@@ -44,6 +45,31 @@ def test_a_token_is_printed_and_checked(capsys: pytest.CaptureFixture[str]) -> N
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith("valid for 'ann', expires 2")
     assert rest == ["subscribe: news, chat/#", "publish: chat/{sub}", "manage: nothing"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warning"),
+    [
+        (("--sub", "ann"), "warning: the token allows nothing"),
+        (
+            ("--sub", "a/b", "--publish", "chat/{sub}"),
+            f"warning: {LEFT_OUT}\nwarning: the token allows nothing",
+        ),
+        (
+            ("--sub", "a#", "--publish", "chat/{sub}", "--subscribe", "x"),
+            f"warning: {LEFT_OUT}",
+        ),
+        (("--sub", "ann", "--publish", "chat/{sub}"), ""),
+        (("--sub", "a/b", "--manage", "x"), ""),
+    ],
+)
+def test_a_token_without_a_right_is_made_with_a_warning(
+    arguments: tuple[str, ...], warning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["token", *arguments], ENVIRON) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.split()) == 1
+    assert printed.err.rstrip() == warning
 
 
 @pytest.mark.parametrize(
@@ -154,7 +180,7 @@ def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
 def test_the_server_runs_a_subcommand(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(SECRET + "\n")
-    made = command("token", "--sub", "ann", "--ttl", "1h", JWT_SECRET_FILE=str(file))
+    made = command("token", "--sub", "ann", "--publish", "a", JWT_SECRET_FILE=str(file))
     assert (made.returncode, made.stderr) == (0, "")
     assert jwt.decode(made.stdout.strip(), SECRET, ["HS256"])["sub"] == "ann"
     wrong = command("token", "--sub", "ann", JWT_SECRET="short")
