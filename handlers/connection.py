@@ -100,9 +100,14 @@ class Connection(Link):
         )
 
     def data_received(self, data: bytes) -> None:
-        client, reader = self._client, self._reader
-        self._handle(reader.feed(data))
-        if reader.more and client.commands.unread is None:
+        self._handle(self._reader.feed(data))
+        if self._reader.more:
+            self._pause_for_slices()
+
+    def _pause_for_slices(self) -> None:
+        """Pause reading until the rest of a read is handled."""
+        client = self._client
+        if client.commands.unread is None:
             client.commands.unread = self._read_on
             client.transport.pause_reading()
             if not client.commands.held:
@@ -184,7 +189,7 @@ class LimitedConnection(Connection):
     as it does for slices: the pause is one more reason for `unread`.
     """
 
-    __slots__ = ("_inflow", "_pause", "_size")
+    __slots__ = ("_inflow", "_pause")
 
     def __init__(
         self,
@@ -198,11 +203,11 @@ class LimitedConnection(Connection):
         super().__init__(hub, dispatcher, reader, handshake)
         self._inflow = inflow
         self._pause: asyncio.TimerHandle | None = None  # the pause of reading, while there is one
-        self._size = 0  # bytes of a read that are not counted yet
 
     def data_received(self, data: bytes) -> None:
-        self._size = len(data)
-        Connection.data_received(self, data)
+        self._limit(self._reader.feed(data), len(data))
+        if self._reader.more:
+            self._pause_for_slices()
         if self._inflow.pause:
             self._begin_pause(self._inflow.pause)
             self._inflow.pause = 0.0
@@ -235,12 +240,15 @@ class LimitedConnection(Connection):
         super().connection_lost(exc)
 
     def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
+        self._limit(messages, 0)  # a later slice of a read whose bytes were counted
+
+    def _limit(self, messages: list[tuple[int, bytearray]], size: int) -> None:
+        """Handle the messages that MESSAGE_RATE allows; `size` bytes have arrived with them."""
         now = self._hub.clock()
         commands = len(messages)
         if commands != 1 or messages[0][0] != TEXT:
             commands = sum(opcode < CLOSE for opcode, _ in messages)
-        refused = self._inflow.take(commands, self._size, now)
-        self._size = 0  # a later slice of this read brings no more bytes
+        refused = self._inflow.take(commands, size, now)
         if refused:
             self._handle_excess(messages, commands - refused, now)
         else:
