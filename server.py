@@ -174,7 +174,7 @@ def build_app(settings: Settings) -> web.Application:
     if settings.access_on:
         access = Access(Principal(settings.anonymous_rights()))
         app[AUTHENTICATOR] = authenticator = _build_authenticator(app, settings)
-    sessions = Sessions(hub, access, authenticator, settings.auth_timeout, time.time)
+    sessions = Sessions(hub, authenticator, settings.auth_timeout, time.time)
     app[SERVICE] = Service(hub, app[DRAIN], access, sessions)
     app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
     app[STARTED] = loop.time()

@@ -38,7 +38,7 @@ class Credential(NamedTuple):
 
 @web.middleware
 async def authenticate(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Find out who makes a request, for `caller`.
+    """Identify the caller of a request by its credential.
 
     A request with an invalid credential gets 401, and one of a banned subject 403. Browsers hide
     the status of a failed handshake from a page, so `/ws` accepts the connection and closes it,
@@ -84,7 +84,7 @@ def find_credential(request: web.Request) -> Credential | None:
 
 
 def _subprotocol_tokens(request: web.Request) -> list[str]:
-    """Return what is offered next to each `bearer` in `Sec-WebSocket-Protocol`."""
+    """Return the tokens: the entry after each `bearer` in `Sec-WebSocket-Protocol`."""
     offered = header_list(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
     return [token for name, token in pairwise(offered) if name == BEARER]
 

@@ -54,7 +54,7 @@ def address_of(request: web.Request) -> str:
 
 
 def counted_as(request: web.Request) -> tuple[str, str]:
-    """Return what a caller is counted by: its key, its subject or its address."""
+    """Return the kind and the name under which a caller's requests are counted."""
     who = caller(request)
     if who.key_name:
         return "key", who.key_name

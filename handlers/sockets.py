@@ -128,7 +128,13 @@ class AcceptProtocol(asyncio.Protocol):
         close_idle: Callable[[], None],
         descriptors: int,
     ) -> None:
-        """Take what makes an HTTP protocol, and what closes idle HTTP connections."""
+        """Create the protocol of the listening sockets.
+
+        Args:
+            make_protocol: returns a new HTTP protocol.
+            close_idle: closes the HTTP connections that have idled longest.
+            descriptors: of the process, at most.
+        """
         self._make_protocol = make_protocol
         self._close_idle = close_idle
         reserve = _reserve(descriptors)

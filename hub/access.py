@@ -157,7 +157,7 @@ class Rights(NamedTuple):
     manage: Patterns = NOTHING
 
     def union(self, other: "Rights") -> "Rights":
-        """Return what either allows."""
+        """Return the rights of both."""
         return Rights(
             self.subscribe | other.subscribe,
             self.publish | other.publish,

@@ -168,13 +168,8 @@ class Dispatcher:
     def _subscribed(
         self, client: Client, command: Subscribe, result: SubscribeResult | Refusal
     ) -> None:
-        """Answer a subscribe that the broker has completed, and go on with the queued commands."""
-        queue = client.commands
-        queue.awaiting -= 1
-        queue.exclusive = False
-        if isinstance(result, Refusal):
-            self._refuse(client, result._replace(request_id=command.request_id))
-        else:
+        """Answer a subscribe that the broker has completed."""
+        if not isinstance(result, Refusal):
             ack = replies.encode_ack(
                 command.request_id,
                 command.topic,
@@ -183,23 +178,30 @@ class Dispatcher:
                 position=result.position,
                 recovered=result.recovered,
             )
-            self._send(client, client.encoding.message(ack))
-        if queue.backlog is not None or queue.held or self._drain.begun:
-            self._go_on(client)
+            self._complete(client, command, ack)
+        else:
+            self._complete(client, command, result)
 
     def _authenticated(self, client: Client, command: Auth, result: Principal | Refusal) -> None:
-        """Answer an `auth`, and go on with the queued commands."""
-        queue = client.commands
-        queue.awaiting -= 1
-        queue.exclusive = False
-        if isinstance(result, Refusal):
-            self._refuse(client, result._replace(request_id=command.request_id))
-        else:
+        """Answer an `auth`."""
+        if not isinstance(result, Refusal):
             expires_at = "" if result.expires_at is None else rfc3339(result.expires_at)
             ack = replies.encode_auth_ack(
                 command.request_id, self._hub.ids.now(), result.subject, expires_at
             )
-            self._send(client, client.encoding.message(ack))
+            self._complete(client, command, ack)
+        else:
+            self._complete(client, command, result)
+
+    def _complete(self, client: Client, command: Subscribe | Auth, answer: bytes | Refusal) -> None:
+        """Answer a command that ran alone, and go on with the queued commands."""
+        queue = client.commands
+        queue.awaiting -= 1
+        queue.exclusive = False
+        if isinstance(answer, Refusal):
+            self._refuse(client, answer._replace(request_id=command.request_id))
+        else:
+            self._send(client, client.encoding.message(answer))
         if queue.backlog is not None or queue.held or self._drain.begun:
             self._go_on(client)
 

@@ -66,7 +66,7 @@ class Observer:
         """A command, a request, a message of a batch or a subscribe of a stream was refused."""
 
     def limited(self, limit: str) -> None:
-        """A limit was applied; `limit` is the name of its setting, or what it is of."""
+        """A limit was applied; `limit` names its setting, or what is limited if it has none."""
 
     def broker_lost(self, reason: OutageReason) -> None:
         """An outage of the broker begins: the other nodes are out of reach.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from hub.access import Access, Principal, Verb
+from hub.access import Principal, Verb
 from hub.auth.authenticator import Authenticator
 from hub.auth.tokens import Problem
 from hub.bans import MAX_BANS, Bans
@@ -61,7 +61,6 @@ class Sessions:
     def __init__(
         self,
         hub: Hub,
-        access: Access,
         authenticator: Authenticator | None,
         auth_timeout: float,
         wall: Callable[[], float],
@@ -74,7 +73,6 @@ class Sessions:
             wall: returns seconds since the epoch.
         """
         self._hub = hub
-        self._access = access
         self._authenticator = authenticator
         self._auth_timeout = auth_timeout
         self._wall = wall
@@ -201,10 +199,10 @@ class Sessions:
         if self.is_banned(principal):
             self._disconnect(client)
             return
-        if principal.expires_at is None or principal.ends_at is None:
+        if principal.expires_at is None:
             self._end(client, AUTH_TIMEOUT)
             return
-        end = self._hub.clock() + principal.ends_at - self._wall()
+        end = self._hub.clock() + self.seconds_left(principal)
         if now >= end:
             self._end(client, TOKEN_EXPIRED, self._hub.notices.token_expired())
         else:
@@ -215,14 +213,13 @@ class Sessions:
     def _schedule(self, client: Client) -> None:
         """Set the time at which the keepalive calls `due`."""
         principal = client.principal
-        due = math.inf
         if self.is_banned(principal):  # since its handshake was accepted
-            due = self._hub.clock()
-        elif principal.ends_at is not None:
-            due = self._hub.clock() + principal.ends_at - self._wall() - WARNING
+            seconds = 0.0
         elif principal.is_anonymous and not any(principal.rights):
-            due = self._hub.clock() + self._auth_timeout
-        client.liveness.rights_due = due
+            seconds = self._auth_timeout
+        else:
+            seconds = self.seconds_left(principal) - WARNING
+        client.liveness.rights_due = self._hub.clock() + seconds
 
     def _end(self, client: Client, close: Close, info: bytes = b"") -> None:
         """Close a connection; a stream gets the `info`, because it has no Close."""

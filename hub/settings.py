@@ -316,7 +316,10 @@ class _Environment:
         return text
 
     def switch(self, key: str, parse: Callable[[str], _Value], default: _Value) -> _Value:
-        """Return a setting that turns access on; `parse` raises ValueError with what is allowed."""
+        """Return a setting that turns access on.
+
+        `parse` raises ValueError; its text names the allowed values.
+        """
         text = self.secret(key)
         if text is None:
             return default

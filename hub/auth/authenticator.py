@@ -20,7 +20,7 @@ class Authenticator:
         now: Callable[[], float],
         refresh: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """Take what knows the credentials.
+        """Create an authenticator.
 
         Args:
             now: seconds since the epoch.
@@ -32,7 +32,7 @@ class Authenticator:
         self._refresh = refresh
 
     async def verify_bearer(self, credential: str) -> Principal | Problem:
-        """Return who has the credential of `Authorization: Bearer`, an API key or a token."""
+        """Return the principal of an API key or a token, as in `Authorization: Bearer`."""
         return self.find_key(credential) or await self.verify_token(credential)
 
     async def verify_token(self, token: str) -> Principal | Problem:

@@ -94,7 +94,12 @@ class Verifier:
         rules: TokenRules,
         key_set: Callable[[], tuple[Key, ...]] | None = None,
     ) -> None:
-        """Take the keys of the settings, and what returns the current keys of a key set."""
+        """Create a verifier.
+
+        Args:
+            keys: those of the settings.
+            key_set: returns the current keys of a key set, if there is one.
+        """
         self._keys = keys
         self._rules = rules
         self._key_set = key_set

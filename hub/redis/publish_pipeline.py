@@ -107,7 +107,7 @@ class PublishPipeline:
         return 1 if self._graces else 0
 
     def publish(self, topic: str, event: bytes, done: PublishDone, *once: str | bytes) -> None:
-        """Publish an event; `once`: its idempotency key, and what to remember for the key."""
+        """Publish an event; `once`: its idempotency key, and the result to store for the key."""
         session = self._session
         if len(event) > MAX_EVENT:
             done(_TOO_LARGE)

@@ -253,7 +253,7 @@ class Supervisor:
         self._start_timer()
 
     def _note(self, reason: OutageReason) -> None:
-        """Remember why Redis was lost; what follows until it is back has the same cause."""
+        """Record the first reason for a loss of Redis; later ones follow from it."""
         if self._reason is None:
             self._reason = reason
 

@@ -211,7 +211,7 @@ class Node:
             observer=observer or Observer(),
         )
         self.drain = Drain(self.hub)
-        sessions = Sessions(self.hub, Access(), None, 10.0, time.time)
+        sessions = Sessions(self.hub, None, 10.0, time.time)
         self.service = Service(self.hub, self.drain, Access(), sessions)
         self.dispatcher = Dispatcher(self.service, self.drain, self.settings)
         hub = self.hub
