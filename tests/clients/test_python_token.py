@@ -52,6 +52,21 @@ class Tokens:
         return f"{SECRET}.{self.count}" if outcome is None else outcome
 
 
+class HeldTokens(Tokens):
+    """A token function whose second call waits for the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> str:
+        token = await super().__call__()
+        if self.count == 2:
+            self.called.set()
+            await self.go_on.wait()
+        return token
+
+
 def bearer(number: int) -> str:
     return f"Bearer {SECRET}.{number}"
 
@@ -359,45 +374,27 @@ async def test_the_server_is_not_made_to_close_the_connection_by_invalid_tokens(
 
 
 async def test_the_end_of_the_connection_ends_the_replacement() -> None:
-    called, go_on = asyncio.Event(), asyncio.Event()
-    tokens = Tokens()
-
-    async def slow() -> str:
-        token = await tokens()
-        if tokens.count == 2:
-            called.set()
-            await go_on.wait()
-        return token
-
-    async with meeting(slow) as (server, client, peer):
+    tokens = HeldTokens()
+    async with meeting(tokens) as (server, client, peer):
         await expire(peer)
-        await called.wait()
+        await tokens.called.wait()
         await peer.close(3000, "token_expired")
         peer = await server.peer()
         assert peer.authorization == bearer(3)
-        go_on.set()
+        tokens.go_on.set()
         for topic in ("news", "other"):
             client.subscribe(topic)
             await peer.subscribed()  # and no auth before it
 
 
 async def test_another_announcement_ends_the_replacement_that_runs() -> None:
-    called, go_on = asyncio.Event(), asyncio.Event()
-    tokens = Tokens()
-
-    async def slow() -> str:
-        token = await tokens()
-        if tokens.count == 2:
-            called.set()
-            await go_on.wait()
-        return token
-
-    async with meeting(slow) as (_, client, peer):
+    tokens = HeldTokens()
+    async with meeting(tokens) as (_, client, peer):
         await expire(peer)
-        await called.wait()
+        await tokens.called.wait()
         await expire(peer)
         await authenticated(peer, 3)
-        go_on.set()
+        tokens.go_on.set()
         for topic in ("news", "other"):
             client.subscribe(topic)
             await peer.subscribed()  # and no auth before it

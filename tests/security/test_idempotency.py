@@ -1,6 +1,7 @@
 """Idempotency keys with access on: a caller cannot use up the keys of others."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -42,15 +43,24 @@ async def create(session: ClientSession, server: Running) -> None:
         assert answer.status == 201, await answer.text()
 
 
+@asynccontextmanager
+async def serving(
+    settings: Settings, nodes: int
+) -> AsyncIterator[tuple[ClientSession, list[Running]]]:
+    """Run servers on which the topic "orders" exists."""
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(running(settings)) for _ in range(nodes)]
+        session = await stack.enter_async_context(ClientSession())
+        await create(session, servers[0])
+        yield session, servers
+
+
 @pytest.mark.parametrize("nodes", [1, 2])
 async def test_a_key_counts_for_one_caller(
     redis: RedisServer, over_redis: OverRedis, nodes: int
 ) -> None:
     settings = SETTINGS if nodes == 1 else over_redis(SETTINGS, redis.port)
-    async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(running(settings)) for _ in range(nodes)]
-        session = await stack.enter_async_context(ClientSession())
-        await create(session, servers[0])
+    async with serving(settings, nodes) as (session, servers):
         for longest in ("order-1001", "x" * 255, "\0" * 255):
             firsts = [await is_duplicate(session, servers[0], it, longest) for it in CALLERS]
             assert firsts == [False] * len(CALLERS)
@@ -63,10 +73,7 @@ async def test_a_repetition_on_a_new_connection_with_a_new_token_is_a_duplicate(
     redis: RedisServer, over_redis: OverRedis, nodes: int
 ) -> None:
     settings = SETTINGS if nodes == 1 else over_redis(SETTINGS, redis.port)
-    async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(running(settings)) for _ in range(nodes)]
-        session = await stack.enter_async_context(ClientSession())
-        await create(session, servers[0])
+    async with serving(settings, nodes) as (session, servers):
         acks = []
         for server, life in ((servers[0], 600), (servers[-1], 3_600)):
             token = sign(life)
