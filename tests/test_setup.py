@@ -32,6 +32,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hub.settings import Settings
+from hub.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -70,6 +71,10 @@ def test_a_lock_pins_what_is_declared_within_its_range(lock: str, declared: list
         pin = locked[canonicalize_name(wanted.name)]
         assert (pin.marker is None) == (wanted.marker is None), f"{pin} is not pinned everywhere"
         assert wanted.specifier.contains(version(pin)), f"{lock} has {pin}, declared is {wanted}"
+
+
+def test_the_server_has_the_version_of_the_project() -> None:
+    assert PROJECT["version"] == VERSION
 
 
 def test_the_test_lock_has_every_pin_of_the_run_lock() -> None:

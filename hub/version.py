@@ -1,0 +1,5 @@
+"""The version of the server, which pyproject.toml and CHANGELOG.md share."""
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
