@@ -68,7 +68,7 @@ from hub.redis.keys import Keys
 from hub.redis.supervisor import Supervisor
 from hub.service import Service
 from hub.sessions import Sessions
-from hub.settings import Settings, describe_access, read_settings
+from hub.settings import Settings, describe_access, inspect
 from hub.sweep import Sweeper
 
 log = logging.getLogger("server")
@@ -77,12 +77,15 @@ log = logging.getLogger("server")
 def main() -> None:
     """Carry out the subcommand if there is one, else read the settings and serve.
 
-    Exit with one line if a setting or address is not usable.
+    Exit with one line for each setting or address that is not usable.
     """
     try:
         if len(sys.argv) > 1:
             sys.exit(cli.run(sys.argv[1:], os.environ))
-        settings = read_settings(os.environ)
+        inspection = inspect(os.environ, {})
+        if inspection.mistakes:
+            sys.exit("\n".join(map(str, inspection.mistakes)))
+        settings = inspection.settings
         configure_logs(settings.log_level)
         soft, descriptors = raise_descriptors()
         settings = fit_descriptors(settings, descriptors)
@@ -93,6 +96,8 @@ def main() -> None:
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         sys.exit(f"HOST={settings.host!r} PORT={settings.port}: cannot listen: {why}")
+    for warning in inspection.warnings:
+        log.warning(warning)
     log.info(
         "file descriptors: %d (the soft limit was %d), WebSockets and streams at most: %d",
         descriptors,

@@ -1,101 +1,242 @@
-"""Reads and checks the settings in the environment."""
+"""The settings: one table, from which everything that names settings is made.
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, TypeVar
-from urllib.parse import urlsplit
+Each field of `Settings` declares a setting: its default, kind, group and help. The name is that of
+the field in capitals. Reading, `--check`, the options of the command line, `.env.example` and the
+warnings about misspelled variables all use this table (`SETTINGS`).
+"""
 
-from hub.access import (
-    NOTHING,
-    SEPARATOR,
-    Patterns,
-    Rights,
-    compile_patterns,
-)
-from hub.addresses import Networks, parse_networks
-from hub.auth.api_keys import ApiKey, parse_api_keys
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, NamedTuple, TypeVar
+
+from hub.access import NOTHING, SEPARATOR, Patterns, Rights
+from hub.addresses import Networks
+from hub.auth.api_keys import ApiKey
 from hub.auth.tokens import Key, TokenRules
 from hub.errors import SettingError
-from hub.origins import EVERY_ORIGIN, Origins, parse_hosts, parse_origins
-from hub.redis.address import FORMS as REDIS_FORMS
-from hub.redis.address import RedisAddress, parse_redis_address
+from hub.origins import EVERY_ORIGIN, Origins
+from hub.redis.address import RedisAddress
+from hub.setting_sources import Given, Setting, find, warnings_of
+from hub.setting_values import (
+    API_KEYS,
+    HOSTS,
+    KEY_SET_URL,
+    NAME,
+    NETWORKS,
+    ORIGINS,
+    PATTERNS,
+    RATE,
+    REDIS,
+    RULES,
+    TEXT,
+    TOKEN_KEYS,
+    TOKEN_SECRETS,
+    TRUTH,
+    Kind,
+    NotAllowedError,
+    choice,
+    integer,
+    seconds,
+)
+from hub.setting_values import SEPARATOR as ONE_CHARACTER
 from hub.values import MAX_SIZE, TOTAL_BYTES, Rule
 
-# Settings whose values are never printed, and which may be given as a file. A public key is one of
-# them because somebody may set a private one, a URL because it may hold a password.
-SECRETS: Final = frozenset(
-    {"API_KEYS", "JWT_JWKS_URL", "JWT_PUBLIC_KEY", "JWT_SECRET", "REDIS_ADDR"}
-)
-# Settings that turn access on. They must not be empty: an unset variable of a shell or of compose
-# would open the server.
-SWITCHES: Final = ("API_KEYS", "JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
-_MAX_FILE: Final = 1_048_576  # bytes of a file with a secret
-_LOOPBACK: Final = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
-MAX_SECONDS: Final = 86_400  # in any setting
-_RULE: Final = re.compile(
-    r"(?P<prefix>[^,=]+)=(?P<size>[0-9]{1,6})(:(?P<ttl>[0-9]{1,6}(\.[0-9]{1,3})?))?"
-)
-_TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-_FAIL_MODES: Final = ("local", "strict")
-_STRATEGIES: Final = ("disconnect", "drop_oldest")
+_LISTENING: Final = "Listening"
+_LIMITS: Final = "Limits"
+_MESSAGES: Final = "Messages"
+_SLOW: Final = "Slow and silent clients"
+_HISTORY: Final = "History"
+_ACCESS: Final = "Access"
+_SHUTDOWN: Final = "Shutdown"
+_REDIS: Final = "Several servers"
+_OPERATION: Final = "Logs and metrics"
 _Value = TypeVar("_Value")
+
+
+def _setting(
+    default: _Value,
+    kind: Kind[_Value],
+    group: str,
+    help: str,
+    *,
+    secret: bool = False,
+    switch: bool = False,
+    needs: tuple[str, ...] = (),
+) -> _Value:
+    """Declare a setting; the arguments are those of `Setting`."""
+    declared = {
+        "default": default,
+        "kind": kind,
+        "group": group,
+        "help": help,
+        "secret": secret,
+        "switch": switch,
+        "needs": needs,
+    }
+    return field(default_factory=lambda: default, repr=not secret, metadata=declared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a server. Sizes are in bytes and times in seconds unless noted."""
 
-    host: str = "0.0.0.0"
-    port: int = 8080  # 0: a free port, which is logged
-    redis_addr: RedisAddress | None = None  # None: a single server
-    redis_prefix: str = "ws"  # of every key and channel in Redis
-    redis_fail_mode: str = "local"  # or "strict": the behaviour while Redis cannot be reached
-    ready_redis_grace: float = 10.0  # time without Redis after which a strict server is not ready
-    allowed_origins: Origins = EVERY_ORIGIN  # from which browsers may send requests
-    allowed_hosts: frozenset[str] = frozenset()  # to which requests may be sent; empty: any
-    trusted_proxies: Networks = ()  # whose X-Forwarded-For counts
-    max_connections: int = 0  # WebSockets and streams; 0: as file descriptors allow
-    max_connections_per_ip: int = 0  # the same of one address; 0: no limit
-    connect_rate_per_ip: int = 0  # new ones of one address in a second; 0: no limit
-    request_rate: int = 0  # HTTP requests of one caller in a second; 0: no limit
-    max_subscriptions: int = 1_000  # of one connection
-    max_topics: int = 250_000  # of a node
-    message_rate: int = 0  # messages of one WebSocket in a second; 0: no limit
-    byte_rate: int = 0  # bytes of one WebSocket in a second; 0: no limit
-    max_message_bytes: int = 65_536  # of a WebSocket message after reassembly, and of a REST body
-    header_timeout: float = 15.0  # from the connect, or a head's first byte, to the head's end
-    message_timeout: float = 30.0  # from a WebSocket message's first byte to its last
-    max_topic_bytes: int = 255  # of a topic's name in UTF-8
-    require_client_id: bool = True  # on subscribe and unsubscribe
-    max_queue_size: int = 256  # messages in a client's send queue
-    max_queue_bytes: int = 1_048_576  # the same in bytes, with the transport's buffer
-    backpressure: str = "disconnect"  # or "drop_oldest"
-    history_size: int = 0  # events in a topic's history
-    history_ttl: float = 300.0  # time to keep an event
-    history_bytes: int = 1_048_576  # of a topic's events
-    history_rules: Mapping[str, Rule] = field(default_factory=dict)  # by prefix of a topic's name
-    history_total_bytes: int = TOTAL_BYTES  # of all histories in this process
-    recovery_limit: int = 300  # events in one recovery
-    ping_interval: float = 54.0  # without data from a client before a ping
-    idle_timeout: float = 60.0  # without data from a client before it is lost
-    write_timeout: float = 10.0  # without an acknowledged byte, or for a client to close
-    drain_delay: float = 0.0  # from a signal to the drain, with /ready failing
-    shutdown_timeout: float = 30.0  # from a signal until remaining clients are cut
-    log_level: str = "info"
-    api_keys: tuple[ApiKey, ...] = ()  # of back ends, which may do everything
-    jwt_secret: tuple[Key, ...] = field(default=(), repr=False)  # for HS256
-    jwt_public_key: tuple[Key, ...] = field(default=(), repr=False)  # for RS256, ES256 and EdDSA
-    jwt_jwks_url: str = field(default="", repr=False)  # of the issuer's key set
-    jwt_audience: str = ""  # that `aud` must name
-    jwt_issuer: str = ""  # that `iss` must be
-    jwt_require_exp: bool = True  # whether a token must end
-    anonymous_subscribe: Patterns = NOTHING  # topics for callers without a token
-    anonymous_publish: Patterns = NOTHING
-    topic_separator: str = SEPARATOR  # between the levels of a topic's name, for patterns
-    auth_timeout: float = 10.0  # for a client without any right to send a token
+    host: str = _setting("0.0.0.0", TEXT, _LISTENING, "address to listen on")
+    port: int = _setting(
+        8080, integer(0, 65_535), _LISTENING, "port to listen on; 0 picks a free one"
+    )
+    trusted_proxies: Networks = _setting(
+        (), NETWORKS, _LISTENING, "proxies in front, whose X-Forwarded-For counts"
+    )
+    allowed_origins: Origins = _setting(
+        EVERY_ORIGIN, ORIGINS, _LISTENING, "origins of pages that may send requests; *: every one"
+    )
+    allowed_hosts: frozenset[str] = _setting(
+        frozenset(), HOSTS, _LISTENING, "host names that requests may be sent to; empty: any"
+    )
+    header_timeout: float = _setting(
+        15.0, seconds(), _LISTENING, "time for a client to send the headers of a request"
+    )
+
+    max_connections: int = _setting(
+        0, integer(0, 10_000_000), _LIMITS, "WebSockets and streams; 0: as file descriptors allow"
+    )
+    max_connections_per_ip: int = _setting(0, RATE, _LIMITS, "the same of one address; 0: no limit")
+    connect_rate_per_ip: int = _setting(
+        0, RATE, _LIMITS, "new ones of one address in a second; 0: no limit"
+    )
+    request_rate: int = _setting(
+        0, RATE, _LIMITS, "REST requests of one caller in a second; 0: no limit"
+    )
+    max_subscriptions: int = _setting(
+        1_000, integer(1, 10_000_000), _LIMITS, "subscriptions of one client"
+    )
+    max_topics: int = _setting(250_000, integer(1, 10_000_000), _LIMITS, "topics of this server")
+    message_rate: int = _setting(
+        0, RATE, _LIMITS, "messages of one WebSocket in a second; 0: no limit"
+    )
+    byte_rate: int = _setting(
+        0, integer(0, 1_000_000_000), _LIMITS, "bytes of one WebSocket in a second; 0: no limit"
+    )
+
+    require_client_id: bool = _setting(
+        True, TRUTH, _MESSAGES, "whether subscribe and unsubscribe need a client_id"
+    )
+    max_message_bytes: int = _setting(
+        65_536, integer(128, 16_777_216), _MESSAGES, "largest WebSocket message and REST body"
+    )
+    message_timeout: float = _setting(
+        30.0, seconds(), _MESSAGES, "time from a WebSocket message's first byte to its last"
+    )
+    max_topic_bytes: int = _setting(
+        255, integer(1, 65_536), _MESSAGES, "longest name of a topic, in UTF-8"
+    )
+
+    max_queue_size: int = _setting(
+        256, integer(1, 1_000_000), _SLOW, "messages queued for one slow client"
+    )
+    max_queue_bytes: int = _setting(
+        1_048_576, integer(1_024, 1_073_741_824), _SLOW, "the same in bytes, with the transport's"
+    )
+    backpressure: str = _setting(
+        "disconnect", choice("disconnect", "drop_oldest"), _SLOW, "action beyond these bounds"
+    )
+    ping_interval: float = _setting(
+        54.0, seconds(), _SLOW, "silence after which a client is pinged"
+    )
+    idle_timeout: float = _setting(60.0, seconds(), _SLOW, "silence after which a client is cut")
+    write_timeout: float = _setting(
+        10.0, seconds(), _SLOW, "time without an acknowledged byte after which a client is cut"
+    )
+
+    history_size: int = _setting(
+        0, integer(0, MAX_SIZE), _HISTORY, "events that each topic remembers"
+    )
+    history_ttl: float = _setting(
+        300.0, seconds(), _HISTORY, "time for which a topic remembers an event"
+    )
+    history_bytes: int = _setting(
+        1_048_576, integer(1_024, 1_073_741_824), _HISTORY, "bytes that each topic remembers"
+    )
+    history_rules: Mapping[str, Rule] = _setting(
+        {},
+        RULES,
+        _HISTORY,
+        "size and time for topics whose name begins with a prefix",
+        needs=("history_ttl", "history_bytes"),
+    )
+    history_total_bytes: int = _setting(
+        TOTAL_BYTES, integer(1_024, 68_719_476_736), _HISTORY, "bytes that all topics remember"
+    )
+    recovery_limit: int = _setting(
+        300, integer(1, MAX_SIZE), _HISTORY, "events replayed to one subscriber"
+    )
+
+    api_keys: tuple[ApiKey, ...] = _setting(
+        (), API_KEYS, _ACCESS, "keys of back ends, name:secret,...", secret=True, switch=True
+    )
+    jwt_secret: tuple[Key, ...] = _setting(
+        (), TOKEN_SECRETS, _ACCESS, "secrets for tokens by HS256", secret=True, switch=True
+    )
+    # Secret because somebody may set a private one.
+    jwt_public_key: tuple[Key, ...] = _setting(
+        (), TOKEN_KEYS, _ACCESS, "public keys for tokens, in PEM", secret=True, switch=True
+    )
+    # Secret because a URL may have a password in its query.
+    jwt_jwks_url: str = _setting(
+        "", KEY_SET_URL, _ACCESS, "address of the issuer's key set", secret=True, switch=True
+    )
+    jwt_audience: str = _setting("", TEXT, _ACCESS, "audience that tokens must name (aud)")
+    jwt_issuer: str = _setting("", TEXT, _ACCESS, "issuer that tokens must have (iss)")
+    jwt_require_exp: bool = _setting(True, TRUTH, _ACCESS, "whether a token must end (exp)")
+    topic_separator: str = _setting(
+        SEPARATOR, ONE_CHARACTER, _ACCESS, "character between the levels of a topic, for patterns"
+    )
+    anonymous_subscribe: Patterns = _setting(
+        NOTHING,
+        PATTERNS,
+        _ACCESS,
+        "topics that clients without a token may subscribe to",
+        needs=("topic_separator",),
+    )
+    anonymous_publish: Patterns = _setting(
+        NOTHING, PATTERNS, _ACCESS, "the same for publishing", needs=("topic_separator",)
+    )
+    auth_timeout: float = _setting(
+        10.0, seconds(), _ACCESS, "time for a client without any right to send a token"
+    )
+
+    drain_delay: float = _setting(
+        0.0, seconds(least=0.0), _SHUTDOWN, "time from a signal to the drain; only /ready changes"
+    )
+    shutdown_timeout: float = _setting(
+        30.0, seconds(), _SHUTDOWN, "time from a signal until remaining clients are cut"
+    )
+
+    redis_addr: RedisAddress | None = _setting(
+        None, REDIS, _REDIS, "Redis that connects several servers, host:port", secret=True
+    )
+    redis_prefix: str = _setting("ws", NAME, _REDIS, "prefix of every key and channel in Redis")
+    redis_fail_mode: str = _setting(
+        "local", choice("local", "strict"), _REDIS, "behaviour while Redis is lost"
+    )
+    ready_redis_grace: float = _setting(
+        10.0, seconds(), _REDIS, "time without Redis after which a strict server is not ready"
+    )
+
+    log_level: str = _setting(
+        "info",
+        choice("debug", "info", "warning", "error", "critical"),
+        _OPERATION,
+        "least important lines that are logged",
+    )
+    log_format: str = _setting("text", choice("text", "json"), _OPERATION, "form of a log line")
+    access_log: bool = _setting(False, TRUTH, _OPERATION, "whether HTTP requests are logged")
+    metrics_port: int = _setting(
+        0, integer(0, 65_535), _OPERATION, "port of its own for /metrics; 0: the main port"
+    )
+    metrics_host: str = _setting(
+        "127.0.0.1", TEXT, _OPERATION, "address to listen on for METRICS_PORT"
+    )
 
     @property
     def access_on(self) -> bool:
@@ -123,84 +264,128 @@ class Settings:
         return rules if any(rule.size for rule in rules.values()) else {}
 
 
+SETTINGS: Final = tuple(Setting(name=it.name.upper(), **it.metadata) for it in fields(Settings))
+# Settings whose values are never printed, and which may be given as a file.
+SECRETS: Final = frozenset(setting.name for setting in SETTINGS if setting.secret)
+# Settings that turn access on. They must not be empty: an unset variable of a shell or of compose
+# would open the server.
+SWITCHES: Final = tuple(setting.name for setting in SETTINGS if setting.switch)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What the environment and the options say."""
+
+    settings: Settings  # with the default for each setting that is wrong
+    given: Mapping[str, Given]  # by name, the settings that are set; for secrets not to be printed
+    mistakes: tuple[SettingError, ...]
+    warnings: tuple[str, ...]  # lines that may be printed
+
+
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings from `environ`; a missing or empty key has its default.
 
     Raises:
         SettingError: a value is not allowed.
     """
-    env = _Environment(environ)
-    default = Settings()
-    ttl = env.seconds("HISTORY_TTL", default.history_ttl)
-    max_bytes = env.integer("HISTORY_BYTES", default.history_bytes, 1_024, 1_073_741_824)
-    separator = env.separator("TOPIC_SEPARATOR", default.topic_separator)
-    settings = Settings(
-        host=env.text("HOST", default.host),
-        port=env.integer("PORT", default.port, 0, 65_535),
-        redis_addr=env.redis("REDIS_ADDR"),
-        redis_prefix=env.name("REDIS_PREFIX", default.redis_prefix),
-        redis_fail_mode=env.choice("REDIS_FAIL_MODE", default.redis_fail_mode, _FAIL_MODES),
-        ready_redis_grace=env.seconds("READY_REDIS_GRACE", default.ready_redis_grace),
-        allowed_origins=env.origins("ALLOWED_ORIGINS", default.allowed_origins),
-        allowed_hosts=env.hosts("ALLOWED_HOSTS"),
-        trusted_proxies=env.networks("TRUSTED_PROXIES"),
-        max_connections=env.integer("MAX_CONNECTIONS", default.max_connections, 0, 10_000_000),
-        max_connections_per_ip=env.limit("MAX_CONNECTIONS_PER_IP"),
-        connect_rate_per_ip=env.limit("CONNECT_RATE_PER_IP"),
-        request_rate=env.limit("REQUEST_RATE"),
-        max_subscriptions=env.integer(
-            "MAX_SUBSCRIPTIONS", default.max_subscriptions, 1, 10_000_000
-        ),
-        max_topics=env.integer("MAX_TOPICS", default.max_topics, 1, 10_000_000),
-        message_rate=env.limit("MESSAGE_RATE"),
-        byte_rate=env.limit("BYTE_RATE", 1_000_000_000),
-        max_message_bytes=env.integer(
-            "MAX_MESSAGE_BYTES", default.max_message_bytes, 128, 16_777_216
-        ),
-        header_timeout=env.seconds("HEADER_TIMEOUT", default.header_timeout),
-        message_timeout=env.seconds("MESSAGE_TIMEOUT", default.message_timeout),
-        max_topic_bytes=env.integer("MAX_TOPIC_BYTES", default.max_topic_bytes, 1, 65_536),
-        require_client_id=env.truth("REQUIRE_CLIENT_ID", default.require_client_id),
-        max_queue_size=env.integer("MAX_QUEUE_SIZE", default.max_queue_size, 1, 1_000_000),
-        max_queue_bytes=env.integer(
-            "MAX_QUEUE_BYTES", default.max_queue_bytes, 1_024, 1_073_741_824
-        ),
-        backpressure=env.choice("BACKPRESSURE", default.backpressure, _STRATEGIES),
-        history_size=env.integer("HISTORY_SIZE", default.history_size, 0, MAX_SIZE),
-        history_ttl=ttl,
-        history_bytes=max_bytes,
-        history_rules=env.rules("HISTORY_RULES", ttl, max_bytes),
-        history_total_bytes=env.integer(
-            "HISTORY_TOTAL_BYTES", default.history_total_bytes, 1_024, 68_719_476_736
-        ),
-        recovery_limit=env.integer("RECOVERY_LIMIT", default.recovery_limit, 1, MAX_SIZE),
-        ping_interval=env.seconds("PING_INTERVAL", default.ping_interval),
-        idle_timeout=env.seconds("IDLE_TIMEOUT", default.idle_timeout),
-        write_timeout=env.seconds("WRITE_TIMEOUT", default.write_timeout),
-        drain_delay=env.seconds("DRAIN_DELAY", default.drain_delay, least=0.0),
-        shutdown_timeout=env.seconds("SHUTDOWN_TIMEOUT", default.shutdown_timeout),
-        log_level=env.choice("LOG_LEVEL", default.log_level, _LOG_LEVELS),
-        api_keys=env.switch("API_KEYS", parse_api_keys, default.api_keys),
-        jwt_secret=env.switch("JWT_SECRET", _token_secrets, default.jwt_secret),
-        jwt_public_key=env.switch("JWT_PUBLIC_KEY", _token_keys, default.jwt_public_key),
-        jwt_jwks_url=env.switch("JWT_JWKS_URL", _key_set_url, default.jwt_jwks_url),
-        jwt_audience=env.text("JWT_AUDIENCE", ""),
-        jwt_issuer=env.text("JWT_ISSUER", ""),
-        jwt_require_exp=env.truth("JWT_REQUIRE_EXP", default.jwt_require_exp),
-        anonymous_subscribe=env.patterns("ANONYMOUS_SUBSCRIBE", separator),
-        anonymous_publish=env.patterns("ANONYMOUS_PUBLISH", separator),
-        topic_separator=separator,
-        auth_timeout=env.seconds("AUTH_TIMEOUT", default.auth_timeout),
+    inspection = inspect(environ, {})
+    if inspection.mistakes:
+        raise inspection.mistakes[0]
+    return inspection.settings
+
+
+def inspect(environ: Mapping[str, str], options: Mapping[str, str]) -> Inspection:
+    """Read all settings, and find all mistakes at once.
+
+    Args:
+        environ: the environment.
+        options: texts by the name of their environment variable; they win.
+    """
+    values: dict[str, Any] = {}
+    given: dict[str, Given] = {}
+    mistakes: dict[str, SettingError] = {}
+    for setting in SETTINGS:
+        values[setting.field] = setting.default
+        try:
+            found = find(setting, environ, options)
+            if found is not None:
+                needed = [values[name] for name in setting.needs]
+                values[setting.field] = _parse(setting, found, needed)
+                given[setting.name] = found
+        except SettingError as error:
+            mistakes[setting.name] = error
+    settings = Settings(**values)
+    conflicts = [
+        _refuse(conflict, given)
+        for conflict in _conflicts(settings, given)
+        if mistakes.keys().isdisjoint((conflict.name, *conflict.others))
+    ]
+    return Inspection(
+        settings, given, (*mistakes.values(), *conflicts), tuple(warnings_of(SETTINGS, environ))
     )
-    _check_together(settings)
-    _check_access(settings, env)
-    return settings
+
+
+def _parse(setting: Setting, given: Given, needed: list[Any]) -> Any:
+    try:
+        return setting.kind.parse(given.text, *needed)
+    except ValueError as error:
+        part = error.part if isinstance(error, NotAllowedError) else None
+        value = given.text if part is None else part
+        raise setting.refuse(given.label, value, str(error)) from None
+
+
+class _Conflict(NamedTuple):
+    """A setting whose value the others do not allow."""
+
+    name: str
+    others: tuple[str, ...]
+    allowed: str
+    part: str | None = None  # of the value that is wrong; None: all of it
+
+
+def _conflicts(settings: Settings, given: Container[str]) -> Iterator[_Conflict]:
+    if settings.idle_timeout <= settings.ping_interval:
+        yield _Conflict(
+            "IDLE_TIMEOUT",
+            ("PING_INTERVAL",),
+            f"it must be more than PING_INTERVAL ({settings.ping_interval:g} s),"
+            " or no client could answer a ping in time",
+        )
+    if settings.drain_delay >= settings.shutdown_timeout:
+        yield _Conflict(
+            "DRAIN_DELAY",
+            ("SHUTDOWN_TIMEOUT",),
+            f"it must be less than SHUTDOWN_TIMEOUT ({settings.shutdown_timeout:g} s),"
+            " which includes it",
+        )
+    if settings.allowed_origins.same and not settings.allowed_hosts:
+        yield _Conflict(
+            "ALLOWED_ORIGINS",
+            ("ALLOWED_HOSTS",),
+            "it needs ALLOWED_HOSTS, the names that this server goes by",
+            "same",
+        )
+    if not settings.access_on:
+        for name in ("ANONYMOUS_SUBSCRIBE", "ANONYMOUS_PUBLISH", "JWT_AUDIENCE", "JWT_ISSUER"):
+            if name in given:
+                yield _Conflict(name, SWITCHES, f"it needs one of {', '.join(SWITCHES)}")
+    if settings.jwt_jwks_url and not (settings.jwt_audience and settings.jwt_issuer):
+        yield _Conflict(
+            "JWT_JWKS_URL", ("JWT_AUDIENCE", "JWT_ISSUER"), "it needs JWT_AUDIENCE and JWT_ISSUER"
+        )
+
+
+def _refuse(conflict: _Conflict, given: Mapping[str, Given]) -> SettingError:
+    (setting,) = (it for it in SETTINGS if it.name == conflict.name)
+    found = given.get(setting.name)
+    label, text = (found.label, found.text) if found else (setting.name, setting.default_text)
+    return setting.refuse(label, text if conflict.part is None else conflict.part, conflict.allowed)
 
 
 def signing_secret(environ: Mapping[str, str]) -> str | None:
     """Return the first secret of `JWT_SECRET`, valid in settings that were read; None if absent."""
-    text = _Environment(environ).secret("JWT_SECRET")
-    return None if text is None else text.split(",")[0]
+    given = inspect(environ, {}).given.get("JWT_SECRET")
+    return None if given is None else given.text.split(",")[0]
 
 
 def describe_access(settings: Settings) -> str:
@@ -217,224 +402,3 @@ def describe_access(settings: Settings) -> str:
 
 def _shown(patterns: Patterns) -> str:
     return ", ".join(map(repr, patterns.texts())) or "nothing"
-
-
-def _check_together(settings: Settings) -> None:
-    if settings.idle_timeout <= settings.ping_interval:
-        raise _wrong(
-            "IDLE_TIMEOUT",
-            f"{settings.idle_timeout:g}",
-            f"it must be more than PING_INTERVAL ({settings.ping_interval:g} s),"
-            " or no client could answer a ping in time",
-        )
-    if settings.drain_delay >= settings.shutdown_timeout:
-        raise _wrong(
-            "DRAIN_DELAY",
-            f"{settings.drain_delay:g}",
-            f"it must be less than SHUTDOWN_TIMEOUT ({settings.shutdown_timeout:g} s),"
-            " which includes it",
-        )
-    if settings.allowed_origins.same and not settings.allowed_hosts:
-        raise _wrong(
-            "ALLOWED_ORIGINS", "same", "it needs ALLOWED_HOSTS, the names that this server goes by"
-        )
-
-
-def _check_access(settings: Settings, env: "_Environment") -> None:
-    if not settings.access_on:
-        needing = ("ANONYMOUS_SUBSCRIBE", "ANONYMOUS_PUBLISH", "JWT_AUDIENCE", "JWT_ISSUER")
-        for key in needing:
-            if value := env.text(key, ""):
-                raise _wrong(key, value, f"it needs one of {', '.join(SWITCHES)}")
-    if settings.jwt_jwks_url and not (settings.jwt_audience and settings.jwt_issuer):
-        raise _wrong("JWT_JWKS_URL", settings.jwt_jwks_url, "it needs JWT_AUDIENCE and JWT_ISSUER")
-
-
-# Both load `cryptography`, which takes 8 MB: not for a server without tokens.
-def _token_secrets(text: str) -> tuple[Key, ...]:
-    from hub.auth.keys import parse_secrets
-
-    return parse_secrets(text)
-
-
-def _token_keys(text: str) -> tuple[Key, ...]:
-    from hub.auth.keys import parse_public_keys
-
-    return parse_public_keys(text)
-
-
-def _key_set_url(text: str) -> str:
-    try:
-        url = urlsplit(text.strip())
-        host, port = url.hostname or "", url.port
-    except ValueError:  # its text quotes the URL
-        host, port = "", None
-    local = bool(host) and url.scheme == "http" and _LOOPBACK.fullmatch(host)
-    if (
-        not host
-        or port == 0
-        or "@" in url.netloc
-        or url.fragment
-        or not (url.scheme == "https" or local)
-    ):
-        raise ValueError("an https:// URL without a password, or http:// on loopback, is allowed")
-    return text.strip()
-
-
-def _wrong(key: str, value: str, allowed: str) -> SettingError:
-    # A secret may be in KEY_FILE by mistake, in place of the file's path.
-    return SettingError(key, None if key.removesuffix("_FILE") in SECRETS else value, allowed)
-
-
-class _Environment:
-    """Reads typed values; raises SettingError for a value that is not allowed."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-
-    def text(self, key: str, default: str) -> str:
-        return self._environ.get(key, "").strip() or default
-
-    def secret(self, key: str) -> str | None:
-        """Return the value of a secret setting, or the content of its file; None if absent."""
-        value = self._environ.get(key)
-        file_key = f"{key}_FILE"
-        path = self._environ.get(file_key)
-        if path is None or not path.strip():
-            return path if value is None else value
-        if value or (value is not None and key in SWITCHES):
-            raise _wrong(file_key, path, f"{key} is set too, only one of them is allowed")
-        try:
-            with Path(path).open("rb") as file:
-                content = file.read(_MAX_FILE + 1)
-            text = re.sub(r"\r?\n\Z", "", content.decode())
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not a path or not UTF-8"
-            raise _wrong(file_key, path, f"the file cannot be read: {why}") from None
-        if not text.strip() or len(content) > _MAX_FILE:
-            raise _wrong(file_key, path, f"the file is empty or larger than {_MAX_FILE} bytes")
-        return text
-
-    def switch(self, key: str, parse: Callable[[str], _Value], default: _Value) -> _Value:
-        """Return a setting that turns access on.
-
-        `parse` raises ValueError; its text names the allowed values.
-        """
-        text = self.secret(key)
-        if text is None:
-            return default
-        if not text.strip():
-            raise _wrong(key, "", "it is set but empty, which would leave access off")
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise _wrong(key, text, str(error)) from None
-
-    def separator(self, key: str, default: str) -> str:
-        text = self.text(key, default)
-        if len(text) != 1 or text in "+#{}*,":
-            raise _wrong(key, text, "one character, none of + # { } * and the comma, is allowed")
-        return text
-
-    def patterns(self, key: str, separator: str) -> Patterns:
-        text = self.text(key, "")
-        texts = [part.strip() for part in text.split(",")] if text else []
-        if not all(texts):
-            raise _wrong(key, text, "a comma-separated list of patterns is allowed")
-        try:
-            return compile_patterns(texts, separator)
-        except ValueError as error:
-            raise _wrong(key, text, str(error)) from None
-
-    def integer(self, key: str, default: int, low: int, high: int) -> int:
-        text = self.text(key, str(default))
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
-            raise _wrong(key, text, f"a whole number from {low} to {high} is allowed")
-        return int(text)
-
-    def limit(self, key: str, high: int = 1_000_000) -> int:
-        return self.integer(key, 0, 0, high)
-
-    def seconds(self, key: str, default: float, least: float = 0.001) -> float:
-        text = self.text(key, str(default))
-        if (
-            not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text)
-            or not least <= float(text) <= MAX_SECONDS
-        ):
-            lower = "more than 0" if least else "0 or more"
-            raise _wrong(key, text, f"seconds, {lower} and at most {MAX_SECONDS}, are allowed")
-        return float(text)
-
-    def truth(self, key: str, default: bool) -> bool:
-        text = self.text(key, str(default))
-        if text.lower() not in _TRUTH:
-            raise _wrong(key, text, "true or false is allowed")
-        return _TRUTH[text.lower()]
-
-    def choice(self, key: str, default: str, allowed: tuple[str, ...]) -> str:
-        text = self.text(key, default)
-        if text.lower() not in allowed:
-            raise _wrong(key, text, f"one of {', '.join(allowed)} is allowed")
-        return text.lower()
-
-    def name(self, key: str, default: str) -> str:
-        text = self.text(key, default)
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-            raise _wrong(key, text, "up to 64 letters, digits and any of . _ - are allowed")
-        return text
-
-    def rules(self, key: str, ttl: float, max_bytes: int) -> dict[str, Rule]:
-        rules: dict[str, Rule] = {}
-        text = self.text(key, "")
-        for part in text.split(",") if text else ():
-            found = _RULE.fullmatch(part.strip())
-            if (
-                found is None
-                or int(found["size"]) > MAX_SIZE
-                or not 0 < float(found["ttl"] or ttl) <= MAX_SECONDS
-            ):
-                raise _wrong(
-                    key,
-                    part or text,
-                    "a comma-separated list of PREFIX=SIZE or PREFIX=SIZE:SECONDS is allowed, such"
-                    " as chat/=1000:3600,metrics/=0",
-                )
-            if found["prefix"] in rules:
-                raise _wrong(key, text, "one rule for each prefix is allowed")
-            rules[found["prefix"]] = Rule(int(found["size"]), float(found["ttl"] or ttl), max_bytes)
-        return rules
-
-    def redis(self, key: str) -> RedisAddress | None:
-        text = (self.secret(key) or "").strip()
-        try:
-            return parse_redis_address(text) if text else None
-        except ValueError:
-            raise _wrong(key, text, f"{REDIS_FORMS} is allowed") from None
-
-    def origins(self, key: str, default: Origins) -> Origins:
-        text = self.text(key, "")
-        try:
-            return parse_origins(text) if text else default
-        except ValueError as error:
-            raise _wrong(
-                key,
-                str(error),
-                "'*' or a comma-separated list of origins such as https://app.example.com,"
-                " https://*.example.com for its sub-domains, or same is allowed",
-            ) from None
-
-    def hosts(self, key: str) -> frozenset[str]:
-        text = self.text(key, "")
-        try:
-            return parse_hosts(text) if text else frozenset()
-        except ValueError as error:
-            allowed = "a comma-separated list of host names without ports is allowed"
-            raise _wrong(key, str(error), allowed) from None
-
-    def networks(self, key: str) -> Networks:
-        text = self.text(key, "")
-        try:
-            return parse_networks(text) if text else ()
-        except ValueError as error:
-            allowed = "a comma-separated list of addresses and networks such as 10.0.0.0/8"
-            raise _wrong(key, str(error), f"{allowed} is allowed") from None

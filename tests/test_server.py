@@ -124,6 +124,25 @@ async def test_a_bad_setting_stops_the_start_with_one_line() -> None:
     )
 
 
+async def test_all_bad_settings_are_named_at_once() -> None:
+    server = await spawn(PORT="http", MAX_TOPICS="0")
+    assert await server.exit_code() == 1
+    assert "".join(server.log).splitlines() == [
+        "PORT='http' is not valid: a whole number from 0 to 65535 is allowed",
+        "MAX_TOPICS='0' is not valid: a whole number from 1 to 10000000 is allowed",
+    ]
+
+
+async def test_variables_that_are_ignored_are_warnings_in_the_log() -> None:
+    variables = {"REDIS_ADRR": "secret", "REDIS_PORT": "6379", "METRICS_PORT": "tcp://10.0.0.1:90"}
+    async with server_process(**variables) as server:
+        warnings = [line.partition("WARNING server: ")[2] for line in server.log]
+        assert list(filter(None, warnings)) == [
+            "METRICS_PORT is ignored: Kubernetes set it for a service named 'metrics'\n",
+            "REDIS_ADRR is not a setting, and is ignored: did you mean REDIS_ADDR?\n",
+        ]
+
+
 async def test_an_address_in_use_stops_the_start_with_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -27,6 +27,7 @@ GROUND = {
     "hub/values.py",
     "hub/version.py",
 }
+SETTINGS = {"hub/setting_sources.py", "hub/setting_values.py", "hub/settings.py"}
 # The parts of the standard library in the table's last column: for input and output, the clock, and
 # imports that this test cannot see. The column also names every package of others.
 NOTED = {
@@ -76,7 +77,9 @@ def package_of(module: str) -> str:
         return module
     if module in GROUND:
         return "ground"
-    if module in ("cli.py", "server.py", "hub/settings.py"):
+    if module in SETTINGS:
+        return "settings"
+    if module in ("cli.py", "server.py"):
         return Path(module).stem
     return Path(module).parent.name
 

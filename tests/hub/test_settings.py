@@ -46,6 +46,10 @@ GOOD = {
     "DRAIN_DELAY": "4.5",
     "SHUTDOWN_TIMEOUT": "5",
     "LOG_LEVEL": "DEBUG",
+    "LOG_FORMAT": "JSON",
+    "ACCESS_LOG": "yes",
+    "METRICS_PORT": "9090",
+    "METRICS_HOST": "0.0.0.0",
 }
 
 
@@ -96,6 +100,10 @@ def test_every_setting_can_be_set() -> None:
         drain_delay=4.5,
         shutdown_timeout=5.0,
         log_level="debug",
+        log_format="json",
+        access_log=True,
+        metrics_port=9_090,
+        metrics_host="0.0.0.0",
     )
 
 
@@ -139,6 +147,9 @@ def test_a_missing_or_empty_setting_has_its_default() -> None:
         ("IDLE_TIMEOUT", "54", "it must be more than PING_INTERVAL (54 s)"),
         ("BACKPRESSURE", "block", "disconnect, drop_oldest"),
         ("REQUIRE_CLIENT_ID", "maybe", "true or false"),
+        ("LOG_FORMAT", "xml", "one of text, json"),
+        ("ACCESS_LOG", "on", "true or false"),
+        ("METRICS_PORT", "tcp", "a whole number from 0 to 65535"),
         ("LOG_LEVEL", "loud", "debug, info, warning, error, critical"),
         ("ALLOWED_ORIGINS", "example.com", "https://app.example.com"),
         ("ALLOWED_ORIGINS", ",", "comma-separated"),
