@@ -10,6 +10,7 @@ COPY server.py ./
 COPY cli.py ./
 COPY hub hub/
 COPY handlers handlers/
+COPY api api/
 COPY clients/js/client.js clients/js/
 # Bytecode is compiled here because appuser may not write; the hash keeps it valid with any mtime.
 RUN python -m compileall -q --invalidation-mode unchecked-hash . && chmod -R a+rX .

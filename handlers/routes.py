@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from handlers.answers import BATCH, CONNECT, EVENTS
+from handlers.descriptions import openapi
 from handlers.disconnect import disconnect
 from handlers.events import events
 from handlers.history import read_history
@@ -16,6 +17,7 @@ from handlers.websocket import upgrade
 ROUTES = (
     web.get("/", page),
     web.get("/client.js", client_module),
+    web.get("/openapi.json", openapi),
     web.get(CONNECT, upgrade, allow_head=False),
     web.get(EVENTS, events, allow_head=False),
     web.post("/publish", publish),

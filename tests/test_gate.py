@@ -75,6 +75,7 @@ LISTS = {("GET", "/topics"), ("GET", "/stats")}  # of the topics that the caller
 OPEN = {
     ("GET", "/"),
     ("GET", "/client.js"),
+    ("GET", "/openapi.json"),
     ("GET", "/ws"),  # its commands are below
     ("GET", "/health"),
     ("GET", "/live"),

@@ -321,6 +321,7 @@ def test_the_build_copies_existing_files_and_nothing_else() -> None:
         "cli.py",
         "hub",
         "handlers",
+        "api",
         "clients/js/client.js",
     ]
     assert all(copy.startswith("--from=builder ") for copy in FINAL.all("COPY"))

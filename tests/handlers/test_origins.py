@@ -15,6 +15,7 @@ CALLS = [
     *BODIES,
     "GET /",
     "GET /client.js",
+    "GET /openapi.json",
     "GET /ws",
     "GET /events?topic=t",
     "GET /stats",

@@ -69,6 +69,7 @@ async def test_each_request_has_the_answer_of_its_vector(
 CALLS = [
     ("GET", "/"),
     ("GET", "/client.js"),
+    ("GET", "/openapi.json"),
     ("GET", "/stats"),
     ("GET", "/health"),
     ("GET", "/live"),
@@ -98,7 +99,7 @@ async def test_every_answer_has_cors_headers(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [*CALLS[:10], ("GET", "/topics/t/history"), ("DELETE", "/topics/t/history")],
+    [*CALLS[:11], ("GET", "/topics/t/history"), ("DELETE", "/topics/t/history")],
 )
 async def test_every_route_answers_the_preflight(
     server: Running, session: aiohttp.ClientSession, method: str, path: str

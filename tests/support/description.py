@@ -1,0 +1,100 @@
+"""The descriptions in api/, and the schemas in them."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from tests.support.process import ROOT
+
+OPENAPI: dict[str, Any] = yaml.safe_load((ROOT / "api/openapi.yaml").read_text())
+METHODS = ("get", "post", "delete")
+
+
+def walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value in a document with its place, such as `/info/title`."""
+    yield place, value
+    children: Any = ()
+    if isinstance(value, dict):
+        children = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    for key, child in children:
+        yield from walk(child, f"{place}/{key}")
+
+
+def texts(document: dict[str, Any]) -> str:
+    """Return all descriptions and summaries of a document, each in one line."""
+    return "\n".join(
+        " ".join(value.split())
+        for place, value in walk(document)
+        if place.endswith(("/description", "/summary")) and isinstance(value, str)
+    )
+
+
+def follow(document: dict[str, Any], value: Any) -> Any:
+    """Return what a reference refers to; another value as it is."""
+    while isinstance(value, dict) and "$ref" in value:
+        target: Any = document
+        for key in value["$ref"].removeprefix("#/").split("/"):
+            target = target[key]
+        value = target
+    return value
+
+
+def errors(document: dict[str, Any], schema: Any, value: Any, *, closed: bool = False) -> list[str]:
+    """Return why a value does not match a schema of a document; an empty list if it does.
+
+    Args:
+        document: it has the components to which the schema refers.
+        schema: the schema.
+        value: any JSON.
+        closed: whether objects may have only the properties that the schema names.
+    """
+    if closed:
+        document, schema = _closed(document), _closed(schema)
+    whole = {"components": document["components"], "allOf": [schema]}
+    checker = Draft202012Validator.FORMAT_CHECKER
+    found = Draft202012Validator(whole, format_checker=checker).iter_errors(value)
+    return [f"{json.dumps(list(it.path))}: {it.message}" for it in found]
+
+
+def _closed(value: Any) -> Any:
+    """Return a copy of schemas in which no object allows properties that have no name."""
+    value = deepcopy(value)
+    for _, it in walk(value):
+        if isinstance(it, dict) and isinstance(it.get("properties"), dict):
+            it.setdefault("additionalProperties", False)
+    return value
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the method, the path and the operation of each operation of OPENAPI."""
+    for path, item in OPENAPI["paths"].items():
+        for method in METHODS:
+            if method in item:
+                shared = item.get("parameters", [])
+                own = item[method].get("parameters", [])
+                parameters = [follow(OPENAPI, it) for it in [*shared, *own]]
+                yield method.upper(), path, {**item[method], "parameters": parameters}
+
+
+def operation(method: str, path: str) -> dict[str, Any]:
+    """Return one operation of OPENAPI."""
+    (found,) = (it for verb, where, it in operations() if (verb, where) == (method, path))
+    return found
+
+
+def answer_errors(described: dict[str, Any], status: int, body: bytes) -> list[str]:
+    """Return why an answer is not one that an operation describes."""
+    if str(status) not in described["responses"]:
+        return [f"status {status} is not described"]
+    response = follow(OPENAPI, described["responses"][str(status)])
+    if "content" not in response:
+        return [f"a body: {body!r}"] if body else []
+    ((kind, content),) = response["content"].items()
+    value = json.loads(body) if kind == "application/json" else body.decode()
+    return errors(OPENAPI, content["schema"], value, closed=True)
