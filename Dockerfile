@@ -12,10 +12,15 @@ COPY hub hub/
 COPY handlers handlers/
 COPY api api/
 COPY clients/js/client.js clients/js/
+COPY deploy/healthcheck.py deploy/
 # Bytecode is compiled here because appuser may not write; the hash keeps it valid with any mtime.
 RUN python -m compileall -q --invalidation-mode unchecked-hash . && chmod -R a+rX .
 
 FROM python:3.11-slim
+LABEL org.opencontainers.image.title="websocket-broadcast" \
+    org.opencontainers.image.description="Self-hosted WebSocket publish/subscribe server" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.base.name="docker.io/library/python:3.11-slim"
 RUN groupadd --gid 1001 appgroup \
     && useradd --uid 1001 --gid appgroup --no-create-home --shell /usr/sbin/nologin appuser
 COPY --from=builder /venv /venv
@@ -26,7 +31,7 @@ WORKDIR /app
 USER 1001:1001
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --retries=3 \
-    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8080), timeout=4); c.request('GET', '/stats'); raise SystemExit(c.getresponse().status != 200)"]
+    CMD ["python", "deploy/healthcheck.py"]
 # Exec form: python is process 1, so it receives SIGTERM and closes its clients.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "server.py"]

@@ -48,7 +48,7 @@ NOT_RUN = {
     "make run": "serves until it is stopped: the tour's server takes its place",
     "make test": "is what runs this test",
     "curl -N 'localhost:8080/events?topic=news'": "tests/handlers/test_events.py runs and stops it",
-    "docker compose up": "needs an engine: tests/test_setup.py checks the image and compose",
+    "docker compose up": "needs an engine: tests/deploy checks the image and compose",
 }
 
 RUN_ELSEWHERE = {

@@ -1,54 +1,33 @@
-"""Locks, make, the image and compose, tested without network and container engine.
+"""Locks, tools, make and CI, tested without network.
 
-A stand-in for the image is made from its Dockerfile: a directory with a virtual environment that
-holds the packages of `requirements.lock` and nothing else, and a tree with the files that it
-copies and nothing else. Its commands run there, as its user if the tests run as root.
 `make check-wheels`, which `.ci/run` calls, needs the registry: it finds a wheel for every pin.
 """
 
 import configparser
 import importlib.metadata
-import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import tomllib
-import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from hub.settings import Settings
 from hub.version import VERSION
+from tests.support.dockerfile import STAGES
+from tests.support.locks import pins
+from tests.support.process import ROOT
 
-ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-UID = GID = 1001
 # Seconds that a child may take before it is killed and its test fails; none takes two.
 PATIENCE = 30
 
 
 # --- Locks and tools ------------------------------------------------------------------------------
-
-
-def pins(lock: str) -> dict[str, Requirement]:
-    """Return the `name==version; marker` lines of a lock file by canonical name."""
-    lines = (ROOT / lock).read_text().splitlines()
-    found = [Requirement(line.rstrip(" \\")) for line in lines if line[0] not in "# "]
-    return {canonicalize_name(pin.name): pin for pin in found}
 
 
 def version(pin: Requirement) -> str:
@@ -258,269 +237,3 @@ def test_ci_installs_redis_for_every_python(tmp_path: Path, present: bool) -> No
     assert "libatomic1" in installed
     assert ("redis-server" in installed) is not present
     assert calls[-1].startswith("make ")
-
-
-# --- The image ------------------------------------------------------------------------------------
-
-
-@dataclass
-class Stage:
-    """One `FROM` of the Dockerfile with the instructions under it, continuations joined."""
-
-    base: str
-    instructions: list[tuple[str, str]] = field(default_factory=list)
-
-    def all(self, name: str) -> list[str]:
-        return [argument for found, argument in self.instructions if found == name]
-
-    def one(self, name: str) -> str:
-        (argument,) = self.all(name)
-        return argument
-
-    @property
-    def health(self) -> tuple[dict[str, str], list[str]]:
-        """The options and the command of the HEALTHCHECK, which must be in exec form."""
-        options, command = self.one("HEALTHCHECK").split("CMD ", 1)
-        return dict(re.findall(r"--([a-z-]+)=(\S+)", options)), json.loads(command)
-
-
-def read_dockerfile() -> list[Stage]:
-    text = re.sub(r"(?m)^\s*#.*\n", "", (ROOT / "Dockerfile").read_text())
-    stages: list[Stage] = []
-    for line in re.sub(r"\\\n\s*", "", text).splitlines():
-        name, _, argument = line.partition(" ")
-        if name == "FROM":
-            stages.append(Stage(argument.split()[0]))
-        elif name:
-            stages[-1].instructions.append((name, argument))
-    return stages
-
-
-STAGES = read_dockerfile()
-BUILDER, FINAL = STAGES
-# Files of the tree; a COPY from another stage begins with an option.
-COPIED = [copy.split() for copy in BUILDER.all("COPY")]
-
-
-def ignored(path: str) -> bool:
-    """Return True if `.dockerignore` excludes `path`: the last matching pattern decides."""
-    verdict = False
-    parents = [str(Path(*Path(path).parts[: n + 1])) for n in range(len(Path(path).parts))]
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
-        pattern = line.removeprefix("!").removeprefix("**/")
-        names = Path(path).parts if "**/" in line else parents
-        if line and line[0] != "#" and any(fnmatch(name, pattern) for name in names):
-            verdict = line[0] != "!"
-    return verdict
-
-
-def test_the_build_copies_existing_files_and_nothing_else() -> None:
-    assert [source for source, _ in COPIED] == [
-        "requirements.lock",
-        "server.py",
-        "cli.py",
-        "hub",
-        "handlers",
-        "api",
-        "clients/js/client.js",
-    ]
-    assert all(copy.startswith("--from=builder ") for copy in FINAL.all("COPY"))
-    for source, _ in COPIED:
-        assert (ROOT / source).exists()
-        assert not ignored(source)
-    assert not ignored("hub/hub.py")
-    assert not ignored("hub/redis/lua/lib/lifetime.lua")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        ".venv",
-        ".git",
-        "tests",
-        "docs",
-        ".ci/run",
-        ".env",
-        "hub/__pycache__/a.pyc",
-        "clients/python",
-    ],
-)
-def test_other_files_are_excluded_from_the_build(path: str) -> None:
-    assert ignored(path)
-
-
-def test_the_image_runs_as_appuser_and_exposes_one_port() -> None:
-    assert FINAL.one("USER") == f"{UID}:{GID}"
-    users = FINAL.one("RUN")
-    assert f"groupadd --gid {GID} appgroup" in users
-    assert re.search(rf"useradd --uid {UID} --gid appgroup .*appuser$", users)
-    assert FINAL.one("EXPOSE") == str(Settings().port)
-
-
-def test_sigterm_reaches_the_server() -> None:
-    assert json.loads(FINAL.one("ENTRYPOINT")) == ["python", "server.py"]
-    assert FINAL.one("STOPSIGNAL") == "SIGTERM"
-    assert not FINAL.all("CMD")
-
-
-def test_the_health_check_runs_every_30_seconds_without_curl() -> None:
-    options, command = FINAL.health
-    assert options["interval"] == "30s"
-    assert command[0] == "python"
-    assert "/stats" in command[-1]
-    assert "curl" not in (ROOT / "Dockerfile").read_text()
-
-
-@dataclass
-class Image:
-    """A stand-in for the built image: its packages, its files, its environment and user."""
-
-    app: Path
-    environ: dict[str, str]
-    user: list[str]  # what goes before a command to run it as appuser; empty when that cannot be
-
-    def command(self, *command: str, **environ: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*self.user, *command],
-            cwd=self.app,
-            env=self.environ | environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def healthy(self, port: int) -> bool:
-        _, command = FINAL.health
-        with self.command(*command, PORT=str(port)) as process:
-            process.communicate(timeout=PATIENCE)
-        return process.returncode == 0
-
-    @contextmanager
-    def serving(self) -> Iterator[tuple[subprocess.Popen[str], int]]:
-        """Run the entry point on a free port, and read the port from its log."""
-        entry = json.loads(FINAL.one("ENTRYPOINT"))
-        with self.command(*entry, HOST="127.0.0.1", PORT="0") as process:
-            guard = threading.Timer(PATIENCE, process.kill)
-            guard.start()
-            try:
-                yield process, listening_port(process)
-            finally:
-                process.kill()
-                guard.cancel()
-
-
-def listening_port(process: subprocess.Popen[str]) -> int:
-    """Read the server's log until it names its port, or until it ends."""
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        if match := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
-            return int(match[1])
-        lines.append(line)
-    pytest.fail("the server ended before it listened:\n" + "".join(lines))
-
-
-def as_appuser(python: Path) -> list[str]:
-    """Return the prefix of a command that runs as appuser, who must be able to run `python`.
-
-    Only root may change the user. If root's Python is closed to others (under /root), appuser keeps
-    the capability to read every file; it does not allow writing.
-    """
-    if os.getuid() != 0 or shutil.which("setpriv") is None:
-        return []
-    drop = ["setpriv", f"--reuid={UID}", f"--regid={GID}", "--clear-groups"]
-    if subprocess.run([*drop, "test", "-x", python], timeout=PATIENCE, check=False).returncode == 0:
-        return drop
-    sets = ("--inh-caps", "--ambient-caps", "--bounding-set")
-    return [*drop, *(f"{caps}=-all,+dac_read_search" for caps in sets)]
-
-
-def install_locked_packages(site: Path) -> None:
-    """Copy the packages that `requirements.lock` pins from the environment of these tests."""
-    for name, pin in pins("requirements.lock").items():
-        if pin.marker is not None and not pin.marker.evaluate():
-            continue
-        for file in importlib.metadata.files(name) or []:
-            if ".." not in file.parts and file.suffix != ".pyc":
-                target = site / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(str(file.locate()), target)
-
-
-@pytest.fixture(scope="module")
-def image() -> Iterator[Image]:
-    # Not under tmp_path, which is closed to every other user.
-    with tempfile.TemporaryDirectory() as name:
-        top = Path(name)
-        top.chmod(0o755)
-        venv.create(top / "venv", symlinks=True)
-        major, minor = sys.version_info[:2]
-        install_locked_packages(top / f"venv/lib/python{major}.{minor}/site-packages")
-        app = top / "app"
-        app.mkdir()
-        for source, target in COPIED:
-            if (ROOT / source).is_dir():
-                no_bytecode = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(ROOT / source, app / target, ignore=no_bytecode)
-            elif source != "requirements.lock":
-                (app / target).mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / source, app / target)
-        # The rights that the image gives, whatever the umask was where this clone was made.
-        subprocess.run(["chmod", "-R", "a+rX", app, top / "venv"], check=True, timeout=PATIENCE)
-        environ = dict(entry.split("=", 1) for entry in FINAL.one("ENV").split())
-        environ["PATH"] = f"{top}/venv/bin:/usr/local/bin:/usr/bin:/bin"
-        yield Image(app, environ, as_appuser(top / "venv/bin/python"))
-
-
-def test_the_image_serves_as_appuser_and_ends_on_sigterm(image: Image) -> None:
-    with image.serving() as (process, port):
-        assert image.healthy(port)
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, log
-    assert not list(image.app.rglob("*.pyc")), "it wrote into its tree"
-
-
-def test_the_health_check_fails_if_nothing_listens(image: Image) -> None:
-    with socket.socket() as taken:  # bound but not listening, so that no process can listen on it
-        taken.bind(("127.0.0.1", 0))
-        assert not image.healthy(taken.getsockname()[1])
-
-
-def test_the_image_runs_as_uid_1001(image: Image) -> None:
-    if not image.user:
-        pytest.skip("only root can become appuser, and with setpriv")
-    report = "import os; print(os.getuid(), os.getgid(), os.getgroups(), os.access('.', os.W_OK))"
-    with image.command("python", "-c", report) as process:
-        said, _ = process.communicate(timeout=PATIENCE)
-    assert said == f"{UID} {GID} [] False\n"
-
-
-# --- Compose --------------------------------------------------------------------------------------
-
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVER, REDIS = COMPOSE["services"]["server"], COMPOSE["services"]["redis"]
-
-
-def test_compose_starts_the_server_after_redis() -> None:
-    assert set(COMPOSE) == {"services"}, "`version` is obsolete"
-    assert SERVER["build"] == "."
-    assert SERVER["ports"] == ["8080:8080"]
-    assert SERVER["environment"] == {"REDIS_ADDR": "redis:6379"}
-    assert SERVER["depends_on"] == {"redis": {"condition": "service_healthy"}}
-    assert REDIS["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
-    assert "ports" not in REDIS, "nobody outside may reach it"
-    assert "healthcheck" not in SERVER, "the image has one"
-
-
-def test_compose_waits_longer_than_the_shutdown_timeout() -> None:
-    grace = re.fullmatch(r"(\d+)s", SERVER["stop_grace_period"])
-    assert grace is not None
-    assert int(grace[1]) > Settings().shutdown_timeout
-
-
-def test_compose_gives_the_server_minimal_rights() -> None:
-    assert SERVER["read_only"] is True
-    assert SERVER["cap_drop"] == ["ALL"]
-    assert SERVER["security_opt"] == ["no-new-privileges:true"]
-    assert SERVER["restart"] == "unless-stopped"
