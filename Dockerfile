@@ -7,7 +7,7 @@ RUN python -m venv --without-pip /venv \
         --root-user-action ignore --require-hashes --only-binary :all: -r /build/requirements.lock
 WORKDIR /app
 COPY server.py ./
-COPY cli.py ./
+COPY cli cli/
 COPY hub hub/
 COPY handlers handlers/
 COPY api api/

@@ -22,7 +22,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-faults check format lock check-wheels bench bench-quick bench-compare bench-guarded clean
+.PHONY: help run install test test-faults check format env-example lock check-wheels bench bench-quick bench-compare bench-guarded clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -46,6 +46,9 @@ check: $(VENV)/.test ## lint, check the format and the types
 format: $(VENV)/.test ## repair what ruff can repair
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+env-example: $(VENV)/.run ## write .env.example again from the table of settings
+	@$(BIN)/python -m cli.settings > .env.example
 
 lock: $(VENV)/.made ## write the lock files again from pyproject.toml
 	@$(INSTALL) uv==$(UV_VERSION)

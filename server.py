@@ -1,7 +1,7 @@
 """Run the server: read the settings, build the application, serve until a signal, shut down.
 
-Start it with `python server.py`. Every setting comes from the environment; README.md has the table.
-`python server.py --help` lists other commands (cli.py).
+Start it with `python server.py`. README.md has the table of settings. `python server.py --help`
+lists other commands (`cli/`).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from functools import partial
 import uvloop
 from aiohttp import web
 
-import cli
+from cli.commands import run
 from handlers.answers import close_in_shutdown, errors_as_json
 from handlers.authentication import authenticate
 from handlers.keys import (
@@ -68,25 +68,25 @@ from hub.redis.keys import Keys
 from hub.redis.supervisor import Supervisor
 from hub.service import Service
 from hub.sessions import Sessions
-from hub.settings import Settings, describe_access, inspect
+from hub.settings import Inspection, Settings, describe_access
 from hub.sweep import Sweeper
 
 log = logging.getLogger("server")
 
 
 def main() -> None:
-    """Carry out the subcommand if there is one, else read the settings and serve.
+    """Carry out the command of the command line; without one, serve."""
+    sys.exit(run(sys.argv[1:], os.environ, run_server))
 
-    Exit with one line for each setting or address that is not usable.
+
+def run_server(inspection: Inspection) -> None:
+    """Listen and serve with these settings until a signal.
+
+    Exit with one line if the address or the file descriptors cannot be used.
     """
+    settings = inspection.settings
+    configure_logs(settings.log_level)
     try:
-        if len(sys.argv) > 1:
-            sys.exit(cli.run(sys.argv[1:], os.environ))
-        inspection = inspect(os.environ, {})
-        if inspection.mistakes:
-            sys.exit("\n".join(map(str, inspection.mistakes)))
-        settings = inspection.settings
-        configure_logs(settings.log_level)
         soft, descriptors = raise_descriptors()
         settings = fit_descriptors(settings, descriptors)
     except SettingError as error:

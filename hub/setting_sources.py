@@ -193,8 +193,14 @@ def warnings_of(settings: Iterable[Setting], environ: Mapping[str, str]) -> Iter
             yield f"{name} is not a setting, and is ignored: did you mean {near}?"
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that `name` is probably a misspelling of; None if there is none."""
+def nearest(name: str, names: Iterable[str], likeness: float = _LIKENESS) -> str | None:
+    """Return the name that `name` is probably a misspelling of; None if there is none.
+
+    Args:
+        name: the name.
+        names: the known names.
+        likeness: how alike both must be, from 0 to 1, as `difflib` measures it.
+    """
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(name, sorted(names), n=1, cutoff=_LIKENESS)), None)
+    return next(iter(get_close_matches(name, sorted(names), n=1, cutoff=likeness)), None)

@@ -100,9 +100,11 @@ class Settings:
     max_connections: int = _setting(
         0, integer(0, 10_000_000), _LIMITS, "WebSockets and streams; 0: as file descriptors allow"
     )
-    max_connections_per_ip: int = _setting(0, RATE, _LIMITS, "the same of one address; 0: no limit")
+    max_connections_per_ip: int = _setting(
+        0, RATE, _LIMITS, "WebSockets and streams of one address; 0: no limit"
+    )
     connect_rate_per_ip: int = _setting(
-        0, RATE, _LIMITS, "new ones of one address in a second; 0: no limit"
+        0, RATE, _LIMITS, "new WebSockets and streams of one address in a second; 0: no limit"
     )
     request_rate: int = _setting(
         0, RATE, _LIMITS, "REST requests of one caller in a second; 0: no limit"
@@ -135,10 +137,13 @@ class Settings:
         256, integer(1, 1_000_000), _SLOW, "messages queued for one slow client"
     )
     max_queue_bytes: int = _setting(
-        1_048_576, integer(1_024, 1_073_741_824), _SLOW, "the same in bytes, with the transport's"
+        1_048_576, integer(1_024, 1_073_741_824), _SLOW, "bytes queued for one slow client"
     )
     backpressure: str = _setting(
-        "disconnect", choice("disconnect", "drop_oldest"), _SLOW, "action beyond these bounds"
+        "disconnect",
+        choice("disconnect", "drop_oldest"),
+        _SLOW,
+        "action for a client with more in its queue",
     )
     ping_interval: float = _setting(
         54.0, seconds(), _SLOW, "silence after which a client is pinged"
@@ -199,7 +204,11 @@ class Settings:
         needs=("topic_separator",),
     )
     anonymous_publish: Patterns = _setting(
-        NOTHING, PATTERNS, _ACCESS, "the same for publishing", needs=("topic_separator",)
+        NOTHING,
+        PATTERNS,
+        _ACCESS,
+        "topics that clients without a token may publish to",
+        needs=("topic_separator",),
     )
     auth_timeout: float = _setting(
         10.0, seconds(), _ACCESS, "time for a client without any right to send a token"
@@ -277,8 +286,8 @@ class Inspection:
     """What the environment and the options say."""
 
     settings: Settings  # with the default for each setting that is wrong
-    given: Mapping[str, Given]  # by name, the settings that are set; for secrets not to be printed
-    mistakes: tuple[SettingError, ...]
+    given: Mapping[str, Given]  # by name, what is set; the texts of secrets are not to be printed
+    mistakes: Mapping[str, SettingError]  # by name
     warnings: tuple[str, ...]  # lines that may be printed
 
 
@@ -289,8 +298,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         SettingError: a value is not allowed.
     """
     inspection = inspect(environ, {})
-    if inspection.mistakes:
-        raise inspection.mistakes[0]
+    for mistake in inspection.mistakes.values():
+        raise mistake
     return inspection.settings
 
 
@@ -309,20 +318,18 @@ def inspect(environ: Mapping[str, str], options: Mapping[str, str]) -> Inspectio
         try:
             found = find(setting, environ, options)
             if found is not None:
+                given[setting.name] = found
                 needed = [values[name] for name in setting.needs]
                 values[setting.field] = _parse(setting, found, needed)
-                given[setting.name] = found
         except SettingError as error:
             mistakes[setting.name] = error
     settings = Settings(**values)
-    conflicts = [
-        _refuse(conflict, given)
+    conflicts = {
+        conflict.name: _refuse(conflict, given)
         for conflict in _conflicts(settings, given)
         if mistakes.keys().isdisjoint((conflict.name, *conflict.others))
-    ]
-    return Inspection(
-        settings, given, (*mistakes.values(), *conflicts), tuple(warnings_of(SETTINGS, environ))
-    )
+    }
+    return Inspection(settings, given, mistakes | conflicts, tuple(warnings_of(SETTINGS, environ)))
 
 
 def _parse(setting: Setting, given: Given, needed: list[Any]) -> Any:
@@ -382,9 +389,9 @@ def _refuse(conflict: _Conflict, given: Mapping[str, Given]) -> SettingError:
     return setting.refuse(label, text if conflict.part is None else conflict.part, conflict.allowed)
 
 
-def signing_secret(environ: Mapping[str, str]) -> str | None:
-    """Return the first secret of `JWT_SECRET`, valid in settings that were read; None if absent."""
-    given = inspect(environ, {}).given.get("JWT_SECRET")
+def signing_secret(inspection: Inspection) -> str | None:
+    """Return the first secret of `JWT_SECRET` in settings without mistakes; None if absent."""
+    given = inspection.given.get("JWT_SECRET")
     return None if given is None else given.text.split(",")[0]
 
 

@@ -86,10 +86,10 @@ async def test_a_second_signal_ends_the_process_at_once() -> None:
         stalled.close()
 
 
-async def refused_start(**settings: str) -> str:
+async def refused_start(code: int = 1, **settings: str) -> str:
     """Start a server that must fail, and return the one line of its log."""
     server: ServerProcess = await spawn(**settings)
-    assert await server.exit_code() == 1
+    assert await server.exit_code() == code
     (line,) = "".join(server.log).splitlines()
     return line
 
@@ -119,14 +119,14 @@ async def test_the_log_warns_of_proxies_that_are_everybody(proxies: str, warning
 
 
 async def test_a_bad_setting_stops_the_start_with_one_line() -> None:
-    assert await refused_start(PORT="http") == (
+    assert await refused_start(2, PORT="http") == (
         "PORT='http' is not valid: a whole number from 0 to 65535 is allowed"
     )
 
 
 async def test_all_bad_settings_are_named_at_once() -> None:
     server = await spawn(PORT="http", MAX_TOPICS="0")
-    assert await server.exit_code() == 1
+    assert await server.exit_code() == 2
     assert "".join(server.log).splitlines() == [
         "PORT='http' is not valid: a whole number from 0 to 65535 is allowed",
         "MAX_TOPICS='0' is not valid: a whole number from 1 to 10000000 is allowed",

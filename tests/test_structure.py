@@ -64,7 +64,7 @@ MORE = {
 
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("cli.py", "server.py", "hub/**/*.py", "handlers/**/*.py")
+    for pattern in ("server.py", "cli/**/*.py", "hub/**/*.py", "handlers/**/*.py")
     for path in ROOT.glob(pattern)
 )
 OWN = {path.partition("/")[0].removesuffix(".py") for path in MODULES}
@@ -79,7 +79,7 @@ def package_of(module: str) -> str:
         return "ground"
     if module in SETTINGS:
         return "settings"
-    if module in ("cli.py", "server.py"):
+    if module == "server.py":
         return Path(module).stem
     return Path(module).parent.name
 

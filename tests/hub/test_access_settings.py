@@ -4,7 +4,14 @@ import pytest
 
 from hub.access import Verb
 from hub.errors import SettingError
-from hub.settings import SWITCHES, Settings, describe_access, read_settings, signing_secret
+from hub.settings import (
+    SWITCHES,
+    Settings,
+    describe_access,
+    inspect,
+    read_settings,
+    signing_secret,
+)
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = {"API_KEYS": "app:0123456789abcdef"}
@@ -145,5 +152,5 @@ def test_a_key_set_needs_an_audience_and_an_issuer(missing: str) -> None:
 
 
 def test_the_first_secret_signs() -> None:
-    assert signing_secret({"JWT_SECRET": f"{SECRET},{SECRET[::-1]}"}) == SECRET
-    assert signing_secret({}) is None
+    assert signing_secret(inspect({"JWT_SECRET": f"{SECRET},{SECRET[::-1]}"}, {})) == SECRET
+    assert signing_secret(inspect({}, {})) is None

@@ -35,7 +35,7 @@ def test_an_option_wins_over_the_environment(tmp_path: Path) -> None:
     }
     options = {"PORT": "2", "MAX_TOPICS": "", "JWT_SECRET_FILE": str(secret)}
     found = inspect(environ, options)
-    assert found.mistakes == ()
+    assert not found.mistakes
     assert (found.settings.port, found.settings.host) == (2, "::1")
     assert found.settings.jwt_secret
     sources = {name: given.source for name, given in found.given.items()}
@@ -57,7 +57,7 @@ def test_all_mistakes_are_found_at_once() -> None:
         "API_KEYS": "app",
         "ANONYMOUS_SUBSCRIBE": "a",  # needs API_KEYS, which is said already
     }
-    mistakes = [str(mistake) for mistake in inspect(environ, {"MAX_TOPICS": "0"}).mistakes]
+    mistakes = list(map(str, inspect(environ, {"MAX_TOPICS": "0"}).mistakes.values()))
     assert [mistake.partition(" ")[0] for mistake in mistakes] == [
         "PORT='http'",
         "--max-topics='0'",
@@ -77,7 +77,7 @@ def test_all_mistakes_are_found_at_once() -> None:
     ],
 )
 def test_a_mistake_names_what_the_user_wrote(options: dict[str, str], says: str) -> None:
-    (mistake,) = inspect({}, options).mistakes
+    (mistake,) = inspect({}, options).mistakes.values()
     assert str(mistake).startswith(says)
 
 

@@ -1,68 +1,73 @@
-"""The subcommands of `server.py`: make a token, and say what a token allows.
+"""`token` makes a token, and `check-token` says what one allows.
 
-Without a subcommand, `server.py` serves. The settings come from the environment, as the server's.
+Both use the server's settings, from the environment or from options.
 """
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
+from cli.output import CommandError, Exit, say
+from cli.parsing import Parser, duration
+from cli.settings import add_settings, given_settings
 from hub.access import Principal, Verb, compile_patterns
 from hub.auth.tokens import MAX_TOKEN_BYTES, Problem, Reason, Verifier
 from hub.errors import SettingError
-from hub.settings import SWITCHES, Settings, read_settings, signing_secret
-
-_TTL: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # seconds
+from hub.settings import SETTINGS, SWITCHES, Settings, inspect, signing_secret
 
 
-def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Carry out a subcommand, and return the exit code of the process.
+def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
+    """Carry out `token` or `check-token`.
 
     Raises:
+        CommandError: no token was made, or a token is not valid.
         SettingError: a setting is not valid, or one that is needed is not set.
     """
-    options = _parser().parse_args(arguments)
-    settings = read_settings(environ)
-    if options.command == "token":
-        return _make(options, settings, signing_secret(environ))
-    return _check(options, settings)
+    parser = _make_parser() if command == "token" else _check_parser()
+    add_settings(parser, [setting for setting in SETTINGS if setting.group == "Access"])
+    options = parser.parse(arguments)
+    inspection = inspect(environ, given_settings(options))
+    for mistake in inspection.mistakes.values():
+        raise mistake
+    if command == "token":
+        return _make(options, inspection.settings, signing_secret(inspection))
+    return _check(options, inspection.settings)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="server.py", description="Without a command, serve until SIGTERM."
+def _make_parser() -> Parser:
+    parser = Parser(
+        "token",
+        "Print a token, signed with the first secret of JWT_SECRET.",
+        usage="server.py token --sub SUB [OPTIONS]",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    token = commands.add_parser(
-        "token", help="print a token, signed with the first secret of JWT_SECRET"
-    )
-    token.add_argument("--sub", required=True, help="the subject: who has the token")
+    parser.add_argument("--sub", required=True, help="the subject: who has the token")
     for verb in Verb:
-        token.add_argument(
+        parser.add_argument(
             f"--{verb}", metavar="PATTERN", action="append", help="may be given several times"
         )
-    token.add_argument("--info", type=_json, help="JSON that is shown in presence")
-    token.add_argument("--ttl", type=_ttl, default="1h", help="30s, 10m, 1h (default) or 7d")
-
-    check = commands.add_parser("check-token", help="say what a token allows")
-    check.add_argument("token", nargs="?", help="read from standard input if it is not given")
-    check.add_argument("--topic", help="a topic to check; needs --verb")
-    check.add_argument("--verb", choices=[str(verb) for verb in Verb], help="needs --topic")
+    parser.add_argument("--info", metavar="JSON", type=_json, help="shown in presence")
+    parser.add_argument(
+        "--ttl", metavar="TIME", type=duration, default="1h", help="30s, 10m, 1h (default) or 7d"
+    )
     return parser
 
 
-def _ttl(text: str) -> int:
-    found = _TTL.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError("a number with s, m, h or d, such as 1h, is allowed")
-    return int(found[1]) * _UNITS[found[2]]
+def _check_parser() -> Parser:
+    parser = Parser(
+        "check-token",
+        "Show what a token allows; with --topic and --verb, whether it allows that.",
+        usage="server.py check-token [TOKEN] [OPTIONS]",
+    )
+    parser.add_argument(
+        "token", metavar="TOKEN", nargs="?", help="read from standard input if it is not given"
+    )
+    parser.add_argument("--topic", help="a topic to check; needs --verb")
+    parser.add_argument("--verb", choices=[str(verb) for verb in Verb], help="needs --topic")
+    return parser
 
 
 def _json(text: str) -> Any:
@@ -72,7 +77,7 @@ def _json(text: str) -> Any:
         raise argparse.ArgumentTypeError("it is not JSON") from None
 
 
-def _make(options: argparse.Namespace, settings: Settings, secret: str | None) -> int:
+def _make(options: argparse.Namespace, settings: Settings, secret: str | None) -> Exit:
     if secret is None:
         raise SettingError("JWT_SECRET", "", "it is needed to sign a token")
     import jwt  # takes 8 MB, which a server without tokens saves
@@ -91,7 +96,7 @@ def _make(options: argparse.Namespace, settings: Settings, secret: str | None) -
     token = jwt.encode({"sub": options.sub, **given}, secret, "HS256")
     result = _verifier(settings).verify(token, now)
     if isinstance(result, Problem):
-        return _fail(f"no token was made: {result.text}")
+        raise _failure(f"no token was made: {result.text}")
     for verb in Verb:
         for text in getattr(options, verb) or ():
             if not compile_patterns([text], settings.topic_separator, options.sub):
@@ -100,14 +105,14 @@ def _make(options: argparse.Namespace, settings: Settings, secret: str | None) -
     if not any(result.rights):
         _warn("the token allows nothing")
     print(token)
-    return 0
+    return Exit.OK
 
 
-def _check(options: argparse.Namespace, settings: Settings) -> int:
+def _check(options: argparse.Namespace, settings: Settings) -> Exit:
     if (options.topic is None) != (options.verb is None):
-        return _fail("--topic and --verb need each other")
+        raise _failure("--topic and --verb need each other")
     if not settings.access_on:
-        return _fail(f"access is off: set one of {', '.join(SWITCHES)}")
+        raise _failure(f"access is off: set one of {', '.join(SWITCHES)}")
     token = options.token or sys.stdin.read(MAX_TOKEN_BYTES + 2).strip()
     now = time.time()
     result = _verifier(settings).verify(token, now)
@@ -115,14 +120,14 @@ def _check(options: argparse.Namespace, settings: Settings) -> int:
         hint = ""
         if settings.jwt_jwks_url and result.reason in (Reason.ALGORITHM, Reason.UNKNOWN_KEY):
             hint = " (keys of JWT_JWKS_URL are not fetched here)"
-        return _fail(f"not valid: {result.reason}: {result.text}{hint}")
+        raise _failure(f"not valid: {result.reason}: {result.text}{hint}")
     if options.verb is None:
         print("\n".join(_describe(result, now)))
-        return 0
+        return Exit.OK
     rule = result.rights.find(Verb(options.verb), options.topic)
     allowed = "not allowed" if rule is None else f"allowed by {rule!r}"
     print(f"{options.verb} on {options.topic!r} is {allowed}")
-    return int(rule is None)
+    return Exit.REFUSED if rule is None else Exit.OK
 
 
 def _verifier(settings: Settings) -> Verifier:
@@ -144,9 +149,8 @@ def _describe(principal: Principal, now: float) -> list[str]:
 
 
 def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
+    say(f"warning: {text}")
 
 
-def _fail(text: str) -> int:
-    print(text, file=sys.stderr)
-    return 1
+def _failure(text: str) -> CommandError:
+    return CommandError(Exit.REFUSED, text)

@@ -1,25 +1,20 @@
-"""The subcommands of `server.py`."""
+"""`token` and `check-token`."""
 
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jwt
 import pytest
 
-from cli import run
-from hub.errors import SettingError
+from tests.support.command import carry_out, command
 
-ROOT = Path(__file__).parents[1]
 SECRET = "0123456789abcdef0123456789abcdef"
 LEFT_OUT = "publish 'chat/{sub}' allows nothing: sub has one of + # * { } or the separator"
 ENVIRON = {"JWT_SECRET": SECRET}
 
 
 def make(capsys: pytest.CaptureFixture[str], *arguments: str, **environ: str) -> str:
-    assert run(["token", *arguments], {**ENVIRON, **environ}) == 0
+    assert carry_out(["token", *arguments], {**ENVIRON, **environ}) == 0
     return capsys.readouterr().out.strip()
 
 
@@ -41,7 +36,7 @@ def test_a_token_is_printed_and_checked(capsys: pytest.CaptureFixture[str]) -> N
     claims = jwt.decode(token, SECRET, ["HS256"])
     assert claims["exp"] - claims["iat"] == 600
     assert claims["info"] == {"name": "Ann"}
-    assert run(["check-token", token], ENVIRON) == 0
+    assert carry_out(["check-token", token], ENVIRON) == 0
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith("valid for 'ann', expires 2")
     assert rest == ["subscribe: news, chat/#", "publish: chat/{sub}", "manage: nothing"]
@@ -66,7 +61,7 @@ def test_a_token_is_printed_and_checked(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_token_without_a_right_is_made_with_a_warning(
     arguments: tuple[str, ...], warning: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["token", *arguments], ENVIRON) == 0
+    assert carry_out(["token", *arguments], ENVIRON) == 0
     printed = capsys.readouterr()
     assert len(printed.out.split()) == 1
     assert printed.err.rstrip() == warning
@@ -86,7 +81,7 @@ def test_a_topic_is_checked(
 ) -> None:
     environ = {**ENVIRON, "ANONYMOUS_SUBSCRIBE": "*"}
     token = make(capsys, "--sub", "ann", "--publish", "chat/{sub}")
-    assert run(["check-token", token, "--verb", verb, "--topic", topic], environ) == code
+    assert carry_out(["check-token", token, "--verb", verb, "--topic", topic], environ) == code
     assert capsys.readouterr().out == says
 
 
@@ -94,7 +89,7 @@ def test_a_token_is_read_from_standard_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(make(capsys, "--sub", "ann") + "\n"))
-    assert run(["check-token"], ENVIRON) == 0
+    assert carry_out(["check-token"], ENVIRON) == 0
     assert "valid for 'ann'" in capsys.readouterr().out
 
 
@@ -103,14 +98,14 @@ def test_a_token_has_the_audience_and_issuer_of_the_settings(
 ) -> None:
     environ = {"JWT_AUDIENCE": "app", "JWT_ISSUER": "me"}
     token = make(capsys, "--sub", "ann", **environ)
-    assert run(["check-token", token], {**ENVIRON, **environ}) == 0
-    assert run(["check-token", token], {**ENVIRON, "JWT_ISSUER": "you"}) == 1
+    assert carry_out(["check-token", token], {**ENVIRON, **environ}) == 0
+    assert carry_out(["check-token", token], {**ENVIRON, "JWT_ISSUER": "you"}) == 1
     assert capsys.readouterr().err == "not valid: issuer: its iss is not JWT_ISSUER\n"
 
 
 def test_a_token_without_an_end_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     token = jwt.encode({"sub": "ann"}, SECRET, "HS256")
-    assert run(["check-token", token], {**ENVIRON, "JWT_REQUIRE_EXP": "false"}) == 0
+    assert carry_out(["check-token", token], {**ENVIRON, "JWT_REQUIRE_EXP": "false"}) == 0
     assert capsys.readouterr().out.startswith("valid for 'ann', expires never\n")
 
 
@@ -128,7 +123,7 @@ def test_a_token_without_an_end_says_so(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_failure_is_one_line(
     arguments: list[str], environ: dict[str, str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(arguments, environ) == 1
+    assert carry_out(arguments, environ) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(says)
@@ -142,49 +137,41 @@ def test_keys_of_an_issuer_are_not_fetched(capsys: pytest.CaptureFixture[str]) -
         "JWT_ISSUER": "https://id.example",
     }
     token = jwt.encode({"sub": "ann"}, SECRET, "HS256")
-    assert run(["check-token", token], environ) == 1
+    assert carry_out(["check-token", token], environ) == 1
     assert capsys.readouterr().err.endswith("(keys of JWT_JWKS_URL are not fetched here)\n")
 
 
 @pytest.mark.parametrize("ttl", ["", "0s", "1", "h", "-1h", "1.5h", "1w", "\u0661h"])
 def test_a_time_to_live_has_a_unit(ttl: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        run(["token", "--sub", "ann", f"--ttl={ttl}"], ENVIRON)
+        carry_out(["token", "--sub", "ann", f"--ttl={ttl}"], ENVIRON)
     assert caught.value.code == 2
     assert "a number with s, m, h or d" in capsys.readouterr().err
 
 
 def test_info_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        run(["token", "--sub", "ann", "--info", "{"], ENVIRON)
+        carry_out(["token", "--sub", "ann", "--info", "{"], ENVIRON)
     assert "it is not JSON" in capsys.readouterr().err
 
 
-def test_a_token_needs_a_secret_to_sign_it() -> None:
-    with pytest.raises(SettingError, match=r"^JWT_SECRET=\S* is not valid: it is needed to sign"):
-        run(["token", "--sub", "ann"], {"API_KEYS": "app:0123456789abcdef"})
+def test_a_token_needs_a_secret_to_sign_it(capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {"API_KEYS": "app:0123456789abcdef"}
+    assert carry_out(["token", "--sub", "ann"], environ) == 2
+    assert capsys.readouterr().err == "JWT_SECRET='' is not valid: it is needed to sign a token\n"
 
 
-def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "server.py", *arguments],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environ},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
-def test_the_server_runs_a_subcommand(tmp_path: Path) -> None:
+async def test_the_secret_may_be_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(SECRET + "\n")
-    made = command("token", "--sub", "ann", "--publish", "a", JWT_SECRET_FILE=str(file))
-    assert (made.returncode, made.stderr) == (0, "")
-    assert jwt.decode(made.stdout.strip(), SECRET, ["HS256"])["sub"] == "ann"
-    wrong = command("token", "--sub", "ann", JWT_SECRET="short")
-    assert wrong.returncode == 1
-    assert wrong.stderr == (
-        "JWT_SECRET=*** is not valid: each secret must have at least 32 bytes\n"
+    token = ("token", "--sub", "ann", "--publish", "a")
+    made = await command(*token, JWT_SECRET_FILE=str(file))
+    assert (made.code, made.err) == (0, "")
+    assert jwt.decode(made.out.strip(), SECRET, ["HS256"])["sub"] == "ann"
+    named = await command(*token, "--jwt-secret-file", str(file))
+    assert (named.code, named.err) == (0, "")
+    wrong = await command(*token, JWT_SECRET="short")
+    assert (wrong.code, wrong.err) == (
+        2,
+        "JWT_SECRET=*** is not valid: each secret must have at least 32 bytes\n",
     )

@@ -1,0 +1,111 @@
+"""The commands of `server.py`, and the choice of one. Without a command, it serves."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from io import TextIOWrapper
+from typing import Final
+
+from cli.output import CommandError, Exit, discard_output, printable, say
+from hub.errors import SettingError
+from hub.settings import Inspection
+from hub.version import VERSION
+
+# By name, with a line for the help.
+COMMANDS: Final = {
+    "serve": "run the server; the default",
+    "token": "make a token for a client",
+    "check-token": "show what a token allows",
+}
+
+Serve = Callable[[Inspection], None]
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str], serve: Serve) -> int:
+    """Carry out a command, and return the exit code of the process.
+
+    Args:
+        arguments: those of the command line, without the program.
+        environ: the environment.
+        serve: serves with these settings until a signal.
+    """
+    inspection = _guarded(arguments, environ)
+    if isinstance(inspection, Exit):
+        return inspection
+    serve(inspection)
+    return Exit.OK
+
+
+def _guarded(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:
+    """Carry out a command; errors, Ctrl-C and a closed output become exit codes."""
+    try:
+        if isinstance(sys.stdout, TextIOWrapper):  # not if it is closed
+            sys.stdout.reconfigure(errors="backslashreplace")  # for a locale without UTF-8
+        try:
+            return _carry_out(arguments, environ)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except CommandError as error:
+        say(printable(str(error)))
+        return error.code
+    except SettingError as error:
+        say(printable(str(error)))
+        return Exit.USAGE
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        discard_output()
+        return Exit.CLOSED_PIPE
+    except OSError as error:  # those of files and of the network are CommandErrors
+        discard_output()
+        say(f"cannot write the output: {error.strerror}")
+        return Exit.REFUSED
+
+
+def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:
+    name, *rest = arguments or ["serve"]
+    match name:
+        case "--help" | "-h":
+            print(_help())
+            return Exit.OK
+        case "--version":
+            print(f"websocket-broadcast {VERSION}")
+            return Exit.OK
+        case "serve":
+            from cli import serve
+
+            return serve.read(rest, environ)
+        case "token" | "check-token":
+            from cli import tokens
+
+            return tokens.run(name, rest, environ)
+    if name.startswith("-"):
+        from cli import serve
+
+        return serve.read(arguments, environ)
+    from cli.parsing import unknown_word
+
+    text = f"{unknown_word('command', name, COMMANDS)} (python server.py --help)"
+    raise CommandError(Exit.USAGE, text)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: python server.py [COMMAND] [--help] [OPTIONS]",
+            "",
+            "A publish/subscribe server for WebSockets.",
+            "",
+            "commands:",
+            *(f"  {name:{width}}  {text}" for name, text in COMMANDS.items()),
+            "",
+            "options:",
+            "  --help     show this, or the help of a command",
+            "  --version  show the version",
+            "",
+            "Without a command, the options are those of serve, one for each setting:",
+            "  python server.py --port 9000",
+            "  python server.py --check",
+        ]
+    )

@@ -1,0 +1,79 @@
+"""What commands print, and how they end.
+
+Text is for people: control characters of topics and payloads are escaped, so that nobody can write
+to a terminal by publishing. Colours are for terminals only.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, Final, TextIO
+
+_RED: Final = "31"
+_DIM: Final = "2"
+_BOLD: Final = "1"
+
+
+class Exit(IntEnum):
+    """The exit codes of all commands; docs/command-line.md has them for people."""
+
+    OK = 0
+    REFUSED = 1  # the request was not carried out, and would not be the next time
+    USAGE = 2  # a wrong argument or setting
+    UNREACHABLE = 3  # there is no server, or it cannot answer now
+    NOT_ALLOWED = 4  # a token or key is missing, not valid, or does not give the right
+    INTERRUPTED = 130  # by Ctrl-C, as shells count it
+    CLOSED_PIPE = 141  # the reader of the output has ended, as with `| head -1`
+
+
+class CommandError(Exception):
+    """A command has failed. The text is one line for the user."""
+
+    def __init__(self, code: Exit, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Paint:
+    """Colours for a stream, if it is a terminal and nobody objects (https://no-color.org)."""
+
+    def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
+        self.on = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+    def bold(self, text: str) -> str:
+        return self._in(_BOLD, text)
+
+    def dim(self, text: str) -> str:
+        return self._in(_DIM, text)
+
+    def red(self, text: str) -> str:
+        return self._in(_RED, text)
+
+    def _in(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.on else text
+
+
+def printable(text: str) -> str:
+    """Return the text with each character that is not printable escaped."""
+    if text.isprintable():
+        return text
+    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in text)
+
+
+def to_json(value: Any) -> str:
+    """Return the value as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def say(text: str) -> None:
+    """Print a line for people to standard error, which is not part of the output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def discard_output() -> None:
+    """Send what is still to be written to standard output nowhere, since its reader has ended."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

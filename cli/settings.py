@@ -1,0 +1,68 @@
+"""Options for settings, and the file that lists all of them, from the table in hub/settings.py."""
+
+import argparse
+from collections.abc import Iterable
+from itertools import groupby
+from textwrap import fill
+from typing import Any, Final
+
+from hub.setting_sources import Setting
+from hub.setting_values import TRUTH
+from hub.settings import SETTINGS
+
+_HEADER: Final = """\
+# All settings, with their defaults. Copy this file to .env and remove the # of those that you set.
+# For a shell: set -a; . ./.env; set +a; for Docker: docker run --env-file .env
+# Leave out spaces and quotes. README.md describes the settings in more detail.
+# Secrets may be in files: JWT_SECRET_FILE=/run/secrets/jwt in place of JWT_SECRET.
+#
+# Written by: make env-example
+"""
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -> None:
+    """Add an option for each setting, in the groups of the settings."""
+    for title, members in groupby(settings, lambda setting: setting.group):
+        group = parser.add_argument_group(title)
+        for setting in members:
+            # A switch may be given without its value.
+            alone: dict[str, Any] = {"nargs": "?", "const": "true"} if setting.kind is TRUTH else {}
+            group.add_argument(
+                setting.option,
+                dest=setting.file_name if setting.secret else setting.name,
+                metavar="FILE" if setting.secret else setting.kind.form,
+                default=argparse.SUPPRESS,
+                help=_help(setting).replace("%", "%%"),
+                **alone,
+            )
+
+
+def _help(setting: Setting) -> str:
+    if setting.secret:
+        return f"{setting.help}; in a file"
+    return f"{setting.help} [{setting.default_text}]" if setting.default_text else setting.help
+
+
+def given_settings(options: argparse.Namespace) -> dict[str, str]:
+    """Return the texts of the settings that were given as options."""
+    names = {name for setting in SETTINGS for name in (setting.name, setting.file_name)}
+    return {name: text for name, text in vars(options).items() if name in names}
+
+
+def env_example() -> str:
+    """Return the content of `.env.example`."""
+    lines = [_HEADER]
+    for title, members in groupby(SETTINGS, lambda setting: setting.group):
+        lines.append(f"\n# --- {title} ---\n")
+        for setting in members:
+            form = f" ({setting.kind.form})" if "|" in setting.kind.form else ""
+            lines.append(
+                "\n"
+                + fill(f"{setting.help}{form}", 98, initial_indent="# ", subsequent_indent="# ")
+                + f"\n#{setting.name}={setting.default_text}\n"
+            )
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    print(env_example(), end="")
