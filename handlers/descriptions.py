@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the description in api/ of what the server understands, for tools."""
+"""`GET /openapi.json` and `/asyncapi.json`: the descriptions in api/, which tools read."""
 
 import asyncio
 import hashlib
@@ -26,6 +26,11 @@ class _Description(NamedTuple):
 async def openapi(request: web.Request) -> web.Response:
     """Serve the description of HTTP."""
     return await _serve(request, "openapi.yaml")
+
+
+async def asyncapi(request: web.Request) -> web.Response:
+    """Serve the description of the messages of WebSockets and streams."""
+    return await _serve(request, "asyncapi.yaml")
 
 
 async def _serve(request: web.Request, name: str) -> web.Response:

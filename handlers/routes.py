@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from handlers.answers import BATCH, CONNECT, EVENTS
-from handlers.descriptions import openapi
+from handlers.descriptions import asyncapi, openapi
 from handlers.disconnect import disconnect
 from handlers.events import events
 from handlers.history import read_history
@@ -18,6 +18,7 @@ ROUTES = (
     web.get("/", page),
     web.get("/client.js", client_module),
     web.get("/openapi.json", openapi),
+    web.get("/asyncapi.json", asyncapi),
     web.get(CONNECT, upgrade, allow_head=False),
     web.get(EVENTS, events, allow_head=False),
     web.post("/publish", publish),

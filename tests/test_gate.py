@@ -76,6 +76,7 @@ OPEN = {
     ("GET", "/"),
     ("GET", "/client.js"),
     ("GET", "/openapi.json"),
+    ("GET", "/asyncapi.json"),
     ("GET", "/ws"),  # its commands are below
     ("GET", "/health"),
     ("GET", "/live"),

@@ -481,6 +481,8 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("GET /client.js", 200): [("GET", "/client.js", {})],
     ("GET /openapi.json", 200): [("GET", "/openapi.json", {})],
     ("GET /openapi.json", 304): [("GET", "/openapi.json", {"headers": {"If-None-Match": "*"}})],
+    ("GET /asyncapi.json", 200): [("GET", "/asyncapi.json", {})],
+    ("GET /asyncapi.json", 304): [("GET", "/asyncapi.json", {"headers": {"If-None-Match": "*"}})],
     ("GET /ws", 101): [upgrade()],
     ("GET /ws", 400): [
         upgrade(Sec_WebSocket_Key="short"),

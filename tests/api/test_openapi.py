@@ -30,9 +30,9 @@ NUMBERS = {
     "DisconnectSubject/properties/sub/maxLength": MAX_SUBJECT_BYTES,
     "DisconnectClientId/properties/client_id/maxLength": validation.MAX_CLIENT_ID_BYTES,
     "Seconds/maximum": http_requests.MAX_BAN,
-    "Offset/maximum": 10**15 - 1,  # in HTTP; tests below try it
     "listTopics limit/maximum": http_requests.MAX_LISTED,
     "listTopics limit/default": http_requests.MAX_LISTED,
+    "readHistory since_offset/maximum": 10**15 - 1,  # a test below tries it
     "readHistory limit/maximum": http_requests.MAX_ITEMS,
     "readHistory limit/default": http_requests.DEFAULT_PAGE,
     "readHistory reverse/default": False,
@@ -147,7 +147,7 @@ def test_numbers_of_settings_in_the_text_are_their_defaults() -> None:
 
 def test_numbers_of_constants_in_the_text_are_right() -> None:
     text = texts(OPENAPI)
-    assert f"at most {validation.MAX_ELEMENTS:,} JSON elements" in text
+    assert f"and {validation.MAX_ELEMENTS:,} JSON elements" in text
     assert f"at most {validation.MAX_NESTING} levels deep" in text
     assert f"and the body at most {http_requests.MAX_BATCH_BYTES:,}." in text
     assert f"At most {MAX_WAITING:,} requests wait" in text

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,35 +11,11 @@ from hub.settings import Settings
 from tests.support.backstage import Backstage
 from tests.support.browser import CHROMIUM, PATIENCE, chromium
 from tests.support.markdown import blocks
+from tests.support.npm import NPM, OLDEST, needs_npm, node
 from tests.support.process import ROOT
 from tests.support.server import Running, running
 
-NPM = ROOT / "tests/clients/npm"
-OLDEST = 20, 19  # of Node, as clients/README.md says
-NODE = shutil.which("node")
-
-
-def node(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    assert NODE is not None
-    return subprocess.run(
-        [NODE, *arguments],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=2 * PATIENCE / 1000,
-        check=False,
-    )
-
-
-def is_usable() -> bool:
-    """Return True if there are the packages of `make test`, and a Node that the README allows."""
-    if NODE is None or not (NPM / "node_modules").exists():
-        return False
-    major, minor = node(NPM, "--version").stdout.removeprefix("v").split(".")[:2]
-    return (int(major), int(minor)) >= OLDEST
-
-
-pytestmark = pytest.mark.skipif(not is_usable(), reason="no Node, or no packages for it")
+pytestmark = needs_npm
 
 
 @pytest.fixture

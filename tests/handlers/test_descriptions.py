@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: what is served, caching, and who may read it."""
+"""`GET /openapi.json` and `/asyncapi.json`: what is served, caching, and who may read them."""
 
 import json
 
@@ -9,10 +9,10 @@ from aiohttp import ClientSession
 from hub.origins import parse_origins
 from hub.settings import Settings
 from tests.support.access import serving
-from tests.support.description import OPENAPI
+from tests.support.description import ASYNCAPI, OPENAPI
 from tests.support.server import Running, running
 
-DESCRIPTIONS = {"/openapi.json": OPENAPI}
+DESCRIPTIONS = {"/openapi.json": OPENAPI, "/asyncapi.json": ASYNCAPI}
 
 
 @pytest.mark.parametrize("path", DESCRIPTIONS)

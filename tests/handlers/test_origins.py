@@ -16,6 +16,7 @@ CALLS = [
     "GET /",
     "GET /client.js",
     "GET /openapi.json",
+    "GET /asyncapi.json",
     "GET /ws",
     "GET /events?topic=t",
     "GET /stats",

@@ -70,6 +70,7 @@ CALLS = [
     ("GET", "/"),
     ("GET", "/client.js"),
     ("GET", "/openapi.json"),
+    ("GET", "/asyncapi.json"),
     ("GET", "/stats"),
     ("GET", "/health"),
     ("GET", "/live"),
@@ -99,7 +100,7 @@ async def test_every_answer_has_cors_headers(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [*CALLS[:11], ("GET", "/topics/t/history"), ("DELETE", "/topics/t/history")],
+    [*CALLS[:12], ("GET", "/topics/t/history"), ("DELETE", "/topics/t/history")],
 )
 async def test_every_route_answers_the_preflight(
     server: Running, session: aiohttp.ClientSession, method: str, path: str

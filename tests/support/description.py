@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from tests.support.process import ROOT
 
 OPENAPI: dict[str, Any] = yaml.safe_load((ROOT / "api/openapi.yaml").read_text())
+ASYNCAPI: dict[str, Any] = yaml.safe_load((ROOT / "api/asyncapi.yaml").read_text())
 METHODS = ("get", "post", "delete")
 
 
@@ -45,20 +46,24 @@ def follow(document: dict[str, Any], value: Any) -> Any:
     return value
 
 
-def errors(document: dict[str, Any], schema: Any, value: Any, *, closed: bool = False) -> list[str]:
-    """Return why a value does not match a schema of a document; an empty list if it does.
+def validator(
+    document: dict[str, Any], schema: Any, *, closed: bool = False
+) -> Draft202012Validator:
+    """Return what validates values by a schema of a document.
 
     Args:
         document: it has the components to which the schema refers.
         schema: the schema.
-        value: any JSON.
         closed: whether objects may have only the properties that the schema names.
     """
-    if closed:
-        document, schema = _closed(document), _closed(schema)
     whole = {"components": document["components"], "allOf": [schema]}
     checker = Draft202012Validator.FORMAT_CHECKER
-    found = Draft202012Validator(whole, format_checker=checker).iter_errors(value)
+    return Draft202012Validator(_closed(whole) if closed else whole, format_checker=checker)
+
+
+def errors(document: dict[str, Any], schema: Any, value: Any, *, closed: bool = False) -> list[str]:
+    """Return why a value does not match a schema; an empty list if it does. See `validator`."""
+    found = validator(document, schema, closed=closed).iter_errors(value)
     return [f"{json.dumps(list(it.path))}: {it.message}" for it in found]
 
 
