@@ -26,6 +26,7 @@ from handlers.keys import (
     DRAIN,
     HUB,
     INFLOW_RATES,
+    LAG,
     LIMITS,
     READINESS,
     SERVICE,
@@ -54,6 +55,7 @@ from hub.auth.authenticator import Authenticator
 from hub.auth.tokens import Verifier
 from hub.body_budget import BodyBudget
 from hub.brokers.memory import MemoryBroker
+from hub.directory import Directory
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.errors import SettingError
@@ -61,6 +63,7 @@ from hub.event_log import EventLog
 from hub.hub import Hub
 from hub.ids import Ids
 from hub.limits import InflowRates, RequestLimits
+from hub.loop_lag import LoopLag
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import HistoryCache
@@ -147,9 +150,11 @@ def build_app(settings: Settings) -> web.Application:
         client_max_size=settings.max_message_bytes,
     )
     new_epoch = partial(secrets.token_hex, 8)
+    run = secrets.token_bytes(8)
     make_hub = partial(
         Hub,
         settings,
+        node=run.hex(),
         ids=Ids(time.time_ns, secrets.token_hex(3)),
         call_soon=loop.call_soon,
         clock=loop.time,
@@ -161,7 +166,7 @@ def build_app(settings: Settings) -> web.Application:
     else:
         broker = RedisBroker(
             Keys(settings.redis_prefix, settings.redis_addr.db),
-            secrets.token_bytes(8),
+            run,
             HistoryCache(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
             strict=settings.redis_fail_mode == "strict",
         )
@@ -180,9 +185,11 @@ def build_app(settings: Settings) -> web.Application:
         access = Access(Principal(settings.anonymous_rights()))
         app[AUTHENTICATOR] = authenticator = _build_authenticator(app, settings)
     sessions = Sessions(hub, authenticator, settings.auth_timeout, time.time)
-    app[SERVICE] = Service(hub, app[DRAIN], access, sessions)
-    app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
     app[STARTED] = loop.time()
+    app[LAG] = LoopLag()
+    directory = Directory(hub, app[STARTED], app[LAG])
+    app[SERVICE] = Service(hub, app[DRAIN], access, sessions, directory)
+    app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
     add_routes(app)
     return app
 
@@ -229,6 +236,7 @@ def build_sweeper(app: web.Application, server: web.Server) -> Sweeper:
         sessions=app[SERVICE].sessions,
         readiness=app[READINESS],
         limits=app[LIMITS],
+        lag=app[LAG],
         http_transports=partial(http_transports, server),
         late_heads=partial(late_heads, server),
         progress=progress,

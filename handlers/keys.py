@@ -8,6 +8,7 @@ from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.hub import Hub
 from hub.limits import InflowRates, RequestLimits
+from hub.loop_lag import LoopLag
 from hub.readiness import Readiness
 from hub.service import Service
 from hub.settings import Settings
@@ -20,6 +21,7 @@ BODY_BUDGET = web.AppKey("body_budget", BodyBudget)
 INFLOW_RATES = web.AppKey("inflow_rates", InflowRates)
 LIMITS = web.AppKey("limits", RequestLimits)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)  # only if access is on
+LAG = web.AppKey("lag", LoopLag)
 READINESS = web.AppKey("readiness", Readiness)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 STARTED = web.AppKey("started", float)  # time of the start in seconds, by the loop's clock

@@ -4,6 +4,7 @@ from aiohttp import web
 
 from handlers.answers import BATCH, CONNECT, EVENTS
 from handlers.descriptions import asyncapi, openapi
+from handlers.directory import list_connections, list_nodes
 from handlers.disconnect import disconnect
 from handlers.events import events
 from handlers.history import read_history
@@ -33,6 +34,8 @@ ROUTES = (
     # A topic's name may end in "/history". Preflights and OPTIONS match the path above first.
     web.delete(r"/topics/{name:[\s\S]+}/history", delete_topic),
     web.delete(r"/topics/{name:[\s\S]+}", delete_topic),
+    web.get("/nodes", list_nodes),
+    web.get("/connections", list_connections),
     web.post("/disconnect", disconnect),
 )
 

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from handlers.answers import RETRY_AFTER, answer, degraded, refuse_while_draining
 from handlers.keys import HUB, READINESS, SERVICE, STARTED
 from handlers.requests import caller
-from hub.protocol.http_requests import TopicQuery
+from hub.protocol.list_requests import TopicQuery
 from hub.topic_list import TopicPage
 from hub.values import Json
 

@@ -11,7 +11,8 @@ from handlers.keys import SERVICE, SETTINGS
 from handlers.requests import caller, query_fields
 from hub.access import Verb
 from hub.errors import Refusal
-from hub.protocol.http_requests import decode_create, decode_topic_query
+from hub.protocol.http_requests import decode_create
+from hub.protocol.list_requests import decode_topic_query
 from hub.values import Json
 
 

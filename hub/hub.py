@@ -57,12 +57,20 @@ class Hub:
         settings: Settings,
         broker: Broker,
         *,
+        node: str,
         ids: Ids,
         call_soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
         observer: Observer,
     ) -> None:
-        """`clock` returns seconds of a monotonic clock; `call_soon` is the loop's."""
+        """Connect it to its broker.
+
+        Args:
+            node: the id of this process, 16 hexadecimal digits.
+            call_soon: the loop's.
+            clock: returns seconds of a monotonic clock.
+        """
+        self.node = node
         self.observer = observer
         self.ids = ids
         self.broker = broker
@@ -469,6 +477,11 @@ class Hub:
     def topic_count(self) -> int:
         """The number of topics that this node knows."""
         return len(self._topics) - self._unconfirmed + len(self.broker.topics())
+
+    def subscribers(self, topic: str) -> list[Client]:
+        """Return a topic's subscribers on this node."""
+        here = self._topics.get(topic)
+        return [] if here is None else list(here.subscribers())
 
     def topic_names(self) -> list[str]:
         """Return the names of the topics that this node knows."""

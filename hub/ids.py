@@ -1,7 +1,11 @@
-"""Message ids and timestamps."""
+"""Ids of messages and connections, and timestamps."""
 
+import re
 import time
 from collections.abc import Callable
+from typing import Final, NamedTuple
+
+_CONNECTION_ID: Final = re.compile("([0-9a-f]{16})-([0-9]{1,15})")
 
 
 class Ids:
@@ -35,3 +39,19 @@ class Ids:
         """Return a new id: nanoseconds, a hyphen and the node's suffix."""
         self._last_id = max(self._last_id + 1, self._wall_ns())
         return f"{self._last_id}-{self._node}"
+
+
+class ConnectionId(NamedTuple):
+    """The id of a connection, unique across nodes. Ids are ordered by node, then by number."""
+
+    node: str  # 16 hexadecimal digits
+    number: int  # of the connection on its node, as in the node's log
+
+    def __str__(self) -> str:
+        return f"{self.node}-{self.number}"
+
+
+def parse_connection_id(text: str) -> ConnectionId | None:
+    """Return the connection id that a text is; None if it is none."""
+    found = _CONNECTION_ID.fullmatch(text)
+    return ConnectionId(found[1], int(found[2])) if found else None

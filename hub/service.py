@@ -14,11 +14,13 @@ from hub.bans import MAX_BANS
 from hub.brokers.base import ClusterStats, PublishDone, SubscribeDone, TopicDone
 from hub.brokers.history import History
 from hub.delivery.client import Client
+from hub.directory import ConnectionPage, Directory, NodePage
 from hub.drain import Drain
 from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
 from hub.long_poll import LongPolls
-from hub.protocol.http_requests import Disconnect, TopicQuery
+from hub.protocol.http_requests import Disconnect
+from hub.protocol.list_requests import ConnectionQuery, TopicQuery
 from hub.sessions import BANNED, Sessions
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
@@ -42,8 +44,11 @@ DisconnectDone = Callable[[Disconnected | Refusal], None]
 class Service:
     """State: none of its own."""
 
-    def __init__(self, hub: Hub, drain: Drain, access: Access, sessions: Sessions) -> None:
+    def __init__(
+        self, hub: Hub, drain: Drain, access: Access, sessions: Sessions, directory: Directory
+    ) -> None:
         self.hub = hub
+        self._directory = directory
         self.sessions = sessions
         self._polls = LongPolls(hub, drain)
         self.anonymous = access.anonymous
@@ -175,6 +180,24 @@ class Service:
                 self.hub.broker.ban(subject, until, told)
 
         self.sessions.disconnect(subject, client_id, found)
+
+    async def nodes(self, caller: Principal) -> NodePage | Refusal:
+        """Return the nodes of the deployment."""
+        refusal = self.check_all(caller)
+        if refusal is not None:
+            return refusal
+        page = await self._directory.nodes()
+        return self.sessions.refusal(caller) or page
+
+    async def connections(
+        self, caller: Principal, query: ConnectionQuery
+    ) -> ConnectionPage | Refusal:
+        """Return a page of the connections of all nodes."""
+        refusal = self.check_all(caller)
+        if refusal is not None:
+            return refusal
+        page = await self._directory.connections(query)
+        return self.sessions.refusal(caller) or page
 
     async def topics(
         self, caller: Principal, query: TopicQuery

@@ -12,6 +12,7 @@ from hub.delivery.client import Discard, Progress, Transport, peer_address
 from hub.delivery.keepalive import SLICES, Keepalive
 from hub.hub import Hub
 from hub.limits import RequestLimits
+from hub.loop_lag import LoopLag
 from hub.readiness import Readiness
 from hub.sessions import Sessions
 from hub.settings import Settings
@@ -21,7 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Runs the keepalive, gap notices, expiries of the broker and limits, and timeouts of HTTP."""
+    """Runs the keepalive, gap notices, expiries of the broker and limits, and timeouts of HTTP.
+
+    It also records how late it runs, which is the lag of the event loop.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Sweeper:
         sessions: Sessions,
         readiness: Readiness,
         limits: RequestLimits,
+        lag: LoopLag,
         http_transports: Callable[[], Iterable[Transport]],
         late_heads: Callable[[float], Iterable[Transport]],
         progress: Progress,
@@ -57,6 +62,7 @@ class Sweeper:
         self._hub = hub
         self._readiness = readiness
         self._limits = limits
+        self._lag = lag
         self._sessions = sessions
         self._http_transports = http_transports
         self._late_heads = late_heads
@@ -66,8 +72,10 @@ class Sweeper:
         """Sweep SLICES times a second until cancelled."""
         clock = asyncio.get_running_loop().time
         for turn in count():
+            due = clock() + 1 / SLICES
             await asyncio.sleep(1 / SLICES)
             now = clock()
+            self._lag.add(now - due, now)
             self.keepalive.sweep(now)
             self._hub.gaps.sweep()
             self._hub.broker.sweep()

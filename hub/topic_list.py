@@ -6,14 +6,13 @@ manages every topic, and one of another caller, whose names are compared with pa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from itertools import islice
 from typing import Final, NamedTuple
 
 from hub.access import Principal, Verb
 from hub.brokers.base import ClusterStats
 from hub.hub import Hub
-from hub.protocol.http_requests import TopicQuery
+from hub.protocol.list_requests import TopicQuery
+from hub.slices import slices
 
 # Topics examined in one tick, divided by the cost of the caller's patterns: 2 to 8 ms.
 SLICE: Final = 10_000
@@ -51,9 +50,9 @@ class TopicList:
             names = hub.topic_names() if patterns else []
             total = len(names) if patterns else hub.topic_count
             size = max(1, SLICE // patterns.cost)
-            async for part in _slices(names, size):
+            async for part in slices(names, size):
                 kept = _first(kept, part, query, caller)
-            async for part in _slices(others, size):
+            async for part in slices(others, size):
                 theirs = [name for name in part if not hub.has_topic(name)]
                 total += len(theirs)
                 if patterns:
@@ -64,15 +63,6 @@ class TopicList:
             {name: hub.subscriber_count(name) + others.get(name, 0) for name in page},
             page[-1] if len(kept) > query.limit else "",
         )
-
-
-async def _slices(names: Iterable[str], size: int) -> AsyncIterator[list[str]]:
-    """Yield all names in slices of a size, and end the tick after each full slice."""
-    rest = iter(names)
-    while part := list(islice(rest, size)):
-        yield part
-        if len(part) == size:
-            await asyncio.sleep(0)
 
 
 def _first(kept: list[str], found: list[str], query: TopicQuery, caller: Principal) -> list[str]:

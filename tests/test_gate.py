@@ -70,7 +70,11 @@ NEED_RIGHTS: dict[Route, Asks] = {
     ("DELETE", r"/topics/{name:[\s\S]+}"): Asks(("/topics/made", None), [(Verb.MANAGE, "made")]),
 }
 # Of the whole server: a key or manage of every topic is needed.
-NEED_ALL: dict[Route, Any] = {("POST", "/disconnect"): {"sub": "ann", "for": 60}}
+NEED_ALL: dict[Route, Any] = {
+    ("POST", "/disconnect"): {"sub": "ann", "for": 60},
+    ("GET", "/nodes"): None,
+    ("GET", "/connections"): None,
+}
 LISTS = {("GET", "/topics"), ("GET", "/stats")}  # of the topics that the caller may manage
 OPEN = {
     ("GET", "/"),
@@ -272,7 +276,7 @@ GUARDED = {
     Sessions: {"ban", "ban_for", "disconnect"},
 }
 GUARDED_NAMES = set[str]().union(*GUARDED.values())
-BEHIND = {"LongPolls", "TopicList"}  # what the gate is made of
+BEHIND = {"Directory", "LongPolls", "TopicList"}  # what the gate is made of
 OF_THE_GATE = ("service", "[SERVICE]")  # ends of expressions that are the gate
 
 

@@ -465,6 +465,16 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("DELETE /topics/{name}", 200): [("DELETE", "/topics/made", {})],
     ("DELETE /topics/{name}", 400): [("DELETE", "/topics/%ff", {})],
     ("DELETE /topics/{name}", 404): [("DELETE", "/topics/nowhere", {})],
+    ("GET /nodes", 200): [("GET", "/nodes", {})],
+    ("GET /connections", 200): [
+        ("GET", "/connections", {}),
+        ("GET", "/connections?sub=ann&topic=news&after=9f86d081884c7d65-17&limit=9", {}),
+    ],
+    ("GET /connections", 400): [
+        ("GET", "/connections?limit=1001", {}),
+        ("GET", "/connections?after=17", {}),
+        ("GET", "/connections?sub=" + "x" * 256, {}),
+    ],
     ("POST /disconnect", 200): [
         post("/disconnect", '{"sub":"ann"}'),
         post("/disconnect", '{"sub":"ann","for":0}'),

@@ -5,7 +5,7 @@ are other nodes: hub/brokers/memory.py is the broker of a single server, hub/red
 of a cluster.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from hub.brokers.history import History
 from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
-from hub.values import NOWHERE, Position
+from hub.values import NOWHERE, Json, Position
 
 
 class PublishResult(NamedTuple):
@@ -100,6 +100,25 @@ class DisconnectEvents(Protocol):
         """Ban subjects until these ends; a longer ban of a subject stays."""
 
 
+class QuestionEvents(Protocol):
+    """The call of a broker about questions of other nodes."""
+
+    async def answer(self, question: Json) -> Json:
+        """Return this node's answer; None if it does not know the question."""
+
+
+class Asked:
+    """A question to the other nodes, whose answers are awaited one by one."""
+
+    def __init__(self, nodes: Sequence[str] = (), *, degraded: bool = False) -> None:
+        """`nodes`: the ids of the nodes that were asked, in their order."""
+        self.nodes = nodes
+        self.degraded = degraded  # whether the other nodes are out of reach, or are now
+
+    async def answer(self, node: str) -> Json:
+        """Return a node's answer; None if it gives none in time, or does not know the question."""
+
+
 class Broker(Protocol):
     """Carries events between nodes and keeps the registry of topics.
 
@@ -108,7 +127,7 @@ class Broker(Protocol):
 
     Calls:
 
-    - Every call but the two coroutines returns at once.
+    - Every call but the coroutines returns at once.
     - `done` is called exactly once, in the hub's event loop, before the call returns or later.
     - A call that was not carried out completes with a `Refusal`; calls do not raise.
     - Publishes complete in the order in which they were made. Other calls may overtake each other
@@ -145,11 +164,21 @@ class Broker(Protocol):
     def reachable(self) -> bool | None:
         """Whether the other nodes can be reached now; None on a single server."""
 
+    @property
+    def round_trip(self) -> float | None:
+        """The time that the newest message to this node itself took, in seconds.
+
+        None on a single server, and until the first one has come back.
+        """
+
     def serve(self, events: BrokerEvents) -> None:
         """Set the hub that receives the events; called once, before anything else."""
 
     def serve_disconnects(self, events: DisconnectEvents) -> None:
         """Set the receiver of other nodes' disconnects; called once, before anything else."""
+
+    def serve_questions(self, events: QuestionEvents) -> None:
+        """Set what answers other nodes' questions; called once, before anything else."""
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         """Send an encoded event to every node; refuse an unknown topic with TOPIC_NOT_FOUND."""
@@ -216,3 +245,10 @@ class Broker(Protocol):
 
     async def cluster_stats(self) -> ClusterStats | None:
         """Return the stats of the other nodes, at most 2 s old; None on a single server."""
+
+    async def ask(self, question: Json, start: str) -> Asked:
+        """Ask the other nodes whose ids are not before `start`.
+
+        Nodes that are known to exist and cannot answer are among those that were asked. Each
+        answer, and the lack of one, is known within 3 s.
+        """

@@ -9,18 +9,20 @@ from typing import Final
 from hub.brokers.base import (
     PUBLISHED,
     SUBSCRIBED,
+    Asked,
     BrokerEvents,
     DisconnectEvents,
     NotifiedDone,
     PublishDone,
     PublishResult,
+    QuestionEvents,
     SubscribeDone,
     TopicDone,
 )
 from hub.brokers.history import NOT_REMEMBERED, History, HistoryBudget
 from hub.brokers.idempotency import FirstPublish, IdempotencyKeys
 from hub.errors import ErrorCode, Refusal
-from hub.values import TOTAL_BYTES, Position, Rule, find_rule
+from hub.values import TOTAL_BYTES, Json, Position, Rule, find_rule
 
 ENDED: Final = 1_000  # topics that one sweep examines at most
 
@@ -35,6 +37,7 @@ class MemoryBroker:
 
     degraded = False
     reachable = None
+    round_trip = None
 
     def __init__(
         self,
@@ -73,6 +76,9 @@ class MemoryBroker:
 
     def serve_disconnects(self, events: DisconnectEvents) -> None:
         pass  # there are no other nodes
+
+    def serve_questions(self, events: QuestionEvents) -> None:
+        pass
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         subscribed = topic in self._subscribed
@@ -167,6 +173,9 @@ class MemoryBroker:
 
     async def cluster_stats(self) -> None:
         return None
+
+    async def ask(self, question: Json, start: str) -> Asked:
+        return Asked()
 
     def sweep(self) -> None:
         self._keys.sweep()

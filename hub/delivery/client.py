@@ -143,6 +143,22 @@ class Client:
         """Whether messages are still sent to it and handled."""
         return self.state is FLOWING or self.state is State.CONGESTED
 
+    @property
+    def slow(self) -> bool:
+        """Whether its socket takes no more bytes now, so that its messages are queued."""
+        return self._paused
+
+    @property
+    def queued_messages(self) -> int:
+        """The number of messages in its send queue."""
+        return 0 if self._queue is None else self._queue.messages
+
+    @property
+    def queued_bytes(self) -> int:
+        """The bytes in its send queue and in the transport, as the bounds count them."""
+        size = 0 if self._queue is None else self._queue.size
+        return size + self.transport.get_write_buffer_size()
+
     # Messages to the client.
 
     def flush(self) -> None:

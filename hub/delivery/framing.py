@@ -78,6 +78,7 @@ STREAM_OF_MANY: Final = SseEncoding(personal=True)  # an id has the positions of
 class Framing(Protocol):
     """Writes messages to one client."""
 
+    kind: str  # the name of the transport in lists and reports: websocket or sse
     ping: bytes  # sent to a client that is silent
     answers_pings: bool  # whether a live client answers `ping`
     ends_with_topics: bool  # whether the connection ends with its last subscription
@@ -104,6 +105,7 @@ class WebSocketFraming:
     """WebSocket frames. All clients share one instance, because it has no state."""
 
     encoding: Encoding = FRAMES
+    kind = "websocket"
     ping = PING_FRAME
     answers_pings = True
     ends_with_topics = False
@@ -128,6 +130,7 @@ WEBSOCKET: Final = WebSocketFraming()
 class SseFraming:
     """A stream of Server-Sent Events, of one topic or several."""
 
+    kind = "sse"
     ping = sse.COMMENT
     answers_pings = False  # a comment is acknowledged by TCP alone
     ends_with_topics = True

@@ -76,6 +76,16 @@ class SendQueue:
         """Whether there is anything to send: a message, or that events were dropped."""
         return bool(self._entries or self._dropped)
 
+    @property
+    def messages(self) -> int:
+        """The number of queued messages, as the bounds count them."""
+        return len(self._entries) - self._marks
+
+    @property
+    def size(self) -> int:
+        """The bytes of these messages."""
+        return self._size
+
     def offer(self, entry: Entry, buffered: int) -> bool:
         """Queue one more message; `buffered` is the number of bytes in the transport.
 

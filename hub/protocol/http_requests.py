@@ -26,7 +26,6 @@ from hub.protocol.validation import (
 from hub.values import NOWHERE, Json, Position, RecoverFrom
 
 MAX_ITEMS: Final = 1_000  # items in a batch, topics in one publish, or events in a page
-MAX_LISTED: Final = 1_000  # topics in one page
 MAX_BATCH_BYTES: Final = 4_194_304  # bytes in the body of a batch
 
 DEFAULT_PAGE: Final = 100  # events in a page without a `limit`
@@ -179,25 +178,6 @@ def decode_disconnect(body: bytes) -> Disconnect | Refusal:
         text = f"sub must be a string of 1 to {MAX_SUBJECT_BYTES} bytes of UTF-8"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
     return Disconnect(subject, "", ban)
-
-
-class TopicQuery(NamedTuple):
-    """The query of `GET /topics`, which lists topics in the order of their names."""
-
-    prefix: str = ""  # of the names
-    after: str = ""  # the page begins after this name
-    limit: int = MAX_LISTED  # topics in the page
-
-
-def decode_topic_query(query: Sequence[tuple[str, str]]) -> TopicQuery | Refusal:
-    """Decode the query of `GET /topics`, given as pairs of key and value."""
-    fields = dict(query)
-    limit = fields.get("limit", "")
-    if not re.fullmatch("[0-9]{0,9}", limit) or not 0 < int(limit or MAX_LISTED) <= MAX_LISTED:
-        text = f"limit must be a whole number from 1 to {MAX_LISTED}"
-        return Refusal(ErrorCode.INVALID_MESSAGE, text)
-    prefix, after = fields.get("prefix", ""), fields.get("after", "")
-    return TopicQuery(prefix, after, int(limit or MAX_LISTED))
 
 
 class HistoryQuery(NamedTuple):

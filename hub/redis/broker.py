@@ -13,12 +13,14 @@ from typing import Final
 
 from hub.brokers.base import (
     SUBSCRIBED,
+    Asked,
     BrokerEvents,
     ClusterStats,
     DisconnectEvents,
     NotifiedDone,
     OutageReason,
     PublishDone,
+    QuestionEvents,
     SubscribeDone,
     SubscribeResult,
     TopicDone,
@@ -35,10 +37,11 @@ from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
 from hub.redis.poison import Poison
 from hub.redis.publish_pipeline import AWAY, PublishPipeline
+from hub.redis.questions import Questions
 from hub.redis.session import Session
 from hub.redis.subscriptions import Subscriptions
 from hub.redis.topic_registry import TopicRegistry
-from hub.values import Position
+from hub.values import Json, Position
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,8 @@ class RedisBroker:
         )
         self._registry = TopicRegistry(self.node_id, sender, self.channels, self.subscriptions)
         self.control = Control(keys, sender, self.poison)
+        self.questions = Questions(keys, self.node_id, sender, self.poison)
+        self.round_trip: float | None = None  # of the newest beat that came back, in seconds
         self._stats = ClusterStatsReader(keys, self.node_id)
         self._events: BrokerEvents
         self._session: Session
@@ -132,6 +137,9 @@ class RedisBroker:
 
     def serve_disconnects(self, events: DisconnectEvents) -> None:
         self.control.serve(events)
+
+    def serve_questions(self, events: QuestionEvents) -> None:
+        self.questions.serve(events)
 
     def join(self, topic: str, done: SubscribeDone) -> None:
         self._in_turn(lambda: done(self._standing(topic)))
@@ -240,12 +248,18 @@ class RedisBroker:
             return await self._stats.read(self._session, self.poison.count)
         return ClusterStats(self.node_id, degraded=True)
 
+    async def ask(self, question: Json, start: str) -> Asked:
+        if self.bus is Bus.UP:
+            return await self.questions.ask(question, start)
+        return Asked(degraded=True)
+
     # Called by the supervisor.
 
     def attach(self, session: Session) -> None:
         """Redis is connected: subscribe and write leases. Commands stay queued."""
         self._session = session
         self.subscriptions.attach(session)
+        self.questions.attach(session)
 
     def detach(self) -> None:
         """Redis is lost: queue commands until it is back, or until an outage is declared."""
@@ -253,6 +267,8 @@ class RedisBroker:
             self.bus = Bus.JOINING
         self._pipeline.down()
         self.subscriptions.detach()
+        self.questions.detach()
+        self.round_trip = None
         if self.bus is Bus.OUT:  # lost before it was up
             self._give_up()
 

@@ -15,7 +15,7 @@ from hub.access import MAX_SUBJECT_BYTES, MAX_TIME
 from hub.brokers.base import DisconnectEvents, NotifiedDone
 from hub.redis.batching import CHUNK
 from hub.redis.connection import Reply
-from hub.redis.envelope import CONTROL, Sender, unseal_control
+from hub.redis.envelope import CONTROL, Sender, unseal_content
 from hub.redis.keys import Keys
 from hub.redis.poison import Poison
 from hub.redis.session import Session
@@ -136,7 +136,7 @@ class Control:
 
     def receive(self, data: bytes) -> None:
         """Carry out a message of the control channel."""
-        envelope = unseal_control(data)
+        envelope = unseal_content(data, CONTROL)
         order = None
         if envelope is not None and not self._sender.is_forged(envelope):
             order = _decode(envelope.event)

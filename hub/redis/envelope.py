@@ -1,4 +1,4 @@
-"""The messages between nodes: events, deletions and control messages, each with its sender."""
+"""The messages between nodes: events, deletions, control messages and questions, with senders."""
 
 import struct
 from collections import deque
@@ -10,6 +10,10 @@ EVENT: Final = b"wsE1"
 PLACED: Final = b"wsE2"  # an event of a topic with a history: "EPOCH OFFSET EVENT"
 DELETED: Final = b"wsD1"
 CONTROL: Final = b"wsC1"  # only on the control channel (hub/redis/control.py)
+# Only on the channel of one node (hub/redis/questions.py): a question, or the number of a question
+# that was answered.
+QUESTION: Final = b"wsQ1"
+ANSWERED: Final = b"wsA1"
 
 # The kind with its version, the sender's run, and the number of the message in that run.
 _HEADER: Final = struct.Struct(">4s8sQ")
@@ -20,10 +24,10 @@ _LINE_FEED, _RETURN = b"\n\r"
 class Envelope(NamedTuple):
     """One message between nodes."""
 
-    kind: bytes  # EVENT, PLACED, DELETED or CONTROL
+    kind: bytes  # one of the constants above
     run: bytes  # 8 random bytes that identify a process
     seq: int  # 1, 2, … within the run
-    # As subscribers get it, without the offset; empty for DELETED, the content of a CONTROL.
+    # As subscribers get it, without the offset; empty for DELETED, the content of other kinds.
     event: bytes
     position: Position | None = None  # only of PLACED
 
@@ -54,12 +58,12 @@ def _unseal_placed(run: bytes, seq: int, rest: bytes) -> Envelope | None:
     return Envelope(PLACED, run, seq, event, position) if is_event(event) else None
 
 
-def unseal_control(data: bytes) -> Envelope | None:
-    """Parse the envelope of a control message; return None if it has none."""
+def unseal_content(data: bytes, *kinds: bytes) -> Envelope | None:
+    """Parse the envelope of a message of one of these kinds; return None if it has none."""
     if len(data) < _SIZE:
         return None
     kind, run, seq = _HEADER.unpack_from(data)
-    return Envelope(kind, run, seq, data[_SIZE:]) if kind == CONTROL else None
+    return Envelope(kind, run, seq, data[_SIZE:]) if kind in kinds else None
 
 
 def is_event(event: bytes) -> bool:

@@ -9,6 +9,10 @@
     bans              sorted set: the banned subjects, by the time (s) at which their bans end
     control           channel: disconnects and bans, for all nodes (hub/redis/control.py)
     node:NODE         channel: the node's own beats, which prove that it receives messages
+    peer:NODE         channel: questions of other nodes to the node, and notices that they have
+                      answered its own (hub/redis/questions.py)
+    answer:ASKER:NUMBER:NODE
+                      string: a node's answer to a question of another node, as JSON, for 5 seconds
     once:DIGEST       string: the answer to a publish with an idempotency key, for REMEMBERED
                       seconds; the digest is of the topic and the key, which may be 65 KB
     keys:NODE         list: the newest digests that a node has written, each after the time (ms) of
@@ -62,3 +66,11 @@ class Keys:
     def node(self, node: str) -> bytes:
         """Return the channel of a node's own beats."""
         return f"{self.prefix}node:{node}".encode()
+
+    def peer(self, node: str) -> bytes:
+        """Return the channel of the messages of other nodes to a node."""
+        return f"{self.prefix}peer:{node}".encode()
+
+    def answer(self, asker: str, number: int, node: str) -> str:
+        """Return the key of a node's answer to a question, given by its asker and number."""
+        return f"{self.prefix}answer:{asker}:{number}:{node}"

@@ -69,14 +69,21 @@ class Supervisor:
         self._clients = clients
         self._scripts = scripts_for(broker.keys)
         self._channel = broker.keys.node(broker.node_id)
+        # By channel; every other channel is a topic's.
+        self._receivers: dict[bytes, Callable[[bytes], None]] = {
+            self._channel: self._beat_returned,
+            broker.control.channel: broker.control.receive,
+            broker.questions.channel: broker.questions.receive,
+        }
         self.settled = asyncio.Event()  # set when joined, or when an outage is declared
         self._session: Session | None = None  # the newest one
         self._sent = self._answered = self._returned = 0  # beats, by number
+        self._sent_at: dict[int, float] = {}  # times of the beats that have not come back
         self._confirmed = False  # whether the subscribes of the join are confirmed
         self._news = asyncio.Event()  # one of these changed, or the session is lost
-        clock = asyncio.get_running_loop().time
+        self._clock = asyncio.get_running_loop().time
         self._outage_log = OutageLog(
-            address, clock, strict=broker.strict, remembers=broker.remembers
+            address, self._clock, strict=broker.strict, remembers=broker.remembers
         )
         self._reason: OutageReason | None = None  # the first one since Redis was last connected
         self._timer: asyncio.TimerHandle | None = None
@@ -138,12 +145,13 @@ class Supervisor:
         broker = self._broker
         # Not reset to 0: a frozen Redis may still return beats of an earlier session.
         self._answered = self._returned = self._sent
+        self._sent_at.clear()
         self._confirmed = False
         session.on_lost = partial(self._on_lost, session)
         if session.lost.is_set():  # before `on_lost` was set
             raise ConnectionError(session.why)
         session.pushes.listen(partial(self._receive, session))
-        session.pushes.say("SUBSCRIBE", self._channel, broker.control.channel)
+        session.pushes.say("SUBSCRIBE", *self._receivers)
         broker.attach(session)
         await broker.channels.flushed()
         session.pushes.say("PING")
@@ -168,7 +176,7 @@ class Supervisor:
             ConnectionError: the session is lost.
             TimeoutError: nothing was received for the time of MISSED beats.
         """
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         connection.heard = clock()
         while not session.lost.is_set():
             if come():
@@ -208,6 +216,7 @@ class Supervisor:
 
     def _beat(self, session: Session) -> None:
         self._sent += 1
+        self._sent_at[self._sent] = self._clock()
         words: list[str | int] = [self._broker.node_id, self._sent, len(self._clients)]
         for topic, count in self._broker.channels.take_counts().items():
             words += (topic, count)
@@ -228,13 +237,10 @@ class Supervisor:
         elif push[0] == b"pong":
             self._confirmed = True
             self._news.set()
-        elif push[1] == self._broker.control.channel:
-            if push[0] == b"message":
-                self._broker.control.receive(push[2])
-        elif push[1] != self._channel:
+        elif (receive := self._receivers.get(push[1])) is None:
             self._broker.subscriptions.receive(push)
         elif push[0] == b"message":
-            self._beat_returned(push[2])
+            receive(push[2])
 
     def _beat_returned(self, data: bytes) -> None:
         number = int(data) if data.isdigit() and len(data) < _DIGITS else 0
@@ -242,6 +248,9 @@ class Supervisor:
             self._broker.poison.drop(f"channel {self._channel!r}", data)
             return
         self._returned = max(self._returned, number)
+        sent_at = self._sent_at.pop(number, None)
+        if sent_at is not None:
+            self._broker.round_trip = self._clock() - sent_at
         self._news.set()
 
     # Outages.

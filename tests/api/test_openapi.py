@@ -11,7 +11,7 @@ from hub.access import MAX_SUBJECT_BYTES
 from hub.bans import MAX_BANS
 from hub.brokers.idempotency import REMEMBERED
 from hub.long_poll import MAX_WAITING
-from hub.protocol import http_requests, validation
+from hub.protocol import http_requests, list_requests, validation
 from hub.protocol.sse import parse_id
 from hub.settings import Settings
 from hub.version import VERSION
@@ -30,8 +30,12 @@ NUMBERS = {
     "DisconnectSubject/properties/sub/maxLength": MAX_SUBJECT_BYTES,
     "DisconnectClientId/properties/client_id/maxLength": validation.MAX_CLIENT_ID_BYTES,
     "Seconds/maximum": http_requests.MAX_BAN,
-    "listTopics limit/maximum": http_requests.MAX_LISTED,
-    "listTopics limit/default": http_requests.MAX_LISTED,
+    "listTopics limit/maximum": list_requests.MAX_LISTED,
+    "listTopics limit/default": list_requests.MAX_LISTED,
+    "listConnections sub/maxLength": MAX_SUBJECT_BYTES,
+    "listConnections topic/maxLength": Settings().max_topic_bytes,
+    "listConnections limit/maximum": list_requests.MAX_LISTED,
+    "listConnections limit/default": list_requests.MAX_LISTED,
     "readHistory since_offset/maximum": 10**15 - 1,  # a test below tries it
     "readHistory limit/maximum": http_requests.MAX_ITEMS,
     "readHistory limit/default": http_requests.DEFAULT_PAGE,
@@ -154,7 +158,7 @@ def test_numbers_of_constants_in_the_text_are_right() -> None:
     assert f"At most {MAX_BANS:,} subjects" in text
     assert f"within {REMEMBERED / 60:g} minutes" in text
     assert f"within {BODY_TIMEOUT:g} s" in text
-    assert f"the first {http_requests.MAX_LISTED:,}, which are listed" in text
+    assert f"the first {list_requests.MAX_LISTED:,}, which are listed" in text
     assert f"at most {http_requests.MAX_BAN / 86_400:g} days" in text
 
 

@@ -13,8 +13,9 @@ from hub.access import ANONYMOUS, NO_RIGHTS, Principal, Rights, compile_patterns
 from hub.brokers.base import ClusterStats
 from hub.brokers.memory import MemoryBroker
 from hub.hub import Hub
-from hub.protocol.http_requests import MAX_LISTED, TopicQuery
+from hub.protocol.list_requests import MAX_LISTED, TopicQuery
 from hub.topic_list import TopicList
+from tests.support.looks import looks
 from tests.support.node import Node
 from tests.support.server import Running
 
@@ -134,28 +135,6 @@ def manages(*patterns: str) -> Principal:
     return Principal(Rights(manage=compile_patterns(patterns)), subject="ann")
 
 
-class Looks:
-    """Records the work of lists of topics: in which turn of the loop, at how many names."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, slice_: int) -> None:
-        self.looked: list[tuple[int, int]] = []
-        self._turn = 0
-        self._first = topic_list._first
-        monkeypatch.setattr(topic_list, "SLICE", slice_)
-        monkeypatch.setattr(topic_list, "_first", self._look)
-        self._count_turns()
-
-    def _count_turns(self) -> None:
-        self._turn += 1
-        asyncio.get_running_loop().call_soon(self._count_turns)
-
-    def _look(
-        self, kept: list[str], found: list[str], query: TopicQuery, caller: Principal
-    ) -> list[str]:
-        self.looked.append((self._turn, len(found)))
-        return self._first(kept, found, query, caller)
-
-
 @pytest.mark.parametrize("caller", [ANONYMOUS, manages("#")])
 async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
     caller: Principal, monkeypatch: pytest.MonkeyPatch
@@ -164,7 +143,7 @@ async def test_a_turn_of_the_loop_looks_at_one_slice_for_all_requests(
     names = [f"{number:02}" for number in range(50)]
     make(node.hub, names)
     topics = TopicList(node.hub)
-    looked = Looks(monkeypatch, 10).looked
+    looked = looks(monkeypatch, topic_list, "_first", 1, 10)
     stats = ClusterStats(
         "me", topics={"05": 1, **dict.fromkeys((f"x{number}" for number in range(29)), 1)}
     )
@@ -182,7 +161,7 @@ async def test_a_caller_that_manages_nothing_gets_the_total_and_no_name_is_looke
 ) -> None:
     node = Node()
     make(node.hub, (f"{number:02}" for number in range(50)))
-    looked = Looks(monkeypatch, 10).looked
+    looked = looks(monkeypatch, topic_list, "_first", 1, 10)
     stats = ClusterStats("me", topics={"05": 1, "theirs": 1})
     nobody = Principal(NO_RIGHTS)
     topics = TopicList(node.hub)
@@ -196,7 +175,7 @@ async def test_a_slice_is_smaller_for_a_caller_with_many_patterns(
 ) -> None:
     node = Node()
     make(node.hub, (f"{number:02}/a" for number in range(50)))
-    looked = Looks(monkeypatch, 20).looked
+    looked = looks(monkeypatch, topic_list, "_first", 1, 20)
     caller = manages("07/+", "+/b", "09/#", "7/+")
     page = await TopicList(node.hub).page(caller, TopicQuery(), None)
     assert (page.total, list(page.topics)) == (50, ["07/a", "09/a"])

@@ -2,13 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable, Collection
+from typing import Any
 
 from hub.brokers.base import (
     SUBSCRIBED,
+    Asked,
     BrokerEvents,
     DisconnectEvents,
     NotifiedDone,
     PublishDone,
+    QuestionEvents,
     SubscribeDone,
     TopicDone,
 )
@@ -26,6 +29,7 @@ class DeferredBroker:
 
     degraded = False
     reachable = None
+    round_trip = None
 
     def __init__(self) -> None:
         self._local = MemoryBroker()
@@ -55,6 +59,9 @@ class DeferredBroker:
         self._local.serve(events)
 
     def serve_disconnects(self, events: DisconnectEvents) -> None:
+        pass
+
+    def serve_questions(self, events: QuestionEvents) -> None:
         pass
 
     def disconnect(self, subject: str, client_id: str, done: NotifiedDone) -> None:
@@ -104,6 +111,9 @@ class DeferredBroker:
 
     async def cluster_stats(self) -> None:
         return None
+
+    async def ask(self, question: Any, start: str) -> Asked:
+        return Asked()
 
     def create(self, topic: str, done: TopicDone) -> None:
         self._calls.append(lambda: self._local.create(topic, done))

@@ -41,6 +41,7 @@ class RecordingNode:
         self._news = asyncio.Event()
         broker.serve(self)
         broker.serve_disconnects(self)
+        broker.serve_questions(self)
 
     def deliver(self, topic: str, event: bytes) -> None:
         self._hear("event", topic, event)
@@ -57,6 +58,10 @@ class RecordingNode:
     def ban(self, bans: Mapping[str, float]) -> None:
         self.bans.update(bans)
         self._news.set()
+
+    async def answer(self, question: Any) -> Any:
+        """Answer every question by its repetition."""
+        return question
 
     def broker_lost(self, reason: OutageReason) -> None:
         self.outages.append(reason)
@@ -195,7 +200,7 @@ class HubNode(Node):
         clock = asyncio.get_running_loop().time
         cache = HistoryCache(rules, partial(token_hex, 8), clock, total_bytes)
         broker = RedisBroker(Keys(prefix, where.db), token_bytes(8), cache, strict=False)
-        super().__init__(settings, broker)
+        super().__init__(settings, broker, node=broker.node_id)
         self.bus = broker
         self.supervisor = Supervisor(broker, where, self.hub.clients, beat=beat)
 

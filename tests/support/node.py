@@ -14,12 +14,14 @@ from hub.brokers.memory import MemoryBroker
 from hub.delivery.client import Client, Transport
 from hub.delivery.framing import WEBSOCKET, Framing
 from hub.delivery.keepalive import SLICES, Keepalive
+from hub.directory import Directory
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
 from hub.event_stream import Stream
 from hub.hub import Hub
 from hub.ids import Ids
 from hub.limits import Inflow, InflowRates
+from hub.loop_lag import LoopLag
 from hub.observer import Observer
 from hub.protocol.http_requests import StreamQuery, decode_stream_query
 from hub.protocol.websocket_frames import FrameReader
@@ -196,6 +198,7 @@ class Node:
         settings: Settings | None = None,
         broker: Broker | None = None,
         observer: Observer | None = None,
+        node: str = "0123456789abcdef",
     ) -> None:
         self.settings = settings or Settings()
         self.broker = MemoryBroker() if broker is None else broker
@@ -205,6 +208,7 @@ class Node:
         self.hub = Hub(
             self.settings,
             self.broker,
+            node=node,
             ids=ids,
             call_soon=self._soon.append,
             clock=lambda: 0.0,
@@ -212,7 +216,8 @@ class Node:
         )
         self.drain = Drain(self.hub)
         sessions = Sessions(self.hub, None, 10.0, time.time)
-        self.service = Service(self.hub, self.drain, Access(), sessions)
+        self.directory = Directory(self.hub, 0.0, LoopLag())
+        self.service = Service(self.hub, self.drain, Access(), sessions, self.directory)
         self.dispatcher = Dispatcher(self.service, self.drain, self.settings)
         hub = self.hub
         self.keepalive = Keepalive(

@@ -1,0 +1,191 @@
+"""Questions to the other nodes, and answers to theirs.
+
+Theory of operation. A question is published to the channel of each node. Redis says at once whether
+the node is subscribed: one that is older and does not know questions is not, and neither is a dead
+one. A node writes its answer to a key of its own, and notifies the asker on the asker's channel. So
+an answer may be large: it does not count against the output buffer that Redis allows a subscriber,
+and is read only if it is needed.
+
+State: the questions of this node, as long as their askers keep them, and the answers under way.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import hiredis
+import orjson
+
+from hub.brokers.base import Asked, QuestionEvents
+from hub.redis.connection import Reply
+from hub.redis.envelope import ANSWERED, QUESTION, Envelope, Sender, unseal_content
+from hub.redis.keys import Keys
+from hub.redis.poison import Poison
+from hub.redis.session import Session
+from hub.values import Json
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 1.5  # seconds in which a node must have answered
+REPLY: Final = 1.0  # seconds in which Redis must reply to the asker
+KEPT: Final = 5  # seconds for which Redis keeps an answer
+MAX_ANSWERING: Final = 100  # answers under way; further questions are dropped
+
+_NODE: Final = re.compile(b"[0-9a-f]{16}")
+_DIGITS: Final = 16  # most digits of the number of a question
+_FAILURES: Final = (TimeoutError, ConnectionError, hiredis.ReplyError)
+
+
+class Questions:
+    """Asks the other nodes, and answers them."""
+
+    def __init__(self, keys: Keys, node: str, sender: Sender, poison: Poison) -> None:
+        """`poison` counts messages and answers that no server of the deployment has written."""
+        self.channel = keys.peer(node)
+        self._keys = keys
+        self._node = node
+        self._sender = sender
+        self._poison = poison
+        self._asked: WeakValueDictionary[int, _AskedNodes] = WeakValueDictionary()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._events: QuestionEvents
+        self._session: Session
+
+    def serve(self, events: QuestionEvents) -> None:
+        """Set what answers questions; called once, before anything else."""
+        self._events = events
+
+    def attach(self, session: Session) -> None:
+        """Answer through a new session."""
+        self._session = session
+
+    async def ask(self, question: Json, start: str) -> Asked:
+        """Ask the other nodes whose ids are not before `start`."""
+        session = self._session
+        try:
+            async with asyncio.timeout(REPLY):
+                listed: list[bytes] = await session.commands.ask("ZRANGE", self._keys.nodes, 0, -1)
+        except _FAILURES:
+            return Asked(degraded=True)
+        ids = [it.decode() for it in listed if _NODE.fullmatch(it)]
+        nodes = sorted(it for it in ids if it >= start and it != self._node)
+        number, message = self._sender.seal(QUESTION, orjson.dumps(question))
+        answers = partial(self._keys.answer, self._node, number)
+        asked = self._asked[number] = _AskedNodes(nodes, session, answers, self._poison)
+        for node in nodes:
+            published = partial(asked.published, node)
+            session.commands.send(published, "PUBLISH", self._keys.peer(node), message)
+        return asked
+
+    def detach(self) -> None:
+        """The session is lost: no more answers come."""
+        for asked in list(self._asked.values()):
+            asked.lose()
+
+    def receive(self, data: bytes) -> None:
+        """Handle a message of this node's channel: a question, or the notice of an answer."""
+        envelope = unseal_content(data, QUESTION, ANSWERED)
+        if envelope is None or self._sender.is_own(envelope):
+            self._drop(data)
+        elif envelope.kind == ANSWERED:
+            number = envelope.event
+            if not number.isdigit() or len(number) >= _DIGITS:
+                self._drop(data)
+            elif (asked := self._asked.get(int(number))) is not None:
+                asked.answered(envelope.run.hex())
+        else:
+            try:
+                question = orjson.loads(envelope.event)
+            except orjson.JSONDecodeError:
+                self._drop(data)
+                return
+            if len(self._answering) < MAX_ANSWERING:
+                answering = self._answer(envelope, question)
+                task = asyncio.get_running_loop().create_task(answering)
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+
+    def _drop(self, data: bytes) -> None:
+        self._poison.drop(f"channel {self.channel!r}", data)
+
+    async def _answer(self, envelope: Envelope, question: Json) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                answer = await self._events.answer(question)
+        except TimeoutError:
+            return  # the asker does not wait any longer
+        except Exception:  # a fault of the server: log it; the asker reports this node as missing
+            log.exception("a question of another node failed")
+            return
+        asker = envelope.run.hex()
+        key = self._keys.answer(asker, envelope.seq, self._node)
+        _, notice = self._sender.seal(ANSWERED, b"%d" % envelope.seq)
+        send = self._session.commands.send
+        send(_ignore, "SET", key, orjson.dumps(answer), "EX", KEPT)
+        send(_ignore, "PUBLISH", self._keys.peer(asker), notice)
+
+
+class _AskedNodes(Asked):
+    """A question of this node.
+
+    State: whether each node has answered.
+    """
+
+    def __init__(self, nodes: Sequence[str], session: Session, key: Any, poison: Poison) -> None:
+        super().__init__(nodes)
+        self._session = session
+        self._key = key
+        self._poison = poison
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + PATIENCE
+        self._answered: dict[str, asyncio.Future[bool]] = {it: loop.create_future() for it in nodes}
+
+    def published(self, node: str, reply: Reply) -> None:
+        """Handle Redis' reply to the question: the number of subscribers of a node's channel."""
+        if isinstance(reply, Exception):
+            self.lose()
+        elif reply == 0:
+            self._settle(node, False)
+
+    def answered(self, node: str) -> None:
+        """A node has written its answer."""
+        if node in self._answered:
+            self._settle(node, True)
+
+    def lose(self) -> None:
+        """Redis is lost: no more answers come, and those that have come cannot be read."""
+        self.degraded = True
+        for node in self.nodes:
+            self._settle(node, False)
+
+    def _settle(self, node: str, answered: bool) -> None:
+        if not self._answered[node].done():
+            self._answered[node].set_result(answered)
+
+    async def answer(self, node: str) -> Json:
+        answered = self._answered[node]
+        left = self._deadline - asyncio.get_running_loop().time()
+        await asyncio.wait([answered], timeout=max(0.0, left))
+        if self.degraded or not answered.done() or not answered.result():
+            return None
+        key = self._key(node)
+        try:
+            async with asyncio.timeout(REPLY):
+                data = await self._session.commands.ask("GET", key)
+        except _FAILURES:
+            self.lose()
+            return None
+        self._session.commands.send(_ignore, "DEL", key)
+        try:
+            return orjson.loads(data or b"null")
+        except orjson.JSONDecodeError:
+            self._poison.drop(key, data)
+            return None
+
+
+def _ignore(_: Reply) -> None:
+    """Ignore a reply: without it, the asker reports this node as missing."""
