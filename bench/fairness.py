@@ -108,6 +108,7 @@ class Attack:
     opening: bytes | None = b""  # sent first on each connection; None: HTTP
     topics: int = 1
     subscribers: int = 0  # of each topic
+    idle: int = 0  # subscribers of a topic to which nobody publishes
     access: bool = False  # whether the server has access control, and the attack has no right
 
 
@@ -128,6 +129,12 @@ GUESS: Final = b".".join(
 
 def _publish(topic: int) -> bytes:
     return command(type="publish", topic=f"loud/{topic}", payload=0)
+
+
+def _list(query: str) -> Attack:
+    """Return an attack that lists connections again and again, on a server that has 10,000."""
+    request = f"GET /connections{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    return Attack(lambda _: request, b'{"connections":', together=1, opening=None, idle=10_000)
 
 
 ATTACKS: Final = {
@@ -155,6 +162,9 @@ ATTACKS: Final = {
         access=True,
     ),
     "forbidden": Attack(_publish, REFUSED, ahead=4_096, access=True),
+    "connections": _list(""),
+    "connections-of-nobody": _list("?sub=nobody"),
+    "connections-of-topic": _list("?topic=idle"),
     "topics-64": Attack(_publish, ACKED, topics=64, subscribers=200),
 }
 
@@ -170,6 +180,9 @@ def fairness(asked: Asked, attack: Attack | None) -> Figures:
         topics = [f"loud/{number}" for number in range(asked.of(attack.topics))]
         for topic in topics:
             call(port, "POST", "/topics", json.dumps({"name": topic}).encode())
+        if attack.idle:
+            count = asked.of(attack.idle)
+            stack.enter_context(Child(read, port, ["idle"], count, NICENESS))
         readers = None
         if attack.subscribers:
             each = asked.of(attack.subscribers)
@@ -372,6 +385,9 @@ GROUPS: Final = [
                     "rest-4mb": "pipelined `GET /health`, 4 MB at a time",
                     "guesses": "`GET /stats` with invalid tokens",
                     "forbidden": "publishes without a right",
+                    "connections": "`GET /connections` with 10,000 connections",
+                    "connections-of-nobody": "the same with `?sub=`, of which there is none",
+                    "connections-of-topic": "the same with `?topic=`, of 10,000 subscribers",
                     "topics-64": "64 publishes at a time, to 64 topics of 200 subscribers",
                 }.items()
             ),
