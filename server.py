@@ -5,7 +5,6 @@ lists other commands (`cli/`).
 """
 
 import asyncio
-import logging
 import os
 import secrets
 import sys
@@ -35,7 +34,6 @@ from handlers.keys import (
 )
 from handlers.lifetime import shut_down, start
 from handlers.limits import limit_requests
-from handlers.logs import configure_logs
 from handlers.origins import check_sender
 from handlers.process import stop_signal, tune_garbage_collection
 from handlers.routes import add_routes
@@ -63,6 +61,8 @@ from hub.event_log import EventLog
 from hub.hub import Hub
 from hub.ids import Ids
 from hub.limits import InflowRates, RequestLimits
+from hub.logs import events
+from hub.logs.setup import LimitedHandler, configure_logs
 from hub.loop_lag import LoopLag
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
@@ -73,8 +73,7 @@ from hub.service import Service
 from hub.sessions import Sessions
 from hub.settings import Inspection, Settings, describe_access
 from hub.sweep import Sweeper
-
-log = logging.getLogger("server")
+from hub.version import VERSION
 
 
 def main() -> None:
@@ -88,7 +87,7 @@ def run_server(inspection: Inspection) -> None:
     Exit with one line if the address or the file descriptors cannot be used.
     """
     settings = inspection.settings
-    configure_logs(settings.log_level)
+    handler = configure_logs(settings.log_level, settings.log_format)
     try:
         soft, descriptors = raise_descriptors()
         settings = fit_descriptors(settings, descriptors)
@@ -100,25 +99,35 @@ def run_server(inspection: Inspection) -> None:
         why = error.strerror if isinstance(error, OSError) else error
         sys.exit(f"HOST={settings.host!r} PORT={settings.port}: cannot listen: {why}")
     for warning in inspection.warnings:
-        log.warning(warning)
-    log.info(
-        "file descriptors: %d (the soft limit was %d), WebSockets and streams at most: %d",
-        descriptors,
-        soft,
-        settings.max_connections,
+        events.SETTING.log(warning=warning)
+    events.STARTING.log(
+        version=VERSION,
+        max_connections=settings.max_connections,
+        descriptors=descriptors,
+        soft_limit=soft,
     )
-    log.info(describe_access(settings))
+    _log_access(settings)
+    try:
+        uvloop.run(serve(settings, sockets, handler))
+    except Exception as fault:
+        events.CRASHED.log(fault)
+        sys.exit(1)
+
+
+def _log_access(settings: Settings) -> None:
+    """Log who may do what, and what of the settings is open to abuse."""
+    events.ACCESS.log(rights=describe_access(settings))
     if settings.access_on and settings.allowed_origins.every:
-        log.warning("ALLOWED_ORIGINS is *: pages of every origin may use the tokens that they have")
+        events.OPEN_ORIGINS.log()
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
-        log.warning(
-            "TRUSTED_PROXIES has every address: a client may choose the one it is counted by"
-        )
-    uvloop.run(serve(settings, sockets))
+        events.OPEN_PROXIES.log()
 
 
-async def serve(settings: Settings, sockets: ListenSockets) -> None:
-    """Serve until SIGTERM or SIGINT, then shut down; a second signal ends the process at once."""
+async def serve(settings: Settings, sockets: ListenSockets, handler: LimitedHandler) -> None:
+    """Serve until SIGTERM or SIGINT, then shut down; a second signal ends the process at once.
+
+    `handler`: of the log.
+    """
     app = build_app(settings)
     stop = stop_signal()
     runner, listeners = await start(app, sockets)
@@ -126,15 +135,17 @@ async def serve(settings: Settings, sockets: ListenSockets) -> None:
     tune_garbage_collection()
     try:
         async with asyncio.TaskGroup() as tasks:
-            sweeping = tasks.create_task(build_sweeper(app, runner.server).run())
+            sweeper = build_sweeper(app, runner.server)
+            background = [tasks.create_task(it) for it in (sweeper.run(), handler.run())]
             await stop.wait()
             await shut_down(app, runner.server, listeners)
-            sweeping.cancel()
+            for task in background:
+                task.cancel()
     finally:
         for listener in listeners:
             listener.close()
         await runner.cleanup()
-    log.info("stopped")
+    events.STOPPED.log()
 
 
 def build_app(settings: Settings) -> web.Application:
@@ -158,7 +169,7 @@ def build_app(settings: Settings) -> web.Application:
         ids=Ids(time.time_ns, secrets.token_hex(3)),
         call_soon=loop.call_soon,
         clock=loop.time,
-        observer=EventLog(),
+        observer=EventLog(loop.time),
     )
     if settings.redis_addr is None:
         local = MemoryBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)

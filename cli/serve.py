@@ -64,7 +64,7 @@ def _show(inspection: Inspection, paint: Paint) -> None:
                 line = paint.dim(line)
             print(line)
     if not inspection.mistakes:
-        print(describe_access(inspection.settings))
+        print(f"access: {describe_access(inspection.settings)}")
     sys.stdout.flush()
     for warning in inspection.warnings:
         say(f"warning: {warning}")

@@ -1,7 +1,6 @@
 """JSON responses, request bodies, and the errors that all handlers share."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -9,16 +8,15 @@ from typing import Final, TypeVar
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
-from handlers.keys import DRAIN, HUB, READINESS, SERVICE
-from handlers.requests import PRINCIPAL, address_of, has_token_in_url, header_tokens
+from handlers.keys import DRAIN, HUB, READINESS, SERVICE, SETTINGS
+from handlers.requests import PRINCIPAL, has_token_in_url, header_tokens, request_fields
 from hub.brokers.base import ClusterStats
 from hub.errors import ErrorCode, Refusal, RefusalReason, RequestRefusal
+from hub.logs import events
 from hub.protocol.http_requests import MAX_BATCH_BYTES
 from hub.protocol.replies import encode_answer
 from hub.protocol.validation import MAX_ELEMENTS, TOO_MANY_ELEMENTS, has_too_many_elements
 from hub.values import Json
-
-log = logging.getLogger(__name__)
 
 RETRY_AFTER: Final = "5"  # seconds; by then another server, or this one restarted, is ready
 
@@ -236,7 +234,7 @@ def refuse_if_full(request: web.Request) -> None:
     """Raise 503 if there are MAX_CONNECTIONS WebSockets and streams."""
     if request.app[READINESS].full:
         request.app[HUB].observer.limited("MAX_CONNECTIONS")
-        log.warning("full: new WebSockets and streams are refused (MAX_CONNECTIONS)")
+        events.FULL.log(limit=request.app[SETTINGS].max_connections)
         raise unavailable("Server is full", RequestRefusal.FULL)
 
 
@@ -278,8 +276,8 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         response = await handler(request)
     except web.HTTPException as error:
         response = _answer_error(request, error)
-    except Exception:  # a fault of the server: log it, and answer 500
-        log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+    except Exception as fault:  # of the server: log it, and answer 500
+        events.REQUEST_FAULT.log(fault, **request_fields(request))
         return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
     if REASON in response:
         _report(request, response)
@@ -291,9 +289,17 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 def _report(request: web.Request, response: web.StreamResponse) -> None:
     """Report a refusal to the observer, and log it if it concerns access or a connection."""
     request.app[HUB].observer.refused(response[REASON])
+    if response[REASON] is RequestRefusal.FULL:
+        return  # `refuse_if_full` has logged it
     if request.path in (CONNECT, EVENTS) or response.status in _LOGGED:
-        where = request.rel_url.raw_path, address_of(request)
-        log.info("refused %.200s from %s: %d %.200r", *where, response.status, response[TEXT])
+        log_refusal(request, response.status, response[REASON], response[TEXT])
+
+
+def log_refusal(request: web.Request, status: int, reason: RefusalReason, detail: str) -> None:
+    """Log that a request is refused; `detail` is for people."""
+    events.REQUEST_REFUSED.log(
+        **request_fields(request), status=status, reason=reason, detail=detail
+    )
 
 
 def _answer_error(request: web.Request, error: web.HTTPException) -> web.Response:

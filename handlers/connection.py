@@ -1,7 +1,6 @@
 """The protocols of client connections: flow control, and the messages of a WebSocket."""
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
@@ -10,8 +9,10 @@ from hub.delivery.client import Client, State, Transport
 from hub.delivery.framing import Framing
 from hub.dispatcher import Dispatcher
 from hub.errors import INTERNAL_ERROR, TOO_FAST, Close
+from hub.event_log import client_fields
 from hub.hub import Hub
 from hub.limits import Inflow
+from hub.logs import events
 from hub.protocol.websocket_frames import (
     BINARY,
     CLOSE,
@@ -21,8 +22,6 @@ from hub.protocol.websocket_frames import (
     close_reply,
     pong_frame,
 )
-
-log = logging.getLogger(__name__)
 
 
 class Link(asyncio.Protocol):
@@ -154,8 +153,8 @@ class Connection(Link):
                     self._dispatcher.handle_binary(client)
             if reader.broken is not None and client.open:
                 self._hub.fail(client, reader.broken)
-        except Exception:  # a fault of the server: log it, and close this connection only
-            log.exception("Closing a connection because of a fault in the server")
+        except Exception as fault:  # of the server: log it, and close this connection only
+            events.CONNECTION_FAULT.log(fault, **client_fields(client))
             if client.open:
                 self._hub.fail(client, INTERNAL_ERROR)
 

@@ -1,7 +1,6 @@
 """The start and the shutdown of the HTTP server and its connections."""
 
 import asyncio
-import logging
 from functools import partial
 from typing import Final
 
@@ -11,8 +10,7 @@ from handlers.keys import DRAIN, HUB, SETTINGS
 from handlers.sockets import ListenSockets, accept, http_transports, stop_accepting
 from handlers.takeover import close_idle, close_longest_idle, http_protocol
 from hub.errors import GOING_AWAY
-
-log = logging.getLogger("server")
+from hub.logs import events
 
 # Seconds that an HTTP connection may idle between two requests. Longer than proxies keep theirs
 # (nginx: 60), so that a request never meets a connection that is being closed.
@@ -53,7 +51,8 @@ async def start(
     servers = await accept(serve, close, sockets)
     for sock in sockets:
         host, port, *_ = sock.getsockname()
-        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        name = f"[{host}]" if ":" in host else host
+        events.LISTENING.log(url=f"http://{name}:{port}", port=port)
     return runner, servers
 
 
@@ -69,18 +68,17 @@ async def shut_down(
     left = asyncio.gather(*(listener.wait_closed() for listener in listeners))
     drain.announce()
     if settings.drain_delay:
-        log.info("no longer ready, shutting down in %g s", settings.drain_delay)
+        events.DELAYING.log(seconds=settings.drain_delay)
     try:
         async with asyncio.timeout(settings.shutdown_timeout):
             await asyncio.sleep(settings.drain_delay)
             await stop_accepting(listeners, ACCEPT_BACKLOG)
-            log.info("shutting down, clients to leave: %d", len(hub.clients))
+            events.SHUTTING_DOWN.log(clients=len(hub.clients))
             drain.begin()
             asyncio.get_running_loop().call_later(HTTP_IDLE, close_idle, server)
             await left
     except TimeoutError:
-        timeout = settings.shutdown_timeout
-        log.warning("cutting clients that did not leave in %g s: %d", timeout, len(hub.clients))
+        events.CUTTING.log(clients=len(hub.clients), seconds=settings.shutdown_timeout)
         for client in list(hub.clients):
             client.abort(GOING_AWAY.reason)
         for transport in http_transports(server):  # a body or an answer that takes too long

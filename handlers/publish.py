@@ -1,7 +1,6 @@
 """`POST /publish` and `/publish/batch`: publish to a topic, to several topics, or a batch."""
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
@@ -10,18 +9,17 @@ from aiohttp import web
 
 from handlers.answers import answer, awaitable, raise_refusal, read_body, refuse, unavailable
 from handlers.keys import BODY_BUDGET, SERVICE, SETTINGS
-from handlers.requests import caller, counted_as
+from handlers.requests import caller, counted_as, request_fields
 from hub.access import Principal, Verb
 from hub.brokers.base import PublishDone, PublishResult
 from hub.delivery.pacing import LIMIT, NODES_RATE, PART_BYTES, PART_ITEMS
 from hub.errors import ACCESS_CODES, ErrorCode, Refusal, RequestRefusal
+from hub.logs import events
 from hub.protocol.commands import Publish
 from hub.protocol.http_requests import MAX_BATCH_BYTES, PublishItems, decode_batch, decode_publish
 from hub.protocol.validation import check_idempotency_key
 from hub.service import Service
 from hub.values import Json
-
-log = logging.getLogger(__name__)
 
 _SLICE: Final = 100  # items of a batch that are decoded in one tick
 
@@ -41,7 +39,7 @@ async def publish(request: web.Request) -> web.Response:
             return refuse(Refusal(ErrorCode.INVALID_MESSAGE, wrong))
         message = _keyed(message, header)
     if isinstance(message, list):
-        return await _publish_all(service, who, message)
+        return await _publish_all(request, message)
     outcome = await _outcome(_start(service, who, message))
     return refuse(outcome) if isinstance(outcome, Refusal) else answer(outcome)
 
@@ -60,7 +58,7 @@ async def publish_batch(request: web.Request) -> web.Response:
         items = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
         if isinstance(items, Refusal):
             return refuse(items)
-        return await _publish_all(app[SERVICE], caller(request), await _in_slices(items))
+        return await _publish_all(request, await _in_slices(items))
 
 
 async def _in_slices(items: Iterator[Publish | Refusal]) -> PublishItems:
@@ -81,8 +79,9 @@ def _keyed(message: Publish | PublishItems, key: str) -> Publish | PublishItems:
     return message if message.key else message._replace(key=key)
 
 
-async def _publish_all(service: Service, who: Principal, items: PublishItems) -> web.Response:
+async def _publish_all(request: web.Request, items: PublishItems) -> web.Response:
     """Publish all items in parts, and answer with a result or an error for each, in order."""
+    service = request.app[SERVICE]
     results: list[dict[str, Json]] = []
     deadline = asyncio.get_running_loop().time() + LIMIT
     while len(results) < len(items):
@@ -92,7 +91,7 @@ async def _publish_all(service: Service, who: Principal, items: PublishItems) ->
         if results or len(part) < len(items):
             topics = {item.topic for item in part if isinstance(item, Publish)}
             await service.hub.pace(topics, deadline)
-        published, size = await _publish_part(service, who, part)
+        published, size = await _publish_part(request, part)
         results += published
         if len(results) < len(items) and any(map(_is_for_others, published)):
             await asyncio.sleep(size / NODES_RATE)
@@ -100,13 +99,14 @@ async def _publish_all(service: Service, who: Principal, items: PublishItems) ->
 
 
 async def _publish_part(
-    service: Service, who: Principal, items: PublishItems
+    request: web.Request, items: PublishItems
 ) -> tuple[list[dict[str, Json]], int]:
     """Publish the first items, until their events have PART_BYTES bytes.
 
     Returns:
         A result or an error for each published item, and the size of their events in bytes.
     """
+    service, who = request.app[SERVICE], caller(request)
     started: list[_Started | Refusal] = []
     size = 0
     ended = service.sessions.refusal(who)  # there were waits since the body and the last part
@@ -126,7 +126,8 @@ async def _publish_part(
         if isinstance(outcome, Refusal):
             service.hub.observer.refused(outcome.code)
             if outcome.code in ACCESS_CODES:
-                log.info("%r refused: %.300s", who, outcome.text)
+                reason, detail = outcome.code, outcome.text
+                events.ITEM_REFUSED.log(**request_fields(request), reason=reason, detail=detail)
             outcome = {"error": outcome.text}
         results.append(outcome)
     return results, size

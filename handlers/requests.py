@@ -11,6 +11,7 @@ from handlers.keys import SERVICE, SETTINGS
 from hub.access import Principal
 from hub.addresses import block, client_address
 from hub.errors import Refusal
+from hub.event_log import caller_fields
 
 # Set by `authenticate`: who makes a request with a credential, or the refusal of a credential that
 # is to be answered by a Close.
@@ -51,6 +52,16 @@ def address_of(request: web.Request) -> str:
     forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, ()) if trusted else ()
     # Interned: each connection keeps it, and most of a server's come from few proxies.
     return sys.intern(client_address(request.remote or "", ",".join(forwarded), trusted))
+
+
+def request_fields(request: web.Request) -> dict[str, object]:
+    """Return the fields of the log that describe a request. The query may hold a token."""
+    return {
+        "method": request.method,
+        "path": request.rel_url.raw_path,
+        "address": address_of(request),
+        **caller_fields(caller(request)),
+    }
 
 
 def counted_as(request: web.Request) -> tuple[str, str]:

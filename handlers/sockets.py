@@ -5,7 +5,6 @@ State: none, except for an `AcceptProtocol` while its connection is being accept
 
 import asyncio
 import errno
-import logging
 import resource
 import select
 import socket
@@ -20,9 +19,8 @@ from aiohttp import web
 
 from hub.delivery.client import Transport
 from hub.errors import SettingError
+from hub.logs import events
 from hub.settings import Settings
-
-log = logging.getLogger(__name__)
 
 ListenSockets = list[socket.socket]
 
@@ -145,12 +143,12 @@ class AcceptProtocol(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)
         descriptor = transport.get_extra_info("socket").fileno()
         if descriptor >= self._crowded:
-            log.warning("few file descriptors are left: idle HTTP connections are closed")
             self._close_idle()
-        if descriptor >= self._end:
-            log.warning("out of file descriptors: new connections are closed")
-            transport.abort()
-            return
+            if descriptor >= self._end:
+                events.NO_DESCRIPTORS.log()
+                transport.abort()
+                return
+            events.FEW_DESCRIPTORS.log()
         protocol = self._make_protocol()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -3,13 +3,12 @@
 import base64
 import binascii
 import hashlib
-import logging
 from typing import NoReturn
 
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
-from handlers.answers import bad_request, refuse_if_full, refuse_while_draining
+from handlers.answers import bad_request, log_refusal, refuse_if_full, refuse_while_draining
 from handlers.authentication import BEARER
 from handlers.connection import Connection, Handshake, LimitedConnection, RefusedConnection
 from handlers.keys import DISPATCHER, HUB, INFLOW_RATES, SETTINGS
@@ -29,8 +28,6 @@ from hub.limits import Inflow
 from hub.protocol.validation import check_client_id
 from hub.protocol.websocket_frames import FrameReader
 from hub.wires import WIRES
-
-log = logging.getLogger(__name__)
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 
@@ -72,7 +69,7 @@ async def upgrade(request: web.Request) -> NoReturn:
     hub, dispatcher = app[HUB], app[DISPATCHER]
     rates = app[INFLOW_RATES]
     if (refusal := request.get(REFUSED)) is not None:
-        log.info("closing %s from %s: %s", request.path, address_of(request), refusal.text)
+        log_refusal(request, 101, refusal.code, refusal.text)
         hub.observer.refused(refusal.code)
         close = FORBIDDEN if refusal.code is ErrorCode.FORBIDDEN else UNAUTHORIZED
         connection: Connection = RefusedConnection(hub, dispatcher, reader, handshake, close=close)

@@ -6,7 +6,6 @@ starts when no command of its client is under way, and the commands after it are
 commands the connection stops reading until all are answered.
 """
 
-import logging
 from collections import deque
 from functools import partial
 from typing import Final
@@ -16,14 +15,13 @@ from hub.brokers.base import PublishResult, SubscribeResult
 from hub.delivery.client import Client
 from hub.drain import Drain
 from hub.errors import ACCESS_CODES, INVALID_UTF8, ErrorCode, Refusal
-from hub.event_log import described
+from hub.event_log import client_fields
+from hub.logs import events
 from hub.protocol import replies
 from hub.protocol.commands import Auth, Command, Ping, Publish, Subscribe, Unsubscribe, decode
 from hub.service import Service
 from hub.sessions import rfc3339
 from hub.settings import Settings
-
-log = logging.getLogger(__name__)
 
 MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
 # Commands under way or queued at which reading pauses. All bytes that arrive in the pause are one
@@ -226,6 +224,7 @@ class Dispatcher:
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         self._hub.observer.refused(refusal.code)
         if refusal.code in ACCESS_CODES:
-            log.info("%s refused: %.300s", described(client), refusal.text)
+            reason, detail = refusal.code, refusal.text
+            events.COMMAND_REFUSED.log(**client_fields(client), reason=reason, detail=detail)
         error = replies.encode_error(refusal, self._hub.ids.now())
         self._send(client, client.encoding.message(error))

@@ -124,8 +124,16 @@ REFUSED: Final = "refused"  # of a stream: a subscribe was refused
 REASONS: Final = frozenset(
     {LEFT, LOST, IDLE_TIMEOUT, WRITE_TIMEOUT, TOPIC_DELETED, REFUSED, *(c.reason for c in CLOSES)}
 )
-# The refusals that lead to UNAUTHORIZED and FORBIDDEN are logged themselves.
-_NO_FAULTS: Final = (GOING_AWAY, TOKEN_EXPIRED, DISCONNECTED, UNAUTHORIZED, FORBIDDEN)
+# What leads to UNAUTHORIZED, FORBIDDEN, INTERNAL_ERROR and SLOW_CONSUMER is logged itself.
+_NO_FAULTS: Final = (
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    SLOW_CONSUMER,
+    UNAUTHORIZED,
+    TOKEN_EXPIRED,
+    DISCONNECTED,
+    FORBIDDEN,
+)
 FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, *(c.reason for c in _NO_FAULTS)}
 
 

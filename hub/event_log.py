@@ -1,39 +1,85 @@
-"""The log of connections and subscriptions: an observer."""
+"""The log of connections and subscriptions: an observer, and the fields that describe a client.
 
-import logging
+State: `EventLog` counts the callers that are refused for want of a valid credential.
+"""
 
+from collections.abc import Callable
+from typing import Final
+
+from hub.access import Principal
 from hub.delivery.client import Client, peer_address
-from hub.errors import FAULTS
+from hub.errors import FAULTS, ErrorCode, RefusalReason
+from hub.logs import events
 from hub.observer import Observer
 
-log = logging.getLogger(__name__)
+BLOCKED: Final = 1.0  # seconds that the event loop is late before it is logged
+MANY: Final = 100  # refusals with UNAUTHORIZED in MANY_IN that are logged as many
+MANY_IN: Final = 60.0  # seconds
 
 
 class EventLog(Observer):
-    """Logs a connection that ended by a fault at level info, and every other event at debug."""
+    """Logs what happens to connections, and when the server or its callers need attention."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` returns seconds of a monotonic clock."""
+        self._clock = clock
+        self._unauthorized = 0  # refusals since `_since`
+        self._since = clock()
+        self._many = False  # whether many are being refused, which was logged
 
     def joined(self, client: Client) -> None:
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s connected", described(client))
+        if events.CONNECTED.enabled:
+            events.CONNECTED.log(**client_fields(client))
 
     def left(self, client: Client, reason: str, seconds: float) -> None:
-        level = logging.INFO if reason in FAULTS else logging.DEBUG
-        if log.isEnabledFor(level):
-            log.log(level, "%s ended: %s", described(client), reason)
+        if reason in FAULTS:
+            events.FAILED.log(**client_fields(client), reason=reason, seconds=seconds)
+        elif events.ENDED.enabled:
+            events.ENDED.log(**client_fields(client), reason=reason, seconds=seconds)
+
+    def slow(self, client: Client, action: str) -> None:
+        events.SLOW_CONSUMER.log(**client_fields(client), action=action)
 
     def subscribed(self, client: Client, topic: str) -> None:
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s subscribed to %.100r", described(client), topic)
+        if events.SUBSCRIBED.enabled:
+            events.SUBSCRIBED.log(**client_fields(client), topic=topic)
 
     def unsubscribed(self, client: Client, topic: str) -> None:
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s unsubscribed from %.100r", described(client), topic)
+        if events.UNSUBSCRIBED.enabled:
+            events.UNSUBSCRIBED.log(**client_fields(client), topic=topic)
+
+    def lagged(self, seconds: float) -> None:
+        if seconds >= BLOCKED:
+            events.LOOP_BLOCKED.log(seconds=seconds)
+
+    def refused(self, reason: RefusalReason) -> None:
+        if reason is ErrorCode.UNAUTHORIZED:
+            self._count_unauthorized()
+
+    def _count_unauthorized(self) -> None:
+        """Log once that many callers are refused, until they are fewer for MANY_IN."""
+        now = self._clock()
+        if now - self._since >= MANY_IN:
+            # A window that is over long ago was followed by one without refusals.
+            self._many &= self._unauthorized >= MANY and now - self._since < 2 * MANY_IN
+            self._unauthorized, self._since = 0, now
+        self._unauthorized += 1
+        if self._unauthorized == MANY and not self._many:
+            self._many = True
+            events.MANY_REFUSED.log(count=MANY, seconds=now - self._since)
 
 
-def described(client: Client) -> str:
-    """Return a client's connection number, address and name as text for the log."""
-    where = peer_address(client.transport)
-    if not where.startswith((f"{client.address}:", f"[{client.address}]:")):  # behind a proxy
-        where = f"{client.address} (by {where})"
-    name = f" ({client.name!r:.100})" if client.name else ""
-    return f"connection {client.number} from {where}{name}"
+def client_fields(client: Client) -> dict[str, object]:
+    """Return the fields of the log that describe a connection."""
+    return {
+        "connection": client.number,
+        "address": client.address,
+        "peer": peer_address(client.transport),
+        **caller_fields(client.principal),
+        "client_id": client.name or client.client_id,
+    }
+
+
+def caller_fields(caller: Principal) -> dict[str, object]:
+    """Return the fields of the log that describe a caller; empty values for an anonymous one."""
+    return {"subject": caller.subject, "key_name": caller.key_name}

@@ -107,6 +107,7 @@ class Hub:
             drop_oldest=settings.backpressure == "drop_oldest",
             gap=self.notices.gap,
             dropped=observer.dropped,
+            dropping=lambda client: observer.slow(client, "drop_oldest"),
         )
         broker.serve(self)
 
@@ -181,6 +182,7 @@ class Hub:
 
     def _overrun(self, client: Client) -> None:
         """End a client that exceeds its bounds and has no event that may be dropped."""
+        self.observer.slow(client, "disconnect")
         framing = client.framing
         last = framing.encoding.message(self.notices.too_slow()) + framing.close(SLOW_CONSUMER)
         try:

@@ -53,6 +53,14 @@ class Observer:
         The send queue of a client that is disconnected is not reported.
         """
 
+    def slow(self, client: Client, action: str) -> None:
+        """A client exceeds the bounds of its send queue.
+
+        `action` is a value of BACKPRESSURE. "disconnect": the client is closed, with either value.
+        "drop_oldest": its events are being dropped, which is reported once until its queue is
+        empty.
+        """
+
     def recovered(self, complete: bool, events: int) -> None:
         """A subscribe asked for the events after its position: all of them follow, or none."""
 
@@ -67,6 +75,12 @@ class Observer:
 
     def limited(self, limit: str) -> None:
         """A limit was applied; `limit` names its setting, or what is limited if it has none."""
+
+    def lagged(self, seconds: float) -> None:
+        """The event loop turned later than it should by so many seconds.
+
+        Reported several times a second.
+        """
 
     def broker_lost(self, reason: OutageReason) -> None:
         """An outage of the broker begins: the other nodes are out of reach.

@@ -4,7 +4,6 @@ Each method takes the caller, asks whether it may do what it asks for, and only 
 out. The rules for callers are in hub/access.py.
 """
 
-import logging
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -18,14 +17,13 @@ from hub.directory import ConnectionPage, Directory, NodePage
 from hub.drain import Drain
 from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
+from hub.logs import events
 from hub.long_poll import LongPolls
 from hub.protocol.http_requests import Disconnect
 from hub.protocol.list_requests import ConnectionQuery, TopicQuery
 from hub.sessions import BANNED, Sessions
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
-
-log = logging.getLogger(__name__)
 
 _PUBLISH: Final = Verb.PUBLISH  # a look-up of an enum's member takes 40 ns
 
@@ -164,7 +162,8 @@ class Service:
             done(refusal)
             return
         subject, client_id, ban = target
-        log.info("%r disconnects %r for %g s", caller, subject or client_id, ban)
+        by = caller.key_name or caller.subject
+        events.DISCONNECT.log(caller=by, subject=subject, client_id=client_id, ban_seconds=ban)
         until = self.sessions.ban_for(subject, ban) if ban else None
         banned_until = self.sessions.ban_end(subject) if until is None else until
 

@@ -9,7 +9,6 @@ notifies them of bans, and this node of theirs.
 """
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
@@ -33,9 +32,9 @@ from hub.errors import (
     ErrorCode,
     Refusal,
 )
+from hub.event_log import client_fields
 from hub.hub import Hub
-
-log = logging.getLogger(__name__)
+from hub.logs import events
 
 WARNING: Final = 30.0  # seconds before the end of a token at which its client is notified
 ATTEMPTS: Final = 3  # invalid tokens in a row, of which the last closes the connection
@@ -143,8 +142,8 @@ class Sessions:
     async def _contain(self, client: Client, verifying: Coroutine[None, None, None]) -> None:
         try:
             await verifying
-        except Exception:  # a fault of the server: log it, and close this connection only
-            log.exception("Closing a connection because of a fault in the server")
+        except Exception as fault:  # of the server: log it, and close this connection only
+            events.CONNECTION_FAULT.log(fault, **client_fields(client))
             if client.open:
                 self._end(client, INTERNAL_ERROR)
 
@@ -259,7 +258,7 @@ class Sessions:
         if sum(self._bans.add(subject, end) for subject, end in bans.items()):
             self._hub.turns.start(self._close_all(lambda it: self.is_banned(it.principal)))
         if not all(map(self._bans.has_room, bans)):
-            log.warning("over %d subjects are banned: other bans are dropped here", MAX_BANS)
+            events.BANS_FULL.log(limit=MAX_BANS)
 
     def ban_for(self, subject: str, seconds: float) -> float:
         """Refuse a subject on this node; its connections stay, until a `disconnect`.

@@ -396,13 +396,13 @@ def signing_secret(inspection: Inspection) -> str | None:
 
 
 def describe_access(settings: Settings) -> str:
-    """Return one line for the log: the access mode and anonymous rights."""
+    """Return the access mode and the anonymous rights as text for the log."""
     if not settings.access_on:
-        return "access: off, everybody may subscribe, publish and manage topics"
+        return "off, everybody may subscribe, publish and manage topics"
     ways = [key for key in SWITCHES if getattr(settings, key.lower())]
     rights = settings.anonymous_rights()
     return (
-        f"access: on ({', '.join(ways)}), without a token: "
+        f"on ({', '.join(ways)}), without a token: "
         f"subscribe {_shown(rights.subscribe)}, publish {_shown(rights.publish)}"
     )
 

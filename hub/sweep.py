@@ -4,7 +4,6 @@ State: none of its own; each part that is swept has its state.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from itertools import count
 
@@ -12,13 +11,12 @@ from hub.delivery.client import Discard, Progress, Transport, peer_address
 from hub.delivery.keepalive import SLICES, Keepalive
 from hub.hub import Hub
 from hub.limits import RequestLimits
+from hub.logs import events
 from hub.loop_lag import LoopLag
 from hub.readiness import Readiness
 from hub.sessions import Sessions
 from hub.settings import Settings
 from hub.write_timeout import WriteTimeout
-
-log = logging.getLogger(__name__)
 
 
 class Sweeper:
@@ -71,11 +69,13 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep SLICES times a second until cancelled."""
         clock = asyncio.get_running_loop().time
+        now = clock()
         for turn in count():
-            due = clock() + 1 / SLICES
+            due = now + 1 / SLICES  # the work of the last sweep is a part of the lag
             await asyncio.sleep(1 / SLICES)
             now = clock()
             self._lag.add(now - due, now)
+            self._hub.observer.lagged(now - due)
             self.keepalive.sweep(now)
             self._hub.gaps.sweep()
             self._hub.broker.sweep()
@@ -89,6 +89,7 @@ class Sweeper:
         """End the HTTP connections over a timeout: of their answer, or of a request's head."""
         self.write_timeout.sweep(self._http_transports(), now)
         for transport in self._late_heads(now - self._header_timeout):
-            log.info("connection from %s ended: no request came in time", peer_address(transport))
+            peer = peer_address(transport)
+            events.HTTP_FAILED.log(peer=peer, reason="header_timeout")
             self._hub.observer.limited("HEADER_TIMEOUT")
             transport.close()

@@ -6,13 +6,12 @@ third of its own buffer is free, which can take a slow reader a minute. Times ar
 seconds.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from hub.delivery.client import Discard, Progress, Transport, peer_address
-
-log = logging.getLogger(__name__)
+from hub.errors import WRITE_TIMEOUT
+from hub.logs import events
 
 
 class _LastProgress(NamedTuple):
@@ -43,7 +42,8 @@ class WriteTimeout:
             if last is None or last.acknowledged != acknowledged:
                 found[transport] = _LastProgress(acknowledged, now)
             elif now - last.since >= self._write_timeout:
-                log.info("request from %s ended: its answer was not taken", peer_address(transport))
+                peer = peer_address(transport)
+                events.HTTP_FAILED.log(peer=peer, reason=WRITE_TIMEOUT)
                 self._discard(transport)
                 transport.abort()
             else:

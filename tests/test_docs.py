@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def example(text: str) -> dict[str, Any]:
 def test_the_example_of_an_observer_counts_what_slow_clients_lose(backpressure: str) -> None:
     counts = example("Observer):")["SlowClients"]()
     settings = Settings(max_queue_size=2, backpressure=backpressure)
-    node = Node(settings, observer=Observers(EventLog(), counts))
+    node = Node(settings, observer=Observers(EventLog(time.monotonic), counts))
     slow = node.subscribed("t", room=0)
     for number in range(5):  # the transport holds the first, the queue two
         node.publish("t", number)

@@ -11,6 +11,7 @@ from aiohttp.web_protocol import RequestHandler
 from handlers.lifetime import HTTP_KEEPALIVE
 from handlers.sockets import SEND_BUFFER, listen
 from handlers.takeover import http_protocol
+from hub.logs import events
 from tests.support.frames import CLOSE, client_frame
 from tests.support.process import ServerProcess, server_process, spawn
 from tests.support.raw import RawClient, stalled_client
@@ -44,14 +45,14 @@ async def test_sigterm_drains_500_clients_and_cuts_the_one_that_does_not_read() 
             while answers[-1]["type"] != "ack":
                 answers.append(await clients[number].hear())
         server.terminate()
-        await server.wait_for_log("clients to leave: 500")
+        await server.wait_for_log("shutting down: clients=500")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port))
         heard = await asyncio.gather(*(answer_close(client) for client in clients[3:]))
         assert heard == [[0, 1, 2, TEXT]] * 496
         await asyncio.gather(*(answer_close(client) for client in clients[:3]))
         assert await server.exit_code() == 0
-        assert "cutting clients that did not leave in 2 s: 1" in "".join(server.log)
+        assert f"{events.CUTTING.text}: clients=1 seconds=2\n" in "".join(server.log)
         stalled.close()
 
 
@@ -80,7 +81,7 @@ async def test_a_second_signal_ends_the_process_at_once() -> None:
     async with server_process(SHUTDOWN_TIMEOUT="3600") as server:
         stalled = await stalled_client(server.port)
         server.terminate()
-        await server.wait_for_log("clients to leave: 1")
+        await server.wait_for_log("shutting down: clients=1")
         server.terminate()
         assert await server.exit_code() == 128 + signal.SIGTERM
         stalled.close()
@@ -136,7 +137,7 @@ async def test_all_bad_settings_are_named_at_once() -> None:
 async def test_variables_that_are_ignored_are_warnings_in_the_log() -> None:
     variables = {"REDIS_ADRR": "secret", "REDIS_PORT": "6379", "METRICS_PORT": "tcp://10.0.0.1:90"}
     async with server_process(**variables) as server:
-        warnings = [line.partition("WARNING server: ")[2] for line in server.log]
+        warnings = [line.partition("WARNING server: settings: ")[2] for line in server.log]
         assert list(filter(None, warnings)) == [
             "METRICS_PORT is ignored: Kubernetes set it for a service named 'metrics'\n",
             "REDIS_ADRR is not a setting, and is ignored: did you mean REDIS_ADDR?\n",

@@ -4,7 +4,6 @@ The caller supplies the fetch. After a failure, the last good keys stay.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,8 +11,7 @@ import orjson
 
 from hub.auth.keys import parse_jwk
 from hub.auth.tokens import Key
-
-log = logging.getLogger(__name__)
+from hub.logs import events
 
 MAX_DOCUMENT_BYTES: Final = 262_144  # the fetch should not read more
 MAX_KEYS: Final = 100  # of a document
@@ -64,6 +62,7 @@ class KeySet:
         self._keys: tuple[Key, ...] = ()
         self._fetched: float | None = None  # when the last fetch began; None before the first
         self._good = False  # whether it succeeded
+        self._why = ""  # it failed; empty if it succeeded
         self._fetching: asyncio.Task[None] | None = None
 
     def current(self) -> tuple[Key, ...]:
@@ -102,11 +101,15 @@ class KeySet:
             async with asyncio.timeout(FETCH_TIMEOUT):
                 document = await self._fetch()
             self._keys = parse_key_set(document)
-            self._good = True
+            if not self._good:
+                events.KEYS_FETCHED.log(keys=len(self._keys))
+            self._good, self._why = True, ""
         except (FetchError, TimeoutError, ValueError) as error:
             self._good = False
-            why = "no answer in time" if isinstance(error, TimeoutError) else error
-            log.warning("JWT_JWKS_URL: no keys: %s; %d keys are kept", why, len(self._keys))
+            why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+            if why != self._why:
+                events.KEYS_NOT_FETCHED.log(detail=why, keys=len(self._keys))
+            self._why = why
 
     def _done(self, _: asyncio.Task[None]) -> None:
         self._fetching = None

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 from hub.access import Principal
+from hub.addresses import UNKNOWN
 from hub.delivery.command_queue import CommandQueue
 from hub.delivery.framing import Encoding, Ending, Framing
 from hub.delivery.liveness import Liveness
@@ -42,7 +43,7 @@ def peer_address(transport: Transport) -> str:
     """Return the address of the other side of a connection as text for the log."""
     peer = transport.get_extra_info("peername")
     if not peer:
-        return "an unknown address"
+        return UNKNOWN
     host, port = peer[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -169,7 +170,12 @@ class Client:
 
     def offer(self, entry: Entry) -> bool:
         """Queue a message for a CONGESTED client; see `SendQueue.offer`."""
-        return self._queued().offer(entry, self.transport.get_write_buffer_size())
+        queue = self._queued()
+        had_dropped = queue.has_dropped
+        fits = queue.offer(entry, self.transport.get_write_buffer_size())
+        if queue.has_dropped and not had_dropped:
+            self._bounds.dropping(self)
+        return fits
 
     def tell(self, topic: "Topic[Client]", message: bytes) -> None:
         """Queue a message about a topic that is no event, regardless of the bounds."""

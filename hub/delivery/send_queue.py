@@ -55,12 +55,13 @@ class Bounds:
     # Encodes the notice about a number of dropped events of a topic, up to a position.
     gap: Callable[[str, int, Position], bytes]
     dropped: Callable[[], None]  # called for each event that is dropped
+    dropping: Callable[[Any], None]  # called with a client at the first dropped event of its queue
 
 
 class SendQueue:
     """State: the entries, their bytes, and the dropped events that are not reported yet."""
 
-    __slots__ = ("_bounds", "_dropped", "_entries", "_framing", "_marks", "_size")
+    __slots__ = ("_bounds", "_dropped", "_entries", "_framing", "_marks", "_size", "has_dropped")
 
     def __init__(self, bounds: Bounds, framing: Framing) -> None:
         self._bounds = bounds
@@ -68,6 +69,7 @@ class SendQueue:
         self._entries: deque[Entry | _Mark] = deque()
         self._size = 0  # bytes of the entries that are no marks
         self._marks = 0  # number of marks, which are no messages
+        self.has_dropped = False  # whether any event was dropped
         # By topic, dropped events with no mark of their topic before them: their number, and the
         # position of the newest.
         self._dropped: dict[Topic[Any], tuple[int, Position]] = {}
@@ -124,6 +126,7 @@ class SendQueue:
                 continue
             self._size -= len(entry.data)
             self._bounds.dropped()
+            self.has_dropped = True
             mark = self._entries[marks[topic]] if topic in marks else None
             if mark is None:
                 del self._entries[place]

@@ -4,7 +4,6 @@ State: whether Redis can be reached, and the commands that are queued until that
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from enum import Enum
@@ -28,6 +27,7 @@ from hub.brokers.base import (
 from hub.brokers.history import History
 from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
+from hub.logs import events
 from hub.redis.batching import TURN
 from hub.redis.channels import Channels
 from hub.redis.cluster_stats import ClusterStatsReader
@@ -42,8 +42,6 @@ from hub.redis.session import Session
 from hub.redis.subscriptions import Subscriptions
 from hub.redis.topic_registry import TopicRegistry
 from hub.values import Json, Position
-
-log = logging.getLogger(__name__)
 
 GRACE: Final = 5.0  # seconds after a connect during which other nodes may lack their leases
 
@@ -314,8 +312,8 @@ class RedisBroker:
             try:
                 # Removed after it has run, so that commands that it sends queue after it.
                 self._backlog[0]()
-            except Exception:  # a fault of the server: log it, and go on with the others
-                log.exception("a queued command failed")
+            except Exception as fault:  # of the server: log it, and go on with the others
+                events.COMMAND_FAULT.log(fault)
             finally:
                 self._backlog.popleft()
         asyncio.get_running_loop().call_soon(self._run_backlog)

@@ -5,18 +5,16 @@ asked for.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 from hub.brokers.base import SUBSCRIBED, SubscribeDone
+from hub.logs import events
 from hub.redis.batching import CHUNK, TURN, chunks, take
 from hub.redis.keys import Keys
 from hub.redis.session import Session
-
-log = logging.getLogger(__name__)
 
 COUNTS: Final = 40_000  # topics whose number of subscribers is sent with one beat
 
@@ -166,10 +164,7 @@ class Channels:
         """This node's leases are gone from Redis: write all of them again."""
         if self._session is None or self._beginning:  # already known
             return
-        log.warning(
-            "this server's leases are gone from Redis (FLUSHALL, or this server was stopped for"
-            " longer than they last): writing them again"
-        )
+        events.LEASES_LOST.log()
         self._on_leases_lost()
         self._begin_leases(self._session)
         self._lease.update(self._held)

@@ -1,16 +1,15 @@
 """Log lines about a Redis that cannot be reached.
 
-State: the reasons that were logged since Redis was last connected.
+State: the reasons that were seen since Redis was last connected, and whether an outage is declared.
 """
 
-import logging
 import re
 from collections.abc import Callable
 from typing import Final
 
+from hub.brokers.base import OutageReason
+from hub.logs import events
 from hub.redis.address import RedisAddress
-
-log = logging.getLogger(__name__)
 
 KINDS: Final = 5  # reasons that are logged at once; then at most one each PAUSE
 PAUSE: Final = 60.0  # seconds
@@ -24,7 +23,11 @@ _HISTORY: Final = "; topics with history refuse publish and subscribe (UNAVAILAB
 
 
 class OutageLog:
-    """Logs each reason once, since an attempt to connect fails every second."""
+    """Logs an outage once, with its reasons, and each new reason while it lasts.
+
+    An attempt to connect fails every second. A loss that ends before an outage is declared is only
+    a field of the line about the next connection.
+    """
 
     def __init__(
         self, address: RedisAddress, clock: Callable[[], float], *, strict: bool, remembers: bool
@@ -36,30 +39,56 @@ class OutageLog:
             self._consequence = _STRICT
         else:
             self._consequence = _LOCAL + _HISTORY if remembers else _LOCAL
-        self._logged: dict[str, None] = {}  # up to KINDS, oldest first
+        self._seen: dict[str, str] = {}  # up to KINDS reasons by their kind, oldest first
         self._next = 0.0  # the time when another reason may be logged
+        self._since: float | None = None  # when Redis was lost; None while it is connected
+        self._declared = False
 
     def lost(self, why: str, fault: Exception | None = None) -> None:
-        """Log why a connection ended, or could not be made.
+        """Note why a connection ended or could not be made; log it in an outage.
 
         `fault`: an unexpected error of this server; it is logged with its traceback.
         """
-        kind = _VARIES.sub("#", why)
-        if kind in self._logged:
+        if self._since is None:
+            self._since = self._clock()
+        if not self._is_new(why):
             return
-        if len(self._logged) == KINDS:
-            if self._clock() < self._next:
-                return
-            del self._logged[next(iter(self._logged))]
-        self._logged[kind] = None
-        self._next = self._clock() + PAUSE
-        level = logging.ERROR if fault else logging.WARNING
-        log.log(level, "no Redis at %s: %s; retrying", self._address, why, exc_info=fault)
+        if fault is not None:
+            events.REDIS_FAULT.log(fault, redis=self._address, detail=why)
+        elif self._declared:
+            events.REDIS_STILL_LOST.log(redis=self._address, detail=why)
 
-    def declare(self) -> None:
-        """An outage is declared: log how commands are answered."""
-        log.warning("Redis is out of reach: %s", self._consequence)
+    def _is_new(self, why: str) -> bool:
+        """Return whether a reason is of a kind that may be logged now, and note it then."""
+        kind = _VARIES.sub("#", why)
+        if kind in self._seen:
+            return False
+        if len(self._seen) == KINDS:
+            if self._clock() < self._next:
+                return False
+            del self._seen[next(iter(self._seen))]
+        self._seen[kind] = why
+        self._next = self._clock() + PAUSE
+        return True
+
+    def declare(self, reason: OutageReason) -> None:
+        """Log that an outage begins: why, and how commands are answered."""
+        self._declared = True
+        events.REDIS_LOST.log(
+            redis=self._address,
+            reason=reason,
+            detail=self._details(),
+            consequence=self._consequence,
+        )
 
     def end(self) -> None:
-        """Redis is back: log the next reasons again."""
-        self._logged.clear()
+        """Log that Redis is connected, and forget the reasons."""
+        seconds = None if self._since is None else self._clock() - self._since
+        detail = "" if self._declared else self._details()
+        events.REDIS_JOINED.log(redis=self._address, seconds=seconds, detail=detail)
+        self._seen.clear()
+        self._since = None
+        self._declared = False
+
+    def _details(self) -> str:
+        return "; ".join(self._seen.values())

@@ -1,8 +1,6 @@
 """Data in Redis that no server of the deployment has written."""
 
-import logging
-
-log = logging.getLogger(__name__)
+from hub.logs import events
 
 
 class Poison:
@@ -15,5 +13,4 @@ class Poison:
         """Count dropped data; `place` is where in Redis it was."""
         self.count += 1
         if self.count == 1:
-            text = "dropped a message from Redis' %s that no server has sent (logged once): %.60r"
-            log.warning(text, place, data)
+            events.POISONED.log(place=place, detail=repr(data[:60]))

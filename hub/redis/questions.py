@@ -10,7 +10,6 @@ State: the questions of this node, as long as their askers keep them, and the an
 """
 
 import asyncio
-import logging
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -21,14 +20,13 @@ import hiredis
 import orjson
 
 from hub.brokers.base import Asked, QuestionEvents
+from hub.logs import events
 from hub.redis.connection import Reply
 from hub.redis.envelope import ANSWERED, QUESTION, Envelope, Sender, unseal_content
 from hub.redis.keys import Keys
 from hub.redis.poison import Poison
 from hub.redis.session import Session
 from hub.values import Json
-
-log = logging.getLogger(__name__)
 
 PATIENCE: Final = 1.5  # seconds in which a node must have answered
 REPLY: Final = 1.0  # seconds in which Redis must reply to the asker
@@ -118,8 +116,8 @@ class Questions:
                 answer = await self._events.answer(question)
         except TimeoutError:
             return  # the asker does not wait any longer
-        except Exception:  # a fault of the server: log it; the asker reports this node as missing
-            log.exception("a question of another node failed")
+        except Exception as fault:  # of the server: the asker reports this node as missing
+            events.QUESTION_FAULT.log(fault)
             return
         asker = envelope.run.hex()
         key = self._keys.answer(asker, envelope.seq, self._node)

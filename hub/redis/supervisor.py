@@ -4,7 +4,6 @@ State: the current session and its beats, and the timer until an outage is decla
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Sized
 from functools import partial
@@ -18,8 +17,6 @@ from hub.redis.outage_log import OutageLog
 from hub.redis.scripts import scripts_for
 from hub.redis.sentinel import leave_time, moved_master, wait_for
 from hub.redis.session import FAILURES, Session, open_session, reason_of
-
-log = logging.getLogger(__name__)
 
 BEAT: Final = 1.0  # seconds between two beats, and between two questions to the sentinels
 MISSED: Final = 3  # outstanding beats after which the session is given up
@@ -165,7 +162,6 @@ class Supervisor:
         self._outage_log.end()
         broker.up()
         self.settled.set()
-        log.info("joined the other servers through Redis at %s", self._address)
 
     async def _until(
         self, session: Session, connection: RedisConnection, come: Callable[[], bool]
@@ -197,6 +193,7 @@ class Supervisor:
                 if self._outstanding >= MISSED:
                     why = f"nothing heard for {MISSED * self._pause:g} s"
                     session.abort(why, OutageReason.TIMEOUT)
+                    self._outage_log.lost(why)
                     self._declare()
                     return
                 self._beat(session)
@@ -273,9 +270,10 @@ class Supervisor:
     def _declare(self) -> None:
         self._stop_timer()
         if self._broker.bus is not Bus.OUT:
-            self._outage_log.declare()
             # Without a reason, the first attempt to connect is under way.
-            self._broker.out(self._reason or OutageReason.TIMEOUT)
+            reason = self._reason or OutageReason.TIMEOUT
+            self._outage_log.declare(reason)
+            self._broker.out(reason)
         self.settled.set()
 
     def _stop_timer(self) -> None:

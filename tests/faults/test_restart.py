@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hub.logs import events
 from tests.support.nginx import CONFIGURATION, SBIN
 from tests.support.process import ROOT, ServerProcess, server_process
 from tests.support.raw import RawClient, stalled_client
@@ -156,10 +157,10 @@ async def test_during_a_restart_no_publish_fails_and_a_stream_reconnects(
                 publishing = asyncio.create_task(publisher.run())
                 await publisher.another(200)
                 leaving.terminate()
-                await leaving.wait_for_log("clients to leave")
+                await leaving.wait_for_log("shutting down: clients=")
                 await publisher.another(200)
                 assert await leaving.exit_code() == 0
-                assert "cutting clients that did not leave in 4 s" in "".join(leaving.log)
+                assert events.CUTTING.text in "".join(leaving.log)
                 await publisher.another(200)
             async with restarting(ports[0], redis):
                 await publisher.another(200)

@@ -13,7 +13,9 @@ import pytest_asyncio
 from handlers.answers import awaitable
 from hub.brokers.base import PUBLISHED
 from hub.brokers.memory import MemoryBroker
+from hub.logs import events
 from hub.settings import Settings
+from tests.support.logs import said
 from tests.support.patterns import mismatch, write_out
 from tests.support.process import ROOT
 from tests.support.raw import RawClient, until
@@ -234,7 +236,9 @@ async def test_a_fault_of_the_server_is_logged_and_answered_by_500(
         assert answer.status == 500
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
         assert await answer.json() == {"error": "Internal server error"}
-    assert [record.getMessage() for record in caplog.records] == ["GET /topics failed"]
+    assert said(caplog) == [
+        f"{events.REQUEST_FAULT.text}: method=GET path=/topics address=127.0.0.1"
+    ]
 
 
 async def test_the_completion_of_a_cancelled_request_is_ignored() -> None:

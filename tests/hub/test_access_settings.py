@@ -25,27 +25,25 @@ PEM = (
 
 def test_without_settings_access_is_off() -> None:
     assert not read_settings({}).access_on
-    assert describe_access(Settings()) == (
-        "access: off, everybody may subscribe, publish and manage topics"
-    )
+    assert describe_access(Settings()) == "off, everybody may subscribe, publish and manage topics"
 
 
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
-        (KEY, "access: on (API_KEYS), without a token: subscribe nothing, publish nothing"),
+        (KEY, "on (API_KEYS), without a token: subscribe nothing, publish nothing"),
         (
             {"JWT_SECRET": SECRET, "ANONYMOUS_SUBSCRIBE": "news/#, chat", **KEY},
-            "access: on (API_KEYS, JWT_SECRET), without a token: subscribe 'chat', 'news/#',"
+            "on (API_KEYS, JWT_SECRET), without a token: subscribe 'chat', 'news/#',"
             " publish nothing",
         ),
         (
             {"JWT_PUBLIC_KEY": PEM, "ANONYMOUS_PUBLISH": "*"},
-            "access: on (JWT_PUBLIC_KEY), without a token: subscribe nothing, publish '*'",
+            "on (JWT_PUBLIC_KEY), without a token: subscribe nothing, publish '*'",
         ),
         (
             {"JWT_JWKS_URL": "https://id.example/keys", **ISSUER},
-            "access: on (JWT_JWKS_URL), without a token: subscribe nothing, publish nothing",
+            "on (JWT_JWKS_URL), without a token: subscribe nothing, publish nothing",
         ),
     ],
 )

@@ -90,7 +90,6 @@ async def test_server_starts_without_redis_in_local_mode() -> None:
         assert (status, answer) == (503, {"error": "Redis cannot be reached: try again"})
         assert (await servers.call(0, "DELETE", "/topics/x"))[0] == 503
         log = "".join(servers.nodes[0].log)
-        assert log.count("no Redis at redis://127.0.0.1:1") == 1
         assert log.count("Redis is out of reach") == 1
 
 

@@ -11,9 +11,11 @@ import pytest
 from hub.brokers.base import PublishResult, SubscribeResult
 from hub.brokers.idempotency import FirstPublish
 from hub.errors import ErrorCode, Refusal
+from hub.logs import events
 from hub.redis.broker import Bus
 from tests.support.bus import HubNode, bus_node, hub_node, refused
 from tests.support.eventually import eventually
+from tests.support.logs import records
 from tests.support.node import Peer
 from tests.support.proxy import proxy
 from tests.support.redis import RedisServer, redis_server, taken_and_cut
@@ -38,7 +40,7 @@ async def test_lease_after_a_flush_does_not_hide_it(caplog: pytest.LogCaptureFix
                 assert await other.publish(topic) == PublishResult(nodes=1)
             outcome = await other.publish("unknown")
             assert isinstance(outcome, Refusal)
-    assert len([it for it in caplog.records if "FLUSHALL" in it.message]) == 2
+    assert len(records(caplog, events.LEASES_LOST)) == 2
 
 
 async def test_changes_after_a_flush_look_at_channel_subscribers() -> None:

@@ -13,7 +13,9 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from hub.logs import events
 from hub.settings import Settings, read_settings
+from tests.support.logs import said
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
 from tests.support.ways import ACCEPTED, WAYS, present, subscribed
@@ -146,8 +148,8 @@ async def test_in_an_outage_the_keys_and_the_clients_stay(
         assert await present(server.port, "REST header", signed("a")) == ACCEPTED
         assert await subscribed(inside) == ACCEPTED
         inside.close()
-        (line,) = [it for it in caplog.messages if "JWT_JWKS_URL" in it]
-        assert line.endswith("; 1 keys are kept")
+        (line,) = said(caplog, events.KEYS_NOT_FETCHED)
+        assert line.endswith(" keys=1")
         issuer.serve("b")
         assert await present(server.port, "REST header", signed("b")) == ACCEPTED
 

@@ -11,9 +11,12 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 
 from hub.addresses import parse_networks
+from hub.event_log import EventLog
+from hub.logs import events
 from hub.observer import Observer
 from hub.settings import Settings, read_settings
 from tests.support.frames import BINARY, PING, PONG, TEXT, client_frame
+from tests.support.logs import said
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 from tests.support.tokens import BACK_END, KEY, SECRET, sign
@@ -206,14 +209,17 @@ async def test_preflights_do_not_count_as_requests(monkeypatch: pytest.MonkeyPat
 async def test_a_refusal_is_logged_with_the_client_and_the_limit(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", "handlers.answers")
+    caplog.set_level("INFO")
     settings = Settings(request_rate=1, trusted_proxies=LOCAL)
     async with running(settings) as server, ClientSession(server.url) as session:
         headers = behind_proxy("203.0.113.1")
         while await status_of(session, "/stats", headers=headers) == 200:
             pass
     why = "Too many requests: at most 1 a second (REQUEST_RATE)"
-    assert caplog.messages == [f"refused /stats from 203.0.113.1: 429 {why!r}"]
+    assert said(caplog, events.REQUEST_REFUSED) == [
+        "request refused: method=GET path=/stats address=203.0.113.1 status=429"
+        f" reason=RATE_LIMITED detail={why!r}"
+    ]
 
 
 async def test_a_full_server_ends_a_stream_with_a_retry() -> None:
@@ -656,7 +662,7 @@ async def test_observers_hear_of_each_use_of_a_limit_and_of_each_refusal_once(
     limited: list[str] = []
     refused: list[str] = []
     monkeypatch.setattr(Observer, "limited", lambda _, limit: limited.append(limit))
-    monkeypatch.setattr(Observer, "refused", lambda _, reason: refused.append(reason))
+    monkeypatch.setattr(EventLog, "refused", lambda _, reason: refused.append(reason))
     monkeypatch.setattr("handlers.limits._now", lambda: 1_000.0)
     settings = Settings(connect_rate_per_ip=2, request_rate=1, message_rate=2, max_subscriptions=1)
     async with running(settings) as server, ClientSession(server.url) as session:

@@ -8,6 +8,7 @@ from aiohttp import ClientSession
 
 from hub.access import compile_patterns
 from hub.origins import parse_hosts, parse_origins
+from tests.support.logs import fields, records, said
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
 from tests.support.tokens import FOREIGN, KEY, settings, sign
@@ -18,15 +19,11 @@ NEEDED = "A token is needed for publish on topic 't'"
 MISSING = "The token does not allow publish on topic 't'"
 
 
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the log so far, without ports and numbers of connections, and clear it."""
-    texts = [
-        record.getMessage().partition(" from 127.0.0.1")[2].partition(" ")[2]
-        for record in caplog.records
-        if "listening" not in record.getMessage()
-    ]
+def refused(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the lines about refusals so far, and clear the log."""
+    lines = [it for it in said(caplog) if "refused" in it]
     caplog.clear()
-    return texts
+    return lines
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -35,13 +32,13 @@ async def test_an_invalid_token_is_logged_once(caplog: pytest.LogCaptureFixture,
     async with running(settings()) as server:
         await present(server.port, way, FOREIGN.encode())
         await until(lambda: not server.hub.clients)
-    told = [it for it in caplog.messages if "Token is not valid: its signature is wrong" in it]
+    lines = [it for it in said(caplog) if "listening" not in it]
+    told = [it for it in lines if "Token is not valid: its signature is wrong" in it]
     assert len(told) == 1
-    assert "127.0.0.1" in told[0]
-    others = [it for it in caplog.messages if it not in told and "listening" not in it]
+    assert "address=127.0.0.1" in told[0]
     # After an invalid auth message the client stays, and asks for a topic.
-    assert len(others) == (way == "auth message")
-    assert not any(part in caplog.text for part in FOREIGN.split("."))
+    assert len(lines) == 1 + (way == "auth message")
+    assert not any(part in line for part in FOREIGN.split(".") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +65,12 @@ async def test_a_refused_request_is_logged_once(
         session.post(path, json=item if path == "/publish" else {"items": [item]}) as answer,
     ):
         await answer.read()
-    told = [message for message in caplog.messages if says in message]
-    assert len(told) == 1
-    assert len(caplog.messages) == 2  # and the port
-    assert KEY[::-1] not in caplog.text
-    assert READER not in caplog.text
+    lines = [it for it in said(caplog) if "listening" not in it]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert "address=127.0.0.1" in lines[0]
+    assert KEY[::-1] not in lines[0]
+    assert READER not in lines[0]
 
 
 async def test_a_refused_command_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,15 +79,18 @@ async def test_a_refused_command_is_logged_once(caplog: pytest.LogCaptureFixture
         publish: dict[str, Any] = {"type": "publish", "topic": "t", "payload": 1}
         await client.say(publish)
         await client.hear()
-        assert lines(caplog) == [f"('raw') refused: {NEEDED}"]
+        (line,) = refused(caplog)
+        assert line.startswith("command refused: connection=1 address=127.0.0.1 peer=127.0.0.1:")
+        assert line.endswith(f' client_id=raw reason=UNAUTHORIZED detail="{NEEDED}"')
         await client.say({"type": "auth", "token": READER})
         await client.hear()
         await client.say(publish)
         await client.hear()
-        assert lines(caplog) == [f"('raw') refused: {MISSING}"]
+        (line,) = refused(caplog)
+        assert line.endswith(f' subject=ann client_id=raw reason=FORBIDDEN detail="{MISSING}"')
         await client.say({"type": "auth", "token": sign(sub="bob")})
         await client.hear()
-        (line,) = lines(caplog)
+        (line,) = refused(caplog)
         assert "another subject" in line
 
 
@@ -108,8 +109,10 @@ async def test_the_topic_of_a_refusal_cannot_forge_a_line(
                 assert answer.status == 401
             async with session.delete(f"{server.url}/topics/a%0d%0aINFO") as answer:
                 assert answer.status == 401
-    assert all(message.isprintable() for message in caplog.messages)
-    assert all(len(message) < 600 for message in caplog.messages)
+    lines = refused(caplog)
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
+    assert all(len(line) < 600 for line in lines)
 
 
 async def test_other_origins_and_hosts_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -124,9 +127,9 @@ async def test_other_origins_and_hosts_are_logged_once(caplog: pytest.LogCapture
         for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
             async with session.get("/topics", headers=headers) as answer:
                 assert answer.status in (403, 421)
-    assert [it.partition(": ")[2] for it in caplog.messages] == [
-        "403 'This Origin is not in ALLOWED_ORIGINS'",
-        "421 'This Host is not in ALLOWED_HOSTS'",
+    assert [it.partition(" status=")[2] for it in said(caplog)] == [
+        "403 reason=ORIGIN detail='This Origin is not in ALLOWED_ORIGINS'",
+        "421 reason=HOST detail='This Host is not in ALLOWED_HOSTS'",
     ]
 
 
@@ -141,7 +144,7 @@ async def test_a_client_that_sent_no_token_is_logged_once(
         client.half_close()
         await client.rest()
         await until(lambda: not server.hub.clients)
-    assert [it.rpartition(" ")[2] for it in caplog.messages] == ["auth_timeout"]
+    assert [fields(it)["reason"] for it in records(caplog)] == ["auth_timeout"]
 
 
 # --- Invalid credentials count --------------------------------------------------------------------

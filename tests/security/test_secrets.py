@@ -161,7 +161,7 @@ async def test_no_answer_and_no_line_of_the_log_has_a_secret(
     printed = capfd.readouterr()
     log = "".join(server.log)
     assert "Token is not valid" in log
-    assert " 401 " in log
+    assert " status=401 " in log
     for text in (heard, stats, log.encode(), printed.out.encode(), printed.err.encode()):
         assert marks_in(text) == []
     assert heard.count(b"HTTP/1.1 401 ") > 100

@@ -1,0 +1,1 @@
+"""The log: the catalogue of its lines, their formats and their limits."""
