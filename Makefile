@@ -22,10 +22,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-faults check format env-example lock check-wheels bench bench-quick bench-compare bench-guarded clean
+.PHONY: help run install test test-faults test-installed check format env-example lock check-wheels bench bench-quick bench-compare bench-guarded clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 run: install ## serve on :8080 (PORT, HOST and the other settings come from the environment)
 	@exec $(BIN)/python server.py
@@ -37,6 +37,9 @@ test: $(VENV)/.test $(if $(shell command -v npm 2>/dev/null),$(NPM)/node_modules
 
 test-faults: $(VENV)/.test ## hurt a real Redis in every way, and see the servers heal (5 minutes)
 	@$(BIN)/python -m pytest tests/faults
+
+test-installed: $(VENV)/.test ## build the image and start the systemd unit on a small Debian (2 minutes, as root)
+	@$(BIN)/python -m pytest tests/installed -o faulthandler_timeout=900
 
 check: $(VENV)/.test ## lint, check the format and the types
 	@$(BIN)/ruff check .

@@ -213,7 +213,9 @@ def test_ci_checks_and_tests() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", script], check=True, timeout=PATIENCE)
-    assert {"make check", "make test", "make check-wheels"} <= set(script.read_text().splitlines())
+    assert {"make check", "make test", "make test-installed", "make check-wheels"} <= set(
+        script.read_text().splitlines()
+    )
 
 
 @pytest.mark.parametrize("present", [False, True])

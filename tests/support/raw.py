@@ -34,12 +34,17 @@ class RawClient:
     @classmethod
     async def dial(cls, port: int, *, receive_buffer: int | None = None) -> "RawClient":
         """Connect and send nothing; `receive_buffer` is the size of SO_RCVBUF in bytes."""
+        sock = socket.socket()
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        return await cls.dial_with(sock, port)
+
+    @classmethod
+    async def dial_with(cls, sock: socket.socket, port: int) -> "RawClient":
+        """Connect a socket, and send nothing; close it if that fails."""
         with ExitStack() as failed:
-            sock = socket.socket()
             failed.callback(sock.close)
             sock.setblocking(False)
-            if receive_buffer is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
             failed.pop_all()
         return cls(sock)

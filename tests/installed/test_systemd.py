@@ -1,0 +1,141 @@
+"""The steps of docs/deployment.md for systemd, followed in a machine; its servers are tried."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.frames import CLOSE, client_frame
+from tests.support.machine import PATIENCE, Machine, machine
+from tests.support.markdown import blocks, section
+from tests.support.process import ROOT
+from tests.support.raw import HANDSHAKE, RawClient
+
+PLACE = "/opt/broadcast"
+STEPS = [it.lines for it in blocks(section((ROOT / "docs/deployment.md").read_text(), "systemd"))]
+ONE, TWO = "broadcast@8080", "broadcast@8081"
+
+
+def copy_tree(target: Path) -> None:
+    """Copy the files of this repository, also those that are not committed yet."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+
+
+def follow(it: Machine, steps: list[str]) -> str:
+    """Run the commands of a block; packages are installed over the network of this machine.
+
+    Returns:
+        The output of the last command.
+    """
+    output = ""
+    for command in steps:
+        result = it.run(command, PLACE, outside=command.startswith(("apt-get", "make")))
+        assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+        output = result.stdout
+    return output
+
+
+@pytest.fixture(scope="module")
+def bare(workshop: Path, debian: Path) -> Iterator[Machine]:
+    """A machine with the repository in its place."""
+    root = workshop / "machine"
+    subprocess.run(["cp", "-a", debian, root], check=True, timeout=PATIENCE)
+    copy_tree(root / PLACE[1:])
+    # A setting for all servers of the machine; the port is in the name of the unit alone.
+    (root / "etc/broadcast").mkdir()
+    (root / "etc/broadcast/broadcast.env").write_text("LOG_LEVEL=debug\nPORT=9999\n")
+    with machine(root) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def started(bare: Machine) -> Machine:
+    """The machine after the first steps."""
+    assert json.loads(follow(bare, STEPS[0]))["status"] == "ok"
+    return bare
+
+
+def main_process(it: Machine, unit: str) -> str:
+    return it.output(f"systemctl show --property MainPID --value {unit}")
+
+
+def key_of(it: Machine) -> str:
+    return it.output("cut -d: -f2 /etc/broadcast/api-keys")
+
+
+@asynccontextmanager
+async def subscriber(it: Machine, port: int) -> AsyncIterator[RawClient]:
+    """Subscribe to the topic t in the machine, with the rights of its API key."""
+    client = await RawClient.dial_with(it.socket(), port)
+    try:
+        head = f"\r\nAuthorization: Bearer {key_of(it)}\r\n\r\n".encode()
+        await client.send(HANDSHAKE.replace(b"\r\n\r\n", head))
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+        await client.say({"type": "subscribe", "topic": "t"})
+        assert (await client.hear())["type"] == "ack"
+        yield client
+    finally:
+        client.close()
+
+
+def test_the_server_has_no_rights(started: Machine) -> None:
+    process = main_process(started, ONE)
+    status = dict(re.findall(r"(?m)^(\w+):\t(.*)$", started.output(f"cat /proc/{process}/status")))
+    assert "0" not in status["Uid"].split() + status["Gid"].split()
+    assert {int(status[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    written = started.run(f"nsenter -t {process} -m touch {PLACE}/written /etc/written")
+    assert written.stderr.count("Read-only file system") == 2, written
+
+
+def test_the_secrets_are_for_the_server_alone(started: Machine) -> None:
+    post = "curl -sw %{http_code} -o /dev/null localhost:8080/topics -d"
+    assert started.output(f"""{post} '{{"name":"a"}}'""") == "401"
+    key = f"-H 'X-API-Key: {key_of(started)}'"
+    assert started.output(f"""{post} '{{"name":"a"}}' {key}""") == "201"
+    nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    assert started.run(f"{nobody} cat /run/credentials/{ONE}.service/api-keys").returncode != 0
+    process = main_process(started, ONE)
+    assert key_of(started) not in started.output(f"tr '\\0' '\\n' < /proc/{process}/environ")
+
+
+def test_the_server_is_started_again_when_it_is_killed(started: Machine) -> None:
+    killed = main_process(started, ONE)
+    started.output(f"kill -KILL {killed}")
+    end = time.monotonic() + PATIENCE
+    while main_process(started, ONE) in (killed, "0"):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    started.output(STEPS[0][-1])
+
+
+async def test_two_servers_share_their_topics_and_drain_when_stopped(started: Machine) -> None:
+    follow(started, STEPS[1])
+    for port in (8080, 8081):
+        started.output(f"curl -sf --retry 5 --retry-connrefused localhost:{port}/ready")
+    async with subscriber(started, 8081) as client:
+        started.output(
+            f"curl -sf -H 'X-API-Key: {key_of(started)}' localhost:8080/publish"
+            """ -d '{"topic":"t","payload":42}'"""
+        )
+        assert (await client.hear())["message"]["payload"] == 42
+        started.output(f"systemctl stop --no-block {TWO}")
+        assert (await client.hear())["reason"] == "SHUTDOWN"
+        assert await client.hear() == ("close", 1001, "going_away")
+        await client.send(client_frame(CLOSE, b"\x03\xe9"))
+        assert await client.hear() is None
+    started.output(f"systemctl stop {TWO}")  # waits for the end
+    shown = started.output(f"systemctl show --property Result,ExecMainStatus {TWO}")
+    assert set(shown.splitlines()) == {"Result=success", "ExecMainStatus=0"}
+    assert "INFO server: stopped\n" in started.output(f"journalctl --output cat --unit {TWO}")
