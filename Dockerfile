@@ -12,6 +12,7 @@ COPY hub hub/
 COPY handlers handlers/
 COPY api api/
 COPY clients/js/client.js clients/js/
+COPY clients/python/broadcast_client clients/python/broadcast_client/
 COPY deploy/healthcheck.py deploy/
 # Bytecode is compiled here because appuser may not write; the hash keeps it valid with any mtime.
 RUN python -m compileall -q --invalidation-mode unchecked-hash . && chmod -R a+rX .

@@ -13,6 +13,12 @@ from hub.version import VERSION
 # By name, with a line for the help.
 COMMANDS: Final = {
     "serve": "run the server; the default",
+    "stats": "show the clients and topics of a running server",
+    "topics": "list, create or delete topics",
+    "publish": "publish messages to a topic",
+    "subscribe": "print new events of topics",
+    "tail": "print the last events of topics, then new ones",
+    "disconnect": "disconnect a subject or client id, or ban a subject",
     "token": "make a token for a client",
     "check-token": "show what a token allows",
 }
@@ -75,6 +81,26 @@ def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspecti
             from cli import serve
 
             return serve.read(rest, environ)
+        case "stats":
+            from cli import stats
+
+            return stats.run(rest, environ)
+        case "topics":
+            from cli import topics
+
+            return topics.run(rest, environ)
+        case "publish":
+            from cli import publish
+
+            return publish.run(rest, environ)
+        case "subscribe" | "tail":
+            from cli import follow
+
+            return follow.run(name, rest, environ)
+        case "disconnect":
+            from cli import disconnect
+
+            return disconnect.run(rest, environ)
         case "token" | "check-token":
             from cli import tokens
 
@@ -95,7 +121,7 @@ def _help() -> str:
         [
             "usage: python server.py [COMMAND] [--help] [OPTIONS]",
             "",
-            "A publish/subscribe server for WebSockets.",
+            "A publish/subscribe server for WebSockets, and commands for a running one.",
             "",
             "commands:",
             *(f"  {name:{width}}  {text}" for name, text in COMMANDS.items()),

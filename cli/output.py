@@ -7,10 +7,12 @@ to a terminal by publishing. Colours are for terminals only.
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, Final, TextIO
+from typing import Any, Final, Self, TextIO
 
+_SHOW_EVERY: Final = 0.1  # seconds between two texts of a progress
 _RED: Final = "31"
 _DIM: Final = "2"
 _BOLD: Final = "1"
@@ -70,6 +72,47 @@ def to_json(value: Any) -> str:
 def say(text: str) -> None:
     """Print a line for people to standard error, which is not part of the output."""
     print(text, file=sys.stderr, flush=True)
+
+
+def print_topics(topics: Mapping[str, int], *, heading: bool = True) -> None:
+    """Print topics with their numbers of subscribers."""
+    if heading and topics:
+        print("subscribers  topic")
+    for name, subscribers in topics.items():
+        print(f"{subscribers:11}  {printable(name)}")
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number with its word, such as `2 topics`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+class Progress:
+    """A line on the terminal that says how far a command is; nothing if the output is there too.
+
+    State: when the line was last written.
+    """
+
+    def __init__(self) -> None:
+        self._on = sys.stderr.isatty() and not sys.stdout.isatty()
+        self._shown = 0.0  # monotonic time; 0: never
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            self._write("")
+
+    def show(self, text: str) -> None:
+        """Show the text, unless another one was shown just now."""
+        now = time.monotonic()
+        if self._on and now - self._shown >= _SHOW_EVERY:
+            self._shown = now
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def discard_output() -> None:

@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         for word in takewhile("--".__ne__, arguments):  # ahead of what is missing
             if word.startswith("--") and word.partition("=")[0] not in self._option_string_actions:
                 self._refuse(word)
-        options, unknown = self.parse_known_args(arguments)
+        options, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             self._refuse(unknown[0])
         return options
@@ -51,6 +51,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the process with one line that says what is wrong."""
         self.exit(Exit.USAGE, f"{self.prog}: {message} (python {self.prog} --help)\n")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option for output that programs read."""
+    parser.add_argument("--json", action="store_true", help="print JSON, one object per line")
 
 
 def unknown_word(kind: str, word: str, known: Iterable[str]) -> str:
@@ -70,6 +75,17 @@ def duration(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError("a number with s, m, h or d, such as 1h, is allowed")
     return int(found[1]) * _UNITS[found[2]]
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1.
+
+    Raises:
+        ArgumentTypeError: the text is not one.
+    """
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not int(text):
+        raise argparse.ArgumentTypeError("a whole number of at least 1 is allowed")
+    return int(text)
 
 
 def utf8(text: str) -> str:

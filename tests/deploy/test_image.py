@@ -79,9 +79,11 @@ def imported(module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
         for name in names:
-            path = f"{name.replace('.', '/')}.py"
-            if (ROOT / path).is_file():
-                yield path
+            module = name.replace(".", "/")
+            # `subscribe` and `tail` use the client, which is a package of its own.
+            for path in (module, f"clients/python/{module}", f"clients/python/{module}/__init__"):
+                if (ROOT / f"{path}.py").is_file():
+                    yield f"{path}.py"
 
 
 def opened(folder: Path) -> set[str]:
@@ -140,7 +142,7 @@ def test_files_that_only_redis_needs_are_in_the_build() -> None:
         ".ci/run",
         ".env",
         "hub/__pycache__/a.pyc",
-        "clients/python",
+        "clients/python/example.py",
         "deploy/systemd",
     ],
 )
@@ -301,10 +303,23 @@ def test_the_image_serves_as_appuser_and_ends_on_sigterm(image: Image) -> None:
 
 
 def test_the_image_has_the_packages_of_every_module(image: Image) -> None:
-    names = [path.removesuffix(".py").replace("/", ".") for path in sorted(modules())]
+    ours = sorted(path for path in modules() if not path.startswith("clients/"))
+    names = [path.removesuffix(".py").replace("/", ".") for path in ours]
     with image.command("python", "-c", f"import {', '.join(names)}") as process:
         _, errors = process.communicate(timeout=PATIENCE)
     assert errors == ""
+
+
+def test_the_image_has_the_commands_for_a_running_server(image: Image) -> None:
+    with image.serving(ENTRY, HISTORY_SIZE="5") as (_, port):
+        said = []
+        for arguments in ("topics create news", "publish news hello", "tail news --count 1"):
+            with image.command(*ENTRY, *arguments.split(), PORT=str(port)) as process:
+                out, errors = process.communicate(timeout=PATIENCE)
+            assert (process.returncode, errors) == (0, "")
+            said.append(out)
+    assert said[0] == "created news\n"
+    assert said[2].endswith('  news  "hello"\n')
 
 
 def test_a_server_for_some_hosts_only_is_healthy(image: Image) -> None:

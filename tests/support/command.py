@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,20 +37,22 @@ def carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     return run(arguments, environ, serve)
 
 
-async def start(*arguments: str, stdout: int = PIPE, **variables: str) -> Process:
-    """Start a command whose input, output and errors are pipes."""
+async def start(
+    *arguments: str, stdin: int = DEVNULL, stdout: int = PIPE, **variables: str
+) -> Process:
+    """Start a command whose output and errors are pipes."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "server.py", *arguments),
         cwd=ROOT,
         env=environment(**variables),
-        stdin=PIPE,
+        stdin=stdin,
         stdout=stdout,
         stderr=PIPE,
     )
 
 
-async def finish(process: Process, given: bytes = b"") -> Result:
-    """Give a command its input, and wait for its end."""
+async def finish(process: Process, given: bytes | None = None) -> Result:
+    """Give a command the rest of its input, and wait for its end."""
     try:
         async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate(given)
@@ -64,4 +66,4 @@ async def finish(process: Process, given: bytes = b"") -> Result:
 
 async def command(*arguments: str, given: bytes = b"", **variables: str) -> Result:
     """Run a command to its end."""
-    return await finish(await start(*arguments, **variables), given)
+    return await finish(await start(*arguments, stdin=PIPE, **variables), given)

@@ -260,7 +260,9 @@ class Client:
                 self._replacing.cancel()
             self._replacing = asyncio.create_task(self._replace_token())
         elif message["type"] in ("error", "info") and not request_id:
-            log.warning("the server says: %s", message.get("error") or message.get("message"))
+            is_error = message["type"] == "error"
+            said = _refusal(message) if is_error else message.get("message", {}).get("payload")
+            log.warning("the server says: %s", said)
             if message.get("reason") == "SHUTDOWN" and "reconnect" in message:
                 span = message["reconnect"]
                 self._connection.spread(span["min_ms"] / 1000, span["max_ms"] / 1000)

@@ -144,7 +144,8 @@ class Connection:
             url = self._url.partition("?")[0]  # a query may have a token
             raise RefusedError("REFUSED", f"this is no URL of a server: {url}") from None
         except (aiohttp.ClientError, OSError) as error:
-            return repr(error)
+            words = error.strerror if isinstance(error, OSError) else ""
+            return words or repr(error)
         try:
             return await self._converse(peer, speaker)
         finally:
