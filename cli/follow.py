@@ -25,12 +25,12 @@ _LAST: Final = 10  # events of the history that `tail` begins with
 _NOT_ALLOWED: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", "REFUSED"})
 _COMMON: Final = """
 It goes on until Ctrl-C, until all topics are deleted, or to --count. When the
-connection is lost, it connects again and prints what it missed, if the topic has
-a history. Otherwise it says on standard error that events are missing."""
+connection is lost, it connects again, and prints what it missed if the topic
+has a history. Otherwise it says on standard error that events are missing."""
 _DESCRIPTIONS: Final = {
     "subscribe": f"Print new events of topics, one a line.\n{_COMMON}",
-    "tail": f"Print the last events in the history of topics, then new events, one a line.\n"
-    f"A topic without a history (HISTORY_SIZE) has new events only, as with subscribe.\n{_COMMON}",
+    "tail": "Print the last events in the history of topics, then new events, one a line.\n"
+    f"Without a history (HISTORY_SIZE) there are only new ones, as with subscribe.\n{_COMMON}",
 }
 
 

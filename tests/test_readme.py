@@ -40,6 +40,7 @@ DOCUMENTS = (
 )
 CLIENTS = "clients/README.md"  # tests/clients/test_readme.py runs its blocks
 PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md")  # documents whose commands are make's
+COMMAND_LINE = "docs/command-line.md"  # tests/cli/test_document.py runs its blocks
 RECIPES = "docs/security.md"  # tests/test_security_doc.py runs its blocks
 DEPLOYMENT = "docs/deployment.md"  # tests/deploy/test_document.py says what runs its blocks
 SECURE_IT = section(README, "Secure it")  # has a server of its own; the tour leaves it out
@@ -49,6 +50,7 @@ NOT_RUN = {
     "make run": "serves until it is stopped: the tour's server takes its place",
     "make test": "is what runs this test",
     "curl -N 'localhost:8080/events?topic=news'": "tests/handlers/test_events.py runs and stops it",
+    ".venv/bin/python server.py subscribe alerts builds": "tests/cli/test_follow.py stops one",
     "docker compose up": "needs an engine: tests/deploy checks the image and compose",
 }
 
@@ -80,6 +82,7 @@ class Tour:
         # No proxy, no index and no news from pip: a tour of this machine only.
         self._environ = os.environ | {
             "NO_PROXY": "*",
+            "BROADCAST_URL": f"127.0.0.1:{port}",
             "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_ROOT_USER_ACTION": "ignore",
@@ -208,7 +211,7 @@ def test_every_block_is_tested(document: str) -> None:
         for line in block.lines
         if block.tag == "sh" and line.endswith("\\")
     ], "each line of a shell block is one command"
-    if document not in ("README.md", RECIPES, DEPLOYMENT, *PASTES_TARGETS):
+    if document not in ("README.md", COMMAND_LINE, RECIPES, DEPLOYMENT, *PASTES_TARGETS):
         assert not [block for block in blocks(text) if block.tag == "sh"], "nobody runs them"
 
 

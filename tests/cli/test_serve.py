@@ -81,7 +81,7 @@ async def test_the_server_listens_on_the_port_of_the_option() -> None:
         ("--max-conections=5", "unknown argument '--max-conections': did you mean --max-conn"),
         ("serve token", "server.py serve: unknown argument 'token'"),
         ("--port", "server.py serve: argument --port: expected one argument"),
-        ("tokn", "unknown command 'tokn': did you mean token?"),
+        ("stat", "unknown command 'stat': did you mean stats?"),
         ("xyzzy", "unknown command 'xyzzy' (python server.py --help)"),
         ("token --sbu ann", "server.py token: unknown argument '--sbu': did you mean --sub?"),
         ("--port http", "--port='http' is not valid: a whole number from 0 to 65535 is allowed"),
@@ -112,7 +112,7 @@ def test_the_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("name", ["serve", "token", "check-token"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_fits_80_columns(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,7 +80,7 @@ async def paste(command: str, port: int) -> list[str]:
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", localized(command, port)),
         cwd=ROOT,
-        env=os.environ | {"NO_PROXY": "*"},
+        env=os.environ | {"NO_PROXY": "*", "BROADCAST_URL": f"127.0.0.1:{port}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
