@@ -1,7 +1,7 @@
 """The protocols of client connections: flow control, and the messages of a WebSocket."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 from hub.access import Principal
@@ -13,6 +13,7 @@ from hub.event_log import client_fields
 from hub.hub import Hub
 from hub.limits import Inflow
 from hub.logs import events
+from hub.protocol.commands import Subscribe
 from hub.protocol.websocket_frames import (
     BINARY,
     CLOSE,
@@ -70,6 +71,7 @@ class Handshake(NamedTuple):
     principal: Principal
     address: str  # of the client, which is not the transport's behind a proxy
     framing: Framing
+    subscribes: Sequence[Subscribe] = ()  # for the topics in the URL
 
 
 class Connection(Link):
@@ -91,11 +93,21 @@ class Connection(Link):
         self._handshake = handshake  # until the client is made
         self._queued = False  # whether slices are queued in the hub's turns
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        subscribes = self._handshake.subscribes
+        super().connection_made(transport)
+        if subscribes:
+            self._dispatcher.begin(self._client, subscribes)
+
     def _join(self, transport: Transport) -> Client:
-        name, principal, address, framing = self._handshake
+        shake = self._handshake
         del self._handshake
         return self._dispatcher.sessions.open(
-            principal, transport, name=name, framing=framing, address=address
+            shake.principal,
+            transport,
+            name=shake.name,
+            framing=shake.framing,
+            address=shake.address,
         )
 
     def data_received(self, data: bytes) -> None:

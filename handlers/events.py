@@ -14,15 +14,14 @@ from handlers.answers import (
     refuse_while_draining,
 )
 from handlers.connection import Link
-from handlers.keys import DRAIN, HUB, SERVICE, SETTINGS
-from handlers.limits import limit_connects
+from handlers.keys import DRAIN, SERVICE, SETTINGS
+from handlers.limits import limit_connects, limit_subscriptions
 from handlers.requests import address_of, caller, query_fields
 from handlers.takeover import take_over
 from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
 from hub.event_stream import Stream, preamble
-from hub.limits import exceeded
-from hub.protocol.http_requests import StreamQuery, decode_stream_query
+from hub.protocol.connect_requests import StreamQuery, decode_stream_query
 
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
@@ -80,14 +79,12 @@ def _query(request: web.Request) -> StreamQuery:
     Raises:
         HTTPBadRequest: the query is invalid, or has more topics than a client may have.
     """
-    settings = request.app[SETTINGS]
     last_event_id = request.headers.get("Last-Event-ID", "")
-    query = decode_stream_query(query_fields(request), last_event_id, settings.max_topic_bytes)
-    if not isinstance(query, Refusal) and len(query.topics) > settings.max_subscriptions:
-        request.app[HUB].observer.limited("MAX_SUBSCRIPTIONS")
-        query = exceeded("subscriptions", "MAX_SUBSCRIPTIONS", settings.max_subscriptions)
+    max_topic_bytes = request.app[SETTINGS].max_topic_bytes
+    query = decode_stream_query(query_fields(request), last_event_id, max_topic_bytes)
     if isinstance(query, Refusal):
         raise bad_request(query.code, query.text)
+    limit_subscriptions(request, len(query.topics))
     return query
 
 

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from handlers.answers import CONNECT, EVENTS, too_many
-from handlers.keys import LIMITS
+from handlers.answers import CONNECT, EVENTS, bad_request, too_many
+from handlers.keys import HUB, LIMITS, SETTINGS
 from handlers.origins import PROBES, is_preflight
 from handlers.requests import address_of, counted_as
+from hub.limits import exceeded
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,6 +48,15 @@ def limit_connects(request: web.Request) -> None:
     refusal = request.app[LIMITS].connect(address_of(request), _now())
     if refusal is not None:
         raise too_many(refusal)
+
+
+def limit_subscriptions(request: web.Request, topics: int) -> None:
+    """Raise 400 if a URL has more topics than a client may be subscribed to."""
+    limit = request.app[SETTINGS].max_subscriptions
+    if topics > limit:
+        request.app[HUB].observer.limited("MAX_SUBSCRIPTIONS")
+        refusal = exceeded("subscriptions", "MAX_SUBSCRIPTIONS", limit)
+        raise bad_request(refusal.code, refusal.text)
 
 
 def _now() -> float:

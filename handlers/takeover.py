@@ -123,8 +123,8 @@ def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol)
     # transport it cannot close the socket.
     was.transport = None
     was.connection_lost(None)
-    protocol.connection_made(transport)
     transport.resume_reading()  # aiohttp has paused it if much has arrived after the request
+    protocol.connection_made(transport)  # which may pause it again
     if tail:
         protocol.data_received(tail)
     raise asyncio.CancelledError

@@ -12,7 +12,7 @@ from handlers.answers import bad_request, log_refusal, refuse_if_full, refuse_wh
 from handlers.authentication import BEARER
 from handlers.connection import Connection, Handshake, LimitedConnection, RefusedConnection
 from handlers.keys import DISPATCHER, HUB, INFLOW_RATES, SETTINGS
-from handlers.limits import limit_connects
+from handlers.limits import limit_connects, limit_subscriptions
 from handlers.requests import (
     REFUSED,
     address_of,
@@ -23,9 +23,9 @@ from handlers.requests import (
     query_fields,
 )
 from handlers.takeover import take_over, unmask
-from hub.errors import FORBIDDEN, UNAUTHORIZED, ErrorCode
+from hub.errors import FORBIDDEN, UNAUTHORIZED, ErrorCode, Refusal
 from hub.limits import Inflow
-from hub.protocol.validation import check_client_id
+from hub.protocol.connect_requests import decode_connect_query
 from hub.protocol.websocket_frames import FrameReader
 from hub.wires import WIRES
 
@@ -39,10 +39,10 @@ async def upgrade(request: web.Request) -> NoReturn:
     app = request.app
     settings = app[SETTINGS]
     accept = _accept(request)
-    name = dict(query_fields(request)).get("client_id", "")
-    wrong = check_client_id(name) if name else ""
-    if wrong:
-        raise bad_request(ErrorCode.INVALID_CLIENT_ID, wrong)
+    query = decode_connect_query(query_fields(request), settings.max_topic_bytes)
+    if isinstance(query, Refusal):
+        raise bad_request(query.code, query.text)
+    limit_subscriptions(request, len(query.subscribes))
     refuse_if_full(request)
     reader = FrameReader(settings.max_message_bytes, unmask)
     offered = header_list(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
@@ -61,10 +61,11 @@ async def upgrade(request: web.Request) -> NoReturn:
         response += b"Cache-Control: no-store\r\n"
     response += b"\r\n"
     handshake = Handshake(
-        name=name,
+        name=query.client_id,
         principal=caller(request),
         address=address_of(request),
         framing=WIRES[wire](),
+        subscribes=query.subscribes if REFUSED not in request else (),
     )
     hub, dispatcher = app[HUB], app[DISPATCHER]
     rates = app[INFLOW_RATES]

@@ -7,6 +7,7 @@ commands the connection stops reading until all are answered.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -45,6 +46,11 @@ class Dispatcher:
         self._send = service.hub.fanout.send
         self._max_topic_bytes = settings.max_topic_bytes
         self._require_client_id = settings.require_client_id
+
+    def begin(self, client: Client, subscribes: Iterable[Subscribe]) -> None:
+        """Carry out the subscribes of a new client's URL, before its commands."""
+        for command in subscribes:
+            self._take(client, command)
 
     def handle(self, client: Client, data: bytes | bytearray) -> None:
         """Handle one text message of an open client."""

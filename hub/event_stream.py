@@ -18,7 +18,7 @@ from hub.delivery.framing import SseFraming
 from hub.drain import Drain
 from hub.errors import REFUSED, Refusal
 from hub.protocol import sse
-from hub.protocol.http_requests import StreamQuery
+from hub.protocol.connect_requests import StreamQuery
 from hub.protocol.replies import encode_ack, encode_error
 from hub.service import Service
 

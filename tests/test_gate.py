@@ -227,6 +227,17 @@ async def test_command_without_the_right_is_refused(
         assert it.has_done_nothing()
 
 
+async def test_topic_in_the_url_of_a_websocket_without_the_right_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with closed(monkeypatch) as it, it.session.ws_connect("/ws?topic=t&topic=u") as socket:
+        for topic in "tu":
+            answer = json.loads(await socket.receive_str())
+            assert answer["error"] == {"code": REFUSAL.code, "message": REFUSAL.text}
+            assert (Verb.SUBSCRIBE, topic) in it.asked
+        assert it.has_done_nothing()
+
+
 async def test_long_poll_without_the_right_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = refuse_everything(monkeypatch)
     service = Node().service

@@ -22,7 +22,7 @@ from hub.long_poll import MAX_WAITING
 from hub.origins import parse_origins
 from hub.protocol import commands, validation
 from hub.protocol import replies as outbound
-from hub.protocol.http_requests import MAX_STREAM_TOPICS
+from hub.protocol.connect_requests import MAX_STREAM_TOPICS, MAX_URL_TOPICS
 from hub.protocol.notices import Reason
 from hub.settings import Settings
 from hub.values import Position, Rule
@@ -75,6 +75,7 @@ def test_numbers_of_settings_are_their_defaults() -> None:
 
 def test_numbers_of_constants_are_right() -> None:
     assert f"Up to {MAX_STREAM_TOPICS} topics" in DOCUMENT
+    assert f"up to {MAX_URL_TOPICS} topics" in DOCUMENT
     assert "given by `retry`: 1 to 5 seconds" in DOCUMENT
     assert RETRY == (1_000, 5_000)
     levels = re.findall(r"(\d+) levels", DOCUMENT)
@@ -493,11 +494,19 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("GET /openapi.json", 304): [("GET", "/openapi.json", {"headers": {"If-None-Match": "*"}})],
     ("GET /asyncapi.json", 200): [("GET", "/asyncapi.json", {})],
     ("GET /asyncapi.json", 304): [("GET", "/asyncapi.json", {"headers": {"If-None-Match": "*"}})],
-    ("GET /ws", 101): [upgrade()],
+    ("GET /ws", 101): [
+        upgrade(),
+        upgrade("/ws?topic=news&topic=alerts&recover=9f86d081884c7d65:17,-&last_n=10"),
+    ],
     ("GET /ws", 400): [
         upgrade(Sec_WebSocket_Key="short"),
         upgrade("/ws?client_id=" + "x" * (validation.MAX_CLIENT_ID_BYTES + 1)),
         upgrade("/ws?client_id=%ff"),
+        upgrade("/ws?topic="),
+        upgrade("/ws?topic=news&topic=news"),
+        upgrade("/ws?topic=" + "&topic=".join(map(str, range(MAX_URL_TOPICS + 1)))),
+        upgrade("/ws?topic=news&recover=a:1,b:2"),
+        upgrade("/ws?topic=news&last_n=some"),
     ],
     ("GET /ws", 426): [("GET", "/ws", {}), upgrade(Sec_WebSocket_Version="12")],
     ("GET /events", 200): [("GET", "/events?topic=news&topic=alerts", {})],

@@ -5,7 +5,7 @@ request with many publishes each has its own result, so that one refusal does no
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 import orjson
@@ -13,7 +13,6 @@ import orjson
 from hub.access import MAX_SUBJECT_BYTES
 from hub.errors import ErrorCode, Refusal
 from hub.protocol.commands import Publish
-from hub.protocol.sse import parse_id
 from hub.protocol.validation import (
     MAX_NESTING,
     check_client_id,
@@ -23,7 +22,7 @@ from hub.protocol.validation import (
     is_too_deep,
     may_be_too_deep,
 )
-from hub.values import NOWHERE, Json, Position, RecoverFrom
+from hub.values import Json, Position
 
 MAX_ITEMS: Final = 1_000  # items in a batch, topics in one publish, or events in a page
 MAX_BATCH_BYTES: Final = 4_194_304  # bytes in the body of a batch
@@ -31,9 +30,6 @@ MAX_BATCH_BYTES: Final = 4_194_304  # bytes in the body of a batch
 DEFAULT_PAGE: Final = 100  # events in a page without a `limit`
 MAX_WAIT: Final = 60  # seconds
 MAX_BAN: Final = 2_678_400  # seconds: 31 days
-
-# Every event's id holds a position in each topic of the stream: up to 34 bytes a topic.
-MAX_STREAM_TOPICS: Final = 16
 
 # The fields of a query for a history: a pattern, which also matches a missing field, and its text.
 _HISTORY_FIELDS: Final = {
@@ -208,52 +204,6 @@ def decode_history_query(query: Mapping[str, str]) -> HistoryQuery | Refusal:
         text = "wait and reverse do not go together: what comes has no newest first"
         return Refusal(ErrorCode.INVALID_MESSAGE, text)
     return HistoryQuery(Position(epoch, int(offset)) if epoch else None, limit, reverse, wait)
-
-
-class StreamQuery(NamedTuple):
-    """The query of `GET /events`, with the header Last-Event-ID."""
-
-    topics: Sequence[str]
-    positions: Sequence[Position]  # of the client in each topic; NOWHERE if its id has none
-    last_n: int | None  # newest events to recover in a topic without a position
-
-    def recover_from(self, number: int) -> RecoverFrom | None:
-        """Return where the recovery of the topic at index `number` begins; None for none."""
-        position = self.positions[number]
-        return self.last_n if position == NOWHERE else position
-
-
-def decode_stream_query(
-    query: Sequence[tuple[str, str]], last_event_id: str, max_topic_bytes: int
-) -> StreamQuery | Refusal:
-    """Decode the query of `GET /events`.
-
-    Args:
-        query: pairs of key and value; `topic` may be repeated.
-        last_event_id: the header Last-Event-ID, which wins over the query's `last_event_id`.
-        max_topic_bytes: limit of a topic's name, in bytes of UTF-8.
-    """
-    topics: list[str] = []
-    for name in [value for key, value in query if key == "topic"] or [""]:
-        topic = decode_topic(name, "subscribe", max_topic_bytes)
-        if isinstance(topic, Refusal):
-            return topic
-        if topic in topics:
-            return Refusal(ErrorCode.INVALID_TOPIC, f"Topic '{topic}' is given twice")
-        topics.append(topic)
-    if len(topics) > MAX_STREAM_TOPICS:
-        text = f"A stream has at most {MAX_STREAM_TOPICS} topics"
-        return Refusal(ErrorCode.INVALID_TOPIC, text)
-    fields = dict(query)
-    last_n = fields.get("last_n", "")
-    if not re.fullmatch("[0-9]{0,9}", last_n):
-        return Refusal(ErrorCode.INVALID_MESSAGE, "last_n must be a whole number, 0 or more")
-    last_id = last_event_id or fields.get("last_event_id", "")
-    positions = parse_id(last_id, len(topics)) if last_id else [NOWHERE] * len(topics)
-    if positions is None:
-        text = "Last-Event-ID must be EPOCH:OFFSET, or -, for each topic in order, with commas"
-        return Refusal(ErrorCode.INVALID_MESSAGE, text)
-    return StreamQuery(topics, positions, int(last_n) if last_n else None)
 
 
 def _decode_item(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish | Refusal:

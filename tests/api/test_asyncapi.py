@@ -102,6 +102,11 @@ def test_limits_are_those_of_the_code() -> None:
     assert same["topic"] == query["topic"]
     assert same["last_n"].items() >= query["last_n"].items()
     assert set(same) - {"access_token"} == set(query) - {"Last-Event-ID"}
+    query = {it["name"]: it["schema"] for it in operation("GET", "/ws")["parameters"]}
+    same = ASYNCAPI["channels"]["websocket"]["bindings"]["ws"]["query"]["properties"]
+    assert same["topic"].items() >= query["topic"].items()
+    assert same["last_n"].items() >= query["last_n"].items()
+    assert set(same) - {"access_token"} == {name for name in query if name.islower()}
 
 
 def test_numbers_of_settings_in_the_text_are_their_defaults() -> None:

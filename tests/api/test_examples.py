@@ -30,7 +30,10 @@ from tests.support.server import Running, running
 
 # Parameters that are sent together, where this differs from one at a time. The position in the
 # examples is of another server, so its events are not remembered.
-TOGETHER = {"readHistory": [["since_epoch", "since_offset", "limit", "wait"], ["reverse"]]}
+TOGETHER = {
+    "readHistory": [["since_epoch", "since_offset", "limit", "wait"], ["reverse"]],
+    "connect": [["client_id"], ["topic", "recover", "last_n"], ["Sec-WebSocket-Protocol"]],
+}
 STATUSES = {("readHistory", "since_epoch"): 410}
 
 

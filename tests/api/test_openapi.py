@@ -11,7 +11,7 @@ from hub.access import MAX_SUBJECT_BYTES
 from hub.bans import MAX_BANS
 from hub.brokers.idempotency import REMEMBERED
 from hub.long_poll import MAX_WAITING
-from hub.protocol import http_requests, list_requests, validation
+from hub.protocol import connect_requests, http_requests, list_requests, validation
 from hub.protocol.sse import parse_id
 from hub.settings import Settings
 from hub.version import VERSION
@@ -43,7 +43,9 @@ NUMBERS = {
     "readHistory wait/maximum": http_requests.MAX_WAIT,
     "readHistory wait/default": 0,
     "connect client_id/maxLength": validation.MAX_CLIENT_ID_BYTES,
-    "readEvents topic/maxItems": http_requests.MAX_STREAM_TOPICS,
+    "connect topic/maxItems": connect_requests.MAX_URL_TOPICS,
+    "connect last_n/maximum": 10**9 - 1,
+    "readEvents topic/maxItems": connect_requests.MAX_STREAM_TOPICS,
     "readEvents last_n/maximum": 10**9 - 1,
 }
 KEYWORDS = ("maxLength", "maxItems", "maximum", "default")
@@ -177,8 +179,8 @@ def test_the_largest_offset_is_accepted(query: dict[str, str], valid: bool) -> N
 @pytest.mark.parametrize(("last_n", "valid"), [(10**9 - 1, True), (10**9, False)])
 def test_the_largest_last_n_is_accepted(last_n: int, valid: bool) -> None:
     query = [("topic", "t"), ("last_n", str(last_n))]
-    decoded = http_requests.decode_stream_query(query, "", 255)
-    assert isinstance(decoded, http_requests.StreamQuery) == valid
+    decoded = connect_requests.decode_stream_query(query, "", 255)
+    assert isinstance(decoded, connect_requests.StreamQuery) == valid
 
 
 @pytest.mark.parametrize(

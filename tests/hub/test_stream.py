@@ -10,7 +10,7 @@ from hub.brokers.memory import MemoryBroker
 from hub.delivery.recovery import CHUNK
 from hub.errors import ErrorCode, Refusal
 from hub.event_stream import RETRY, preamble
-from hub.protocol.http_requests import MAX_STREAM_TOPICS, decode_stream_query
+from hub.protocol.connect_requests import MAX_STREAM_TOPICS, decode_stream_query
 from hub.protocol.replies import encode_event
 from hub.protocol.websocket_frames import TEXT
 from hub.settings import Settings

@@ -23,7 +23,7 @@ from hub.ids import Ids
 from hub.limits import Inflow, InflowRates
 from hub.loop_lag import LoopLag
 from hub.observer import Observer
-from hub.protocol.http_requests import StreamQuery, decode_stream_query
+from hub.protocol.connect_requests import StreamQuery, decode_stream_query
 from hub.protocol.websocket_frames import FrameReader
 from hub.service import Service
 from hub.sessions import Sessions
