@@ -52,7 +52,7 @@ async def start(
     for sock in sockets:
         host, port, *_ = sock.getsockname()
         name = f"[{host}]" if ":" in host else host
-        events.LISTENING.log(url=f"http://{name}:{port}", port=port)
+        events.LISTENING.log(url=f"http://{name}:{port}", port=port, node=app[HUB].node)
     return runner, servers
 
 

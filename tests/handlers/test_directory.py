@@ -21,6 +21,7 @@ from tests.support.access import BACK_END, bearer, rest, serving
 from tests.support.eventually import eventually
 from tests.support.looks import looks
 from tests.support.node import Node, RecordingTransport
+from tests.support.process import server_process
 from tests.support.raw import RawClient, raw_client, stalled_client
 from tests.support.server import Running, running
 from tests.support.tokens import sign
@@ -112,6 +113,17 @@ async def test_a_websocket_is_described(server: Running, session: aiohttp.Client
         "queued_bytes": 0,
         "slow": False,
     }
+
+
+async def test_the_log_has_the_parts_of_an_id() -> None:
+    async with server_process(LOG_LEVEL="debug") as server:
+        (listening,) = (line for line in server.log if "listening on" in line)
+        url = f"http://127.0.0.1:{server.port}"
+        async with aiohttp.ClientSession(url) as session, session.ws_connect("/ws"):
+            begun = await server.wait_for_log(r"connection begun: connection=(\d+) ")
+            (row,) = await rows(session)
+    assert f"node={row['node']}\n" in listening
+    assert row["id"] == f"{row['node']}-{begun[1]}"
 
 
 async def test_a_stream_is_described(server: Running, session: aiohttp.ClientSession) -> None:

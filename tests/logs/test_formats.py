@@ -50,8 +50,8 @@ def test_a_line_of_text_has_its_fields_behind_the_event() -> None:
 
 
 def test_a_field_may_be_a_part_of_the_text() -> None:
-    line = record(events.LISTENING, NOON, url="http://127.0.0.1:80", port=80)
-    assert sentence(line) == "listening on http://127.0.0.1:80 port=80"
+    line = record(events.LISTENING, NOON, url="http://127.0.0.1:80", port=80, node="a")
+    assert sentence(line) == "listening on http://127.0.0.1:80 port=80 node=a"
     assert parsed(line)["event"] == "listening on"
     assert parsed(line)["port"] == 80
 
