@@ -9,6 +9,10 @@ LOCK =
 
 VENV := .venv
 NPM := tests/clients/npm
+TOOLS := tests/deploy/tools
+# Go, if it is of 1.24 or newer.
+GO := $(shell PATH="$$PATH:/usr/local/go/bin"; \
+	go version 2>/dev/null | grep -Eq ' go1\.(2[4-9]|[3-9][0-9])' && command -v go)
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 # The base image's Python, for check-wheels; its one home is the Dockerfile.
@@ -32,7 +36,7 @@ run: install ## serve on :8080 (PORT, HOST and the other settings come from the 
 
 install: $(VENV)/.run ## make .venv with what the server needs
 
-test: $(VENV)/.test $(if $(shell command -v npm 2>/dev/null),$(NPM)/node_modules) ## run every test, and fail under 95 % coverage
+test: $(VENV)/.test $(if $(shell command -v npm 2>/dev/null),$(NPM)/node_modules) $(if $(GO),$(TOOLS)/bin) ## run every test, and fail under 95 % coverage
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-faults: $(VENV)/.test ## hurt a real Redis in every way, and see the servers heal (5 minutes)
@@ -81,7 +85,7 @@ bench-guarded: $(VENV)/.run ## measure what access and limits cost (five minutes
 	@$(BIN)/python bench/run.py --guarded
 
 clean: ## remove .venv and every cache
-	@rm -rf $(VENV) $(NPM)/node_modules .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(NPM)/node_modules $(TOOLS)/bin .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -115,4 +119,10 @@ $(VENV)/.test: requirements-test.lock $(VENV)/.made
 $(NPM)/node_modules: $(NPM)/package-lock.json
 	@echo "installing $<"
 	@npm ci --prefix $(NPM) --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# The checkers of the files in deploy/.
+$(TOOLS)/bin: $(TOOLS)/go.mod $(TOOLS)/go.sum $(TOOLS)/compose.go
+	@echo "building $@"
+	@cd $(TOOLS) && $(GO) build -buildvcs=false -o bin/ . sigs.k8s.io/kustomize/kustomize/v5
 	@touch $@

@@ -114,11 +114,18 @@ def test_the_image_has_the_python_that_ci_tests() -> None:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """Return a directory with the Makefile and the locks, and without `.venv`."""
-    npm = Path("tests/clients/npm")
-    (tmp_path / npm).mkdir(parents=True)
-    for name in ("Makefile", "requirements.lock", "requirements-test.lock"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copy(ROOT / npm / "package-lock.json", tmp_path / npm)
+    npm, tools = "tests/clients/npm", "tests/deploy/tools"
+    for name in (
+        "Makefile",
+        "requirements.lock",
+        "requirements-test.lock",
+        f"{npm}/package-lock.json",
+        f"{tools}/go.mod",
+        f"{tools}/go.sum",
+        f"{tools}/compose.go",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 

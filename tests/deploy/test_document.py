@@ -1,16 +1,56 @@
 """docs/deployment.md: each of its commands is run or checked by a test."""
 
 import re
+import shlex
 
-from tests.support.markdown import blocks
+import pytest
+import yaml
+
+from tests.support.go_tools import go_tool
+from tests.support.markdown import blocks, section
 from tests.support.process import ROOT
 
 DOCUMENT = (ROOT / "docs/deployment.md").read_text()
-# Sections whose commands a test follows.
-FOLLOWED = {"systemd": "tests/installed/test_systemd.py"}
+# Sections with commands, and the tests that follow or check them.
+TESTS = {
+    "systemd": "tests/installed/test_systemd.py",
+    "Kubernetes": "tests/deploy/test_document.py",
+}
+KUBERNETES = section(DOCUMENT, "Kubernetes")
 
 
-def test_every_command_is_followed() -> None:
-    for title, text in re.findall(r"(?ms)^## (.*?)$(.*?)(?=^## |\Z)", DOCUMENT):
-        if any(block.tag == "sh" for block in blocks(text)):
-            assert f'"{title}")' in (ROOT / FOLLOWED[title]).read_text()
+def commands(text: str) -> list[list[str]]:
+    lines = [line for block in blocks(text) if block.tag == "sh" for line in block.lines]
+    return [shlex.split(line) for line in lines]
+
+
+def test_every_section_with_commands_has_a_test() -> None:
+    sections = re.findall(r"(?ms)^## (.*?)$(.*?)(?=^## |\Z)", DOCUMENT)
+    assert {title for title, text in sections if commands(text)} == set(TESTS)
+    for title, test in TESTS.items():
+        assert f'"{title}")' in (ROOT / test).read_text()
+
+
+def test_the_commands_of_kubectl_are_for_these_manifests() -> None:
+    create, apply, rollout = commands(KUBERNETES)
+    pod = yaml.safe_load((ROOT / "deploy/kubernetes/deployment.yaml").read_text())
+    spec = pod["spec"]["template"]["spec"]
+    files = [
+        it["value"].rpartition("/")[2]
+        for it in spec["containers"][0]["env"]
+        if it["name"].endswith("_FILE")
+    ]
+    (volume,) = spec["volumes"]
+    assert create[:4] == ["kubectl", "create", "secret", "generic"]
+    assert create[4] == volume["secret"]["secretName"]
+    assert sorted(create[5:]) == sorted(f"--from-file=secrets/{name}" for name in files)
+    assert apply[:3] == ["kubectl", "apply", "-k"]
+    assert go_tool("kustomize", "build", apply[3]).returncode == 0
+    name = pod["metadata"]["name"]
+    assert rollout == ["kubectl", "rollout", "status", f"deployment/{name}"]
+
+
+@pytest.mark.parametrize("name", ["redis-addr", "api-keys", "jwt-secret"])
+def test_the_readme_or_the_section_makes_each_secret(name: str) -> None:
+    readme = section((ROOT / "README.md").read_text(), "Secure it")
+    assert f"secrets/{name}" in (KUBERNETES if name == "redis-addr" else readme)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.settings import Settings
+from hub.settings import SETTINGS, Settings
 from tests.support.process import ROOT
 from tests.support.variables import variables
 
@@ -27,9 +27,9 @@ def values(path: Path, key: str) -> list[str]:
 
 
 def environment(path: Path) -> dict[str, str]:
-    """Return the variables that a unit file sets, also those of its command."""
-    words = " ".join(values(path, "Environment") + values(path, "ExecStart")).split()
-    return dict(word.split("=", 1) for word in words if "=" in word)
+    """Return the variables that a unit file sets."""
+    words = " ".join(values(path, "Environment")).split()
+    return dict(word.split("=", 1) for word in words)
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -94,6 +94,12 @@ def test_each_secret_is_loaded_from_its_own_file(path: Path) -> None:
     assert loaded == {name: f"/etc/broadcast/{name}" for name in loaded}
     used = {key: value for key, value in environment(path).items() if key.endswith("_FILE")}
     assert used == {f"{name.upper().replace('-', '_')}_FILE": f"%d/{name}" for name in loaded}
+
+
+def test_the_port_is_that_of_the_instance() -> None:
+    (command,) = values(UNIT, "ExecStart")
+    assert command.endswith(" server.py --port %i")
+    assert "--port" in {setting.option for setting in SETTINGS}
 
 
 def test_systemd_waits_longer_than_the_shutdown_timeout() -> None:
