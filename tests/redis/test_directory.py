@@ -15,9 +15,10 @@ import aiohttp
 import pytest
 import redis as redis_client
 
+from hub.directory import AT_ONCE
 from hub.logs import events
 from hub.redis.address import parse_redis_address
-from hub.redis.questions import KEPT, PATIENCE
+from hub.redis.questions import KEPT, MAX_ANSWERING, PATIENCE
 from hub.settings import Settings
 from tests.support.access import BACK_END, Caller, bearer, rest, serving
 from tests.support.bus import bus_node, hub_node
@@ -32,7 +33,7 @@ from tests.support.tokens import settings as access_settings
 from tests.support.tokens import sign
 
 FIRST, LAST = "0" * 16, "f" * 16  # ids before and after those of all nodes
-BOUND = 2 * PATIENCE  # seconds in which an answer must come, whatever happens
+BOUND = 15.0  # seconds in which an answer must come, whatever happens, on a busy machine too
 
 Body = dict[str, Any]
 
@@ -233,9 +234,12 @@ async def test_a_server_that_does_not_know_questions_is_missing_at_once(
         with raw(shared_redis) as client:
             client.zadd(f"{prefix}:nodes", {node: time.time() + 14 for node in (FIRST, LAST)})
             client.zadd(f"{prefix}:nodes", {b"\xff": time.time() + 14})  # of another program
-            started = time.monotonic()
-            answer = await get(made[0], path)
-            assert time.monotonic() - started < PATIENCE
+            took = PATIENCE
+            for _ in range(10):  # one that does not wait is enough; the machine may be busy
+                started = time.monotonic()
+                answer = await get(made[0], path)
+                took = min(took, time.monotonic() - started)
+            assert took < PATIENCE
             assert answer["missing"] == [FIRST, LAST]
             assert "degraded" not in answer
             assert len(answer.get("nodes", made)) == 2
@@ -378,6 +382,34 @@ async def test_a_fault_in_an_answer_ends_nothing(
         )
         assert records(caplog, events.QUESTION_FAULT)
         assert not page.degraded
+
+
+async def test_questions_over_the_limit_are_dropped(address: str, prefix: str) -> None:
+    async with bus_node(address, prefix) as one, bus_node(address, prefix) as two:
+        go_on = asyncio.Event()
+        two.answering = go_on.wait
+        node = two.bus.node_id
+        asked = [await one.bus.ask(number, node) for number in range(MAX_ANSWERING + 1)]
+        dropped = await asked[-1].answer(node)  # it waits until the others have arrived
+        go_on.set()
+        assert dropped is None
+        later = await one.bus.ask("later", node)
+        assert await later.answer(node) == "later"
+
+
+async def test_few_lists_are_under_way_at_a_time(
+    shared_redis: RedisServer, address: str, prefix: str
+) -> None:
+    async with servers(address, prefix, 1) as (one,):
+        with raw(shared_redis) as client, peer(client, prefix, FIRST) as listening:
+            asking = [asyncio.create_task(get(one, "/nodes")) for _ in range(AT_ONCE + 1)]
+            await heard(listening)
+            first = time.monotonic()
+            for _ in range(AT_ONCE):
+                await heard(listening)
+            assert time.monotonic() - first > PATIENCE / 2  # after the end of one
+            for answer in await asyncio.gather(*asking):
+                assert answer["missing"] == [FIRST]
 
 
 async def test_redis_lost_in_mid_request(

@@ -1,7 +1,7 @@
 """Brokers over a real Redis, with nodes that record the calls of their broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from secrets import token_bytes, token_hex
@@ -38,6 +38,7 @@ class RecordingNode:
         self.heard: list[tuple[str, str, bytes]] = []  # method, topic, event
         self.outages: list[str] = []  # the reason of each, and "back" at its end
         self.bans: dict[str, float] = {}
+        self.answering: Callable[[], Awaitable[Any]] = partial(asyncio.sleep, 0)  # before an answer
         self._news = asyncio.Event()
         broker.serve(self)
         broker.serve_disconnects(self)
@@ -61,6 +62,7 @@ class RecordingNode:
 
     async def answer(self, question: Any) -> Any:
         """Answer every question by its repetition."""
+        await self.answering()
         return question
 
     def broker_lost(self, reason: OutageReason) -> None:
