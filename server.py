@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 import uvloop
@@ -18,6 +18,7 @@ from aiohttp import web
 from cli.commands import run
 from handlers.answers import close_in_shutdown, errors_as_json
 from handlers.authentication import authenticate
+from handlers.collector import ServerCollector, build_registry
 from handlers.keys import (
     AUTHENTICATOR,
     BODY_BUDGET,
@@ -28,16 +29,19 @@ from handlers.keys import (
     LAG,
     LIMITS,
     READINESS,
+    REGISTRY,
     SERVICE,
     SETTINGS,
     STARTED,
 )
 from handlers.lifetime import shut_down, start
 from handlers.limits import limit_requests
+from handlers.metrics import METRICS, metrics_app
 from handlers.origins import check_sender
 from handlers.process import stop_signal, tune_garbage_collection
 from handlers.routes import add_routes
 from handlers.sockets import (
+    METRICS_SHARE,
     ListenSockets,
     discard,
     fit_descriptors,
@@ -53,6 +57,7 @@ from hub.auth.authenticator import Authenticator
 from hub.auth.tokens import Verifier
 from hub.body_budget import BodyBudget
 from hub.brokers.memory import MemoryBroker
+from hub.counters import Counters
 from hub.directory import Directory
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
@@ -64,6 +69,7 @@ from hub.limits import InflowRates, RequestLimits
 from hub.logs import events
 from hub.logs.setup import LimitedHandler, configure_logs
 from hub.loop_lag import LoopLag
+from hub.observer import Observers
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import HistoryCache
@@ -93,11 +99,12 @@ def run_server(inspection: Inspection) -> None:
         settings = fit_descriptors(settings, descriptors)
     except SettingError as error:
         sys.exit(str(error))
-    try:
-        sockets = listen(settings.host, settings.port)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        sys.exit(f"HOST={settings.host!r} PORT={settings.port}: cannot listen: {why}")
+    sockets = _listen("HOST", settings.host, "PORT", settings.port)
+    metrics: ListenSockets = []
+    if settings.metrics_port:
+        metrics = _listen(
+            "METRICS_HOST", settings.metrics_host, "METRICS_PORT", settings.metrics_port
+        )
     for warning in inspection.warnings:
         events.SETTING.log(warning=warning)
     events.STARTING.log(
@@ -108,7 +115,7 @@ def run_server(inspection: Inspection) -> None:
     )
     _log_access(settings)
     try:
-        uvloop.run(serve(settings, sockets, handler))
+        uvloop.run(serve(settings, sockets, metrics, handler))
     except Exception as fault:
         events.CRASHED.log(fault)
         sys.exit(1)
@@ -123,27 +130,45 @@ def _log_access(settings: Settings) -> None:
         events.OPEN_PROXIES.log()
 
 
-async def serve(settings: Settings, sockets: ListenSockets, handler: LimitedHandler) -> None:
+def _listen(host_key: str, host: str, port_key: str, port: int) -> ListenSockets:
+    """Return the listening sockets of two settings; exit with one line if that is not possible."""
+    try:
+        return listen(host, port)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        sys.exit(f"{host_key}={host!r} {port_key}={port}: cannot listen: {why}")
+
+
+async def serve(
+    settings: Settings, sockets: ListenSockets, metrics: ListenSockets, handler: LimitedHandler
+) -> None:
     """Serve until SIGTERM or SIGINT, then shut down; a second signal ends the process at once.
 
-    `handler`: of the log.
+    Args:
+        settings: of the server.
+        sockets: those of PORT.
+        metrics: those of METRICS_PORT, if it is set, which are served until the end.
+        handler: of the log.
     """
     app = build_app(settings)
     stop = stop_signal()
     runner, listeners = await start(app, sockets)
+    own, own_listeners = await start(metrics_app(app), metrics, share=METRICS_SHARE, only=METRICS)
     assert runner.server is not None
+    assert own.server is not None
     tune_garbage_collection()
     try:
         async with asyncio.TaskGroup() as tasks:
-            sweeper = build_sweeper(app, runner.server)
+            sweeper = build_sweeper(app, [runner.server, own.server])
             background = [tasks.create_task(it) for it in (sweeper.run(), handler.run())]
             await stop.wait()
             await shut_down(app, runner.server, listeners)
             for task in background:
                 task.cancel()
     finally:
-        for listener in listeners:
+        for listener in (*listeners, *own_listeners):
             listener.close()
+        await own.cleanup()
         await runner.cleanup()
     events.STOPPED.log()
 
@@ -160,6 +185,7 @@ def build_app(settings: Settings) -> web.Application:
         middlewares=middlewares,
         client_max_size=settings.max_message_bytes,
     )
+    counters = Counters()
     new_epoch = partial(secrets.token_hex, 8)
     run = secrets.token_bytes(8)
     make_hub = partial(
@@ -169,7 +195,8 @@ def build_app(settings: Settings) -> web.Application:
         ids=Ids(time.time_ns, secrets.token_hex(3)),
         call_soon=loop.call_soon,
         clock=loop.time,
-        observer=EventLog(loop.time),
+        timer=time.perf_counter,
+        observer=Observers(EventLog(loop.time), counters),
     )
     if settings.redis_addr is None:
         local = MemoryBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)
@@ -201,6 +228,8 @@ def build_app(settings: Settings) -> web.Application:
     directory = Directory(hub, app[STARTED], app[LAG])
     app[SERVICE] = Service(hub, app[DRAIN], access, sessions, directory)
     app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
+    collector = ServerCollector(settings, hub, app[DISPATCHER], app[DRAIN], counters)
+    app[REGISTRY] = build_registry(collector)
     add_routes(app)
     return app
 
@@ -239,8 +268,8 @@ async def _connected(supervisor: Supervisor) -> AsyncIterator[None]:
     await asyncio.wait([task])
 
 
-def build_sweeper(app: web.Application, server: web.Server) -> Sweeper:
-    """Return the periodic work of the application and of aiohttp's server."""
+def build_sweeper(app: web.Application, servers: Sequence[web.Server]) -> Sweeper:
+    """Return the periodic work of the application and of aiohttp's servers."""
     return Sweeper(
         app[SETTINGS],
         app[HUB],
@@ -248,8 +277,8 @@ def build_sweeper(app: web.Application, server: web.Server) -> Sweeper:
         readiness=app[READINESS],
         limits=app[LIMITS],
         lag=app[LAG],
-        http_transports=partial(http_transports, server),
-        late_heads=partial(late_heads, server),
+        http_transports=partial(http_transports, servers),
+        late_heads=partial(late_heads, servers),
         progress=progress,
         discard=discard,
     )

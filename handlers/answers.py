@@ -16,6 +16,7 @@ from hub.logs import events
 from hub.protocol.http_requests import MAX_BATCH_BYTES
 from hub.protocol.replies import encode_answer
 from hub.protocol.validation import MAX_ELEMENTS, TOO_MANY_ELEMENTS, has_too_many_elements
+from hub.reports import ConnectionKind, Limit
 from hub.values import Json
 
 RETRY_AFTER: Final = "5"  # seconds; by then another server, or this one restarted, is ready
@@ -23,6 +24,7 @@ RETRY_AFTER: Final = "5"  # seconds; by then another server, or this one restart
 # The paths on which a request becomes a client's connection.
 CONNECT: Final = "/ws"
 EVENTS: Final = "/events"
+_KINDS: Final = {CONNECT: ConnectionKind.WEBSOCKET, EVENTS: ConnectionKind.SSE}
 BATCH: Final = "/publish/batch"  # the one path whose bodies may be larger than a message
 
 BODY_TIMEOUT: Final = 30.0  # seconds for a body to arrive
@@ -180,6 +182,7 @@ async def read_body(request: web.Request) -> bytes:
         async with asyncio.timeout(BODY_TIMEOUT):
             body = await _collect(request.content, limit)
     except TimeoutError:
+        request.app[HUB].observer.limited(Limit.BODY_TIMEOUT)
         raise web.HTTPRequestTimeout(text="The body did not arrive in time") from None
     except web.RequestPayloadError:
         raise web.HTTPBadRequest(text="The body is not what its headers say") from None
@@ -189,6 +192,7 @@ async def read_body(request: web.Request) -> bytes:
         raise asyncio.CancelledError from None  # there is no client to answer
     if len(body) > MAX_ELEMENTS:
         if has_too_many_elements(body):
+            request.app[HUB].observer.limited(Limit.ELEMENTS)
             raise bad_request(ErrorCode.INVALID_MESSAGE, TOO_MANY_ELEMENTS)
         await asyncio.sleep(0)  # parsing 4 MB is enough work for one tick
     who = request.get(PRINCIPAL)
@@ -233,7 +237,7 @@ def refuse_while_draining(request: web.Request) -> None:
 def refuse_if_full(request: web.Request) -> None:
     """Raise 503 if there are MAX_CONNECTIONS WebSockets and streams."""
     if request.app[READINESS].full:
-        request.app[HUB].observer.limited("MAX_CONNECTIONS")
+        request.app[HUB].observer.limited(Limit.MAX_CONNECTIONS)
         events.FULL.log(limit=request.app[SETTINGS].max_connections)
         raise unavailable("Server is full", RequestRefusal.FULL)
 
@@ -288,7 +292,11 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 
 def _report(request: web.Request, response: web.StreamResponse) -> None:
     """Report a refusal to the observer, and log it if it concerns access or a connection."""
-    request.app[HUB].observer.refused(response[REASON])
+    observer = request.app[HUB].observer
+    observer.refused(response[REASON])
+    kind = _KINDS.get(request.path)
+    if kind is not None:
+        observer.not_connected(kind, response[REASON])
     if response[REASON] is RequestRefusal.FULL:
         return  # `refuse_if_full` has logged it
     if request.path in (CONNECT, EVENTS) or response.status in _LOGGED:

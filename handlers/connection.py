@@ -23,6 +23,7 @@ from hub.protocol.websocket_frames import (
     close_reply,
     pong_frame,
 )
+from hub.reports import Limit
 
 
 class Link(asyncio.Protocol):
@@ -225,7 +226,7 @@ class LimitedConnection(Connection):
 
     def _begin_pause(self, seconds: float) -> None:
         if self._pause is None and self._client.open:
-            self._hub.observer.limited("BYTE_RATE")
+            self._hub.observer.limited(Limit.BYTE_RATE)
             self._pause = asyncio.get_running_loop().call_later(seconds, self._end_pause)
             if self._client.commands.unread is None:
                 self._client.commands.unread = self._wait
@@ -282,7 +283,7 @@ class LimitedConnection(Connection):
                 text = payload if opcode == TEXT else None
                 refused |= self._dispatcher.handle_excess(client, text, refusal)
         if refused:
-            self._hub.observer.limited("MESSAGE_RATE")
+            self._hub.observer.limited(Limit.MESSAGE_RATE)
             if self._inflow.add_refusal(now) and client.open:
                 self._hub.fail(client, TOO_FAST)
         reader.broken = broken

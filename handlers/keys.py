@@ -1,6 +1,7 @@
 """The keys of the application's parts, which `server.py` builds."""
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from hub.auth.authenticator import Authenticator
 from hub.body_budget import BodyBudget
@@ -24,4 +25,5 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)  # only if access is 
 LAG = web.AppKey("lag", LoopLag)
 READINESS = web.AppKey("readiness", Readiness)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
+REGISTRY = web.AppKey("registry", CollectorRegistry)
 STARTED = web.AppKey("started", float)  # time of the start in seconds, by the loop's clock

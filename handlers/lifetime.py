@@ -7,7 +7,13 @@ from typing import Final
 from aiohttp import web
 
 from handlers.keys import DRAIN, HUB, SETTINGS
-from handlers.sockets import ListenSockets, accept, http_transports, stop_accepting
+from handlers.sockets import (
+    OWN_SHARE,
+    ListenSockets,
+    accept,
+    http_transports,
+    stop_accepting,
+)
 from handlers.takeover import close_idle, close_longest_idle, http_protocol
 from hub.errors import GOING_AWAY
 from hub.logs import events
@@ -28,9 +34,19 @@ HTTP_IDLE: Final = 1.0
 
 
 async def start(
-    app: web.Application, sockets: ListenSockets
+    app: web.Application,
+    sockets: ListenSockets,
+    *,
+    share: int = OWN_SHARE,
+    only: str = "",
 ) -> tuple[web.AppRunner, list[asyncio.Server]]:
     """Serve the application on the sockets.
+
+    Args:
+        app: the application.
+        sockets: those that listen.
+        share: the fraction 1/share of the reserve of descriptors is not for these connections.
+        only: the one path that is served; empty for all.
 
     Returns:
         The runner, and a server for each socket. The caller closes the servers and then cleans up
@@ -48,11 +64,12 @@ async def start(
     await runner.setup()
     assert runner.server is not None
     serve, close = partial(http_protocol, runner.server), partial(close_longest_idle, runner.server)
-    servers = await accept(serve, close, sockets)
+    servers = await accept(serve, close, sockets, share)
     for sock in sockets:
         host, port, *_ = sock.getsockname()
         name = f"[{host}]" if ":" in host else host
-        events.LISTENING.log(url=f"http://{name}:{port}", port=port, node=app[HUB].node)
+        url, node = f"http://{name}:{port}", app[HUB].node
+        events.LISTENING.log(url=url, port=port, node=node, only=only)
     return runner, servers
 
 
@@ -81,5 +98,5 @@ async def shut_down(
         events.CUTTING.log(clients=len(hub.clients), seconds=settings.shutdown_timeout)
         for client in list(hub.clients):
             client.abort(GOING_AWAY.reason)
-        for transport in http_transports(server):  # a body or an answer that takes too long
+        for transport in http_transports([server]):  # a body or an answer that takes too long
             transport.abort()

@@ -10,6 +10,7 @@ from handlers.keys import HUB, LIMITS, SETTINGS
 from handlers.origins import PROBES, is_preflight
 from handlers.requests import address_of, counted_as
 from hub.limits import exceeded
+from hub.reports import Limit
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,7 +55,7 @@ def limit_subscriptions(request: web.Request, topics: int) -> None:
     """Raise 400 if a URL has more topics than a client may be subscribed to."""
     limit = request.app[SETTINGS].max_subscriptions
     if topics > limit:
-        request.app[HUB].observer.limited("MAX_SUBSCRIPTIONS")
+        request.app[HUB].observer.limited(Limit.MAX_SUBSCRIPTIONS)
         refusal = exceeded("subscriptions", "MAX_SUBSCRIPTIONS", limit)
         raise bad_request(refusal.code, refusal.text)
 

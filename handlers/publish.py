@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from handlers.answers import answer, awaitable, raise_refusal, read_body, refuse, unavailable
-from handlers.keys import BODY_BUDGET, SERVICE, SETTINGS
+from handlers.keys import BODY_BUDGET, HUB, SERVICE, SETTINGS
 from handlers.requests import caller, counted_as, request_fields
 from hub.access import Principal, Verb
 from hub.brokers.base import PublishDone, PublishResult
@@ -18,6 +18,7 @@ from hub.logs import events
 from hub.protocol.commands import Publish
 from hub.protocol.http_requests import MAX_BATCH_BYTES, PublishItems, decode_batch, decode_publish
 from hub.protocol.validation import check_idempotency_key
+from hub.reports import Limit
 from hub.service import Service
 from hub.values import Json
 
@@ -40,7 +41,7 @@ async def publish(request: web.Request) -> web.Response:
         message = _keyed(message, header)
     if isinstance(message, list):
         return await _publish_all(request, message)
-    outcome = await _outcome(_start(service, who, message))
+    outcome = await _outcome(service, _start(service, who, message))
     return refuse(outcome) if isinstance(outcome, Refusal) else answer(outcome)
 
 
@@ -53,6 +54,7 @@ async def publish_batch(request: web.Request) -> web.Response:
     counted = size if settings.max_message_bytes < size <= MAX_BATCH_BYTES else 0
     with app[BODY_BUDGET].reserve(counted_as(request), counted) as reserved:
         if not reserved:
+            app[HUB].observer.limited(Limit.LARGE_BATCHES)
             raise unavailable("Too many large batches are under way", RequestRefusal.BUSY)
         body = await read_body(request)
         items = decode_batch(body, settings.max_topic_bytes, settings.max_message_bytes)
@@ -122,7 +124,7 @@ async def _publish_part(
             break
     results: list[dict[str, Json]] = []
     for it in started:
-        outcome = it if isinstance(it, Refusal) else await _outcome(it)
+        outcome = it if isinstance(it, Refusal) else await _outcome(service, it)
         if isinstance(outcome, Refusal):
             service.hub.observer.refused(outcome.code)
             if outcome.code in ACCESS_CODES:
@@ -162,10 +164,11 @@ def _start(service: Service, who: Principal, message: Publish) -> _Started:
     return _Started(fields, published, size)
 
 
-async def _outcome(started: _Started) -> dict[str, Json] | Refusal:
+async def _outcome(service: Service, started: _Started) -> dict[str, Json] | Refusal:
     outcome = await started.outcome
     if isinstance(outcome, Refusal):
         return outcome
+    service.hub.published.rest += 1
     if outcome.first is not None:
         started.answer["id"] = outcome.first.message_id
         started.answer["receivers"] = outcome.first.receivers

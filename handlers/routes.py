@@ -8,6 +8,8 @@ from handlers.directory import list_connections, list_nodes
 from handlers.disconnect import disconnect
 from handlers.events import events
 from handlers.history import read_history
+from handlers.keys import SETTINGS
+from handlers.metrics import METRICS, metrics
 from handlers.origins import add_cors
 from handlers.page import client_module, page
 from handlers.publish import publish, publish_batch
@@ -28,6 +30,7 @@ ROUTES = (
     web.get("/health", health),
     web.get("/live", live),
     web.get("/ready", ready),
+    web.get(METRICS, metrics),
     web.get("/topics", list_topics),
     web.post("/topics", create_topic),
     web.get(r"/topics/{name:[\s\S]+}/history", read_history),
@@ -41,8 +44,10 @@ ROUTES = (
 
 
 def add_routes(app: web.Application) -> None:
-    """Add all routes, with CORS, to the application."""
+    """Add all routes, with CORS, to the application; without METRICS if it has its own port."""
     for definition in ROUTES:
+        if definition.path == METRICS and app[SETTINGS].metrics_port:
+            continue
         kwargs = {**definition.kwargs, "expect_handler": _expect}
         method, path, handler = definition.method, definition.path, definition.handler
         web.RouteDef(method, path, handler, kwargs).register(app.router)

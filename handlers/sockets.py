@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
@@ -33,8 +33,10 @@ SEND_BUFFER: Final = 131_072
 # of all descriptors.
 RESERVE: Final = 256
 # This fraction of the reserve (1/OWN_SHARE) is for no incoming connection, so that the server can
-# always reconnect to Redis.
+# always reconnect to Redis. METRICS_PORT takes connections until half of it is left, so that an
+# operator sees that descriptors are used up.
 OWN_SHARE: Final = 8
+METRICS_SHARE: Final = 16
 # struct tcp_info of Linux: tcpi_unacked (packets), tcpi_bytes_acked, tcpi_notsent_bytes.
 _TCP_INFO: Final = struct.Struct("=24xI92xQ16xI")
 
@@ -125,6 +127,7 @@ class AcceptProtocol(asyncio.Protocol):
         make_protocol: Callable[[], asyncio.Protocol],
         close_idle: Callable[[], None],
         descriptors: int,
+        share: int,
     ) -> None:
         """Create the protocol of the listening sockets.
 
@@ -132,12 +135,13 @@ class AcceptProtocol(asyncio.Protocol):
             make_protocol: returns a new HTTP protocol.
             close_idle: closes the HTTP connections that have idled longest.
             descriptors: of the process, at most.
+            share: the fraction 1/share of the reserve is not for these connections.
         """
         self._make_protocol = make_protocol
         self._close_idle = close_idle
         reserve = _reserve(descriptors)
         self._crowded = descriptors - reserve // 2
-        self._end = descriptors - reserve // OWN_SHARE  # the first descriptor that is refused
+        self._end = descriptors - reserve // share  # the first descriptor that is refused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
@@ -158,6 +162,7 @@ async def accept(
     make_protocol: Callable[[], asyncio.Protocol],
     close_idle: Callable[[], None],
     sockets: ListenSockets,
+    share: int,
 ) -> list[asyncio.Server]:
     """Accept connections while descriptors are left.
 
@@ -165,10 +170,11 @@ async def accept(
         make_protocol: makes the HTTP protocol of a connection.
         close_idle: closes HTTP connections that are idle, for new ones.
         sockets: those that listen.
+        share: the fraction 1/share of the reserve of descriptors is not for these connections.
     """
     loop = asyncio.get_running_loop()
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    first = partial(AcceptProtocol, make_protocol, close_idle, descriptors)
+    first = partial(AcceptProtocol, make_protocol, close_idle, descriptors, share)
     return [await loop.create_server(first, sock=sock, backlog=BACKLOG) for sock in sockets]
 
 
@@ -185,9 +191,10 @@ async def stop_accepting(servers: list[asyncio.Server], seconds: float) -> None:
         server.close()
 
 
-def http_transports(server: web.Server) -> list[asyncio.Transport]:
+def http_transports(servers: Iterable[web.Server]) -> list[asyncio.Transport]:
     """Return the open connections that belong to aiohttp, and not to a client of the hub."""
-    return [it.transport for it in server.connections if it.transport is not None]
+    connections = [it for server in servers for it in server.connections]
+    return [it.transport for it in connections if it.transport is not None]
 
 
 # --- Progress of a connection in the kernel -------------------------------------------------------

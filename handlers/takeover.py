@@ -6,7 +6,7 @@ tests/handlers/test_takeover.py fails if an upgrade breaks it.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import NoReturn
 
@@ -66,13 +66,14 @@ def http_protocol(server: web.Server) -> asyncio.Protocol:
     return _TimedHeads(server, loop=server._loop, **server._kwargs)
 
 
-def late_heads(server: web.Server, since: float) -> list[asyncio.Transport]:
+def late_heads(servers: Iterable[web.Server], since: float) -> list[asyncio.Transport]:
     """Return the connections on which the head of a request has been arriving since a time.
 
     Those with a request in progress are not among them.
     """
     return [
         it.transport
+        for server in servers
         for it in _idle(server)
         if it.transport is not None and it.head_since is not None and it.head_since <= since
     ]

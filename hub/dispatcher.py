@@ -20,6 +20,8 @@ from hub.event_log import client_fields
 from hub.logs import events
 from hub.protocol import replies
 from hub.protocol.commands import Auth, Command, Ping, Publish, Subscribe, Unsubscribe, decode
+from hub.protocol.validation import TOO_MANY_ELEMENTS
+from hub.reports import CommandType, Limit
 from hub.service import Service
 from hub.sessions import rfc3339
 from hub.settings import Settings
@@ -30,16 +32,28 @@ MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
 # (docs/decisions, 0025).
 PAUSE_AT: Final = 2
 
+_TYPES: Final = {
+    Subscribe: CommandType.SUBSCRIBE,
+    Unsubscribe: CommandType.UNSUBSCRIBE,
+    Auth: CommandType.AUTH,
+}
 _BINARY: Final = Refusal(
     ErrorCode.INVALID_MESSAGE, "Binary frames are not understood: send JSON in text frames"
 )
 
 
 class Dispatcher:
-    """State: none of its own; each client has a `CommandQueue`."""
+    """State: the counts of answers; each client has a `CommandQueue`.
+
+    The counts only grow, and are for whoever reads them. A publish that is carried out is counted
+    in `Hub.published`.
+    """
 
     def __init__(self, service: Service, drain: Drain, settings: Settings) -> None:
         self.sessions = service.sessions
+        self.carried_out = dict.fromkeys(CommandType, 0)  # commands by type, without publishes
+        self.refused = dict.fromkeys(CommandType, 0)
+        self._published_here = service.hub.published
         self._service = service
         self._hub = service.hub
         self._drain = drain
@@ -119,10 +133,11 @@ class Dispatcher:
                 client.principal, command.topic, command.id, command.payload, done, key=command.key
             )
         elif isinstance(command, Ping):
+            self.carried_out[CommandType.PING] += 1
             pong = replies.encode_pong(command.request_id, self._hub.ids.now())
             self._send(client, client.encoding.message(pong))
         elif isinstance(command, Refusal):
-            self._refuse(client, command)
+            self._refuse(client, CommandType.INVALID, command)
         elif isinstance(command, Auth):
             client.commands.awaiting += 1
             client.commands.exclusive = True
@@ -130,7 +145,8 @@ class Dispatcher:
             self.sessions.authenticate(client, command.token, done)
         elif self._lacks_client_id(client, command):
             text = "Client ID is required"
-            self._refuse(client, Refusal(ErrorCode.INVALID_CLIENT_ID, text, command.request_id))
+            refusal = Refusal(ErrorCode.INVALID_CLIENT_ID, text, command.request_id)
+            self._refuse(client, _TYPES[type(command)], refusal)
         elif isinstance(command, Subscribe):
             client.client_id = command.client_id or client.client_id
             client.commands.awaiting += 1
@@ -140,6 +156,7 @@ class Dispatcher:
                 client.principal, client, command.topic, done, recover_from=command.recover_from
             )
         else:
+            self.carried_out[CommandType.UNSUBSCRIBE] += 1
             self._service.unsubscribe(client, command.topic)
             ts, degraded = self._hub.ids.now(), self._hub.broker.degraded
             ack = replies.encode_ack(command.request_id, command.topic, ts, degraded=degraded)
@@ -155,8 +172,10 @@ class Dispatcher:
         queue = client.commands
         queue.awaiting -= 1
         if isinstance(result, Refusal):
-            self._refuse(client, result._replace(request_id=command.request_id))
+            refusal = result._replace(request_id=command.request_id)
+            self._refuse(client, CommandType.PUBLISH, refusal)
         else:
+            self._published_here.websocket += 1
             ack = replies.encode_ack(
                 command.request_id,
                 command.topic,
@@ -202,9 +221,11 @@ class Dispatcher:
         queue = client.commands
         queue.awaiting -= 1
         queue.exclusive = False
+        kind = _TYPES[type(command)]
         if isinstance(answer, Refusal):
-            self._refuse(client, answer._replace(request_id=command.request_id))
+            self._refuse(client, kind, answer._replace(request_id=command.request_id))
         else:
+            self.carried_out[kind] += 1
             self._send(client, client.encoding.message(answer))
         if queue.backlog is not None or queue.held or self._drain.begun:
             self._go_on(client)
@@ -227,8 +248,11 @@ class Dispatcher:
         if not client.commands.awaiting and not backlog:
             client.release()
 
-    def _refuse(self, client: Client, refusal: Refusal) -> None:
+    def _refuse(self, client: Client, kind: CommandType, refusal: Refusal) -> None:
+        self.refused[kind] += 1
         self._hub.observer.refused(refusal.code)
+        if refusal.text is TOO_MANY_ELEMENTS:
+            self._hub.observer.limited(Limit.ELEMENTS)
         if refusal.code in ACCESS_CODES:
             reason, detail = refusal.code, refusal.text
             events.COMMAND_REFUSED.log(**client_fields(client), reason=reason, detail=detail)

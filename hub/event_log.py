@@ -11,6 +11,7 @@ from hub.delivery.client import Client, peer_address
 from hub.errors import FAULTS, ErrorCode, RefusalReason
 from hub.logs import events
 from hub.observer import Observer
+from hub.reports import SlowAction
 
 BLOCKED: Final = 1.0  # seconds that the event loop is late before it is logged
 MANY: Final = 100  # refusals with UNAUTHORIZED in MANY_IN that are logged as many
@@ -37,7 +38,7 @@ class EventLog(Observer):
         elif events.ENDED.enabled:
             events.ENDED.log(**client_fields(client), reason=reason, seconds=seconds)
 
-    def slow(self, client: Client, action: str) -> None:
+    def slow(self, client: Client, action: SlowAction) -> None:
         events.SLOW_CONSUMER.log(**client_fields(client), action=action)
 
     def subscribed(self, client: Client, topic: str) -> None:

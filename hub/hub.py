@@ -42,11 +42,25 @@ from hub.limits import ConnectionCounts, exceeded
 from hub.observer import Observer
 from hub.protocol.notices import Notices
 from hub.protocol.replies import encode_event
+from hub.reports import GapCause, Limit, SlowAction
 from hub.settings import Settings
-from hub.values import Json, RecoverFrom
+from hub.values import Json, Position, RecoverFrom
 
 PARTED: Final = 1_000  # topics that clients are removed from in one tick: 5 ms
 NOTIFIED: Final = 250  # clients that are notified of a deletion in one tick: 5 ms
+
+
+class Published:
+    """State: the numbers of messages that the broker has accepted from this node, by source.
+
+    They only grow. Attributes, because they are counted for each message.
+    """
+
+    __slots__ = ("rest", "websocket")
+
+    def __init__(self) -> None:
+        self.websocket = 0
+        self.rest = 0
 
 
 class Hub:
@@ -61,24 +75,31 @@ class Hub:
         ids: Ids,
         call_soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
+        timer: Callable[[], float],
         observer: Observer,
     ) -> None:
-        """Connect it to its broker.
+        """Connect it to its broker and the loop.
 
         Args:
             node: the id of this process, 16 hexadecimal digits.
             call_soon: the loop's.
             clock: returns seconds of a monotonic clock.
+            timer: the same, with a resolution of microseconds; it may have another zero.
         """
         self.node = node
         self.observer = observer
+        self.published = Published()
         self.ids = ids
         self.broker = broker
         self.clients: dict[Client, None] = {}  # a dict, to visit them in order
         self.connections = ConnectionCounts(settings.max_connections_per_ip)
         self.subscriptions = 0  # of all clients
         self.fanout = Fanout(
-            call_soon, overrun=self._overrun, lost=self.leave, delivered=observer.delivered
+            call_soon,
+            overrun=self._overrun,
+            lost=self.leave,
+            timer=timer,
+            delivered=observer.delivered,
         )
         self.turns = Turns(call_soon)
         self.pacing = Pacing()
@@ -105,9 +126,9 @@ class Hub:
             messages=settings.max_queue_size,
             size=settings.max_queue_bytes,
             drop_oldest=settings.backpressure == "drop_oldest",
-            gap=self.notices.gap,
+            gap=self._gap_of_dropped,
             dropped=observer.dropped,
-            dropping=lambda client: observer.slow(client, "drop_oldest"),
+            dropping=lambda client: observer.slow(client, SlowAction.DROP_OLDEST),
         )
         broker.serve(self)
 
@@ -182,7 +203,7 @@ class Hub:
 
     def _overrun(self, client: Client) -> None:
         """End a client that exceeds its bounds and has no event that may be dropped."""
-        self.observer.slow(client, "disconnect")
+        self.observer.slow(client, SlowAction.DISCONNECT)
         framing = client.framing
         last = framing.encoding.message(self.notices.too_slow()) + framing.close(SLOW_CONSUMER)
         try:
@@ -190,6 +211,11 @@ class Hub:
         except RuntimeError:  # raised by uvloop when the transport is closed
             self.leave(client)
         self._part(client)
+
+    def _gap_of_dropped(self, topic: str, count: int, position: Position) -> bytes:
+        """Return the notice about events that were dropped from a client's send queue."""
+        self.observer.gap(topic, GapCause.DROP_OLDEST)
+        return self.notices.gap(topic, count, position)
 
     def _part(self, client: Client) -> None:
         """Remove a client that is ending from its topics."""
@@ -266,7 +292,7 @@ class Hub:
         """Return the refusal of another subscription of a client; None if it may have one."""
         if len(client.topics) < self._max_subscriptions or (topic is not None and client in topic):
             return None
-        self.observer.limited("MAX_SUBSCRIPTIONS")
+        self.observer.limited(Limit.MAX_SUBSCRIPTIONS)
         return exceeded("subscriptions", "MAX_SUBSCRIPTIONS", self._max_subscriptions)
 
     def _limit_topics(self, name: str, manages: bool) -> Refusal | None:
@@ -280,7 +306,7 @@ class Hub:
         count = len(self._topics) + len(self.broker.topics())
         if count < limit or self.has_topic(name):
             return None
-        self.observer.limited("MAX_TOPICS")
+        self.observer.limited(Limit.MAX_TOPICS)
         return exceeded("topics", text, limit)
 
     def unsubscribe(self, client: Client, name: str) -> None:
@@ -384,7 +410,6 @@ class Hub:
         if message_id is None or message_id == "":
             message_id = self.ids.new_id()
         event = encode_event(topic, message_id, payload, self.ids.now())
-        self.observer.published(topic, len(event))
         if key:
             first = FirstPublish(message_id, self.subscriber_count(topic))
             self.broker.publish_once(topic, event, done, key=key, first=first)
@@ -445,7 +470,7 @@ class Hub:
         if ends and not client.topics and not client.commands.awaiting:
             self.close(client, b"", client.framing.ending, TOPIC_DELETED)
 
-    def missed(self, topic: str) -> None:
+    def missed(self, topic: str, cause: GapCause = GapCause.OUTAGE) -> None:
         """Mark a gap in a topic; its subscribers are notified before the next event."""
         here = self._topics.get(topic)
         if here is not None:
@@ -453,7 +478,7 @@ class Hub:
             here.remember(here.history)  # which may have another epoch now
             if here.receivers:
                 self.gaps.mark(here)
-                self.observer.gap(topic)
+                self.observer.gap(topic, cause)
 
     def broker_lost(self, reason: OutageReason) -> None:
         """Report the beginning of an outage of the broker."""
@@ -462,6 +487,14 @@ class Hub:
     def broker_back(self) -> None:
         """Report the end of the outage."""
         self.observer.broker_back()
+
+    def broker_answered(self, seconds: float) -> None:
+        """Report that a command of the broker was answered."""
+        self.observer.broker_answered(seconds)
+
+    def broker_returned(self, seconds: float) -> None:
+        """Report that a message of this node to itself came back."""
+        self.observer.broker_returned(seconds)
 
     # Statistics.
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from hub.addresses import block
 from hub.errors import ErrorCode, Refusal
 from hub.observer import Observer
+from hub.reports import Limit
 from hub.settings import Settings
 
 KEYS: Final = 50_000  # keys that a table remembers in one of its two halves
@@ -135,7 +136,7 @@ class RequestLimits:
         refusal = self.attempt(address, now)
         if refusal is None and self._connections.full(address):
             text = f"Too many connections: at most {self._connections.limit}"
-            refusal = self._refuse("MAX_CONNECTIONS_PER_IP", text)
+            refusal = self._refuse(Limit.MAX_CONNECTIONS_PER_IP, text)
         return refusal
 
     def attempt(self, address: str, now: float) -> Refusal | None:
@@ -144,7 +145,7 @@ class RequestLimits:
         if not wait:
             return None
         text = f"Too many new connections: at most {self._connect_rate} a second"
-        return self._refuse("CONNECT_RATE_PER_IP", text, wait)
+        return self._refuse(Limit.CONNECT_RATE_PER_IP, text, wait)
 
     def request(self, caller: Hashable, now: float) -> Refusal | None:
         """Return the refusal of a request; None if the caller may make it.
@@ -155,7 +156,7 @@ class RequestLimits:
             wait = self._requests.take(caller, now)
             if wait:
                 text = f"Too many requests: at most {self._request_rate} a second"
-                return self._refuse("REQUEST_RATE", text, wait)
+                return self._refuse(Limit.REQUEST_RATE, text, wait)
         return None
 
     def sweep(self, now: float) -> None:
@@ -164,7 +165,7 @@ class RequestLimits:
             if table is not None:
                 table.sweep(now)
 
-    def _refuse(self, limit: str, text: str, wait: float = 0.0) -> Refusal:
+    def _refuse(self, limit: Limit, text: str, wait: float = 0.0) -> Refusal:
         self._observer.limited(limit)
         return Refusal(ErrorCode.RATE_LIMITED, f"{text} ({limit})", retry_after_ms=_ms(wait))
 

@@ -13,6 +13,7 @@ from hub.delivery.turns import Turns
 from hub.drain import Drain
 from hub.errors import ErrorCode, Refusal
 from hub.hub import Hub
+from hub.reports import Limit
 from hub.values import Position
 
 MAX_WAITING: Final = 10_000  # long polls that wait at a time
@@ -46,7 +47,7 @@ class LongPolls:
         if not _is_at(history, position):
             return history
         if self._waiting >= MAX_WAITING:
-            self._hub.observer.limited("long polls")
+            self._hub.observer.limited(Limit.LONG_POLLS)
             return Refusal(ErrorCode.LIMIT_EXCEEDED, f"{MAX_WAITING} requests wait for events")
         self._waiting += 1
         try:

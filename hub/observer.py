@@ -1,8 +1,8 @@
 """The observer: the hub's reports, from which logs, metrics and hooks are made.
 
-The hub calls the methods synchronously, so they must be short and must not raise. The fan-out
-reports a count once a tick, and never a single delivery. A hub has one observer; `Observers` makes
-one of several.
+The hub calls the methods synchronously, so they must be short and must not raise. What happens for
+each message is not reported but counted, in plain integers of the hub and the fan-out
+(hub/counters.py lists them). A hub has one observer; `Observers` makes one of several.
 """
 
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any, Final
 from hub.brokers.base import OutageReason
 from hub.delivery.client import Client
 from hub.errors import RefusalReason
+from hub.reports import ConnectionKind, DropReason, GapCause, Limit, SlowAction
 
 
 class Observer:
@@ -18,6 +19,9 @@ class Observer:
 
     def joined(self, client: Client) -> None:
         """A client has connected."""
+
+    def not_connected(self, kind: ConnectionKind, reason: RefusalReason) -> None:
+        """A request for a WebSocket or stream was refused. `refused` is called too."""
 
     def left(self, client: Client, reason: str, seconds: float) -> None:
         """A connection has ended after so many seconds, and its subscriptions with it.
@@ -34,47 +38,37 @@ class Observer:
         The client ended it, the topic was deleted, or a new token does not allow it.
         """
 
-    def published(self, topic: str, size: int) -> None:
-        """A message has passed the gate; its event has `size` bytes.
+    def delivered(self, seconds: float) -> None:
+        """The events of a topic and tick were given to the sockets of its subscribers.
 
-        Called before the broker answers. The broker may still refuse it, or know its idempotency
-        key and not send it.
+        `seconds`: from the arrival of the first of them at the fan-out. Reported for a sample, at
+        most a few times a second.
         """
 
-    def delivered(self, events: int) -> None:
-        """So many events were given to subscribers in this tick, each counted per subscriber.
-
-        Subscribers that were closing are counted; the events of recoveries are not.
-        """
-
-    def dropped(self) -> None:
-        """An event was dropped from the send queue of a congested client, which stays connected.
-
-        The send queue of a client that is disconnected is not reported.
-        """
-
-    def slow(self, client: Client, action: str) -> None:
+    def slow(self, client: Client, action: SlowAction) -> None:
         """A client exceeds the bounds of its send queue.
 
-        `action` is a value of BACKPRESSURE. "disconnect": the client is closed, with either value.
-        "drop_oldest": its events are being dropped, which is reported once until its queue is
-        empty.
+        DROP_OLDEST is reported once until the queue is empty. A client that has no event to drop is
+        disconnected with either value of BACKPRESSURE.
         """
+
+    def dropped(self, reason: DropReason, messages: int) -> None:
+        """Messages were dropped from the send queue of a congested client."""
 
     def recovered(self, complete: bool, events: int) -> None:
         """A subscribe asked for the events after its position: all of them follow, or none."""
 
-    def gap(self, topic: str) -> None:
-        """Events of a topic may be lost for all its subscribers, or for one that recovers.
+    def gap(self, topic: str, cause: GapCause) -> None:
+        """Events of a topic are lost, or may be, for all its subscribers or for one.
 
-        They get a gap notice.
+        They get a gap notice. DROP_OLDEST and RECOVERY are reported for each client.
         """
 
     def refused(self, reason: RefusalReason) -> None:
         """A command, a request, a message of a batch or a subscribe of a stream was refused."""
 
-    def limited(self, limit: str) -> None:
-        """A limit was applied; `limit` names its setting, or what is limited if it has none."""
+    def limited(self, limit: Limit) -> None:
+        """A limit was applied."""
 
     def lagged(self, seconds: float) -> None:
         """The event loop turned later than it should by so many seconds.
@@ -90,6 +84,15 @@ class Observer:
 
     def broker_back(self) -> None:
         """The outage has ended: the other nodes are in reach again."""
+
+    def broker_answered(self, seconds: float) -> None:
+        """The broker's server has answered a command after so many seconds.
+
+        Reported for one command a second, and so is `broker_returned`.
+        """
+
+    def broker_returned(self, seconds: float) -> None:
+        """A message of this node to itself has come back after so many seconds."""
 
 
 REPORTS: Final = tuple(name for name in vars(Observer) if not name.startswith("_"))

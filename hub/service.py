@@ -21,6 +21,7 @@ from hub.logs import events
 from hub.long_poll import LongPolls
 from hub.protocol.http_requests import Disconnect
 from hub.protocol.list_requests import ConnectionQuery, TopicQuery
+from hub.reports import Limit
 from hub.sessions import BANNED, Sessions
 from hub.topic_list import TopicList, TopicPage
 from hub.values import Json, Position, RecoverFrom
@@ -155,7 +156,7 @@ class Service:
         """Close the connections of a subject or client id on all nodes, and ban the subject."""
         refusal = self.check_all(caller)
         if refusal is None and target.ban and not self.sessions.has_room_for_ban(target.subject):
-            self.hub.observer.limited("bans")
+            self.hub.observer.limited(Limit.BANS)
             text = f"At most {MAX_BANS} subjects can be banned at a time"
             refusal = Refusal(ErrorCode.LIMIT_EXCEEDED, text)
         if refusal is not None:

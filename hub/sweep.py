@@ -14,6 +14,7 @@ from hub.limits import RequestLimits
 from hub.logs import events
 from hub.loop_lag import LoopLag
 from hub.readiness import Readiness
+from hub.reports import Limit
 from hub.sessions import Sessions
 from hub.settings import Settings
 from hub.write_timeout import WriteTimeout
@@ -76,6 +77,7 @@ class Sweeper:
             now = clock()
             self._lag.add(now - due, now)
             self._hub.observer.lagged(now - due)
+            self._hub.fanout.sample()
             self.keepalive.sweep(now)
             self._hub.gaps.sweep()
             self._hub.broker.sweep()
@@ -91,5 +93,5 @@ class Sweeper:
         for transport in self._late_heads(now - self._header_timeout):
             peer = peer_address(transport)
             events.HTTP_FAILED.log(peer=peer, reason="header_timeout")
-            self._hub.observer.limited("HEADER_TIMEOUT")
+            self._hub.observer.limited(Limit.HEADER_TIMEOUT)
             transport.close()

@@ -74,6 +74,7 @@ NEED_ALL: dict[Route, Any] = {
     ("POST", "/disconnect"): {"sub": "ann", "for": 60},
     ("GET", "/nodes"): None,
     ("GET", "/connections"): None,
+    ("GET", "/metrics"): None,
 }
 LISTS = {("GET", "/topics"), ("GET", "/stats")}  # of the topics that the caller may manage
 OPEN = {
@@ -288,6 +289,7 @@ GUARDED = {
 }
 GUARDED_NAMES = set[str]().union(*GUARDED.values())
 BEHIND = {"Directory", "LongPolls", "TopicList"}  # what the gate is made of
+STATE = {"degraded", "history_budget", "reachable"}  # of a broker, which anybody may read
 OF_THE_GATE = ("service", "[SERVICE]")  # ends of expressions that are the gate
 
 
@@ -297,7 +299,7 @@ def bypasses(source: str) -> Iterator[str]:
     allowed = {
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr == "degraded"
+        if isinstance(node, ast.Attribute) and node.attr in STATE
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

@@ -487,6 +487,7 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
         post("/disconnect", '{"sub":"ann","for":2678401}'),
         post("/disconnect", '{"client_id":"phone","for":1}'),
     ],
+    ("GET /metrics", 200): [("GET", "/metrics", {})],
     ("GET /health", 200): [("GET", "/health", {})],
     ("GET /", 200): [("GET", "/", {})],
     ("GET /client.js", 200): [("GET", "/client.js", {})],

@@ -144,11 +144,13 @@ async def test_variables_that_are_ignored_are_warnings_in_the_log() -> None:
         ]
 
 
-async def test_an_address_in_use_stops_the_start_with_one_line() -> None:
+@pytest.mark.parametrize("of", ["", "METRICS_"])
+async def test_an_address_in_use_stops_the_start_with_one_line(of: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        line = await refused_start(PORT=port)
-    assert line.startswith(f"HOST='127.0.0.1' PORT={port}: cannot listen: Address already in use")
+        line = await refused_start(**{f"{of}PORT": port})
+    where = f"{of}HOST='127.0.0.1' {of}PORT={port}"
+    assert line.startswith(f"{where}: cannot listen: Address already in use")
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 70])  # not ours; no names at all

@@ -24,6 +24,7 @@ GROUND = {
     "hub/errors.py",
     "hub/ids.py",
     "hub/origins.py",
+    "hub/reports.py",
     "hub/values.py",
     "hub/version.py",
 }

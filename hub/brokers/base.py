@@ -10,9 +10,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
-from hub.brokers.history import History
+from hub.brokers.history import History, HistoryBudget
 from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
+from hub.reports import GapCause
 from hub.values import NOWHERE, Json, Position
 
 
@@ -76,7 +77,7 @@ class BrokerEvents(Protocol):
     def deleted(self, topic: str) -> None:
         """End all subscriptions to a deleted topic; no `unsubscribe` follows."""
 
-    def missed(self, topic: str) -> None:
+    def missed(self, topic: str, cause: GapCause = GapCause.OUTAGE) -> None:
         """Report a gap to the topic's subscribers, before the next event is delivered."""
 
     def broker_lost(self, reason: OutageReason) -> None:
@@ -84,6 +85,12 @@ class BrokerEvents(Protocol):
 
     def broker_back(self) -> None:
         """The outage has ended."""
+
+    def broker_answered(self, seconds: float) -> None:
+        """A command was answered after so many seconds; called about once a second."""
+
+    def broker_returned(self, seconds: float) -> None:
+        """A message of this node to itself came back after so many seconds, as above."""
 
 
 class DisconnectEvents(Protocol):
@@ -228,6 +235,10 @@ class Broker(Protocol):
 
     def history(self, topic: str) -> History | None:
         """Return the history that this node keeps of a topic, or None."""
+
+    @property
+    def history_budget(self) -> HistoryBudget:
+        """The memory of the histories on this node."""
 
     async def fetch_history(self, topic: str, since: Position | None) -> History | Refusal:
         """Return the history of a topic, even if this node is not subscribed to it.

@@ -31,6 +31,7 @@ class HistoryBudget:
         """`limit`: bytes of all histories."""
         self.limit = limit
         self.used = 0  # bytes
+        self.dropped = 0  # events that were dropped to keep within the limit
         self.latest: History | None = None  # the most recently used
         self._histories: OrderedDict[History, None] = OrderedDict()
         self._to_sweep: deque[History] = deque()  # each history at most once
@@ -48,7 +49,9 @@ class HistoryBudget:
         """Drop events until the histories are within the limit."""
         while self.used > self.limit:
             oldest = next(iter(self._histories))
-            if not oldest.drop_oldest():
+            if oldest.drop_oldest():
+                self.dropped += 1
+            else:
                 self.leave(oldest)
 
     def leave(self, history: "History") -> None:

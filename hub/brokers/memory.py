@@ -57,7 +57,7 @@ class MemoryBroker:
         self._clock = clock
         self._rules = rules or {}
         self._new_epoch = new_epoch
-        self._budget = HistoryBudget(total_bytes)
+        self.history_budget = HistoryBudget(total_bytes)
         self._keys = IdempotencyKeys(clock)
         self._explicit: dict[str, None] = {}  # a dict, to keep their order
         self._subscribed: set[str] = set()
@@ -179,7 +179,7 @@ class MemoryBroker:
 
     def sweep(self) -> None:
         self._keys.sweep()
-        self._budget.sweep(self._clock())
+        self.history_budget.sweep(self._clock())
         self._remove_ended()
 
     def _remove_ended(self) -> None:
@@ -216,4 +216,4 @@ class MemoryBroker:
     def _start_history(self, topic: str) -> None:
         """Start the topic's history, if a rule gives it one."""
         if topic not in self._histories and (rule := find_rule(self._rules, topic)) is not None:
-            self._histories[topic] = History(self._new_epoch(), rule, budget=self._budget)
+            self._histories[topic] = History(self._new_epoch(), rule, budget=self.history_budget)

@@ -24,6 +24,7 @@ from hub.delivery.framing import Encoding, Ending, Framing
 from hub.delivery.liveness import Liveness
 from hub.delivery.send_queue import Bounds, Entry, SendQueue
 from hub.delivery.topic import Topic
+from hub.reports import DropReason
 
 
 class Transport(Protocol):
@@ -272,7 +273,7 @@ class Client:
         """Drop the queued messages and send a last one after the bytes in the transport."""
         self.end_reason = reason
         self.drop_backlog()
-        self._queue = None
+        self._drop_queue(DropReason.SLOW_CONSUMER)
         self.liveness.took = True  # the write timeout begins here
         self.state = State.CLOSING
         self.transport.write(last)
@@ -300,9 +301,14 @@ class Client:
     def _forget(self, state: State) -> None:
         """Enter a final state, and drop everything that is queued."""
         self.commands.backlog = None
-        self._queue = None
+        self._drop_queue(DropReason.LOST)
         self.pending = None
         self.state = state
+
+    def _drop_queue(self, reason: DropReason) -> None:
+        queue, self._queue = self._queue, None
+        if queue:
+            self._bounds.dropped(reason, queue.messages)
 
     def _close_transport(self) -> None:
         if self._ending is Ending.HANG_UP:

@@ -25,7 +25,11 @@ WRITES: Final = 512
 
 
 class Fanout:
-    """State: the topics with a batch and the clients with pending messages, until the flush."""
+    """State: the topics with a batch and the clients with pending messages, until the flush.
+
+    The counts of deliveries only grow, and are for whoever reads them. Subscribers that are closing
+    are counted; the events of recoveries are not.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,8 @@ class Fanout:
         *,
         overrun: Callable[[Client], None],
         lost: Callable[[Client], None],
-        delivered: Callable[[int], None],
+        timer: Callable[[], float],
+        delivered: Callable[[float], None],
     ) -> None:
         """Connect the fan-out to the loop and the hub.
 
@@ -41,13 +46,21 @@ class Fanout:
             call_soon: calls the flush at the end of the tick.
             overrun: ends a client that exceeds the bounds of its send queue.
             lost: removes a client whose transport is closed.
-            delivered: called once a tick with the number of events given to subscribers.
+            timer: returns seconds of a monotonic clock, with a resolution of microseconds.
+            delivered: called with the seconds that a batch has taken, after each `sample`.
         """
         self._call_soon = call_soon
         self._overrun = overrun
         self._lost = lost
+        self._timer = timer
         self._report = delivered
-        self._delivered = 0  # events times subscribers, since the last report
+        self.deliveries = 0  # events given to subscribers, each counted per subscriber
+        self.delivered_bytes = (
+            0  # of their encodings, without the ids of a stream of several topics
+        )
+        self._sampling = False  # whether the next batch is to be timed
+        self._sampled: Topic[Client] | None = None  # the topic whose batch is timed
+        self._sampled_at = 0.0  # the time of its first event
         self._topics: deque[Topic[Client]] = deque()  # with a batch of this tick
         # With a batch of an earlier tick that was beyond WRITES.
         self._late: deque[Topic[Client]] = deque()
@@ -59,7 +72,14 @@ class Fanout:
         if not topic.batch:
             self._topics.append(topic)
             self._schedule()
+            if self._sampling:
+                self._sampling, self._sampled = False, topic
+                self._sampled_at = self._timer()
         topic.batch.append(event)
+
+    def sample(self) -> None:
+        """Time the next batch, from its first event to its last write."""
+        self._sampling = self._sampled is None
 
     def send(self, client: Client, message: bytes) -> None:
         """Send an encoded message to one client, after everything sent to it before."""
@@ -105,9 +125,9 @@ class Fanout:
                 client.flush()
             except RuntimeError:  # raised by uvloop when the transport is closed
                 self._lost(client)
-        if self._delivered:
-            self._report(self._delivered)
-            self._delivered = 0
+        if self._sampled is not None and not self._sampled.batch:  # else it is late
+            self._sampled = None
+            self._report(self._timer() - self._sampled_at)
 
     def _share(self, topics: deque[Topic[Client]]) -> deque[Topic[Client]]:
         """Return the topics that have their turn in this tick; the others are late."""
@@ -131,9 +151,10 @@ class Fanout:
         queued: list[tuple[list[Client], list[Entry]]] = []
         lost: list[Client] = []
         for encoding, clients in topic.groups.items():
-            self._delivered += len(events) * len(clients)
             encoded = encoding.events(events, topic.epoch)
             joined = encoded[0] if len(encoded) == 1 else b"".join(encoded)
+            self.deliveries += len(events) * len(clients)
+            self.delivered_bytes += len(joined) * len(clients)
             personal = encoding.personal
             congested: list[Client] = []
             for client in clients:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from hub.errors import Close
 from hub.protocol import sse
 from hub.protocol.websocket_frames import PING_FRAME, close_frame, text_frame
+from hub.reports import ConnectionKind
 from hub.values import Position
 
 
@@ -78,7 +79,7 @@ STREAM_OF_MANY: Final = SseEncoding(personal=True)  # an id has the positions of
 class Framing(Protocol):
     """Writes messages to one client."""
 
-    kind: str  # the name of the transport in lists and reports: websocket or sse
+    kind: ConnectionKind  # its name in lists and reports
     ping: bytes  # sent to a client that is silent
     answers_pings: bool  # whether a live client answers `ping`
     ends_with_topics: bool  # whether the connection ends with its last subscription
@@ -104,8 +105,8 @@ class Framing(Protocol):
 class WebSocketFraming:
     """WebSocket frames. All clients share one instance, because it has no state."""
 
+    kind = ConnectionKind.WEBSOCKET
     encoding: Encoding = FRAMES
-    kind = "websocket"
     ping = PING_FRAME
     answers_pings = True
     ends_with_topics = False
@@ -130,7 +131,7 @@ WEBSOCKET: Final = WebSocketFraming()
 class SseFraming:
     """A stream of Server-Sent Events, of one topic or several."""
 
-    kind = "sse"
+    kind = ConnectionKind.SSE
     ping = sse.COMMENT
     answers_pings = False  # a comment is acknowledged by TCP alone
     ends_with_topics = True

@@ -18,6 +18,7 @@ from hub.delivery.client import FLOWING, Client
 from hub.delivery.fanout import Fanout
 from hub.delivery.topic import Topic
 from hub.protocol.notices import Notices
+from hub.reports import GapCause
 from hub.values import Position, RecoverFrom
 
 CHUNK: Final = 65_536  # bytes of events that a client reads in one tick
@@ -39,7 +40,7 @@ class Recovery:
         *,
         limit: int,
         recovered: Callable[[bool, int], None],
-        gap: Callable[[str], None],
+        gap: Callable[[str, GapCause], None],
     ) -> None:
         """Connect it to the fan-out and the loop.
 
@@ -47,7 +48,7 @@ class Recovery:
             limit: maximum number of events in one recovery.
             recovered: called for each recovery from a position, with whether the history has the
                 events, and their number.
-            gap: called with the topic for each gap notice that a recovery sends.
+            gap: called with the topic and the cause for each gap notice that a recovery sends.
         """
         self._fanout = fanout
         self._notices = notices
@@ -160,7 +161,7 @@ class Recovery:
             cursor = Position(history.epoch, history.first - 1)
             gap = self._notices.gap(topic.name, None, cursor)
             self._fanout.tell(client, topic, framing.encoding.message_at(gap, cursor))
-            self._report_gap(topic.name)
+            self._report_gap(topic.name, GapCause.RECOVERY)
         events = history.after(cursor.offset, room)
         data = framing.replay(topic.name, events, cursor)
         if data:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from hub.delivery.framing import Framing
 from hub.delivery.topic import Topic
+from hub.reports import DropReason
 from hub.values import NOWHERE, Position
 
 
@@ -54,7 +55,7 @@ class Bounds:
     drop_oldest: bool  # whether events may be dropped to keep within the limits
     # Encodes the notice about a number of dropped events of a topic, up to a position.
     gap: Callable[[str, int, Position], bytes]
-    dropped: Callable[[], None]  # called for each event that is dropped
+    dropped: Callable[[DropReason, int], None]  # called with a number of dropped messages
     dropping: Callable[[Any], None]  # called with a client at the first dropped event of its queue
 
 
@@ -125,7 +126,7 @@ class SendQueue:
                 marks[topic] = place
                 continue
             self._size -= len(entry.data)
-            self._bounds.dropped()
+            self._bounds.dropped(DropReason.DROP_OLDEST, 1)
             self.has_dropped = True
             mark = self._entries[marks[topic]] if topic in marks else None
             if mark is None:

@@ -95,7 +95,7 @@ OPEN_PROXIES = Event(
     "TRUSTED_PROXIES has every address (a client may choose the one it is counted by)",
     limit=None,
 )
-LISTENING = Event(INFO, "listening on {url}", "url", "port", "node", limit=None)
+LISTENING = Event(INFO, "listening on {url}", "url", "port", "node", "only", limit=None)
 DELAYING = Event(INFO, "no longer ready (the shutdown follows)", "seconds", limit=None)
 SHUTTING_DOWN = Event(INFO, "shutting down", "clients", limit=None)
 CUTTING = Event(

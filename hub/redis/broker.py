@@ -24,7 +24,7 @@ from hub.brokers.base import (
     SubscribeResult,
     TopicDone,
 )
-from hub.brokers.history import History
+from hub.brokers.history import History, HistoryBudget
 from hub.brokers.idempotency import FirstPublish
 from hub.errors import Refusal
 from hub.logs import events
@@ -105,7 +105,7 @@ class RedisBroker:
         self.questions = Questions(keys, self.node_id, sender, self.poison)
         self.round_trip: float | None = None  # of the newest beat that came back, in seconds
         self._stats = ClusterStatsReader(keys, self.node_id)
-        self._events: BrokerEvents
+        self.events: BrokerEvents
         self._session: Session
         self._backlog: deque[Callable[[], None]] = deque()
 
@@ -128,7 +128,7 @@ class RedisBroker:
         return self.bus is Bus.UP
 
     def serve(self, events: BrokerEvents) -> None:
-        self._events = events
+        self.events = events
         self._pipeline.serve(events)
         self._cache.serve(events, self.poison)
         self.subscriptions.serve(events)
@@ -215,6 +215,10 @@ class RedisBroker:
 
     # Histories, topics and stats.
 
+    @property
+    def history_budget(self) -> HistoryBudget:
+        return self._cache.budget
+
     def history(self, topic: str) -> History | None:
         return self._cache.history(topic)
 
@@ -275,7 +279,7 @@ class RedisBroker:
         outage = self.bus is Bus.OUT
         self.bus = Bus.UP
         if outage:
-            self._events.broker_back()
+            self.events.broker_back()
         self._pipeline.up(self._session)
         self._report_missed()
         self._run_backlog()
@@ -283,7 +287,7 @@ class RedisBroker:
     def out(self, reason: OutageReason) -> None:
         """Declare an outage: answer queued and new commands as REDIS_FAIL_MODE says."""
         self.bus = Bus.OUT
-        self._events.broker_lost(reason)
+        self.events.broker_lost(reason)
         self._give_up()
         self._run_backlog()
 

@@ -16,6 +16,7 @@ from hub.redis.batching import chunks, take
 from hub.redis.envelope import Envelope, is_event
 from hub.redis.poison import Poison
 from hub.redis.session import Session
+from hub.reports import GapCause
 from hub.values import NOWHERE, TOTAL_BYTES, Position, Rule, find_rule
 
 CHECKED: Final = 30.0  # seconds between two comparisons of a topic with Redis, at most
@@ -66,7 +67,7 @@ class HistoryCache:
         self._rules = rules
         self.new_epoch = new_epoch
         self._clock = clock
-        self._budget = HistoryBudget(total_bytes)
+        self.budget = HistoryBudget(total_bytes)
         self._cache: dict[str, CachedHistory] = {}
         # Seconds between two extensions of the lifetimes in Redis, and the time of the last one.
         self._pause = min([CHECKED, *(rule.ttl / 3 for rule in rules.values() if rule.size)])
@@ -104,7 +105,7 @@ class HistoryCache:
         """Read the history of a newly subscribed topic; call `opened` with whether it was read."""
         rule = self.rule(topic)
         assert rule is not None
-        cached = self._cache[topic] = CachedHistory(History("", rule, budget=self._budget))
+        cached = self._cache[topic] = CachedHistory(History("", rule, budget=self.budget))
         self._start_read(session, topic, cached, opened, -rule.size)
 
     def repair(self, session: Session, topic: str) -> bool:
@@ -147,7 +148,7 @@ class HistoryCache:
 
     def drop_expired(self) -> None:
         """Drop events that are too old, of some topics at each call."""
-        self._budget.sweep(self._clock())
+        self.budget.sweep(self._clock())
 
     def extend_due(self, session: Session) -> None:
         """Extend the lifetime of all topics regularly, a share at each call."""
@@ -253,14 +254,14 @@ class HistoryCache:
         if not joins:
             history.reset(Position(epoch, first - 1))
             if is_open:
-                self._events.missed(topic)
+                self._events.missed(topic, GapCause.FORGOTTEN)
         for offset, (event, age) in enumerate(zip(events, ages, strict=True), first):
             if offset == history.top + 1:
                 appended = self._append(topic, history, event, now - age / 1_000)
                 if not is_open:
                     continue
                 if appended is None:
-                    self._events.missed(topic)
+                    self._events.missed(topic, GapCause.INVALID)
                 else:
                     self._events.deliver(topic, appended)
         cached.last = last if history.top == top else b""

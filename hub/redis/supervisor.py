@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sized
 from functools import partial
+from time import perf_counter
 from typing import Any, Final
 
 from hub.brokers.base import OutageReason
@@ -213,7 +214,8 @@ class Supervisor:
 
     def _beat(self, session: Session) -> None:
         self._sent += 1
-        self._sent_at[self._sent] = self._clock()
+        # Not the loop's clock, which has a resolution of a millisecond.
+        sent_at = self._sent_at[self._sent] = perf_counter()
         words: list[str | int] = [self._broker.node_id, self._sent, len(self._clients)]
         for topic, count in self._broker.channels.take_counts().items():
             words += (topic, count)
@@ -222,6 +224,7 @@ class Supervisor:
             if not session.check(reply):
                 return
             self._answered += 1
+            self._broker.events.broker_answered(perf_counter() - sent_at)
             self._news.set()
             if reply == 0:
                 self._broker.channels.leases_lost()
@@ -247,7 +250,8 @@ class Supervisor:
         self._returned = max(self._returned, number)
         sent_at = self._sent_at.pop(number, None)
         if sent_at is not None:
-            self._broker.round_trip = self._clock() - sent_at
+            self._broker.round_trip = perf_counter() - sent_at
+            self._broker.events.broker_returned(self._broker.round_trip)
         self._news.set()
 
     # Outages.

@@ -2,53 +2,60 @@
 
 from typing import Any
 
+from hub.delivery.client import Client
 from hub.observer import REPORTS, Observer, Observers
+from hub.reports import DropReason
 from tests.support.node import Node
 
 
 class Recording(Observer):
-    """Records publishes; the other reports are those of `Observer`."""
+    """Records dropped messages; the other reports are those of `Observer`."""
 
     def __init__(self, name: str, reports: list[Any]) -> None:
         self.name = name
         self.reports = reports
 
-    def published(self, topic: str, size: int) -> None:
-        self.reports.append((self.name, "published", topic))
+    def dropped(self, reason: DropReason, messages: int) -> None:
+        self.reports.append((self.name, "dropped", messages))
 
 
 class Counting(Recording):
-    def delivered(self, events: int) -> None:
-        self.reports.append((self.name, "delivered", events))
+    def left(self, client: Client, reason: str, seconds: float) -> None:
+        self.reports.append((self.name, "left", reason))
+
+
+def lose_a_congested_client(observer: Observer) -> None:
+    """Lose a client with one message in its queue."""
+    node = Node(observer=observer)
+    slow = node.subscribed("t", room=0)
+    for number in range(2):  # the transport holds the first
+        node.publish("t", number)
+        node.tick()
+    node.hub.leave(slow.client)
 
 
 def test_each_observer_gets_the_reports_that_it_overrides_in_order() -> None:
     reports: list[Any] = []
-    node = Node(observer=Observers(Recording("first", reports), Counting("second", reports)))
-    node.subscribed("t")
-    node.subscribed("t")
-    node.publish("t", 1)
-    node.tick()
+    lose_a_congested_client(Observers(Recording("first", reports), Counting("second", reports)))
     assert reports == [
-        ("first", "published", "t"),
-        ("second", "published", "t"),
-        ("second", "delivered", 2),
+        ("second", "left", "lost"),
+        ("first", "dropped", 1),
+        ("second", "dropped", 1),
     ]
 
 
 def test_observers_may_be_nested() -> None:
     reports: list[Any] = []
     inner = Observers(Recording("first", reports), Recording("second", reports))
-    node = Node(observer=Observers(Counting("zero", reports), inner))
-    node.publish("t", 1)
-    assert [name for name, *_ in reports] == ["zero", "first", "second"]
+    lose_a_congested_client(Observers(Counting("zero", reports), inner))
+    assert [name for name, *_ in reports] == ["zero", "zero", "first", "second"]
 
 
 def test_a_report_of_one_observer_is_its_own_method() -> None:
     one = Counting("one", [])
     several = Observers(Observer(), one)
-    assert several.delivered == one.delivered
-    assert vars(several).keys() == {"published", "delivered"}
+    assert several.left == one.left
+    assert vars(several).keys() == {"dropped", "left"}
     assert not vars(Observers())
 
 

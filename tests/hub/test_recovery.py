@@ -9,19 +9,20 @@ from hub.brokers.history import OVERHEAD
 from hub.brokers.memory import MemoryBroker
 from hub.delivery.recovery import CHUNK, SHARE
 from hub.observer import Observer
+from hub.reports import GapCause
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Position, Rule
 from tests.support.node import Node, Peer
 
 
 class Gaps(Observer):
-    """Records the topics with gaps."""
+    """Records the topics with gaps, and their causes."""
 
     def __init__(self) -> None:
-        self.topics: list[str] = []
+        self.heard: list[tuple[str, str]] = []
 
-    def gap(self, topic: str) -> None:
-        self.topics.append(topic)
+    def gap(self, topic: str, cause: GapCause) -> None:
+        self.heard.append((topic, cause))
 
 
 class Remembering:
@@ -287,11 +288,11 @@ def test_a_client_that_is_too_slow_for_the_history_gets_a_gap() -> None:
     peer = it.come_back(room=1_000, **since(0))
     it.node.tick()
     it.publish("4", "5", "6")
-    assert it.gaps.topics == []
+    assert it.gaps.heard == []
     peer.transport.drain()
     it.node.hub.recovery.resume(peer.client)
     heard = brief(peer.hear())
-    assert it.gaps.topics == ["t"]
+    assert it.gaps.heard == [("t", "recovery")]
     assert [told if isinstance(told, dict) else told[0] for told in heard[1:]] == [
         1,
         {"reason": "GAP", "epoch": "a", "offset": 3},
@@ -342,6 +343,7 @@ def test_dropped_events_are_reported_with_their_position() -> None:
         (5, 4),
         (6, 5),
     ]
+    assert it.gaps.heard == [("t", "drop_oldest")]
 
 
 def test_a_client_recovering_in_an_ended_epoch_gets_a_gap() -> None:

@@ -17,6 +17,12 @@ def shared_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
 def address(shared_redis: RedisServer) -> str:
     return f"127.0.0.1:{shared_redis.port}"
 

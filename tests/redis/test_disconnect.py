@@ -3,7 +3,7 @@
 import asyncio
 import struct
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,16 +18,10 @@ from tests.support.access import Caller, bearer, is_open, rest, serving
 from tests.support.bus import bus_node
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy, proxy
-from tests.support.redis import RedisServer, redis_server
+from tests.support.redis import RedisServer
 from tests.support.tokens import settings, sign
 
 QUICK = 0.1  # seconds between beats, and until an outage is declared
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
 
 
 @asynccontextmanager

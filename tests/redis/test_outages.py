@@ -6,7 +6,7 @@ Beats are quick here to save time; tests/faults uses the real times.
 import asyncio
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,12 +32,6 @@ QUICK = 0.1  # seconds between beats, and until an outage is declared
 DEGRADED = PublishResult(degraded=True)
 SUBSCRIBED_HERE = SubscribeResult(degraded=True)
 HISTORY = {"": Rule(5, 60.0, 1_000_000)}
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
 
 
 async def out(node: BusNode) -> None:

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 
 from hub.addresses import parse_networks
+from hub.counters import Counters
 from hub.event_log import EventLog
 from hub.logs import events
-from hub.observer import Observer
 from hub.settings import Settings, read_settings
 from tests.support.frames import BINARY, PING, PONG, TEXT, client_frame
 from tests.support.logs import said
@@ -411,7 +411,7 @@ async def test_ten_seconds_over_the_rate_close_the_connection() -> None:
 
 async def test_unsubscribes_over_the_rate_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     limited: list[str] = []
-    monkeypatch.setattr(Observer, "limited", lambda _, limit: limited.append(limit))
+    monkeypatch.setattr(Counters, "limited", lambda _, limit: limited.append(limit))
     async with running(Settings(message_rate=1)) as server:
         clock = Clock(server)
         async with raw_client(server.port) as client:
@@ -661,7 +661,7 @@ async def test_observers_hear_of_each_use_of_a_limit_and_of_each_refusal_once(
 ) -> None:
     limited: list[str] = []
     refused: list[str] = []
-    monkeypatch.setattr(Observer, "limited", lambda _, limit: limited.append(limit))
+    monkeypatch.setattr(Counters, "limited", lambda _, limit: limited.append(limit))
     monkeypatch.setattr(EventLog, "refused", lambda _, reason: refused.append(reason))
     monkeypatch.setattr("handlers.limits._now", lambda: 1_000.0)
     settings = Settings(connect_rate_per_ip=2, request_rate=1, message_rate=2, max_subscriptions=1)

@@ -16,6 +16,7 @@ from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import HistoryCache
 from hub.redis.keys import Keys
 from hub.redis.supervisor import Supervisor
+from hub.reports import GapCause
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node
@@ -37,6 +38,8 @@ class RecordingNode:
         self.clients: list[Any] = []
         self.heard: list[tuple[str, str, bytes]] = []  # method, topic, event
         self.outages: list[str] = []  # the reason of each, and "back" at its end
+        self.answered: list[float] = []  # seconds of each beat until its answer
+        self.returned: list[float] = []  # and until it came back
         self.bans: dict[str, float] = {}
         self.answering: Callable[[], Awaitable[Any]] = partial(asyncio.sleep, 0)  # before an answer
         self._news = asyncio.Event()
@@ -50,7 +53,7 @@ class RecordingNode:
     def deleted(self, topic: str) -> None:
         self._hear("deleted", topic)
 
-    def missed(self, topic: str) -> None:
+    def missed(self, topic: str, cause: GapCause = GapCause.OUTAGE) -> None:
         self._hear("missed", topic)
 
     def disconnect(self, subject: str, client_id: str) -> None:
@@ -70,6 +73,12 @@ class RecordingNode:
 
     def broker_back(self) -> None:
         self.outages.append("back")
+
+    def broker_answered(self, seconds: float) -> None:
+        self.answered.append(seconds)
+
+    def broker_returned(self, seconds: float) -> None:
+        self.returned.append(seconds)
 
     def _hear(self, what: str, topic: str, event: bytes = b"") -> None:
         self.heard.append((what, topic, event))

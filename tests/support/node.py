@@ -212,6 +212,7 @@ class Node:
             ids=ids,
             call_soon=self._soon.append,
             clock=lambda: 0.0,
+            timer=time.perf_counter,
             observer=observer or Observer(),
         )
         self.drain = Drain(self.hub)

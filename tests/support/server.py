@@ -70,7 +70,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     runner, servers = await start(app, [listener])
     try:
         assert runner.server is not None
-        sweeper = product.build_sweeper(app, runner.server)
+        sweeper = product.build_sweeper(app, [runner.server])
         yield Running(runner, app[HUB], app[DRAIN], app[SERVICE].sessions, sweeper, port)
     finally:
         for client in list(app[HUB].clients):
