@@ -174,7 +174,9 @@ class _AskedNodes(Asked):
         try:
             async with asyncio.timeout(REPLY):
                 data = await self._session.commands.ask("GET", key)
-        except _FAILURES:
+        except hiredis.ReplyError:
+            return None  # it is no string: another program has written it
+        except (TimeoutError, ConnectionError):
             self.lose()
             return None
         self._session.commands.send(_ignore, "DEL", key)

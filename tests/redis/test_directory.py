@@ -202,6 +202,12 @@ def sealed(kind: bytes, node: str, number: int, content: bytes) -> bytes:
     return struct.pack(">4s8sQ", kind, bytes.fromhex(node), number) + content
 
 
+def answered(client: "redis_client.Redis", prefix: str, asker: str, number: int, node: str) -> None:
+    """Notify a node that another one has answered its question."""
+    notice = sealed(b"wsA1", node, 2, str(number).encode())
+    client.publish(f"{prefix}:peer:{asker}", notice)
+
+
 async def heard(listening: Any) -> tuple[bytes, str, int, bytes]:
     """Return the kind, the node, the number and the content of a peer's next message."""
     found: list[Any] = []
@@ -300,6 +306,44 @@ async def test_a_useless_answer_is_none(
             client.publish(f"{prefix}:peer:{asker}", sealed(b"wsA1", LAST, 2, str(number).encode()))
             answer = await asking
             assert (len(answer["connections"]), answer["missing"]) == (1, [LAST])
+
+
+async def test_an_answer_that_is_no_string_is_none(
+    shared_redis: RedisServer, address: str, prefix: str
+) -> None:
+    async with servers(address, prefix, 1) as (one,):
+        with raw(shared_redis) as client, peer(client, prefix, LAST) as listening:
+            asking = asyncio.create_task(get(one, "/nodes"))
+            _, asker, number, _ = await heard(listening)
+            client.rpush(f"{prefix}:answer:{asker}:{number}:{LAST}", "null")
+            answered(client, prefix, asker, number, LAST)
+            answer = await asking
+            assert (len(answer["nodes"]), answer["missing"]) == (1, [LAST])
+            assert "degraded" not in answer
+
+
+async def test_a_redis_that_stops_before_an_answer_is_read(
+    shared_redis: RedisServer, address: str, prefix: str
+) -> None:
+    async with (
+        proxy(shared_redis.port) as way,
+        bus_node(f"127.0.0.1:{way.port}", prefix, patience=60.0) as one,
+    ):
+        with (
+            raw(shared_redis) as client,
+            peer(client, prefix, FIRST) as listening,
+            peer(client, prefix, LAST),
+        ):
+            asked = await one.bus.ask("question", "")
+            _, asker, number, _ = await heard(listening)
+            for node in (LAST, FIRST):
+                client.set(f"{prefix}:answer:{asker}:{number}:{node}", f'"{node}"')
+                answered(client, prefix, asker, number, node)
+            assert await asked.answer(FIRST) == FIRST  # the notice of the other came before
+            way.silent = True
+            assert await asked.answer(LAST) is None
+            assert asked.degraded
+            way.silent = False
 
 
 async def test_an_answer_of_a_newer_server_is_passed_on(
