@@ -1,35 +1,148 @@
-"""The Compose file, which is checked without a container engine."""
+"""The Compose files, as Compose's own parser resolves them, without a container engine."""
 
+import json
 import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-import yaml
+import pytest
 
-from hub.settings import Settings
+from hub.settings import Settings, read_settings
+from tests.support.dockerfile import FINAL
+from tests.support.go_tools import go_tool
 from tests.support.process import ROOT
+from tests.support.variables import variables
 
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVER, REDIS = COMPOSE["services"]["server"], COMPOSE["services"]["redis"]
+BASE = "docker-compose.yml"
+SECURED = "deploy/compose/secured.yml"
+# Each way in which the documents start Compose: its files, and its profile.
+WAYS = {
+    "alone": ([BASE], ""),
+    "secured": ([BASE, SECURED], ""),
+}
+IMAGE_TAG = re.compile(r"[\w./-]+:v?\d[\w.-]*")
 
-
-def test_compose_starts_the_server_after_redis() -> None:
-    assert set(COMPOSE) == {"services"}, "`version` is obsolete"
-    assert SERVER["build"] == "."
-    assert SERVER["ports"] == ["8080:8080"]
-    assert SERVER["environment"] == {"REDIS_ADDR": "redis:6379"}
-    assert SERVER["depends_on"] == {"redis": {"condition": "service_healthy"}}
-    assert REDIS["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
-    assert "ports" not in REDIS, "nobody outside may reach it"
-    assert "healthcheck" not in SERVER, "the image has one"
+Project = dict[str, Any]
 
 
-def test_compose_waits_longer_than_the_shutdown_timeout() -> None:
-    grace = re.fullmatch(r"(\d+)s", SERVER["stop_grace_period"])
+def resolved(
+    files: Sequence[str | Path], *, profile: str = "", scale: str = "", **environ: str
+) -> Project:
+    """Return the project that Compose makes of these files."""
+    arguments = [f"-profile={profile}", f"-scale={scale}", *map(str, files)]
+    result = go_tool("compose-check", *arguments, **environ)
+    assert result.returncode == 0, result.stderr
+    project: Project = json.loads(result.stdout)
+    return project
+
+
+@pytest.fixture(params=WAYS)
+def project(request: pytest.FixtureRequest) -> Project:
+    files, profile = WAYS[request.param]
+    return resolved(files, profile=profile)
+
+
+def settings_of(project: Project, folder: Path) -> Settings:
+    """Read the settings of the server as it does; `folder` takes the place of /run/secrets."""
+    environ = {
+        key: value.replace("/run/secrets", str(folder))
+        for key, value in project["services"]["server"]["environment"].items()
+    }
+    return read_settings(environ)
+
+
+# --- Every service --------------------------------------------------------------------------------
+
+
+def test_compose_rejects_unknown_keys(tmp_path: Path) -> None:
+    wrong = tmp_path / BASE
+    wrong.write_text((ROOT / BASE).read_text().replace("stop_grace_period", "stop_grace"))
+    result = go_tool("compose-check", str(wrong))
+    assert result.returncode == 1
+    assert "stop_grace" in result.stderr
+
+
+def test_every_service_has_minimal_rights_and_comes_back(project: Project) -> None:
+    for name, service in project["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["restart"] == "unless-stopped", name
+
+
+def test_every_image_has_a_version(project: Project) -> None:
+    for name, service in project["services"].items():
+        if "build" not in service:
+            assert IMAGE_TAG.fullmatch(service["image"]), name
+
+
+def test_every_mounted_file_is_in_the_tree(project: Project) -> None:
+    for service in project["services"].values():
+        for volume in service.get("volumes", ()):
+            assert volume["type"] != "bind" or Path(volume["source"]).exists(), volume["source"]
+
+
+def test_only_the_server_is_published(project: Project) -> None:
+    published = {
+        name: [(port["published"], port["target"]) for port in service["ports"]]
+        for name, service in project["services"].items()
+        if "ports" in service
+    }
+    assert published == {"server": [("8080", int(FINAL.one("EXPOSE")))]}
+
+
+# --- The server -----------------------------------------------------------------------------------
+
+
+def test_the_server_starts_after_redis(project: Project) -> None:
+    server, redis = project["services"]["server"], project["services"]["redis"]
+    assert server["build"]["context"] == str(ROOT)
+    assert server["depends_on"]["redis"]["condition"] == "service_healthy"
+    assert redis["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    assert "healthcheck" not in server, "the image has one"
+
+
+def test_the_settings_exist_and_are_valid(project: Project, tmp_path: Path) -> None:
+    environ = project["services"]["server"]["environment"]
+    assert set(environ) - {"REDIS_ADDR"} <= variables()
+    secrets = {"api-keys": "app:0123456789abcdef", "jwt-secret": "0123456789abcdef" * 2}
+    for name, text in secrets.items():
+        (tmp_path / name).write_text(text)
+    settings = settings_of(project, tmp_path)
+    assert settings.port == int(FINAL.one("EXPOSE"))
+    assert settings.redis_addr is not None
+    assert settings.access_on is ("secrets" in project)
+
+
+def test_each_secret_file_is_mounted(project: Project) -> None:
+    server = project["services"]["server"]
+    files = {value for key, value in server["environment"].items() if key.endswith("_FILE")}
+    assert files == {it["target"] for it in server.get("secrets", ())}
+    for name, secret in project.get("secrets", {}).items():
+        assert secret["file"] == str(ROOT / "secrets" / name)
+
+
+def test_compose_waits_longer_than_the_shutdown_timeout(project: Project) -> None:
+    grace = re.fullmatch(r"(\d+)s", project["services"]["server"]["stop_grace_period"])
     assert grace is not None
     assert int(grace[1]) > Settings().shutdown_timeout
 
 
-def test_compose_gives_the_server_minimal_rights() -> None:
-    assert SERVER["read_only"] is True
-    assert SERVER["cap_drop"] == ["ALL"]
-    assert SERVER["security_opt"] == ["no-new-privileges:true"]
-    assert SERVER["restart"] == "unless-stopped"
+def test_the_server_may_open_many_descriptors(project: Project) -> None:
+    assert project["services"]["server"]["ulimits"] == {"nofile": 65_536}
+
+
+def test_an_env_file_has_settings_and_the_published_port(tmp_path: Path) -> None:
+    shutil.copy(ROOT / BASE, tmp_path)
+    (tmp_path / ".env").write_text(
+        "PORT=9000\nHOST=127.0.0.1\nMAX_TOPICS=7\nREDIS_ADDR=redis://elsewhere\n"
+    )
+    project = resolved([tmp_path / BASE])
+    (port,) = project["services"]["server"]["ports"]
+    assert (port["published"], port["target"]) == ("9000", 8080)
+    settings = settings_of(project, tmp_path)
+    assert (settings.host, settings.port, settings.max_topics) == ("0.0.0.0", 8080, 7)
+    assert settings.redis_addr is not None
+    assert settings.redis_addr.hosts == (("elsewhere", 6379),)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from argparse import ArgumentParser
 
 import pytest
 import yaml
@@ -14,8 +15,10 @@ DOCUMENT = (ROOT / "docs/deployment.md").read_text()
 # Sections with commands, and the tests that follow or check them.
 TESTS = {
     "systemd": "tests/installed/test_systemd.py",
+    "Docker Compose": "tests/deploy/test_document.py",
     "Kubernetes": "tests/deploy/test_document.py",
 }
+COMPOSE = section(DOCUMENT, "Docker Compose")
 KUBERNETES = section(DOCUMENT, "Kubernetes")
 
 
@@ -29,6 +32,21 @@ def test_every_section_with_commands_has_a_test() -> None:
     assert {title for title, text in sections if commands(text)} == set(TESTS)
     for title, test in TESTS.items():
         assert f'"{title}")' in (ROOT / test).read_text()
+
+
+@pytest.mark.parametrize("command", commands(COMPOSE), ids=" ".join)
+def test_compose_accepts_the_files_of_a_command(command: list[str]) -> None:
+    assert command[:2] == ["docker", "compose"]
+    parser = ArgumentParser()
+    parser.add_argument("-f", action="append", dest="files")
+    parser.add_argument("--profile", default="")
+    parser.add_argument("command", choices=["up"])
+    parser.add_argument("--detach", action="store_true")
+    parser.add_argument("--scale", default="")
+    given = parser.parse_args(command[2:])
+    files = given.files or ["docker-compose.yml"]
+    options = [f"-profile={given.profile}", f"-scale={given.scale}"]
+    assert go_tool("compose-check", *options, *files).stderr == ""
 
 
 def test_the_commands_of_kubectl_are_for_these_manifests() -> None:

@@ -11,7 +11,7 @@ _FOLDER = ROOT / "tests/deploy/tools/bin"
 PATIENCE = 60  # seconds
 
 
-def go_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def go_tool(name: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a tool in the root of the tree; skip the test if it is not built, but not in CI."""
     program = _FOLDER / name
     if not program.exists():
@@ -20,6 +20,7 @@ def go_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program, *arguments],
         cwd=ROOT,
+        env=environ,
         capture_output=True,
         text=True,
         timeout=PATIENCE,

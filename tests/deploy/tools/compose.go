@@ -35,6 +35,7 @@ func run(files []string, profile, scale string) error {
 	options, err := cli.NewProjectOptions(files,
 		cli.WithWorkingDirectory(folder),
 		cli.WithOsEnv,
+		cli.WithEnvFiles(),
 		cli.WithDotEnv,
 		cli.WithProfiles(strings.Fields(profile)),
 		cli.WithConsistency(true),
