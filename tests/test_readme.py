@@ -198,7 +198,7 @@ async def test_the_commands_that_secure_a_server_work_as_pasted(tmp_path: Path) 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_block_is_tested(document: str) -> None:
     text = (ROOT / document).read_text()
-    tags = {"sh", "json", "text", "nginx", "haproxy"}  # tests/faults/test_restart.py has the two
+    tags = {"sh", "json", "text"}
     if document == "docs/architecture.md":
         tags |= {"python"}  # tests/test_docs.py runs them
     if document == RECIPES:

@@ -5,7 +5,6 @@ Beats are quick here to save time; tests/faults uses the real times.
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from hub.redis.broker import Bus
 from hub.redis.session import Session, open_session
 from hub.values import Rule
 from tests.support.bus import BusNode, bus_node, hub_node
+from tests.support.certificate import make_certificate
 from tests.support.eventually import eventually
 from tests.support.logs import said
 from tests.support.redis import RedisServer, redis_server, taken_and_cut
@@ -536,12 +536,7 @@ async def test_password_without_requirepass_is_logged(
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A self-signed certificate for localhost, and its key."""
-    ca, key = tmp_path / "ca.pem", tmp_path / "key.pem"
-    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    files = ["-keyout", str(key), "-out", str(ca)]
-    subprocess.run(["openssl", *request, *names, *files], check=True, capture_output=True)
-    return ca, key
+    return make_certificate(tmp_path, "localhost")
 
 
 async def test_connects_over_tls(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hub.addresses import parse_networks
 from hub.settings import Settings
-from tests.faults.test_restart import balancer, until_it_answers
+from tests.support.balancers import nginx
 from tests.support.raw import RawClient, until
 from tests.support.server import Running, running
 from tests.support.tokens import FOREIGN, settings, sign
@@ -30,11 +30,9 @@ SPOOFED: list[Headers] = [
 
 @asynccontextmanager
 async def behind_nginx(wanted: Settings, folder: Path) -> AsyncIterator[tuple[Running, int]]:
-    """Serve behind nginx as docs/scaling.md configures it; yield the server and nginx's port."""
-    async with running(wanted) as server:
-        with balancer("nginx", folder, [server.port, server.port]) as port:
-            await until_it_answers(f"http://127.0.0.1:{port}")
-            yield server, port
+    """Serve behind nginx with deploy/nginx/plain.conf; yield the server and nginx's port."""
+    async with running(wanted) as server, nginx(folder, [server.port], plain=True) as balancer:
+        yield server, balancer.port
 
 
 async def dial_from(source: str, port: int) -> RawClient:

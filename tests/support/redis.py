@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.util
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+
+_RANDOM = random.SystemRandom()  # the workers of pytest-xdist have one seed for the other one
 
 
 def find_redis() -> str:
@@ -27,8 +30,11 @@ def find_redis() -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port that nothing uses; connections get theirs from a higher range."""
+    while True:
+        port = _RANDOM.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class RedisServer:
