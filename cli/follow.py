@@ -7,7 +7,8 @@ import os
 import stat
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,16 +62,22 @@ def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> E
     with Remote(address) as remote:
         remote.probe()
     sys.path.append(str(_CLIENTS))
-    _show_warnings()
-    asyncio.run(_follow(options, address, _Printer(options, environ)))
+    with _warnings_shown():
+        asyncio.run(_follow(options, address, _Printer(options, environ)))
     return Exit.OK
 
 
-def _show_warnings() -> None:
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
     """Print the client's warnings, of losses and reconnects; its errors end the command."""
+    logger = logging.getLogger("broadcast_client")
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
-    logging.getLogger("broadcast_client").addHandler(handler)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 class _Enough(Exception):  # noqa: N818

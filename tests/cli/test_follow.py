@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support import tokens
-from tests.support.command import PATIENCE, Result, command, finish, start
+from tests.support.command import PATIENCE, Result, carry_out, command, finish, start
 from tests.support.eventually import eventually
 from tests.support.process import server_process
 from tests.support.proxy import proxy
@@ -105,8 +105,28 @@ async def test_tail_begins_with_the_last_events() -> None:
             result = await finish(process)
         payloads = [line.split("  ")[2] for line in result.out.splitlines()]
         assert payloads == [*map(str, range(10, 20)), '"new"']
-        few = await command("tail", "news", "-n", "2", "--count", "2", "--url", server.url)
-        assert [line.split("  ")[2] for line in few.out.splitlines()] == ["19", '"new"']
+
+
+async def test_tail_ends_after_so_many_events(capfd: pytest.CaptureFixture[str]) -> None:
+    async with running(REMEMBERS) as server:
+        server.hub.create("news", lambda _: None)
+        await publish(server, "news", 1, 2, 3)
+        tail = ["tail", "news", "-n", "2", "--count", "2", "--url", server.url]
+        assert await asyncio.to_thread(carry_out, tail, {}) == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert [line.split("  ")[1:] for line in lines] == [["news", "2"], ["news", "3"]]
+        assert await asyncio.to_thread(carry_out, [*tail, "--json"], {}) == 0
+        events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        assert [(event["payload"], event["offset"]) for event in events] == [(2, 2), (3, 3)]
+
+
+async def test_a_refused_topic_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
+    async with running(REMEMBERS) as server:
+        subscribe = ["subscribe", "x" * 256, "--url", server.url]
+        assert await asyncio.to_thread(carry_out, subscribe, {}) == 1
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
 
 
 # --- Losses ---------------------------------------------------------------------------------------
@@ -231,10 +251,3 @@ async def test_a_banned_client_ends() -> None:
     assert (result.code, result.out) == (4, "")
     assert token not in result.err
     assert "3003 forbidden" in result.err
-
-
-async def test_a_wrong_topic_is_refused() -> None:
-    async with running(REMEMBERS) as server:
-        result = await command("subscribe", "x" * 256, "--url", server.url)
-    assert result.code == 1
-    assert result.err.count("\n") == 1

@@ -142,20 +142,17 @@ async def test_the_version_is_that_of_the_project() -> None:
 # --- Check ----------------------------------------------------------------------------------------
 
 
-async def test_check_shows_each_setting_and_its_source_without_secrets(tmp_path: Path) -> None:
+def test_check_shows_each_setting_and_its_source_without_secrets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "secret"
     file.write_text(SECRET)
-    result = await command(
-        *("--check", "--port", "9000", "--jwt-secret-file", str(file)),
-        API_KEYS="app:0123456789abcdef",
-        MAX_TOPICS="5",
-        REDIS_ADRR="redis",
-    )
-    assert result.code == 0
-    assert (
-        result.err
-        == "warning: REDIS_ADRR is not a setting, and is ignored: did you mean REDIS_ADDR?\n"
-    )
+    environ = {"API_KEYS": "app:0123456789abcdef", "MAX_TOPICS": "5", "REDIS_ADRR": "redis"}
+    options = ["--check", "--port", "9000", "--jwt-secret-file", str(file)]
+    assert carry_out(options, environ) == 0
+    result = capsys.readouterr()
+    warning = "REDIS_ADRR is not a setting, and is ignored: did you mean REDIS_ADDR?"
+    assert result.err == f"warning: {warning}\n"
     rows = dict(re.findall(r"^  (\w+) +(.*)$", result.out, re.MULTILINE))
     assert list(rows) == [setting.name for setting in SETTINGS]
     shown = {name: re.split(" {2,}", row) for name, row in rows.items()}
