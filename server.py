@@ -61,7 +61,6 @@ from hub.counters import Counters
 from hub.directory import Directory
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
-from hub.errors import SettingError
 from hub.event_log import EventLog
 from hub.hub import Hub
 from hub.ids import Ids
@@ -90,15 +89,15 @@ def main() -> None:
 def run_server(inspection: Inspection) -> None:
     """Listen and serve with these settings until a signal.
 
-    Exit with one line if the address or the file descriptors cannot be used.
+    Exit with one line if the address cannot be used.
+
+    Raises:
+        SettingError: there are too few file descriptors for the settings.
     """
     settings = inspection.settings
     handler = configure_logs(settings.log_level, settings.log_format)
-    try:
-        soft, descriptors = raise_descriptors()
-        settings = fit_descriptors(settings, descriptors)
-    except SettingError as error:
-        sys.exit(str(error))
+    soft, descriptors = raise_descriptors()
+    settings = fit_descriptors(settings, descriptors)
     sockets = _listen("HOST", settings.host, "PORT", settings.port)
     metrics: ListenSockets = []
     if settings.metrics_port:

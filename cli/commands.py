@@ -1,5 +1,6 @@
 """The commands of `server.py`, and the choice of one. Without a command, it serves."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
@@ -32,31 +33,33 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], serve: Serve) -> i
     Args:
         arguments: those of the command line, without the program.
         environ: the environment.
-        serve: serves with these settings until a signal.
+        serve: serves with these settings until a signal; it may raise SettingError.
     """
+    _open_streams()
     inspection = _guarded(arguments, environ)
     if isinstance(inspection, Exit):
         return inspection
-    serve(inspection)
+    try:
+        serve(inspection)
+    except SettingError as error:
+        return _refuse(error)
     return Exit.OK
 
 
 def _guarded(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:
     """Carry out a command; errors, Ctrl-C and a closed output become exit codes."""
     try:
-        if isinstance(sys.stdout, TextIOWrapper):  # not if it is closed
+        if isinstance(sys.stdout, TextIOWrapper):  # not in a test
             sys.stdout.reconfigure(errors="backslashreplace")  # for a locale without UTF-8
         try:
             return _carry_out(arguments, environ)
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except CommandError as error:
         say(printable(str(error)))
         return error.code
     except SettingError as error:
-        say(printable(str(error)))
-        return Exit.USAGE
+        return _refuse(error)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
@@ -68,10 +71,23 @@ def _guarded(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection
         return Exit.REFUSED
 
 
+def _open_streams() -> None:
+    """Open each standard stream that is closed, as a daemon's may be: to nothing."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "r" if name == "stdin" else "w")  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+def _refuse(error: SettingError) -> Exit:
+    say(printable(str(error)))
+    return Exit.USAGE
+
+
 def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:
     name, *rest = arguments or ["serve"]
     match name:
-        case "--help" | "-h":
+        case "--help" | "-h" | "help":
             print(_help())
             return Exit.OK
         case "--version":

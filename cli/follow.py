@@ -104,6 +104,8 @@ class _Printer:
         """
         from broadcast_client import Deleted, Event
 
+        if self._printed == self._count:  # another topic had the last one
+            raise _Enough
         if self._json:
             print(to_json(_fields(item)), flush=True)
         elif isinstance(item, Event):

@@ -3,7 +3,7 @@
 import http.client
 import json
 import select
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlencode
 
@@ -60,15 +60,15 @@ class Remote:
         """
         answer = self._send("GET", "/live", None, {})
         if answer.status in _NOT_ALLOWED:
-            self._read(answer)
+            self._read(answer, ())
 
-    def get(self, path: str, **query: str) -> dict[str, Any]:
-        """Return the answer to a GET request; the errors are those of `post`."""
-        return self._call("GET", f"{path}?{urlencode(query)}" if query else path)
+    def get(self, path: str, *fields: str, **query: str) -> dict[str, Any]:
+        """Return the answer to a GET request, which has these fields; the rest is as in `post`."""
+        return self._call("GET", f"{path}?{urlencode(query)}" if query else path, fields)
 
     def delete(self, path: str) -> dict[str, Any]:
-        """Return the answer to a DELETE request; the errors are those of `post`."""
-        return self._call("DELETE", path)
+        """Return the answer to a DELETE request; the rest is as in `post`."""
+        return self._call("DELETE", path, ("status",))
 
     def post(self, path: str, body: bytes, *, key: str = "") -> dict[str, Any]:
         """Send a body, and return the object in the answer.
@@ -82,16 +82,18 @@ class Remote:
             RefusedError: the server did not carry the request out.
             CommandError: the server cannot be reached, or is not one of ours.
         """
-        return self._call("POST", path, body, {"Idempotency-Key": key} if key else {})
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._call("POST", path, ("status",), body, headers)
 
     def _call(
         self,
         method: str,
         path: str,
+        fields: Sequence[str],
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        return self._read(self._send(method, path, body, headers or {}))
+        return self._read(self._send(method, path, body, headers or {}), fields)
 
     def _send(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
@@ -117,16 +119,17 @@ class Remote:
         response = self._connection.getresponse()
         return _Answer(response.status, response.headers, response.read())
 
-    def _read(self, answer: _Answer) -> dict[str, Any]:
+    def _read(self, answer: _Answer, fields: Sequence[str]) -> dict[str, Any]:
         try:
             content = json.loads(answer.body)
         except ValueError:
             content = None
-        if not isinstance(content, dict):
+        needed = fields if answer.status < 300 else ("error",)
+        if not isinstance(content, dict) or any(name not in content for name in needed):
             raise self._unreachable(f"it is not a server of this kind (HTTP {answer.status})")
         if answer.status < 300:
             return content
-        text = str(content.get("error", f"HTTP {answer.status}"))
+        text = str(content["error"])
         if answer.status == _WRONG_HOST:
             text += " (--url must have one of its ALLOWED_HOSTS)"
         wait = answer.headers.get("Retry-After", "")

@@ -6,7 +6,7 @@ from itertools import groupby
 from textwrap import fill
 from typing import Any, Final
 
-from hub.setting_sources import Setting
+from hub.setting_sources import Setting, option_of
 from hub.setting_values import TRUTH
 from hub.settings import SETTINGS
 
@@ -25,6 +25,10 @@ def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -
     for title, members in groupby(settings, lambda setting: setting.group):
         group = parser.add_argument_group(title)
         for setting in members:
+            if setting.secret:
+                parser.add_argument(
+                    option_of(setting.name), nargs="?", action=_Secret, help=argparse.SUPPRESS
+                )
             # A switch may be given without its value.
             alone: dict[str, Any] = {"nargs": "?", "const": "true"} if setting.kind is TRUTH else {}
             group.add_argument(
@@ -35,6 +39,17 @@ def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -
                 help=_help(setting).replace("%", "%%"),
                 **alone,
             )
+
+
+class _Secret(argparse.Action):
+    """Refuses a secret as an option."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        name = self.dest.upper()
+        parser.error(
+            f"others could see the secret: use --{self.dest.replace('_', '-')}-file FILE, or set"
+            f" {name} or {name}_FILE"
+        )
 
 
 def _help(setting: Setting) -> str:

@@ -24,7 +24,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     add_address(parser)
     options = parser.parse(arguments)
     with Remote(read_address(options, environ)) as remote:
-        stats = remote.get("/stats")
+        stats = remote.get("/stats", "total_clients", "total_topics", "topics")
     if options.json:
         print(to_json(stats))
     else:

@@ -17,7 +17,7 @@ from cli.settings import add_settings, given_settings
 from hub.access import Principal, Verb, compile_patterns
 from hub.auth.tokens import MAX_TOKEN_BYTES, Problem, Reason, Verifier
 from hub.errors import SettingError
-from hub.settings import SETTINGS, SWITCHES, Settings, inspect, signing_secret
+from hub.settings import ACCESS, SETTINGS, SWITCHES, Settings, inspect, signing_secret
 
 
 def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
@@ -28,7 +28,7 @@ def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> E
         SettingError: a setting is not valid, or one that is needed is not set.
     """
     parser = _make_parser() if command == "token" else _check_parser()
-    add_settings(parser, [setting for setting in SETTINGS if setting.group == "Access"])
+    add_settings(parser, [setting for setting in SETTINGS if setting.group == ACCESS])
     options = parser.parse(arguments)
     inspection = inspect(environ, given_settings(options))
     for mistake in inspection.mistakes.values():

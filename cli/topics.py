@@ -81,7 +81,7 @@ def _list(remote: Remote, options: argparse.Namespace) -> None:
 def _pages(remote: Remote, prefix: str) -> Iterator[dict[str, Any]]:
     query = {"prefix": prefix} if prefix else {}
     while True:
-        page = remote.get("/topics", **query)
+        page = remote.get("/topics", "count", "topics", **query)
         yield page
         if "next" not in page:
             return

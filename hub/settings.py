@@ -46,7 +46,7 @@ _LIMITS: Final = "Limits"
 _MESSAGES: Final = "Messages"
 _SLOW: Final = "Slow and silent clients"
 _HISTORY: Final = "History"
-_ACCESS: Final = "Access"
+ACCESS: Final = "Access"
 _SHUTDOWN: Final = "Shutdown"
 _REDIS: Final = "Several servers"
 _OPERATION: Final = "Logs and metrics"
@@ -177,41 +177,41 @@ class Settings:
     )
 
     api_keys: tuple[ApiKey, ...] = _setting(
-        (), API_KEYS, _ACCESS, "keys of back ends, name:secret,...", secret=True, switch=True
+        (), API_KEYS, ACCESS, "keys of back ends, name:secret,...", secret=True, switch=True
     )
     jwt_secret: tuple[Key, ...] = _setting(
-        (), TOKEN_SECRETS, _ACCESS, "secrets for tokens by HS256", secret=True, switch=True
+        (), TOKEN_SECRETS, ACCESS, "secrets for tokens by HS256", secret=True, switch=True
     )
     # Secret because somebody may set a private one.
     jwt_public_key: tuple[Key, ...] = _setting(
-        (), TOKEN_KEYS, _ACCESS, "public keys for tokens, in PEM", secret=True, switch=True
+        (), TOKEN_KEYS, ACCESS, "public keys for tokens, in PEM", secret=True, switch=True
     )
     # Secret because a URL may have a password in its query.
     jwt_jwks_url: str = _setting(
-        "", KEY_SET_URL, _ACCESS, "address of the issuer's key set", secret=True, switch=True
+        "", KEY_SET_URL, ACCESS, "address of the issuer's key set", secret=True, switch=True
     )
-    jwt_audience: str = _setting("", TEXT, _ACCESS, "audience that tokens must name (aud)")
-    jwt_issuer: str = _setting("", TEXT, _ACCESS, "issuer that tokens must have (iss)")
-    jwt_require_exp: bool = _setting(True, TRUTH, _ACCESS, "whether a token must end (exp)")
+    jwt_audience: str = _setting("", TEXT, ACCESS, "audience that tokens must name (aud)")
+    jwt_issuer: str = _setting("", TEXT, ACCESS, "issuer that tokens must have (iss)")
+    jwt_require_exp: bool = _setting(True, TRUTH, ACCESS, "whether a token must end (exp)")
     topic_separator: str = _setting(
-        SEPARATOR, ONE_CHARACTER, _ACCESS, "character between the levels of a topic, for patterns"
+        SEPARATOR, ONE_CHARACTER, ACCESS, "character between the levels of a topic, for patterns"
     )
     anonymous_subscribe: Patterns = _setting(
         NOTHING,
         PATTERNS,
-        _ACCESS,
+        ACCESS,
         "topics that clients without a token may subscribe to",
         needs=("topic_separator",),
     )
     anonymous_publish: Patterns = _setting(
         NOTHING,
         PATTERNS,
-        _ACCESS,
+        ACCESS,
         "topics that clients without a token may publish to",
         needs=("topic_separator",),
     )
     auth_timeout: float = _setting(
-        10.0, seconds(), _ACCESS, "time for a client without any right to send a token"
+        10.0, seconds(), ACCESS, "time for a client without any right to send a token"
     )
 
     drain_delay: float = _setting(

@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE
 import pytest
 
 from hub.settings import Settings
-from tests.support.command import PATIENCE, Result, command, finish, start
+from tests.support.command import PATIENCE, Result, command, environment, finish, start
 from tests.support.eventually import eventually
 from tests.support.process import ROOT
 from tests.support.raw import RawClient
@@ -103,14 +103,12 @@ async def test_the_first_line_of_a_long_list_is_enough() -> None:
         assert await finish(process) == Result(141, "", "")
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stdin"])
-async def test_a_closed_stream_does_not_crash_a_command(closed: str) -> None:
-    streams = {"stdout": ">&-", "stdin": "<&-"}[closed]
-    process = await asyncio.create_subprocess_shell(
-        f"{sys.executable} server.py --version {streams}",
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await process.communicate()
-    assert (process.returncode, errors) == (0, b"")
+@pytest.mark.parametrize("arguments", ["--version", "--check", "topics", "publish news -"])
+async def test_closed_streams_do_not_crash_a_command(arguments: str) -> None:
+    async with running(Settings()) as server:
+        process = await asyncio.create_subprocess_shell(
+            f"{sys.executable} server.py {arguments} <&- >&- 2>&-",
+            cwd=ROOT,
+            env=environment(BROADCAST_URL=server.url),
+        )
+        assert await process.wait() == 0

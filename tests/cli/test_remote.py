@@ -366,6 +366,10 @@ async def test_no_server_is_one_line(ask: Ask) -> None:
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
             "it is not a server of this kind (HTTP",
         ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            "it is not a server of this kind (HTTP",
+        ),
         (b"SSH-2.0-x\r\n", "it does not speak HTTP (BadStatusLine)"),
         (b"", "it closed the connection without an answer"),
     ],

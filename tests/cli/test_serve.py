@@ -10,7 +10,7 @@ import pytest
 
 from cli.commands import COMMANDS, run
 from cli.settings import env_example
-from hub.settings import SETTINGS, Inspection, Settings, read_settings
+from hub.settings import SECRETS, SETTINGS, Inspection, Settings, read_settings
 from hub.version import VERSION
 from tests.support.command import PATIENCE, carry_out, command, finish, start
 from tests.support.process import ROOT
@@ -54,11 +54,19 @@ def test_a_switch_may_be_given_without_a_value(arguments: list[str], logged: boo
     assert served(arguments).settings.access_log is logged
 
 
-def test_a_secret_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("token", "JWT_SECRET"), *(("serve", name) for name in sorted(SECRETS))],
+)
+def test_a_secret_is_no_option(command: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    option = f"--{name.lower().replace('_', '-')}"
     with pytest.raises(SystemExit) as ended:
-        carry_out(["--jwt-secret", SECRET], {})
+        carry_out([command, option, SECRET], {})
     assert ended.value.code == 2
-    assert "did you mean --jwt-secret-file?" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"others could see the secret: use {option}-file FILE, or set {name} or" in said
+    assert said.count("\n") == 1
+    assert SECRET not in said
 
 
 async def test_the_server_listens_on_the_port_of_the_option() -> None:
@@ -104,8 +112,9 @@ def test_all_wrong_settings_are_named(capsys: pytest.CaptureFixture[str]) -> Non
 # --- Help and version -----------------------------------------------------------------------------
 
 
-def test_the_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert carry_out(["--help"], {}) == 0
+@pytest.mark.parametrize("argument", ["--help", "-h", "help"])
+def test_the_help_lists_the_commands(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert carry_out([argument], {}) == 0
     text = capsys.readouterr().out
     for name, summary in COMMANDS.items():
         assert re.search(rf"^  {name} +{summary}$", text, re.MULTILINE)
@@ -196,6 +205,20 @@ def test_the_example_has_every_setting_with_its_default() -> None:
     assert [name for name, _ in lines] == [setting.name for setting in SETTINGS]
     switches = {setting.name for setting in SETTINGS if setting.switch}
     assert read_settings({k: v for k, v in lines if k not in switches}) == Settings()
+
+
+async def test_a_shell_reads_the_example(tmp_path: Path) -> None:
+    switches = tuple(f"#{setting.name}=" for setting in SETTINGS if setting.switch)
+    lines = [it for it in env_example().splitlines() if not it.startswith(switches)]
+    file = tmp_path / "env"
+    file.write_text("\n".join(re.sub("^#([A-Z])", r"\1", line) for line in lines))
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-c", 'set -a; . "$0"; env -0', str(file)), stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await shell.communicate()
+    environ = dict(it.split("=", 1) for it in printed.decode().split("\0") if it)
+    assert environ["MAX_TOPICS"] == "250000"
+    assert read_settings(environ) == Settings()
 
 
 # --- Output ---------------------------------------------------------------------------------------
