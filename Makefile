@@ -72,8 +72,8 @@ check-wheels: $(VENV)/.made ## check that the base image's libc and Python have 
 		echo "python $(IMAGE_PYTHON), glibc, $$arch: $$(ls "$$dir/$$arch" | wc -l) wheels"; \
 	done
 
-bench: $(VENV)/.bench ## measure everything beside every peer and write it down (an hour); ONLY=KEYS prints some
-	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
+bench: $(VENV)/.bench ## measure everything beside every peer and write it down (over an hour); ONLY=KEYS SERVERS=NAMES prints some
+	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(SERVERS),--servers $(SERVERS))
 
 bench-quick: $(VENV)/.run ## measure the headline rows (under 3 minutes)
 	@$(BIN)/python bench/run.py --quick

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from scenarios import Scenario
@@ -18,6 +19,8 @@ def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
     """Make one measurement; return the generator's figures, or the reason why there are none."""
     if server.missing:
         return {"missing": server.missing}
+    if scenario.history:
+        server = replace(server, environ={**server.environ, **server.history})
     try:
         if scenario.cluster:
             with running_pair(server) as places:
@@ -44,10 +47,12 @@ def generate(server: Server, scenario: Scenario, places: list[str]) -> dict[str,
 
 def takes_part(server: Server, scenario: Scenario) -> bool:
     """Return whether a scenario is measured on a server."""
-    if (scenario.rest and not server.rest) or (scenario.cluster and not server.cluster):
+    if scenario.rest and not server.rest:
         return False
-    if not scenario.cluster and server.protocol == "centrifugo":
-        return False  # only its Redis engine is compared
+    if scenario.cluster and not server.cluster:
+        return False
+    if scenario.history and not server.history:
+        return False
     return not scenario.only or server.name in scenario.only
 
 

@@ -42,8 +42,9 @@ FIGURES = {
 
 
 def table(result: Result, scenarios: Sequence[Scenario] = SCENARIOS) -> str:
-    """Return a table for each scenario, with a line for each server, ordered by the figure."""
-    return "\n".join(_part(result, scenario) for scenario in scenarios)
+    """Return a table for each measured scenario; its servers are ordered by the figure."""
+    measured = {row["scenario"] for row in result["rows"]}
+    return "\n".join(_part(result, it) for it in scenarios if it.key in measured)
 
 
 def _part(result: Result, scenario: Scenario) -> str:
@@ -80,6 +81,8 @@ def _left_out(result: Result, scenario: Scenario) -> str:
     why = scenario.why or "this run left them out"
     if scenario.rest:
         why = "they take no publishes by REST"
+    elif scenario.history:
+        why = "they keep no history in this setup"
     elif scenario.cluster:
         why = "nothing of theirs joins two nodes through a Redis"
     return f"\nNot measured, as {why}: {'; '.join(out)}.\n"
@@ -183,19 +186,23 @@ def write(result: Result) -> None:
     readme = BENCH / "README.md"
     before, _, rest = readme.read_text().partition(START)
     after = rest.partition(END)[2]
+    body = f"## Results\n\n{head(result)}{PLOTS}### Targets\n\n{targets(result)}\n"
+    body += f"### Scenarios\n\n{table(result)}"
+    readme.write_text(f"{before}{START}\n{body}\n{END}{after}")
+    plots.draw(result)
+
+
+def head(result: Result) -> str:
+    """Return when, where and how a result was measured, and the versions of the servers."""
     machine = result["machine"]
     redis = f", Redis {machine['redis']}" if machine.get("redis") else ""
     dirty = ", with changes that were not committed" if result.get("dirty") else ""
     begun = f" from {result['started'][11:16]} UTC on" if "started" in result else ""
-    head = (
+    text = (
         f"Measured on {result['date']} by `{result['command']}`{begun}"
         f" in {result['minutes']} minutes: {machine['cpu']}, {machine['cores']} cores,"
         f" Linux {machine['kernel']}, Python {machine['python']}{redis};"
         f" revision {result.get('revision') or 'not recorded'}{dirty}.\n\n"
     )
     versions = [f"{result['titles'][name]}: {it}" for name, it in result["versions"].items()]
-    head += f"Versions: {'; '.join(versions)}.\n\n" if versions else ""
-    head += f"{PLOTS}### Targets\n\n{targets(result)}\n"
-    body = f"## Results\n\n{head}### Scenarios\n\n{table(result)}"
-    readme.write_text(f"{before}{START}\n{body}\n{END}{after}")
-    plots.draw(result)
+    return text + (f"Versions: {'; '.join(versions)}.\n\n" if versions else "")

@@ -1,9 +1,10 @@
 """Measure the server and its peers, and write a report.
 
     python bench/run.py               every scenario, every server; bench/results/DATE.json, the
-                                      table in bench/README.md and the plots (an hour)
+                                      table in bench/README.md and the plots (over an hour)
     python bench/run.py --quick       the headline rows, printed (under three minutes)
     python bench/run.py --only KEYS   these scenarios with all their rounds, printed
+    python bench/run.py --servers NAMES --only KEYS   the same for these servers
     python bench/run.py --compare REV the working tree against a revision (some minutes)
     python bench/run.py --guarded     access and all limits against neither (five minutes)
     python bench/run.py --report FILE the table and the plots of an earlier result
@@ -31,9 +32,21 @@ from pathlib import Path
 from typing import Any
 
 import report
-from measure import Rounds, Row, measure_all, standard_rounds
-from scenarios import FAST, SCENARIOS, Scenario, with_targets
-from servers import BENCH, CORES, ROOT, Server, build, floors, guarded, ours, peers, redis_version
+from measure import Row, measure_all
+from scenarios import FAST, FLOORS, SCENARIOS, Scenario, with_targets
+from servers import (
+    BENCH,
+    CORES,
+    ROOT,
+    Server,
+    build,
+    floors,
+    guarded,
+    ours,
+    peer_names,
+    peers,
+    redis_version,
+)
 
 FILES = 20_000  # open files that 10,000 connections and their publishers need
 GUARDED = ("fanout", "fanout-16", "echo", "echo-64", "rest")
@@ -71,24 +84,34 @@ def origin(started: datetime) -> dict[str, Any]:
     }
 
 
-def full() -> None:
-    """Measure everything; write bench/results and bench/README.md when it is complete."""
-    report.check()
-    servers = [ours(), *floors(), *peers()]
-    started = datetime.now(UTC)
-    result = {
-        **origin(started),
-        "command": "make bench",
+def begun(servers: Sequence[Server], command: str) -> dict[str, Any]:
+    """Return a result without rows, for measurements that begin now."""
+    return {
+        **origin(datetime.now(UTC)),
+        "command": command,
         "machine": machine(),
         "titles": titles(servers),
         "versions": {server.name: server.version for server in servers if server.version},
     }
-    path = BENCH / "results" / f"{started.date().isoformat()}.json"
+
+
+def minutes_since(started: float) -> int:
+    """Return the whole minutes since a reading of the monotonic clock."""
+    return round((time.monotonic() - started) / 60)
+
+
+def full() -> None:
+    """Measure everything; write bench/results and bench/README.md when it is complete."""
+    report.check()
+    servers = [ours(), *floors(), *peers()]
+    result = begun(servers, "make bench")
+    started = time.monotonic()
+    path = BENCH / "results" / f"{result['date']}.json"
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".json.part")  # an interrupted run leaves it
 
     def keep(rows: list[Row]) -> None:
-        result["minutes"] = round((datetime.now(UTC) - started).total_seconds() / 60)
+        result["minutes"] = minutes_since(started)
         result["rows"] = rows
         part.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -98,9 +121,22 @@ def full() -> None:
     print(report.targets(result))
 
 
-def only(scenarios: Sequence[Scenario]) -> None:
-    """Measure some scenarios with all their rounds, and print the table."""
-    printed([ours(), *floors(), *peers()], scenarios, with_targets)
+def only(scenarios: Sequence[Scenario], names: Sequence[str] | None) -> None:
+    """Measure some scenarios with all their rounds, and print how and the table.
+
+    Args:
+        names: the names of the servers; None: all.
+    """
+    own = [it for it in (ours(), *floors()) if names is None or it.name in names]
+    servers = [*own, *peers(names)]
+    command = f"make bench ONLY={','.join(scenario.key for scenario in scenarios)}"
+    if names is not None:
+        command += f" SERVERS={','.join(names)}"
+    result = begun(servers, command)
+    started = time.monotonic()
+    result["rows"] = measure_all(servers, scenarios, with_targets)
+    result["minutes"] = minutes_since(started)
+    print(report.head(result) + report.table(result, scenarios))
 
 
 def quick() -> None:
@@ -124,12 +160,10 @@ def compare(revision: str) -> None:
             subprocess.run([*git, "worktree", "remove", "--force", folder], check=True)
 
 
-def printed(
-    servers: Sequence[Server], scenarios: Sequence[Scenario], rounds: Rounds = standard_rounds
-) -> None:
+def printed(servers: Sequence[Server], scenarios: Sequence[Scenario]) -> None:
     """Measure the servers, and print the table."""
     started = time.monotonic()
-    rows = measure_all(servers, scenarios, rounds)
+    rows = measure_all(servers, scenarios)
     print(report.table({"rows": rows, "titles": titles(servers)}, scenarios))
     print(f"{time.monotonic() - started:.0f} s")
 
@@ -144,6 +178,12 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--quick", action="store_true", help="the headline rows, printed")
     what.add_argument(
         "--only", metavar="KEYS", type=chosen, help="these scenarios, separated by commas, printed"
+    )
+    arguments.add_argument(
+        "--servers",
+        metavar="NAMES",
+        type=chosen_servers,
+        help="with --only: these servers, separated by commas",
     )
     what.add_argument("--compare", metavar="REV", help="the working tree against a revision")
     what.add_argument("--guarded", action="store_true", help="access and limits on, and off")
@@ -165,6 +205,20 @@ def chosen(keys: str) -> list[Scenario]:
     return [scenario for scenario in SCENARIOS if scenario.key in keys.split(",")]
 
 
+def chosen_servers(names: str) -> list[str]:
+    """Return the names of servers.
+
+    Raises:
+        argparse.ArgumentTypeError: no server has one of the names.
+    """
+    there = ["ours", *FLOORS, *peer_names()]
+    if unknown := set(names.split(",")) - set(there):
+        raise argparse.ArgumentTypeError(
+            f"no such server: {', '.join(sorted(unknown))}; there are {', '.join(there)}"
+        )
+    return names.split(",")
+
+
 def prepare() -> None:
     """Check the machine, and build the load generator and the floor."""
     if len(CORES) < 2:
@@ -180,7 +234,10 @@ def prepare() -> None:
 
 
 def main() -> None:
-    asked = parser().parse_args()
+    arguments = parser()
+    asked = arguments.parse_args()
+    if asked.servers and not asked.only:
+        arguments.error("--servers goes with --only")
     if asked.report:
         report.write(json.loads(Path(asked.report).read_text()))
         return
@@ -192,7 +249,7 @@ def main() -> None:
     elif asked.quick:
         quick()
     elif asked.only:
-        only(asked.only)
+        only(asked.only, asked.servers)
     else:
         full()
 

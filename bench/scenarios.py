@@ -6,6 +6,7 @@ LATENCY = ("p50_ms", "p999_ms", "max_ms", "server_busy", "generator_busy")
 PEERS = "every peer"
 FLOORS = ("floor", "floor-joined")
 FAST = ("ours", *FLOORS, "bun", "gorilla")
+WELL_KNOWN = ("ours", "bun", "gorilla", "centrifugo", "centrifugo-tuned", "nats")
 TARGET_ROUNDS = 5  # of a server whose figure a target refers to
 
 
@@ -30,6 +31,7 @@ class Scenario:
         "rss",
     )
     pinned: bool = True
+    history: bool = False  # topics remember 300 events
     cluster: bool = False  # two nodes and a Redis: publisher on one, subscribers on the other
     quick: bool = False  # also in `make bench-quick`
 
@@ -85,7 +87,7 @@ SCENARIOS = (
         "--mode rate --conns 10000 --topics 1000 --rate 1000 --seconds 20",
         figure="max_ms",
         unit="ms, worst",
-        only=("ours", "bun", "gorilla"),
+        only=WELL_KNOWN,
         why="a measurement takes 20 s, and the table before this one has them",
         columns=("p50_ms", "p99_ms", "p999_ms", "server_busy", "generator_busy"),
         rounds=2,
@@ -121,10 +123,23 @@ SCENARIOS = (
         "--mode idle --conns 10000 --seconds 60 --warm-up 1",
         figure="server_busy",
         unit="of a core",
-        only=("ours", "bun", "gorilla"),
+        only=WELL_KNOWN,
         why="a measurement takes a minute, and the target is of this server alone",
         columns=("server_busy", "rss"),
         rounds=2,
+    ),
+    Scenario(
+        "history",
+        "fan-out to 1,000 with a history of 300 events, 1 in flight",
+        "--mode burst",
+        history=True,
+    ),
+    Scenario(
+        "recovery",
+        "64 clients at a time recover 100 events each",
+        "--mode recover --conns 65 --window 100",
+        unit="µs CPU per recovered event",
+        history=True,
     ),
     Scenario("payload-16", "fan-out to 1,000 of 16 bytes", "--mode burst --payload 16"),
     Scenario("payload-4k", "fan-out to 1,000 of 4 KB", "--mode burst --payload 4096"),

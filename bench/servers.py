@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,10 +36,12 @@ class Server:
     run: list[str]
     folder: Path = ROOT
     environ: dict[str, str] = field(default_factory=dict)
-    protocol: str = "json"  # of the generator: or "socketio", "centrifugo"
+    protocol: str = "json"  # of the generator: or "socketio", "centrifugo", "nats"
     rest: bool = False  # accepts POST /publish
     # The environment that joins two nodes through the Redis on port {redis}.
     cluster: dict[str, str] = field(default_factory=dict)
+    # The environment in which topics remember 300 events.
+    history: dict[str, str] = field(default_factory=dict)
     missing: str = ""  # the reason why it cannot be measured, or empty
     version: str = ""
 
@@ -55,6 +57,7 @@ def ours(root: Path = ROOT, name: str = "ours", title: str = "this server") -> S
         environ,
         rest=True,
         cluster={"REDIS_ADDR": "127.0.0.1:{redis}"},
+        history={"HISTORY_SIZE": "300"},
     )
 
 
@@ -97,13 +100,18 @@ def build() -> None:
         made.replace(BUILD / name)
 
 
-def peers(names: list[str] | None = None) -> list[Server]:
+def peer_names() -> list[str]:
+    """Return the names of the peers of bench/peers, which are those of their folders."""
+    return sorted(path.parent.name for path in BENCH.glob("peers/*/peer.json"))
+
+
+def peers(names: Sequence[str] | None = None) -> list[Server]:
     """Install and return the peers of bench/peers; `missing` is set if that fails."""
     found = []
-    for path in sorted(BENCH.glob("peers/*/peer.json")):
-        described = json.loads(path.read_text())
-        if names is None or described["name"] in names:
-            found.append(_peer(path.parent, described))
+    for name in peer_names():
+        if names is None or name in names:
+            folder = BENCH / "peers" / name
+            found.append(_peer(folder, json.loads((folder / "peer.json").read_text())))
     return found
 
 
@@ -124,6 +132,7 @@ def _peer(folder: Path, described: dict[str, Any]) -> Server:
         protocol=described["protocol"],
         rest=described["rest"],
         cluster=described.get("cluster", {}),
+        history=described.get("history", {}),
         missing=missing,
         version=version,
     )

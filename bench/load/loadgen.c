@@ -6,16 +6,16 @@
 // of the server's process, and its own, to show whether the generator was the limit. The result is one
 // line of JSON on standard output.
 //
-//   loadgen --port N --pid N --mode burst|rate|echo|rest|storm|idle [options]
+//   loadgen --port N --pid N --mode burst|rate|echo|rest|storm|idle|recover [options]
 //
 //   --conns N      connections that subscribe (echo, rest: pairs of publisher and subscriber)
 //   --topics N     topics; a connection is in --per of them (all in the one, for N = 1)
-//   --window N     messages in flight (burst: sent at once, awaited together)
+//   --window N     messages in flight (burst: sent at once, awaited together; recover: of each recovery)
 //   --rate N       messages a second (rate)
 //   --payload N    bytes of payload
 //   --seconds N    time of the measurement (1), after --warm-up (0.5)
 //   --patience N   seconds for any expected message to arrive (20)
-//   --protocol P   json (this server's), socketio, or centrifugo
+//   --protocol P   json (this server's), socketio, centrifugo, or nats
 //   --publish-port N, --publish-pid N   of the server to publish to, if it is another one
 //   --redis-pid N  of the Redis between the two
 #define _GNU_SOURCE
@@ -59,6 +59,8 @@ typedef struct {
     size_t in_size;
     uint8_t *part;      // the fragments of an incomplete message, or NULL
     size_t part_size;
+    uint8_t *rest;      // NATS: the bytes of an incomplete line or message
+    size_t rest_size;
     uint8_t *out;       // bytes that the socket did not take
     size_t out_size, out_room;
 } Conn;
@@ -66,11 +68,62 @@ typedef struct {
 static struct {
     int port, pid, publish_port, publish_pid, redis_pid;
     const char *mode;
-    enum { JSON, SOCKETIO, CENTRIFUGO } protocol;
+    enum { JSON, SOCKETIO, CENTRIFUGO, NATS } protocol;
     uint32_t conns, topics, per, window, payload;
     double rate, seconds, warm_up, patience;
 } opt = {.conns = 1000, .topics = 1, .per = 1, .window = 1, .payload = 128,
          .seconds = 1, .warm_up = 0.5, .patience = 20};
+
+// What differs between protocols. The arguments of the formats: the number of the topic; of a publish also the
+// number of the event, the filler, and the size of the message; of a recovery also the epoch.
+static const struct Protocol {
+    const char *name;
+    const char *path;        // of the WebSocket
+    int opcode;              // of the server's frames: 1 for text, 2 for binary
+    const char *subscribe, *unsubscribe, *recover, *publish;
+    const char *answer;      // what an answer contains
+    const char *refusal;     // what an error contains
+    const char *kind;        // what only events contain
+    const char *topic;       // how an event names its topic
+    char end;                // the last byte of an event
+    const char *post_path, *post, *posted;  // REST: the path, the body, and what the response contains
+} protocols[] = {
+    [JSON] = {
+        "json", "/ws?client_id=c", 1,
+        "{\"type\":\"subscribe\",\"topic\":\"t%u\",\"client_id\":\"c\"}",
+        "{\"type\":\"unsubscribe\",\"topic\":\"t%u\",\"client_id\":\"c\"}",
+        "{\"type\":\"subscribe\",\"topic\":\"t%u\",\"client_id\":\"c\",\"recover\":{\"epoch\":\"%s\",\"offset\":0}}",
+        "{\"type\":\"publish\",\"topic\":\"t%1$u\",\"message\":{\"id\":\"m\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}}",
+        "\"ack\"", "\"error\"", "\"event\"", "\"t%u\"", '}',
+        "/publish", "{\"topic\":\"t%1$u\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}", "\"published\"",
+    },
+    [SOCKETIO] = {
+        "socketio", "/socket.io/?EIO=4&transport=websocket", 1,
+        "42[\"subscribe\",{\"topic\":\"t%u\"}]",
+        NULL, NULL,
+        "42[\"publish\",{\"topic\":\"t%1$u\",\"message\":{\"id\":\"m\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}}]",
+        "\"ack\"", "\"error\"", "\"event\"", "\"t%u\"", ']',
+    },
+    [CENTRIFUGO] = {
+        "centrifugo", "/connection/websocket", 1,
+        "{\"id\":2,\"subscribe\":{\"channel\":\"t%u\"}}",
+        "{\"id\":4,\"unsubscribe\":{\"channel\":\"t%u\"}}",
+        "{\"id\":2,\"subscribe\":{\"channel\":\"t%u\",\"recover\":true,\"epoch\":\"%s\"}}",
+        "{\"id\":3,\"publish\":{\"channel\":\"t%1$u\",\"data\":{\"id\":\"m\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}}}",
+        "\"id\":", "\"error\"", "\"push\"", "\"t%u\"", '}',
+        "/api/publish",
+        "{\"channel\":\"t%1$u\",\"data\":{\"id\":\"m\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}}", "\"result\"",
+    },
+    [NATS] = {
+        // The PONG shows that the subscription is there. Publishes have no answer.
+        "nats", "/", 2,
+        "SUB t%1$u %1$u\r\nPING\r\n",
+        NULL, NULL,
+        "PUB t%1$u %4$d\r\n{\"id\":\"m\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}\r\n",
+        "PONG", "-ERR", "MSG ", "MSG t%1$u %1$u ", '}',
+    },
+};
+static const struct Protocol *protocol = &protocols[JSON];
 
 static int epoll;
 static uint8_t *buffer;          // of the newest read, of any connection
@@ -89,6 +142,8 @@ static uint64_t worst;
 static double rate_start;
 static bool single;               // each topic has one subscriber, which its number determines
 static bool echoing;              // pairs keep their messages in flight
+static bool recovering;           // --mode recover
+static char epoch[64];            // of the topic's history, from the newest answer that has one
 
 static void fail(const char *format, ...) {
     va_list list;
@@ -184,40 +239,29 @@ static void ask(Conn *c) {
     asked++;
 }
 
-static void queue_subscribe(Conn *c, uint32_t topic) {
-    static const char *formats[] = {
-        "{\"type\":\"subscribe\",\"topic\":\"t%u\",\"client_id\":\"c\"}",
-        "42[\"subscribe\",{\"topic\":\"t%u\"}]",
-        "{\"id\":2,\"subscribe\":{\"channel\":\"t%u\"}}",
-    };
+// Queue a command on a topic.
+static void queue_command(Conn *c, const char *format, uint32_t topic) {
     char text[200];
-    queue_frame(c, 1, text, snprintf(text, sizeof text, formats[opt.protocol], topic));
+    queue_frame(c, protocol->opcode, text, snprintf(text, sizeof text, format, topic, epoch));
     ask(c);
 }
 
 static void queue_publish(Conn *c, uint32_t topic) {
     static char text[BUFFER];
-    int size;
-    uint32_t seq = ++sent_seq[topic];
-    static const char *formats[] = {
-        "{\"type\":\"publish\",\"topic\":\"t%u\",\"message\":{\"id\":\"m\",\"payload\":\"#%05u:%08u#%s\"}}",
-        "42[\"publish\",{\"topic\":\"t%u\",\"message\":{\"id\":\"m\",\"payload\":\"#%05u:%08u#%s\"}}]",
-        "{\"id\":3,\"publish\":{\"channel\":\"t%u\",\"data\":{\"id\":\"m\",\"payload\":\"#%05u:%08u#%s\"}}}",
-    };
+    int message = strlen("{\"id\":\"m\",\"payload\":\"\"}") + opt.payload;
+    const char *format = c->http ? protocol->post : protocol->publish;
+    int size = snprintf(text, sizeof text, format, topic, ++sent_seq[topic], payload, message);
     if (c->http) {
-        static char content[BUFFER];
-        int length = snprintf(content, sizeof content,
-                              "{\"topic\":\"t%u\",\"payload\":\"#%05u:%08u#%s\"}", topic, topic, seq, payload);
-        size = snprintf(text, sizeof text,
-                        "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-                        "Content-Length: %d\r\n\r\n%s", length, content);
+        char head[200];
+        queue(c, head, snprintf(head, sizeof head,
+                                "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                                "Content-Length: %d\r\n\r\n", protocol->post_path, size));
         queue(c, text, size);
     } else {
-        size = snprintf(text, sizeof text, formats[opt.protocol], topic, topic, seq, payload);
-        queue_frame(c, 1, text, size);
+        queue_frame(c, protocol->opcode, text, size);
     }
     expected += subscribers[topic];
-    ask(c);
+    if (opt.protocol != NATS) ask(c);
 }
 
 // --- receiving ----------------------------------------------------------------------------------
@@ -244,22 +288,38 @@ static void answered(Conn *c) {
     acked++;
 }
 
+static void reply(Conn *c, const char *text) {
+    queue_frame(c, protocol->opcode, text, strlen(text)), flush(c);
+}
+
+// Handle a text of the protocol itself; return whether it is one.
+static bool on_protocol(Conn *c, const uint8_t *data, size_t size) {
+    if (opt.protocol == SOCKETIO && size == 1 && *data == '2') reply(c, "3");
+    else if (opt.protocol == SOCKETIO && *data == '0') ask(c), reply(c, "40");
+    else if (opt.protocol == SOCKETIO && size > 2 && !memcmp(data, "40", 2)) answered(c);
+    else if (opt.protocol == CENTRIFUGO && size == 2) reply(c, "{}");
+    else if (opt.protocol == NATS && size == 4 && !memcmp(data, "PING", 4)) reply(c, "PONG\r\n");
+    else if (opt.protocol == NATS && size > 5 && !memcmp(data, "INFO ", 5))
+        ask(c), reply(c, "CONNECT {\"verbose\":false,\"pedantic\":false}\r\nPING\r\n");
+    else return false;
+    return true;
+}
+
+static void keep_epoch(const uint8_t *data, size_t size) {
+    const uint8_t *at = memmem(data, size, "\"epoch\":\"", 9), *end = data + size;
+    const uint8_t *quote = at ? memchr(at + 9, '"', end - at - 9) : NULL;
+    if (quote) snprintf(epoch, sizeof epoch, "%.*s", (int)(quote - at - 9), at + 9);
+}
+
 // Handle a text that is no event: an answer, or one of the protocol.
 static void on_answer(Conn *c, const uint8_t *data, size_t size) {
-    static const char *marks[] = {"\"ack\"", "\"ack\"", "\"id\":"};
-    if (opt.protocol == SOCKETIO && size == 1 && *data == '2') {
-        queue_frame(c, 1, "3", 1), flush(c);
-    } else if (opt.protocol == SOCKETIO && *data == '0') {
-        queue_frame(c, 1, "40", 2), ask(c), flush(c);
-    } else if (opt.protocol == CENTRIFUGO && size == 2) {
-        queue_frame(c, 1, "{}", 2), flush(c);
-    } else if (memmem(data, size, "\"error\"", 7)) {
+    if (on_protocol(c, data, size)) return;
+    if (memmem(data, size, protocol->refusal, strlen(protocol->refusal)))
         fail("the server refused: %.*s", (int)size, data);
-    } else if (memmem(data, size, marks[opt.protocol], 5) || (opt.protocol == SOCKETIO && !memcmp(data, "40", 2))) {
-        answered(c);
-    } else {
+    if (!memmem(data, size, protocol->answer, strlen(protocol->answer)))
         fail("neither an event nor an answer: %.*s", (int)size, data);
-    }
+    if (recovering) keep_epoch(data, size);
+    answered(c);
 }
 
 // Return the number in a fixed count of digits.
@@ -277,11 +337,9 @@ static void check_head(const uint8_t *head, size_t size, uint32_t topic) {
     static size_t last_size;
     static uint32_t last_topic;
     if (size == last_size && topic == last_topic && !memcmp(head, last, size)) return;
-    static const char *kinds[] = {"\"event\"", "\"event\"", "\"push\""};
-    char name[16];
-    const char *kind = kinds[opt.protocol];
-    if (!memmem(head, size, kind, strlen(kind))) fail("not an event: %.*s", (int)size, head);
-    if (!memmem(head, size, name, snprintf(name, sizeof name, "\"t%u\"", topic)))
+    char name[32];
+    if (!memmem(head, size, protocol->kind, strlen(protocol->kind))) fail("not an event: %.*s", (int)size, head);
+    if (!memmem(head, size, name, snprintf(name, sizeof name, protocol->topic, topic)))
         fail("an event of topic t%u under another name: %.*s", topic, (int)size, head);
     if (size > sizeof last) return;
     memcpy(last, head, last_size = size);
@@ -291,20 +349,15 @@ static void check_head(const uint8_t *head, size_t size, uint32_t topic) {
 // Check the filler after the mark, its length, and the end of the text.
 static void check_payload(const uint8_t *filler, const uint8_t *end) {
     size_t size = opt.payload - MARK, edge = size < EDGE ? size : EDGE;
-    static const char ends[] = {'}', ']', '}'};
     if (filler + size >= end || filler[size] != '"') fail("a payload that is not of %u bytes", opt.payload);
     if (memcmp(filler, payload, edge) || (size > edge && memcmp(filler + size - edge, payload, edge)))
         fail("a payload of other bytes than were sent");
     if (end[-1] == '\n') end--;  // Go's encoder ends a text with one
-    if (end[-1] != ends[opt.protocol]) fail("a cut event");
+    if (end[-1] != protocol->end) fail("a cut event");
 }
 
-static void on_text(Conn *c, const uint8_t *data, size_t size) {
-    const uint8_t *mark = memchr(data, '#', size), *end = data + size;
-    if (!mark) {
-        on_answer(c, data, size);
-        return;
-    }
+// Check the number and payload of an event, from its mark on; return its topic.
+static uint32_t on_mark(Conn *c, const uint8_t *mark, const uint8_t *end) {
     if (mark + MARK > end || mark[6] != ':' || mark[15] != '#') fail("a cut event");
     uint32_t topic = digits(mark + 1, 5), seq = digits(mark + 7, 8);
     if (topic >= opt.topics) fail("an event of topic %u, which is none", topic);
@@ -312,23 +365,82 @@ static void on_text(Conn *c, const uint8_t *data, size_t size) {
     if (c->publisher || *next == UINT32_MAX || (single && topic / opt.per != c->index))
         fail("an event of topic t%u to somebody who is not subscribed to it", topic);
     if (seq != *next + 1) fail("event %u of topic t%u came where %u was due", seq, topic, *next + 1);
-    check_head(data, mark - data, topic);
     check_payload(mark + MARK, end);
     *next = seq;
     delivered++;
     if (opt.rate) record(rate_seq(topic, seq));
-    on_delivery(c);
+    return topic;
+}
+
+// Handle Centrifugo's answer to a recovery, which contains the events.
+static void on_recovered(Conn *c, const uint8_t *data, const uint8_t *mark, const uint8_t *end) {
+    if (!memmem(data, end - data, "\"recovered\":true", 16)) fail("not recovered: %.*s", (int)(mark - data), data);
+    for (; mark; mark = memchr(mark + opt.payload, '#', end - mark - opt.payload)) on_mark(c, mark, end);
+    answered(c);
+}
+
+static void on_text(Conn *c, const uint8_t *data, size_t size) {
+    const uint8_t *mark = memchr(data, '#', size), *end = data + size;
+    if (!mark) {
+        on_answer(c, data, size);
+    } else if (opt.protocol == CENTRIFUGO && !memcmp(data, "{\"id\":", 6)) {
+        on_recovered(c, data, mark, end);
+    } else {
+        check_head(data, mark - data, on_mark(c, mark, end));
+        on_delivery(c);
+    }
 }
 
 // Centrifugo joins messages by newlines.
 static void on_lines(Conn *c, const uint8_t *data, size_t size) {
     const uint8_t *end = data + size, *line = data;
     while (line < end) {
-        const uint8_t *next = opt.protocol == CENTRIFUGO ? memchr(line, '\n', end - line) : NULL;
+        const uint8_t *next = memchr(line, '\n', end - line);
         if (!next) next = end;
         if (next > line) on_text(c, line, next - line);
         line = next + 1;
     }
+}
+
+// Handle one line of NATS, with the message that follows it; return its size, or 0 if it is incomplete.
+static size_t take_line(Conn *c, const uint8_t *data, size_t size) {
+    const uint8_t *end = memmem(data, size, "\r\n", 2);
+    if (!end) return 0;
+    size_t line = end + 2 - data;
+    if (line < 6 || memcmp(data, "MSG ", 4)) {
+        on_answer(c, data, line - 2);
+        return line;
+    }
+    const uint8_t *length = memrchr(data, ' ', line);
+    size_t whole = line + strtoul((const char *)length, NULL, 10);
+    if (size < whole + 2) return 0;
+    if (memcmp(data + whole, "\r\n", 2)) fail("a message that is not of the size in its line: %.*s", (int)line, data);
+    on_text(c, data, whole);
+    return whole + 2;
+}
+
+// NATS sends a stream: a frame may end anywhere in a line or message.
+static void on_stream(Conn *c, const uint8_t *data, size_t size) {
+    if (c->rest_size) {
+        c->rest = realloc(c->rest, c->rest_size + size);
+        memcpy(c->rest + c->rest_size, data, size);
+        data = c->rest, size += c->rest_size;
+    }
+    size_t at = 0, took;
+    while (at < size && (took = take_line(c, data + at, size - at))) at += took;
+    c->rest_size = size - at;
+    if (data == c->rest) {
+        memmove(c->rest, data + at, c->rest_size);
+    } else if (c->rest_size) {
+        c->rest = realloc(c->rest, c->rest_size);
+        memcpy(c->rest, data + at, c->rest_size);
+    }
+}
+
+static void on_message(Conn *c, const uint8_t *data, size_t size) {
+    if (opt.protocol == NATS) on_stream(c, data, size);
+    else if (opt.protocol == CENTRIFUGO) on_lines(c, data, size);
+    else if (size) on_text(c, data, size);
 }
 
 // Add a fragment to a message; the text is checked after the last one.
@@ -337,7 +449,7 @@ static void on_fragment(Conn *c, bool last, const uint8_t *data, size_t size) {
     memcpy(c->part + c->part_size, data, size);
     c->part_size += size;
     if (!last) return;
-    on_lines(c, c->part, c->part_size);
+    on_message(c, c->part, c->part_size);
     free(c->part);
     c->part = NULL, c->part_size = 0;
 }
@@ -346,11 +458,11 @@ static void on_frame(Conn *c, uint8_t first, const uint8_t *data, size_t size) {
     bool last = first & 0x80;
     int opcode = first & 0x0f;
     if (first & 0x70) fail("a frame with bits that nobody has agreed on");
-    if (opcode == 1 && c->part) fail("a message inside another one's fragments");
+    if (opcode == protocol->opcode && c->part) fail("a message inside another one's fragments");
     if (opcode == 0 && !c->part) fail("a fragment of no message");
     if (opcode > 7 && (!last || size > 125)) fail("a control frame that is cut, or too long");
-    if (opcode == 1 && last) on_lines(c, data, size);
-    else if (opcode < 2) on_fragment(c, last, data, size);
+    if (opcode == protocol->opcode && last) on_message(c, data, size);
+    else if (opcode == protocol->opcode || !opcode) on_fragment(c, last, data, size);
     else if (opcode == 9) queue_frame(c, 10, (const char *)data, size), flush(c);
     else if (opcode == 8) fail("the server closed with %d", size >= 2 ? data[0] << 8 | data[1] : 0);
     else fail("a frame of opcode %d, which nobody asked for", opcode);
@@ -385,14 +497,15 @@ static size_t take_http(Conn *c, const uint8_t *data, size_t size) {
         if (!memmem(data, head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", 28)) fail("an upgrade without its proof");
         c->upgraded = true;
         upgraded++;
-        if (opt.protocol == CENTRIFUGO) queue_frame(c, 1, "{\"id\":1,\"connect\":{}}", 21), ask(c), flush(c);
+        if (opt.protocol == CENTRIFUGO) ask(c), reply(c, "{\"id\":1,\"connect\":{}}");
         return head;
     }
     if (memcmp(data, "HTTP/1.1 200", 12)) fail("REST: %.60s", data);
     char *field = strcasestr((const char *)data, "content-length:");
     size_t body = field && (uint8_t *)field < end ? strtoul(field + 15, NULL, 10) : 0;
     if (size < head + body) return 0;
-    if (!memmem(data + head, body, "\"published\"", 11)) fail("REST: %.*s", (int)body, data + head);
+    if (!memmem(data + head, body, protocol->posted, strlen(protocol->posted)))
+        fail("REST: %.*s", (int)body, data + head);
     answered(c);
     if (echoing) queue_publish(c, c->index), flush(c);
     return head + body;
@@ -439,8 +552,6 @@ static void turn(double timeout) {
 // --- setting up ---------------------------------------------------------------------------------
 
 static void dial(Conn *c) {
-    static const char *paths[] = {
-        "/ws?client_id=c", "/socket.io/?EIO=4&transport=websocket", "/connection/websocket"};
     int port = c->publisher ? opt.publish_port : opt.port;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -456,7 +567,7 @@ static void dial(Conn *c) {
     queue(c, text, snprintf(text, sizeof text,
                             "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-                            paths[opt.protocol]));
+                            protocol->path));
     flush(c);
 }
 
@@ -474,7 +585,7 @@ static void await(uint64_t *what, uint64_t count, const char *name) {
 }
 
 static void connect_all(uint32_t first, uint32_t count) {
-    uint64_t target = acked + count;  // Socket.IO and Centrifugo have a second handshake
+    uint64_t target = acked + count;  // all protocols but ours have a second handshake
     for (uint32_t i = first; i < first + count; i++) {
         dial(&conns[i]);
         double end = now() + 30;
@@ -489,7 +600,7 @@ static void connect_all(uint32_t first, uint32_t count) {
         turn(0.1);
         if (now() > end) fail("the server does not answer handshakes");
     }
-    if (opt.protocol != JSON) await(&acked, target, "the protocol's own handshakes");
+    if (opt.protocol != JSON && count && !conns[first].http) await(&acked, target, "the protocol's own handshakes");
 }
 
 static void subscribe_all(uint32_t first, uint32_t count) {
@@ -500,7 +611,7 @@ static void subscribe_all(uint32_t first, uint32_t count) {
             uint32_t topic = single ? i * per + k : opt.topics == 1 ? 0 : (i + k * (opt.topics / per)) % opt.topics;
             subscribers[topic]++;
             *expected_of(i, topic) = 0;
-            queue_subscribe(&conns[i], topic);
+            queue_command(&conns[i], protocol->subscribe, topic);
             if (k % 64 == 63 || k == per - 1) {
                 flush(&conns[i]);
                 await(&acked, target - per + k + 1, "acks of subscribe");
@@ -595,6 +706,24 @@ static void measure_latency(Mark m) {
     report(m, delivered - m.delivered, extra);
 }
 
+// All subscribers but the first, which keeps the topic, recover the same events again and again.
+static void run_recover(double seconds) {
+    double end = now() + seconds;
+    while (now() < end) {
+        for (uint32_t i = 1; i < opt.conns; i++) {
+            *expected_of(i, 0) = 0;
+            queue_command(&conns[i], protocol->recover, 0), flush(&conns[i]);
+        }
+        expected += (opt.conns - 1) * opt.window;
+        await(&delivered, expected, "events of recoveries");
+        await(&acked, asked, "answers");
+        for (uint32_t i = 1; i < opt.conns; i++)
+            queue_command(&conns[i], protocol->unsubscribe, 0), flush(&conns[i]);
+        await(&acked, asked, "answers");
+        for (uint32_t i = 1; i < opt.conns; i++) *expected_of(i, 0) = UINT32_MAX;
+    }
+}
+
 static void run_echo(double seconds) {
     double end = now() + seconds;
     while (now() < end) turn(0.1);
@@ -635,9 +764,8 @@ static void check_the_rest(void) {
 }
 
 static int protocol_of(const char *name) {
-    static const char *names[] = {"json", "socketio", "centrifugo"};
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(name, names[i])) return i;
+    for (int i = JSON; i <= NATS; i++)
+        if (!strcmp(name, protocols[i].name)) return i;
     fail("no such protocol: %s", name);
     return 0;
 }
@@ -666,7 +794,8 @@ static void options(int count, char **words) {
     }
     if (!opt.port || !opt.pid || !opt.mode) fail("--port, --pid and --mode are needed");
     if (!opt.publish_port) opt.publish_port = opt.port;
-    static const char *modes[] = {"burst", "rate", "echo", "rest", "storm", "idle"};
+    protocol = &protocols[opt.protocol];
+    static const char *modes[] = {"burst", "rate", "echo", "rest", "storm", "idle", "recover"};
     size_t known = 0;
     while (known < sizeof modes / sizeof *modes && strcmp(opt.mode, modes[known])) known++;
     if (known == sizeof modes / sizeof *modes) fail("no such mode: %s", opt.mode);
@@ -674,6 +803,10 @@ static void options(int count, char **words) {
     if (!strcmp(opt.mode, "storm") || !strcmp(opt.mode, "idle")) {
         if (opt.conns <= WARM) fail("--conns is at least %d in this mode", WARM + 1);
     }
+    recovering = !strcmp(opt.mode, "recover");
+    if (recovering && (opt.conns < 2 || opt.topics > 1)) fail("--conns is at least 2 and --topics 1 in this mode");
+    if (recovering && !protocol->recover) fail("%s has no recovery", protocol->name);
+    if (!strcmp(opt.mode, "rest") && !protocol->post) fail("%s has no publishes by REST", protocol->name);
     if (opt.topics < 1 || opt.topics > TOPICS) fail("--topics is 1 to %d", TOPICS);
     if (opt.payload < MARK || opt.payload > 65000) fail("--payload is %d to 65000", MARK);
 }
@@ -719,10 +852,18 @@ int main(int count, char **words) {
         return 0;
     }
     connect_all(0, opt.conns);
-    subscribe_all(0, opt.conns);
+    subscribe_all(0, recovering ? 1 : opt.conns);
     connect_all(opt.conns, publishers);
     publisher = &conns[opt.conns];
-    if (pairs) {
+    if (recovering) {
+        for (uint32_t i = 0; i < opt.window; i++) queue_publish(publisher, 0);
+        flush(publisher);
+        await(&delivered, expected, "events");
+        run_recover(opt.warm_up);
+        Mark m = mark();
+        run_recover(opt.seconds);
+        report(m, delivered - m.delivered, "");
+    } else if (pairs) {
         start_echo();
         run_echo(opt.warm_up);
         Mark m = mark();

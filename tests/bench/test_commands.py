@@ -23,7 +23,8 @@ NAMED = {
     )
 }
 TARGETS = re.findall(r"(?m)^(bench[a-z-]*):.*##", (ROOT / "Makefile").read_text())
-FLAGS = {flag for text in TEXTS for flag in re.findall(r"`(?:\S*run\.py )?(--[a-z-]+)[^`]*`", text)}
+RUNS = [it for text in TEXTS for it in re.findall(r"run\.py ([^`\n]*)", text)]
+FLAGS = {flag for words in RUNS for flag in re.findall(r"--[a-z-]+", words)}
 SHOWN = re.findall(r"(?m)^    python bench/run\.py *(.*?)(?:  +| of | the |$)", run.__doc__ or "")
 
 

@@ -51,6 +51,12 @@ def test_ratios_pair_the_rounds() -> None:
     assert lines[-1].startswith("| Go | missing: go is not installed |")
 
 
+def test_a_scenario_that_was_not_measured_has_no_table() -> None:
+    assert report.table(RESULT, [Scenario("other", "other", ""), FANOUT]) == report.table(
+        RESULT, [FANOUT]
+    )
+
+
 def test_absolute_figures_have_their_spread_and_their_rounds() -> None:
     lines = report.table(RESULT, [FANOUT]).splitlines()
     ours = next(line for line in lines if "this server" in line)
@@ -104,6 +110,7 @@ def test_redis_counts_as_load_of_the_generators_core() -> None:
     ("scenario", "why"),
     [
         (Scenario("r", "r", "", rest=True), "they take no publishes by REST"),
+        (Scenario("r", "r", "", history=True), "they keep no history"),
         (Scenario("r", "r", "", cluster=True), "nothing of theirs joins two nodes"),
         (Scenario("r", "r", "", only=("ours",), why="it is dear"), "it is dear"),
     ],

@@ -107,7 +107,9 @@ def test_some_scenarios_are_printed_and_not_kept(
 ) -> None:
     asked(monkeypatch, "--only", "fanout,echo")
     assert list(bench.iterdir()) == []
-    heads = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#### ")]
+    lines = capsys.readouterr().out.splitlines()
+    assert any("by `make bench ONLY=fanout,echo` from" in line for line in lines)
+    heads = [line for line in lines if line.startswith("#### ")]
     assert heads == [
         "#### fan-out to 1,000, 1 in flight",
         "#### 1 to 1 on one pair of connections, 64 in flight",
@@ -121,6 +123,43 @@ def test_an_unknown_scenario_is_refused(
         asked(monkeypatch, "--only", "fanout,fanin")
     assert "no such scenario: fanin; there are fanout, " in capsys.readouterr().err
     assert list(bench.iterdir()) == []
+
+
+def test_some_servers_are_measured_alone(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[object] = []
+    monkeypatch.setattr(run, "peers", lambda names: asked_for.append(names) or [])
+    monkeypatch.setattr(
+        run,
+        "measure_all",
+        lambda several, scenarios, *_: asked_for.append([it.name for it in several]) or [],
+    )
+    asked(monkeypatch, "--only", "fanout", "--servers", "nats,ours")
+    assert asked_for == [["nats", "ours"], ["ours"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--only", "fanout", "--servers", "ours,nat"], "no such server: nat; there are ours, "),
+        (["--servers", "ours"], "--servers goes with --only"),
+    ],
+)
+def test_servers_that_cannot_be_chosen_are_refused(
+    words: list[str],
+    complaint: str,
+    bench: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        asked(monkeypatch, *words)
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_peer_is_named_like_its_folder() -> None:
+    for name in servers.peer_names():
+        described = json.loads((servers.BENCH / "peers" / name / "peer.json").read_text())
+        assert described["name"] == name
 
 
 def test_a_report_needs_no_compiler_and_no_second_core(
