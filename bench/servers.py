@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -213,11 +214,18 @@ def redis_version() -> str:
     return said.partition("v=")[2].partition(" ")[0]
 
 
+def free_port() -> int:
+    """Return a port that nothing uses; connections get theirs from a higher range."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 @contextmanager
 def running(server: Server, core: int | None = None) -> Iterator[tuple[int, int]]:
     """Run a server on a free port, and yield its port and process id."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = (["taskset", "-c", str(core)] if core is not None else []) + server.run
     if server.name == "redis":
         command += ["--port", str(port)]
