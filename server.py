@@ -16,6 +16,7 @@ import uvloop
 from aiohttp import web
 
 from cli.commands import run
+from handlers.access_log import log_unanswered
 from handlers.answers import close_in_shutdown, errors_as_json
 from handlers.authentication import authenticate
 from handlers.collector import ServerCollector, build_registry
@@ -95,7 +96,7 @@ def run_server(inspection: Inspection) -> None:
         SettingError: there are too few file descriptors for the settings.
     """
     settings = inspection.settings
-    handler = configure_logs(settings.log_level, settings.log_format)
+    handler = configure_logs(settings.log_level, settings.log_format, access=settings.access_log)
     soft, descriptors = raise_descriptors()
     settings = fit_descriptors(settings, descriptors)
     sockets = _listen("HOST", settings.host, "PORT", settings.port)
@@ -176,6 +177,8 @@ def build_app(settings: Settings) -> web.Application:
     """Build all parts and return the application that holds them; needs a running loop."""
     loop = asyncio.get_running_loop()
     middlewares = [close_in_shutdown, errors_as_json, check_sender]
+    if settings.access_log:
+        middlewares.insert(0, log_unanswered)
     if settings.access_on:
         middlewares.append(authenticate)
     if settings.request_rate:

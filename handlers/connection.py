@@ -1,7 +1,7 @@
 """The protocols of client connections: flow control, and the messages of a WebSocket."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 from hub.access import Principal
@@ -29,12 +29,13 @@ from hub.reports import Limit
 class Link(asyncio.Protocol):
     """The asyncio protocol of any client. It passes every event of the connection to the hub."""
 
-    __slots__ = ("_client", "_hub")
+    __slots__ = ("_client", "_hub", "ended")
 
     _client: Client  # from connection_made on
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self.ended: Callable[[Client], None] | None = None  # called when the connection is lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
@@ -63,6 +64,8 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hub.leave(self._client)
+        if self.ended is not None:
+            self.ended(self._client)
 
 
 class Handshake(NamedTuple):

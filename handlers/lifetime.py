@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from handlers.access_log import AccessLog
 from handlers.keys import DRAIN, HUB, SETTINGS
 from handlers.sockets import (
     OWN_SHARE,
@@ -17,6 +18,7 @@ from handlers.sockets import (
 from handlers.takeover import close_idle, close_longest_idle, http_protocol
 from hub.errors import GOING_AWAY
 from hub.logs import events
+from hub.logs.events import ACCESS_LOGGER
 
 # Seconds that an HTTP connection may idle between two requests. Longer than proxies keep theirs
 # (nginx: 60), so that a request never meets a connection that is being closed.
@@ -54,7 +56,8 @@ async def start(
     """
     runner = web.AppRunner(
         app,
-        access_log=None,
+        access_log_class=AccessLog,
+        access_log=ACCESS_LOGGER if app[SETTINGS].access_log else None,
         keepalive_timeout=HTTP_KEEPALIVE,
         tcp_keepalive=False,  # the server's own timeouts cover all connections
         lingering_time=HTTP_LINGER,

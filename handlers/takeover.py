@@ -8,7 +8,7 @@ tests/handlers/test_takeover.py fails if an upgrade breaks it.
 import asyncio
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from aiohttp import StreamReader, web
 
@@ -16,7 +16,18 @@ from aiohttp import StreamReader, web
 from aiohttp._websocket.helpers import websocket_mask as unmask
 from aiohttp.web_protocol import RequestHandler
 
-__all__ = ["close_idle", "close_longest_idle", "http_protocol", "late_heads", "take_over", "unmask"]
+# The protocol that has taken over the connection of a request.
+TAKEN_OVER: Final = web.RequestKey("taken_over", asyncio.Protocol)
+
+__all__ = [
+    "TAKEN_OVER",
+    "close_idle",
+    "close_longest_idle",
+    "http_protocol",
+    "late_heads",
+    "take_over",
+    "unmask",
+]
 
 
 class _TimedHeads(RequestHandler):
@@ -120,6 +131,7 @@ def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol)
     tail = was._message_tail
     transport.write(response)
     transport.set_protocol(protocol)
+    request[TAKEN_OVER] = protocol
     # This frees aiohttp's task, its parser and its entry in the server's connections. Without a
     # transport it cannot close the socket.
     was.transport = None

@@ -34,6 +34,7 @@ FRAMES, READERS, LOAD, HISTORY = (
 )
 FAIRNESS = ".venv/bin/python bench/fairness.py"  # tests/bench/test_fairness.py runs it
 ACCESS = ".venv/bin/python bench/access.py"  # tests/bench/test_access.py runs it
+LOGS = ".venv/bin/python bench/logs.py"
 COMMANDS = re.findall(r"`(\.venv/bin/python [^`]+)`", TEXT)
 FILES = set(re.findall(r"`((?:hub|handlers|bench|tests|docs)/[\w./]*)`", TEXT))
 NUMBERED = sorted(DECISIONS.glob("[0-9]*.md"))
@@ -131,7 +132,7 @@ def test_every_example_is_run() -> None:
 
 
 def test_every_command_is_run() -> None:
-    assert set(COMMANDS) == {FRAMES, READERS, LOAD, HISTORY, FAIRNESS, ACCESS}
+    assert set(COMMANDS) == {FRAMES, READERS, LOAD, HISTORY, FAIRNESS, ACCESS, LOGS}
 
 
 async def test_the_frame_reader_benchmark_prints_the_rows_of_the_table() -> None:
@@ -150,6 +151,12 @@ async def test_the_history_benchmark_prints_its_figures() -> None:
     compared = [line for line in printed if line.startswith("| HISTORY_SIZE=300 | ")]
     assert len(compared) == len(rows("0030", r"[^|]*\d+[^|]*"))
     assert re.fullmatch(r"ratio of the medians: \d+\.\d\d", printed[-1])
+
+
+async def test_the_benchmark_of_the_log_prints_its_figures() -> None:
+    printed = await printed_by(LOGS, "--lines=100", "--requests=10")
+    figures = [re.fullmatch(r"(.*?) +\d+\.\d µs", line) for line in printed]
+    assert [it and it[1] for it in figures] == rows("0060", r"(?:a line|GET) [^|]+")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

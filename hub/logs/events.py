@@ -31,7 +31,7 @@ REQUEST: Final = ("method", "path", "address", *CALLER)
 RESERVED: Final = ("ts", "level", "logger", "event", "exception")
 
 _SERVER: Final = logging.getLogger("server")
-_ACCESS: Final = logging.getLogger("access")
+ACCESS_LOGGER: Final = logging.getLogger("access")
 
 
 class Event:
@@ -118,6 +118,21 @@ COMMAND_REFUSED = Event(INFO, "command refused", *CLIENT, "reason", "detail")
 REQUEST_REFUSED = Event(INFO, "request refused", *REQUEST, "status", "reason", "detail")
 ITEM_REFUSED = Event(INFO, "message refused", *REQUEST, "reason", "detail")
 MANY_REFUSED = Event(WARNING, "many invalid credentials", "count", "seconds")
+
+# The access log.
+HTTP_REQUEST = Event(
+    INFO,
+    "request",
+    *REQUEST,
+    "status",
+    "bytes",
+    "seconds",
+    "user_agent",
+    "connection",
+    "reason",
+    limit=None,
+    logger=ACCESS_LOGGER,
+)
 
 # Administration.
 DISCONNECT = Event(INFO, "disconnect", "caller", "subject", "client_id", "ban_seconds")

@@ -6,6 +6,7 @@ import math
 import time
 from typing import TextIO
 
+from hub.logs.events import ACCESS_LOGGER
 from hub.logs.formats import JsonFormatter, TextFormatter
 from hub.logs.limits import RateLimit
 
@@ -53,12 +54,13 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         super().close()
 
 
-def configure_logs(level: str, form: str = "text") -> LimitedHandler:
+def configure_logs(level: str, form: str, *, access: bool) -> LimitedHandler:
     """Write the lines of this server and of all libraries to standard error.
 
     Args:
         level: the name of a level, as in LOG_LEVEL.
         form: "text" or "json", as in LOG_FORMAT.
+        access: whether the access log is written, regardless of the level.
 
     Returns:
         The handler. Its `run` must run while the server does.
@@ -68,5 +70,6 @@ def configure_logs(level: str, form: str = "text") -> LimitedHandler:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    ACCESS_LOGGER.setLevel(logging.INFO if access else logging.NOTSET)
     logging.captureWarnings(True)
     return handler

@@ -69,7 +69,7 @@ def test_a_call_of_anything_else_is_found(source: str) -> None:
         event_of(call.func.value)
 
 
-def test_only_the_package_of_the_log_imports_logging() -> None:
+def test_of_the_server_only_the_package_of_the_log_imports_logging() -> None:
     users = {module for module in MODULES if "logging" in set(roots(module))}
     users.discard("cli/follow.py")  # it prints warnings of the client
     assert {Path(module).parent.as_posix() for module in users} == {"hub/logs"}

@@ -31,6 +31,12 @@ class ServerProcess:
                     return found
         raise AssertionError(f"no line matches {pattern!r}:\n{''.join(self.log)}")
 
+    async def read_log(self) -> None:
+        """Read the log up to its end. A server waits when its log fills the pipe."""
+        assert self.process.stderr is not None
+        while line := (await self.process.stderr.readline()).decode():
+            self.log.append(line)
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
@@ -62,7 +68,7 @@ async def server_process(**settings: str) -> AsyncIterator[ServerProcess]:
     """Run a server process that listens; kill it at the end of the block."""
     server = await spawn(**settings)
     try:
-        found = await server.wait_for_log(r"listening on http://127\.0\.0\.1:(\d+)")
+        found = await server.wait_for_log(r"listening on.*http://127\.0\.0\.1:(\d+)")
         server.port = int(found[1])
         yield server
     finally:
