@@ -63,6 +63,7 @@ RUN_ELSEWHERE = {
     ".venv/bin/python bench/fairness.py": "tests/bench/test_fairness.py runs it",
     ".venv/bin/python bench/access.py": "tests/bench/test_access.py runs it",
     "python server.py": "is what the tour starts",
+    "python server.py --check": "tests/cli/test_serve.py runs it",
     "python server.py token": "tests/cli/test_tokens.py runs it",
     "python server.py check-token": "tests/cli/test_tokens.py runs it",
 }

@@ -66,6 +66,15 @@ def started(bare: Machine) -> Machine:
     return bare
 
 
+@pytest.fixture(scope="module")
+def two(started: Machine) -> Machine:
+    """The machine after the steps for a second server."""
+    follow(started, STEPS[1])
+    for port in (8080, 8081):
+        started.output(f"curl -sf --retry 9 --retry-connrefused localhost:{port}/ready")
+    return started
+
+
 def main_process(it: Machine, unit: str) -> str:
     return it.output(f"systemctl show --property MainPID --value {unit}")
 
@@ -120,22 +129,61 @@ def test_the_server_is_started_again_when_it_is_killed(started: Machine) -> None
     started.output(STEPS[0][-1])
 
 
-async def test_two_servers_share_their_topics_and_drain_when_stopped(started: Machine) -> None:
-    follow(started, STEPS[1])
-    for port in (8080, 8081):
-        started.output(f"curl -sf --retry 5 --retry-connrefused localhost:{port}/ready")
-    async with subscriber(started, 8081) as client:
-        started.output(
-            f"curl -sf -H 'X-API-Key: {key_of(started)}' localhost:8080/publish"
-            """ -d '{"topic":"t","payload":42}'"""
-        )
+def publish(it: Machine, port: int, payload: int) -> None:
+    key = f"-H 'X-API-Key: {key_of(it)}'"
+    it.output(
+        f"""curl -sf {key} localhost:{port}/publish -d '{{"topic":"t","payload":{payload}}}'"""
+    )
+
+
+async def leave(client: RawClient) -> None:
+    """Do what a client does when its server shuts down."""
+    assert (await client.hear())["reason"] == "SHUTDOWN"
+    assert await client.hear() == ("close", 1001, "going_away")
+    await client.send(client_frame(CLOSE, b"\x03\xe9"))
+    assert await client.hear() is None
+
+
+async def test_two_servers_share_their_topics(two: Machine) -> None:
+    async with subscriber(two, 8081) as client:
+        publish(two, 8080, 42)
         assert (await client.hear())["message"]["payload"] == 42
-        started.output(f"systemctl stop --no-block {TWO}")
-        assert (await client.hear())["reason"] == "SHUTDOWN"
-        assert await client.hear() == ("close", 1001, "going_away")
-        await client.send(client_frame(CLOSE, b"\x03\xe9"))
-        assert await client.hear() is None
-    started.output(f"systemctl stop {TWO}")  # waits for the end
-    shown = started.output(f"systemctl show --property Result,ExecMainStatus {TWO}")
+
+
+async def test_a_stopped_server_drains(two: Machine) -> None:
+    async with subscriber(two, 8081) as client:
+        two.output(f"systemctl stop --no-block {TWO}")
+        await leave(client)
+    two.output(f"systemctl stop {TWO}")  # waits for the end
+    shown = two.output(f"systemctl show --property Result,ExecMainStatus {TWO}")
     assert set(shown.splitlines()) == {"Result=success", "ExecMainStatus=0"}
-    assert "INFO server: stopped\n" in started.output(f"journalctl --output cat --unit {TWO}")
+    assert "INFO server: stopped\n" in two.output(f"journalctl --output cat --unit {TWO}")
+    two.output(f"systemctl start {TWO}; {STEPS[2][-1]}")
+
+
+async def test_an_upgrade_restarts_one_server_after_the_other(two: Machine) -> None:
+    half = STEPS[2].index(f"systemctl restart {TWO}")
+    async with subscriber(two, 8081) as client:
+        assert json.loads(follow(two, STEPS[2][:half]))["status"] == "ok"
+        async with subscriber(two, 8080) as moved:
+            publish(two, 8081, 1)
+            for it in (client, moved):
+                assert (await it.hear())["message"]["payload"] == 1
+            restart, *rest = STEPS[2][half:]
+            two.output(restart.replace("restart", "restart --no-block"))
+            await leave(client)
+            assert json.loads(follow(two, rest))["status"] == "ok"
+            publish(two, 8081, 2)
+            assert (await moved.hear())["message"]["payload"] == 2
+
+
+def test_a_wrong_setting_does_not_make_a_loop(two: Machine) -> None:
+    two.output("echo MAX_TOPICS=0 >> /etc/broadcast/broadcast.env")
+    two.output(f"systemctl stop {TWO}; systemctl start {TWO}")
+    end = time.monotonic() + PATIENCE
+    while two.run(f"systemctl is-failed {TWO}").stdout != "failed\n":
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert two.output(f"systemctl show --property NRestarts --value {TWO}") == "0"
+    two.output("sed -i '$d' /etc/broadcast/broadcast.env")
+    two.output(f"systemctl start {TWO}; {STEPS[2][-1]}")
