@@ -55,6 +55,14 @@ async def authenticate(request: web.Request, handler: _Handler) -> web.StreamRes
     return await handler(request)
 
 
+def has_credential(request: web.Request) -> bool:
+    """Return whether a request has a credential, or one that cannot be read."""
+    try:
+        return find_credential(request) is not None
+    except web.HTTPBadRequest:
+        return True
+
+
 def find_credential(request: web.Request) -> Credential | None:
     """Return the credential of a request; None if it has none.
 

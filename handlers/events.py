@@ -17,7 +17,7 @@ from handlers.connection import Link
 from handlers.keys import DRAIN, SERVICE, SETTINGS
 from handlers.limits import limit_connects, limit_subscriptions
 from handlers.requests import address_of, caller, query_fields
-from handlers.takeover import take_over
+from handlers.takeover import Upgrade, take_over
 from hub.delivery.client import Client, Transport
 from hub.errors import Refusal
 from hub.event_stream import Stream, preamble
@@ -70,7 +70,7 @@ async def events(request: web.Request) -> web.Response:
         return refuse(refusal)
     head = await _head(request)
     stream = Stream(app[SERVICE], app[DRAIN], who, address_of(request), query)
-    return take_over(request, head + preamble(), _StreamConnection(stream))
+    return take_over(request, Upgrade(head + preamble(), _StreamConnection(stream)))
 
 
 def _query(request: web.Request) -> StreamQuery:

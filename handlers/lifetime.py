@@ -15,7 +15,8 @@ from handlers.sockets import (
     http_transports,
     stop_accepting,
 )
-from handlers.takeover import close_idle, close_longest_idle, http_protocol
+from handlers.takeover import FirstRequest, close_idle, close_longest_idle
+from handlers.websocket import shortcut
 from hub.errors import GOING_AWAY
 from hub.logs import events
 from hub.logs.events import ACCESS_LOGGER
@@ -66,7 +67,11 @@ async def start(
     )
     await runner.setup()
     assert runner.server is not None
-    serve, close = partial(http_protocol, runner.server), partial(close_longest_idle, runner.server)
+    server = runner.server
+    # The access log needs the middleware that writes it.
+    through_aiohttp = only or app[SETTINGS].access_log
+    serve = partial(FirstRequest, server, None if through_aiohttp else shortcut(app))
+    close = partial(close_longest_idle, server)
     servers = await accept(serve, close, sockets, share)
     for sock in sockets:
         host, port, *_ = sock.getsockname()

@@ -22,14 +22,22 @@ async def check_sender(request: web.Request, handler: _Handler) -> web.StreamRes
 
     CORS alone is not enough: a browser sends simple requests and withholds only the responses.
     """
-    hosts = request.app[SETTINGS].allowed_hosts
-    if hosts and host_name(_host(request)) not in hosts and request.path not in PROBES:
-        raise web.HTTPMisdirectedRequest(text="This Host is not in ALLOWED_HOSTS")
-    if not _is_allowed(request):
-        raise web.HTTPForbidden(text="This Origin is not in ALLOWED_ORIGINS")
+    refusal = sender_refusal(request)
+    if refusal is not None:
+        raise refusal
     if _asks_for_options(request) and not is_preflight(request):
         return await _list_methods(request)
     return await handler(request)
+
+
+def sender_refusal(request: web.Request) -> web.HTTPException | None:
+    """Return why a request is refused for its `Host` or `Origin`; None if it is not."""
+    hosts = request.app[SETTINGS].allowed_hosts
+    if hosts and host_name(_host(request)) not in hosts and request.path not in PROBES:
+        return web.HTTPMisdirectedRequest(text="This Host is not in ALLOWED_HOSTS")
+    if not _is_allowed(request):
+        return web.HTTPForbidden(text="This Origin is not in ALLOWED_ORIGINS")
+    return None
 
 
 def add_cors(app: web.Application) -> None:

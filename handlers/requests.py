@@ -30,6 +30,8 @@ def query_fields(request: web.Request) -> list[tuple[str, str]]:
         HTTPBadRequest: the query is not UTF-8.
     """
     query = request.rel_url.raw_query_string
+    if not query:
+        return []
     try:
         return parse_qsl(query, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:

@@ -3,31 +3,190 @@
 aiohttp keeps two tasks and a parser for each connection, also while it is idle. A connection with
 a protocol of ours needs none of them. It works with aiohttp 3.14.5, which requirements.lock pins;
 tests/handlers/test_takeover.py fails if an upgrade breaks it.
+
+A new connection begins with `FirstRequest`. If its first bytes are the request of an upgrade, it
+is taken over at once. Any other connection is given to aiohttp, whose handler may take it over.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from typing import Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, cast
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader, hdrs, web
 
 # `unmask(mask, data)` unmasks `data` in place, in C (RFC 6455 section 5.3).
 from aiohttp._websocket.helpers import websocket_mask as unmask
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_urldispatcher import UrlMappingMatchInfo
 
 # The protocol that has taken over the connection of a request.
 TAKEN_OVER: Final = web.RequestKey("taken_over", asyncio.Protocol)
 
 __all__ = [
     "TAKEN_OVER",
+    "FirstRequest",
+    "Shortcut",
+    "Upgrade",
     "close_idle",
     "close_longest_idle",
-    "http_protocol",
     "late_heads",
+    "raise_first_refusal",
     "take_over",
     "unmask",
 ]
+
+_HEAD_END: Final = b"\r\n\r\n"
+_PARSER: Final = 65_536  # bytes of a body that aiohttp's parser buffers; an upgrade has no body
+
+
+class Upgrade(NamedTuple):
+    """How a connection goes on after its last HTTP request."""
+
+    response: bytes
+    protocol: asyncio.Protocol  # of the bytes after the request
+
+
+class Shortcut:
+    """Upgrades connections by their first request, without the tasks of aiohttp.
+
+    It costs half of what an upgrade by a handler costs (docs/decisions/0061).
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        path: str,
+        upgrade: Callable[[web.Request], Upgrade | None],
+    ) -> None:
+        """Create the shortcut for GET requests of a path.
+
+        Args:
+            app: the application, with all routes.
+            path: of a route without variables.
+            upgrade: returns the upgrade, or None if the middlewares and the handler must see the
+                request. It raises the HTTPException that the handler is to raise.
+        """
+        self._app = app
+        self._start = f"{hdrs.METH_GET} {path}".encode()
+        self._path = path
+        self._upgrade = upgrade
+        (route,) = (
+            it
+            for it in app.router.routes()
+            if it.method == hdrs.METH_GET and it.resource and it.resource.canonical == path
+        )
+        self._match = UrlMappingMatchInfo({}, route)
+        self._match.add_app(app)
+        self._match.freeze()
+
+    def may_match(self, data: bytes) -> bool:
+        """Return whether the first bytes of a connection may be a request for this shortcut."""
+        return data.startswith(self._start) and data.endswith(_HEAD_END)
+
+    def upgrade(self, data: bytes, connection: "FirstRequest") -> Upgrade | None:
+        """Return the upgrade of a connection by its first bytes; None leaves it to aiohttp.
+
+        Raises:
+            HTTPException: the upgrade is refused.
+        """
+        loop = asyncio.get_running_loop()
+        # The connection serves as the protocol that aiohttp's objects ask for.
+        protocol = cast(RequestHandler, connection)
+        parser = HttpRequestParser(
+            protocol, loop, _PARSER, max_msg_queue_size=2, auto_decompress=False
+        )
+        try:
+            messages, upgraded, tail = parser.feed_data(data)
+        except HttpProcessingError:
+            return None
+        if not upgraded or tail or len(messages) != 1:
+            return None
+        message, payload = messages[0]
+        if message.url.raw_path != self._path:
+            return None
+        nothing: Any = None  # there is no writer and no task
+        request = web.Request(message, payload, protocol, nothing, nothing, loop)
+        request._match_info = self._match
+        return self._upgrade(request)
+
+
+class FirstRequest(asyncio.Protocol):
+    """The protocol of a new connection until its first bytes have arrived.
+
+    Until then it is one of the connections of aiohttp's server, which knows it by the methods of
+    a RequestHandler: so it is closed like an idle one.
+    """
+
+    __slots__ = ("_server", "_shortcut", "head_since", "transport")
+
+    # What aiohttp asks of the protocol of a request.
+    ssl_context = None
+    sockname = None
+    _task_handler = None
+
+    def __init__(self, server: web.Server, shortcut: Shortcut | None) -> None:
+        self._server = server
+        self._shortcut = shortcut
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport | None = cast(asyncio.Transport, transport)
+        self.head_since = asyncio.get_running_loop().time()
+        self._server.connection_made(cast(RequestHandler, self), self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        transport, refusal = self.transport, None
+        if transport is None:
+            return
+        if self._shortcut is not None and self._shortcut.may_match(data):
+            try:
+                upgrade = self._shortcut.upgrade(data, self)
+            except web.HTTPException as error:
+                refusal = error
+            else:
+                if upgrade is not None:
+                    self._leave()
+                    transport.write(upgrade.response)
+                    transport.set_protocol(upgrade.protocol)
+                    upgrade.protocol.connection_made(transport)
+                    return
+        self._leave()
+        protocol = _http_protocol(self._server)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.head_since, protocol.refusal = self.head_since, refusal
+        protocol.data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Leave the connections of the server, and the transport."""
+        self.transport = None
+        self._server.connection_lost(cast(RequestHandler, self))
+
+    @property
+    def peername(self) -> Any:
+        """The address of the other side."""
+        return None if self.transport is None else self.transport.get_extra_info("peername")
+
+    @property
+    def idle_since(self) -> float | None:
+        """The time since which no request is in progress."""
+        return self.head_since
+
+    def force_close(self) -> None:
+        """Close the connection."""
+        if self.transport is not None:
+            self.transport.close()
+
+    close = force_close
+
+    async def shutdown(self, _timeout: float | None = None) -> None:
+        """Close the connection, as aiohttp's server asks for at its end."""
+        self.force_close()
 
 
 class _TimedHeads(RequestHandler):
@@ -38,11 +197,12 @@ class _TimedHeads(RequestHandler):
     then the connection counts as idle, for which it has aiohttp's keepalive_timeout.
     """
 
-    __slots__ = ("_body", "head_since")
+    __slots__ = ("_body", "head_since", "refusal")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._body: StreamReader | None = None  # of the newest request
         self.head_since: float | None = self._loop.time()  # None while no head is arriving
+        self.refusal: web.HTTPException | None = None  # of the first request, by the shortcut
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -71,10 +231,27 @@ class _TimedHeads(RequestHandler):
         response.force_close()
         return response
 
+    @property
+    def idle_since(self) -> float | None:
+        """The time since which no request is in progress; None if one is."""
+        waiting = self._waiter is not None and not self._waiter.done()
+        return self._next_keepalive_close_time - self._keepalive_timeout if waiting else None
 
-def http_protocol(server: web.Server) -> asyncio.Protocol:
-    """Return the protocol of a new HTTP connection of a server."""
+
+def _http_protocol(server: web.Server) -> _TimedHeads:
     return _TimedHeads(server, loop=server._loop, **server._kwargs)
+
+
+def raise_first_refusal(request: web.Request) -> None:
+    """Raise the refusal of a request that its shortcut has refused.
+
+    The refusal was counted there, so the handler does not check the request again.
+    """
+    protocol = request.protocol
+    assert isinstance(protocol, _TimedHeads)
+    refusal, protocol.refusal = protocol.refusal, None
+    if refusal is not None:
+        raise refusal
 
 
 def late_heads(servers: Iterable[web.Server], since: float) -> list[asyncio.Transport]:
@@ -97,29 +274,27 @@ def close_idle(server: web.Server) -> None:
 
 
 def close_longest_idle(server: web.Server) -> None:
-    """Close the eighth of the idle connections whose last request was the longest ago.
+    """Close the eighth of the idle connections that have been idle for longest.
 
-    One that has sent no request is idle since it connected. An eighth, so that a call for each new
-    connection does not cost a scan of all connections each time.
+    An eighth, so that a call for each new connection does not cost a scan of all connections each
+    time.
     """
-    idle = sorted(_idle(server), key=lambda it: it._next_keepalive_close_time)
+    idle = sorted(_idle(server), key=lambda it: it.idle_since or 0.0)
     for connection in idle[: len(idle) // 8 + 1]:
         connection.force_close()
 
 
-def _idle(server: web.Server) -> Iterator[_TimedHeads]:
-    for connection in server.connections:
-        assert isinstance(connection, _TimedHeads)
-        waiter = connection._waiter
-        if waiter is not None and not waiter.done():
+def _idle(server: web.Server) -> Iterator[FirstRequest | _TimedHeads]:
+    for connection in cast(list[FirstRequest | _TimedHeads], server.connections):
+        if connection.idle_since is not None:
             yield connection
 
 
-def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol) -> NoReturn:
-    """Write `response` to a request's connection and make `protocol` the connection's protocol.
+def take_over(request: web.Request, upgrade: Upgrade) -> NoReturn:
+    """Write the response to a request's connection, and replace the connection's protocol.
 
-    Call `protocol.connection_made`, then `data_received` with the bytes after the request, if any.
-    Neither is called if the client has disconnected.
+    Call the protocol's `connection_made`, then `data_received` with the bytes after the request,
+    if any. Neither is called if the client has disconnected.
 
     Raises:
         CancelledError: always; it ends aiohttp's task for the request without another response.
@@ -129,6 +304,7 @@ def take_over(request: web.Request, response: bytes, protocol: asyncio.Protocol)
         raise asyncio.CancelledError
     was = request.protocol
     tail = was._message_tail
+    response, protocol = upgrade
     transport.write(response)
     transport.set_protocol(protocol)
     request[TAKEN_OVER] = protocol

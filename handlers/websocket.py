@@ -8,11 +8,18 @@ from typing import NoReturn
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
-from handlers.answers import bad_request, log_refusal, refuse_if_full, refuse_while_draining
-from handlers.authentication import BEARER
+from handlers.answers import (
+    CONNECT,
+    bad_request,
+    log_refusal,
+    refuse_if_full,
+    refuse_while_draining,
+)
+from handlers.authentication import BEARER, has_credential
 from handlers.connection import Connection, Handshake, LimitedConnection, RefusedConnection
 from handlers.keys import DISPATCHER, HUB, INFLOW_RATES, SETTINGS
 from handlers.limits import limit_connects, limit_subscriptions
+from handlers.origins import sender_refusal
 from handlers.requests import (
     REFUSED,
     address_of,
@@ -22,7 +29,7 @@ from handlers.requests import (
     header_tokens,
     query_fields,
 )
-from handlers.takeover import take_over, unmask
+from handlers.takeover import Shortcut, Upgrade, raise_first_refusal, take_over, unmask
 from hub.errors import FORBIDDEN, UNAUTHORIZED, ErrorCode, Refusal
 from hub.limits import Inflow
 from hub.protocol.connect_requests import decode_connect_query
@@ -34,6 +41,36 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 
 async def upgrade(request: web.Request) -> NoReturn:
     """Make the request's connection a WebSocket connection of the hub."""
+    raise_first_refusal(request)
+    take_over(request, _upgrade(request))
+
+
+def shortcut(app: web.Application) -> Shortcut:
+    """Return the shortcut for handshakes that are the first request of a connection."""
+    return Shortcut(app, CONNECT, _upgrade_at_once)
+
+
+def _upgrade_at_once(request: web.Request) -> Upgrade | None:
+    """Return the upgrade to WebSocket of a request that no middleware has seen.
+
+    None leaves a request to them that they would refuse, or that has a credential.
+
+    Raises:
+        HTTPException: the handshake is refused.
+    """
+    if sender_refusal(request) is not None:
+        return None
+    if request.app[SETTINGS].access_on and has_credential(request):
+        return None
+    return _upgrade(request)
+
+
+def _upgrade(request: web.Request) -> Upgrade:
+    """Check a handshake, and return its answer and the protocol of the connection.
+
+    Raises:
+        HTTPException: the handshake is refused.
+    """
     refuse_while_draining(request)
     limit_connects(request)
     app = request.app
@@ -78,7 +115,7 @@ async def upgrade(request: web.Request) -> NoReturn:
         connection = LimitedConnection(hub, dispatcher, reader, handshake, inflow=Inflow(rates))
     else:
         connection = Connection(hub, dispatcher, reader, handshake)
-    take_over(request, response, connection)
+    return Upgrade(response, connection)
 
 
 def _accept(request: web.Request) -> bytes:

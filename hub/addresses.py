@@ -55,6 +55,8 @@ def client_address(peer: str, forwarded: str, trusted: Networks) -> str:
         forwarded: the values of `X-Forwarded-For`, joined by commas; empty without the header.
         trusted: the proxies.
     """
+    if peer and not trusted and ":" not in peer:  # an IPv4 address, as the kernel writes it
+        return peer
     address = _parse(peer.partition("%")[0])  # without the zone of a link-local address
     if address is None:
         return UNKNOWN

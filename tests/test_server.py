@@ -10,11 +10,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from handlers.lifetime import HTTP_KEEPALIVE
 from handlers.sockets import SEND_BUFFER, listen
-from handlers.takeover import http_protocol
 from hub.logs import events
 from tests.support.frames import CLOSE, client_frame
 from tests.support.process import ServerProcess, server_process, spawn
-from tests.support.raw import RawClient, stalled_client
+from tests.support.raw import RawClient, stalled_client, until
 from tests.support.server import Running
 
 TEXT = "Server is shutting down. Please disconnect gracefully."
@@ -193,9 +192,11 @@ async def test_the_keepalive_runs_by_itself() -> None:
 
 async def test_aiohttp_accepts_all_arguments(server: Running) -> None:
     """A misspelt one raises an error for each connection."""
-    assert server.runner.server is not None
-    handler = http_protocol(server.runner.server)
-    assert isinstance(handler, RequestHandler)
+    client = await RawClient.dial(server.port)
+    await client.send(b"GET ")
+    await until(lambda: any(isinstance(it, RequestHandler) for it in server.requests))
+    (handler,) = server.requests
+    client.close()
     assert handler.keepalive_timeout == HTTP_KEEPALIVE
     assert handler.access_logger is None
 

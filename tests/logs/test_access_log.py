@@ -175,7 +175,7 @@ async def test_a_request_whose_client_goes_away_is_499(caplog: pytest.LogCapture
 
 def is_busy(server: Running) -> bool:
     """Return whether a request is in progress."""
-    return any(it._current_request is not None for it in server.requests)
+    return any(getattr(it, "_current_request", None) for it in server.requests)
 
 
 async def test_malformed_http_is_a_line_without_a_path(caplog: pytest.LogCaptureFixture) -> None:

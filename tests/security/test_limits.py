@@ -569,7 +569,7 @@ class Heads:
 async def heads() -> AsyncIterator[Heads]:
     async with running(Settings(header_timeout=15.0)) as server:
         client = await RawClient.dial(server.port)
-        await until(lambda: any(it._waiter is not None for it in server.requests))
+        await until(lambda: bool(server.requests))
         try:
             yield Heads(server, client)
         finally:
