@@ -1,9 +1,12 @@
 """The Compose files, as Compose's own parser resolves them, without a container engine."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,13 @@ from tests.support.variables import variables
 
 BASE = "docker-compose.yml"
 SECURED = "deploy/compose/secured.yml"
-# Each way in which the documents start Compose: its files, and its profile.
+SCALED = "deploy/compose/scaled.yml"
+# The files of each way in which the documents start Compose.
 WAYS = {
-    "alone": ([BASE], ""),
-    "secured": ([BASE, SECURED], ""),
+    "alone": [BASE],
+    "secured": [BASE, SECURED],
+    "scaled": [BASE, SCALED],
+    "secured and scaled": [BASE, SECURED, SCALED],
 }
 IMAGE_TAG = re.compile(r"[\w./-]+:v?\d[\w.-]*")
 
@@ -40,8 +46,7 @@ def resolved(
 
 @pytest.fixture(params=WAYS)
 def project(request: pytest.FixtureRequest) -> Project:
-    files, profile = WAYS[request.param]
-    return resolved(files, profile=profile)
+    return resolved(WAYS[request.param])
 
 
 def settings_of(project: Project, folder: Path) -> Settings:
@@ -68,6 +73,7 @@ def test_every_service_has_minimal_rights_and_comes_back(project: Project) -> No
     for name, service in project["services"].items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service or name == "nginx", name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["restart"] == "unless-stopped", name
 
@@ -84,13 +90,15 @@ def test_every_mounted_file_is_in_the_tree(project: Project) -> None:
             assert volume["type"] != "bind" or Path(volume["source"]).exists(), volume["source"]
 
 
-def test_only_the_server_is_published(project: Project) -> None:
+def test_one_port_is_published(project: Project) -> None:
     published = {
         name: [(port["published"], port["target"]) for port in service["ports"]]
         for name, service in project["services"].items()
         if "ports" in service
     }
-    assert published == {"server": [("8080", int(FINAL.one("EXPOSE")))]}
+    scaled = "nginx" in project["services"]
+    exposed = int(FINAL.one("EXPOSE"))
+    assert published == ({"nginx": [("8080", 80)]} if scaled else {"server": [("8080", exposed)]})
 
 
 # --- The server -----------------------------------------------------------------------------------
@@ -146,3 +154,63 @@ def test_an_env_file_has_settings_and_the_published_port(tmp_path: Path) -> None
     assert (settings.host, settings.port, settings.max_topics) == ("0.0.0.0", 8080, 7)
     assert settings.redis_addr is not None
     assert settings.redis_addr.hosts == (("elsewhere", 6379),)
+
+
+# --- Several servers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_any_number_of_servers_is_possible(number: int) -> None:
+    project = resolved(WAYS["scaled"], scale=f"server={number}")
+    server = project["services"]["server"]
+    assert server.get("scale", 1) == number
+    # Two containers cannot share a name or a published port.
+    assert "container_name" not in server
+    assert "ports" not in server
+
+
+def test_compose_rejects_two_containers_of_one_name(tmp_path: Path) -> None:
+    named = tmp_path / "named.yml"
+    named.write_text("services:\n  server:\n    container_name: server\n")
+    result = go_tool("compose-check", *WAYS["scaled"], str(named))
+    assert result.returncode == 1
+    assert "container_name" in result.stderr
+
+
+def test_nginx_has_its_files_and_names_the_servers(tmp_path: Path) -> None:
+    services = resolved(WAYS["scaled"])["services"]
+    mounted = {it["target"]: Path(it["source"]) for it in services["nginx"]["volumes"]}
+    assert all(it["read_only"] for it in services["nginx"]["volumes"])
+    folder = tmp_path / "nginx"
+    for target, source in mounted.items():
+        (tmp_path / target.removeprefix("/etc/")).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tmp_path / target.removeprefix("/etc/"))
+    servers = folder / "servers.conf"
+    assert re.findall(r"(?m)^server ([\w-]+):(\d+) ", servers.read_text()) == [
+        ("server", FINAL.one("EXPOSE"))
+    ]
+    assert services["nginx"]["depends_on"]["server"] == {
+        "condition": "service_healthy",
+        "restart": True,
+        "required": True,
+    }
+    # Only Docker knows the name, and only root may listen and log where nginx does there.
+    replaced = {"server:": "localhost:", "/var/log/nginx": str(folder), "/run": str(folder)}
+    for file in folder.glob("**/*.conf"):
+        text = file.read_text()
+        for shown, here in replaced.items():
+            text = text.replace(shown, here)
+        file.write_text(text)
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        assert "CI" not in os.environ, "install nginx"
+        pytest.skip("there is no nginx")
+    command = [program, "-t", "-p", folder, "-c", folder / "nginx.conf"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "test is successful" in result.stderr, result.stderr
+
+
+def test_the_servers_trust_nginx(tmp_path: Path) -> None:
+    networks = settings_of(resolved(WAYS["scaled"]), tmp_path).trusted_proxies
+    for address in ("172.17.0.2", "172.31.255.9", "192.168.0.2"):
+        assert any(ip_address(address) in network for network in networks)
