@@ -69,7 +69,7 @@ def test_a_lock_has_pins_and_hashes_and_no_address_or_path(lock: str) -> None:
     assert header.splitlines()[-1] == "#    make lock"
     for entry in rest:
         assert re.fullmatch(
-            r"[a-z0-9-]+(\[[a-z,]+\])?==[a-z0-9.]+( ; [a-z_]+ [<>=!]+ '[\w.]+'"
+            r"[a-z0-9-]+(\[[a-z,]+\])?==([0-9]+!)?[a-z0-9.]+( ; [a-z_]+ [<>=!]+ '[\w.]+'"
             r"( and [a-z_]+ [<>=!]+ '[\w.]+')*)?"
             r"( \\\n    --hash=sha256:[0-9a-f]{64})+\n",
             entry,

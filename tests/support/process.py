@@ -49,11 +49,16 @@ class ServerProcess:
         return self.process.returncode
 
 
-async def spawn(**settings: str) -> ServerProcess:
-    """Start `server.py` with these settings in its environment, and wait for nothing."""
+async def spawn(descriptors: int | None = None, **settings: str) -> ServerProcess:
+    """Start `server.py` with these settings in its environment, and wait for nothing.
+
+    `descriptors`: its limit of open files; None for that of the tests.
+    """
+    limited = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}:{descriptors}"]
     environ = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings}
     return ServerProcess(
         await asyncio.create_subprocess_exec(
+            *limited,
             sys.executable,
             "server.py",
             cwd=ROOT,
@@ -64,9 +69,14 @@ async def spawn(**settings: str) -> ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(**settings: str) -> AsyncIterator[ServerProcess]:
-    """Run a server process that listens; kill it at the end of the block."""
-    server = await spawn(**settings)
+async def server_process(
+    descriptors: int | None = None, **settings: str
+) -> AsyncIterator[ServerProcess]:
+    """Run a server process that listens; kill it at the end of the block.
+
+    The arguments are those of `spawn`.
+    """
+    server = await spawn(descriptors, **settings)
     try:
         found = await server.wait_for_log(r"listening on.*http://127\.0\.0\.1:(\d+)")
         server.port = int(found[1])
