@@ -15,7 +15,13 @@ from handlers.sockets import (
     http_transports,
     stop_accepting,
 )
-from handlers.takeover import FirstRequest, close_idle, close_longest_idle
+from handlers.takeover import (
+    MAX_HEADER_BYTES,
+    MAX_TARGET_BYTES,
+    FirstRequest,
+    close_idle,
+    close_longest_idle,
+)
 from handlers.websocket import shortcut
 from hub.errors import GOING_AWAY
 from hub.logs import events
@@ -63,6 +69,8 @@ async def start(
         tcp_keepalive=False,  # the server's own timeouts cover all connections
         lingering_time=HTTP_LINGER,
         auto_decompress=False,  # an encoded body is refused
+        max_line_size=MAX_TARGET_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
         shutdown_timeout=HTTP_SHUTDOWN,
     )
     await runner.setup()

@@ -17,10 +17,12 @@ from aiohttp import StreamReader, hdrs, web
 
 # `unmask(mask, data)` unmasks `data` in place, in C (RFC 6455 section 5.3).
 from aiohttp._websocket.helpers import websocket_mask as unmask
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import UrlMappingMatchInfo
+
+from handlers.answers import answer
 
 # The protocol that has taken over the connection of a request.
 TAKEN_OVER: Final = web.RequestKey("taken_over", asyncio.Protocol)
@@ -38,6 +40,10 @@ __all__ = [
     "unmask",
 ]
 
+# Of a request's path with its query: 64 topics of a WebSocket, whose bytes are all encoded, take
+# 49 KB, their positions 6 KB and a token 8 KB.
+MAX_TARGET_BYTES: Final = 65_536
+MAX_HEADER_BYTES: Final = 9_216  # of a header, which may have a token of 8,192
 _HEAD_END: Final = b"\r\n\r\n"
 _PARSER: Final = 65_536  # bytes of a body that aiohttp's parser buffers; an upgrade has no body
 
@@ -96,7 +102,13 @@ class Shortcut:
         # The connection serves as the protocol that aiohttp's objects ask for.
         protocol = cast(RequestHandler, connection)
         parser = HttpRequestParser(
-            protocol, loop, _PARSER, max_msg_queue_size=2, auto_decompress=False
+            protocol,
+            loop,
+            _PARSER,
+            max_line_size=MAX_TARGET_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_msg_queue_size=2,
+            auto_decompress=False,
         )
         try:
             messages, upgraded, tail = parser.feed_data(data)
@@ -227,7 +239,10 @@ class _TimedHeads(RequestHandler):
         """Answer malformed HTTP. aiohttp quotes it, in the log too, and it may have a token."""
         if message is None or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        response = web.Response(status=status, text="The request is not valid HTTP")
+        if isinstance(exc, LineTooLong):
+            response = _answer_long_head(exc)
+        else:
+            response = web.Response(status=status, text="The request is not valid HTTP")
         response.force_close()
         return response
 
@@ -236,6 +251,16 @@ class _TimedHeads(RequestHandler):
         """The time since which no request is in progress; None if one is."""
         waiting = self._waiter is not None and not self._waiter.done()
         return self._next_keepalive_close_time - self._keepalive_timeout if waiting else None
+
+
+def _answer_long_head(error: LineTooLong) -> web.Response:
+    """Return the answer to a target or header that is too long; the limit shows which it is."""
+    _, limit, *_ = error.args
+    if limit == MAX_TARGET_BYTES:
+        status, part = HTTPStatus.REQUEST_URI_TOO_LONG, "Path and query are"
+    else:
+        status, part = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "A header is"
+    return answer({"error": f"{part} too long: at most {limit} bytes are allowed"}, status)
 
 
 def _http_protocol(server: web.Server) -> _TimedHeads:

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
+from handlers.takeover import MAX_HEADER_BYTES, MAX_TARGET_BYTES
 from hub.brokers import idempotency as once
 from hub.brokers.history import History
 from hub.brokers.memory import MemoryBroker
@@ -85,6 +86,8 @@ def test_numbers_of_constants_are_right() -> None:
     assert f"`id` is any JSON of at most {validation.MAX_ID_BYTES} bytes" in DOCUMENT
     assert f"a string of 1 to {validation.MAX_KEY_BYTES} bytes" in DOCUMENT
     assert f"{MAX_WAITING:,} requests that wait" in DOCUMENT
+    assert f"a path with a query of over {MAX_TARGET_BYTES:,} bytes" in DOCUMENT
+    assert f"a header with a value of over {MAX_HEADER_BYTES:,} bytes" in DOCUMENT
     assert f"at most {once.LIMIT:,} keys, in at most {once.MAX_BYTES >> 20} MiB" in DOCUMENT
 
 
@@ -528,6 +531,8 @@ REQUESTS: dict[tuple[str, int], list[Request]] = {
     ("any", 404): [("GET", "/nowhere", {}), ("DELETE", "/topics/", {})],
     ("any", 405): [("PUT", "/topics", {}), ("POST", "/ws", {})],
     ("any", 421): [("GET", "/stats", {"headers": {"Host": "elsewhere.example"}})],
+    ("any", 414): [("GET", "/stats?".ljust(MAX_TARGET_BYTES + 1, "x"), {})],
+    ("any", 431): [("GET", "/stats", {"headers": {"Name": "x" * (MAX_HEADER_BYTES + 1)}})],
     ("any", 413): [post("/publish", b" " * (LIMIT + 1)), post("/topics", b" " * (LIMIT + 1))],
     ("GET /health", 503): [("GET", "/health", {})],
     ("GET /live", 200): [("GET", "/live", {})],
