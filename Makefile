@@ -26,7 +26,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-faults test-installed check format env-example lock check-wheels bench bench-quick bench-compare bench-guarded clean
+.PHONY: help run install test test-faults test-installed fuzz-api check format env-example lock check-wheels bench bench-quick bench-compare bench-guarded clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
@@ -44,6 +44,9 @@ test-faults: $(VENV)/.test ## hurt a real Redis in every way, and see the server
 
 test-installed: $(VENV)/.test ## build the image and start the systemd unit on a small Debian (2 minutes, as root)
 	@$(BIN)/python -m pytest tests/installed -o faulthandler_timeout=900
+
+fuzz-api: $(VENV)/.test ## test the HTTP API with requests that schemathesis generates (2 minutes)
+	@FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/api/test_fuzz.py --override-ini faulthandler_timeout=900
 
 check: $(VENV)/.test ## lint, check the format and the types
 	@$(BIN)/ruff check .

@@ -77,15 +77,20 @@ def decode_stream_query(
 
     Args:
         query: `topic` may be repeated.
-        last_event_id: the header Last-Event-ID, which wins over the query's `last_event_id`.
+        last_event_id: the header Last-Event-ID, which wins over the query's `last_event_id`. Both
+            must be valid: a browser that reconnects with the header gets the answer that its URL
+            had at first.
         max_topic_bytes: limit of a topic's name, in bytes of UTF-8.
     """
     names = _values(query, "topic") or [""]
     if len(names) > MAX_STREAM_TOPICS:
         text = f"A stream has at most {MAX_STREAM_TOPICS} topics"
         return Refusal(ErrorCode.INVALID_TOPIC, text)
-    last_id = last_event_id or dict(query).get("last_event_id", "")
-    return _decode_topics(query, names, last_id, "Last-Event-ID", max_topic_bytes)
+    in_url = dict(query).get("last_event_id", "")
+    wanted = _decode_topics(query, names, in_url, "last_event_id", max_topic_bytes)
+    if isinstance(wanted, Refusal) or not last_event_id:
+        return wanted
+    return _decode_topics(query, names, last_event_id, "Last-Event-ID", max_topic_bytes)
 
 
 def _values(query: Query, key: str) -> list[str]:

@@ -36,7 +36,7 @@ _HISTORY_FIELDS: Final = {
     "since_offset": r"[0-9]{0,15}",
     "limit": r"[0-9]{0,9}",
     "reverse": r"(true|false|1|0)?",
-    "wait": r"([0-9]{1,5}(\.[0-9]{1,3})?)?",
+    "wait": r"([0-9]{1,5}(\.[0-9]{1,400})?([eE][-+]?[0-9]{1,3})?)?",  # a number of JSON
 }
 _ALLOWED: Final = {
     "since_offset": "a whole number, 0 or more",

@@ -7,6 +7,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from handlers.answers import BODY_TIMEOUT
+from handlers.takeover import MAX_HEADER_BYTES, MAX_TARGET_BYTES
 from hub.access import MAX_SUBJECT_BYTES
 from hub.bans import MAX_BANS
 from hub.brokers.idempotency import REMEMBERED
@@ -157,6 +158,8 @@ def test_numbers_of_constants_in_the_text_are_right() -> None:
     assert f"at most {validation.MAX_NESTING} levels deep" in text
     assert f"and the body at most {http_requests.MAX_BATCH_BYTES:,}." in text
     assert f"At most {MAX_WAITING:,} requests wait" in text
+    assert f"of over {MAX_TARGET_BYTES:,} bytes gets 414" in text
+    assert f"with a value of over {MAX_HEADER_BYTES:,} bytes 431" in text
     assert f"At most {MAX_BANS:,} subjects" in text
     assert f"within {REMEMBERED / 60:g} minutes" in text
     assert f"within {BODY_TIMEOUT:g} s" in text
@@ -185,7 +188,7 @@ def test_the_largest_last_n_is_accepted(last_n: int, valid: bool) -> None:
 
 @pytest.mark.parametrize(
     "event_id",
-    ["-", "e:1", "e:1,-,f:2", "", "e", ":1", "e:", "e:1,", "e:-1", "é:1", "e:1234567890123456"],
+    ["-", "e:1", "e:1,-,f:2", "e", ":1", "e:", "e:1,", "e:-1", "é:1", "e:1234567890123456"],
 )
 def test_the_pattern_of_an_event_id_is_that_of_the_code(event_id: str) -> None:
     valid = parse_id(event_id, event_id.count(",") + 1) is not None

@@ -102,6 +102,7 @@ async def test_a_forgotten_position_is_410_with_the_current_position() -> None:
         ({"reverse": "yes"}, "reverse must be true or false"),
         ({"wait": "61"}, "wait must be seconds, at most 60"),
         ({"wait": "nan"}, "wait must be seconds"),
+        ({"wait": "9e999"}, "wait must be seconds"),
         ({"wait": "1", "reverse": "true"}, "wait and reverse do not go together"),
     ],
 )
@@ -113,6 +114,13 @@ async def test_the_error_of_a_bad_query_names_the_allowed_values(
         status, body = await it.history("t", **query)
         assert status == 400
         assert text in body["error"]
+
+
+@pytest.mark.parametrize("wait", ["0", "0.0004", "1e-05", "5E-324", "0.00000000000000001"])
+async def test_a_wait_is_any_number_of_json(wait: str) -> None:
+    async with caller() as it:
+        await it.make("t")
+        assert await it.payloads("t", wait=wait) == []
 
 
 async def test_a_query_that_is_not_utf8_is_refused(server: Running) -> None:

@@ -700,6 +700,8 @@ def test_a_transport_closed_without_notice_affects_only_its_own_stream() -> None
         ("topic=t topic=u", "a:1,", "INVALID_MESSAGE"),
         ("topic=t last_event_id=a", "", "INVALID_MESSAGE"),
         ("topic=t last_event_id=a:1", "b", "INVALID_MESSAGE"),
+        ("topic=t last_event_id=b", "a:1", "INVALID_MESSAGE"),
+        ("topic=t last_event_id=a:1,a:1", "a:1", "INVALID_MESSAGE"),
     ],
 )
 def test_an_invalid_query_is_refused(query: str, last_id: str, code: str) -> None:
