@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
+from handlers.answers import CONNECT
 from handlers.connection import Link
 from handlers.requests import address_of, request_fields
 from handlers.sockets import progress
@@ -81,11 +82,9 @@ class _Upgrade(NamedTuple):
 
     @classmethod
     def of(cls, request: web.Request, began: float) -> "_Upgrade":
-        status = (
-            HTTPStatus.SWITCHING_PROTOCOLS if hdrs.UPGRADE in request.headers else HTTPStatus.OK
-        )
-        address, user_agent = address_of(request), _user_agent(request)
-        return cls(request.method, request.path, address, user_agent, status, began)
+        status = HTTPStatus.SWITCHING_PROTOCOLS if request.path == CONNECT else HTTPStatus.OK
+        path, address = request.rel_url.raw_path, address_of(request)
+        return cls(request.method, path, address, _user_agent(request), status, began)
 
 
 def _log_end(upgrade: _Upgrade, client: Client) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from hub.access import Principal
 from hub.delivery.client import Client, peer_address
-from hub.errors import FAULTS, ErrorCode, RefusalReason
+from hub.errors import FAULTS, LOST, ErrorCode, RefusalReason
 from hub.logs import events
 from hub.observer import Observer
 from hub.reports import SlowAction
@@ -33,7 +33,9 @@ class EventLog(Observer):
             events.CONNECTED.log(**client_fields(client))
 
     def left(self, client: Client, reason: str, seconds: float) -> None:
-        if reason in FAULTS:
+        # A stream has no Close: a client that leaves it while events are on the way resets it.
+        left = reason == LOST and not client.framing.answers_pings
+        if reason in FAULTS and not left:
             events.FAILED.log(**client_fields(client), reason=reason, seconds=seconds)
         elif events.ENDED.enabled:
             events.ENDED.log(**client_fields(client), reason=reason, seconds=seconds)

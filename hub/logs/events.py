@@ -1,7 +1,7 @@
 """The catalogue of log lines: every line that this server writes is an event of this module.
 
-docs/logs.md has a row for each, held to this module by tests/test_logs_doc.py. No other package
-may import `logging`, so no line can be added without its row.
+docs/logs.md has a row for each, held to this module by tests/logs/test_catalogue.py. No other
+package of the server may import `logging`, so no line can be added without its row.
 """
 
 import logging
@@ -27,8 +27,6 @@ CALLER: Final = ("subject", "key_name")
 CLIENT: Final = ("connection", "address", "peer", *CALLER, "client_id")
 # Fields about a request. The path is without the query, which may hold a token.
 REQUEST: Final = ("method", "path", "address", *CALLER)
-# Keys of a line in JSON that are no fields.
-RESERVED: Final = ("ts", "level", "logger", "event", "exception")
 
 _SERVER: Final = logging.getLogger("server")
 ACCESS_LOGGER: Final = logging.getLogger("access")
@@ -175,6 +173,7 @@ CONNECTION_FAULT = Event(ERROR, "fault in a connection (it is closed)", *CLIENT)
 REQUEST_FAULT = Event(ERROR, "fault in a request (it is answered by 500)", *REQUEST)
 COMMAND_FAULT = Event(ERROR, "fault in a queued command (it is dropped)")
 QUESTION_FAULT = Event(ERROR, "fault in a question of another server (it is not answered)")
+IGNORED_FAULT = Event(ERROR, "fault that Python ignores (such as in a destructor)", "place")
 
 # The log itself. Its lines have the level of those that were left out.
 LEFT_OUT = Event(INFO, "lines were left out", "of", "reason", "count", limit=None)

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import math
+import sys
 import time
 from typing import TextIO
 
+from hub.logs import events
 from hub.logs.events import ACCESS_LOGGER
 from hub.logs.formats import JsonFormatter, TextFormatter
 from hub.logs.limits import RateLimit
@@ -72,4 +74,10 @@ def configure_logs(level: str, form: str, *, access: bool) -> LimitedHandler:
     root.setLevel(level.upper())
     ACCESS_LOGGER.setLevel(logging.INFO if access else logging.NOTSET)
     logging.captureWarnings(True)
+    sys.unraisablehook = _log_ignored
     return handler
+
+
+def _log_ignored(fault: "sys.UnraisableHookArgs") -> None:
+    """Log an exception that Python cannot raise, instead of printing it."""
+    events.IGNORED_FAULT.log(fault.exc_value, place=repr(fault.object))

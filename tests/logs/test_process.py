@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.frames import TEXT, client_frame
+from hub.settings import Settings
+from tests.support.frames import CLOSE, TEXT, client_frame
 from tests.support.process import ROOT, ServerProcess, server_process
-from tests.support.raw import RawClient
+from tests.support.raw import RawClient, raw_client, until
+from tests.support.server import running
 from tests.support.ways import get, upgrade
 
 # A line break, terminal escapes and a control character beyond ASCII, as text of JSON and in a URL.
@@ -118,6 +120,10 @@ warnings.warn("a warning")
 async def main():
     asyncio.get_running_loop().call_exception_handler({"message": "a fault"})
 asyncio.run(main())
+class Broken:
+    def __del__(self):
+        raise ZeroDivisionError
+Broken()
 from hub.logs import events
 events.HTTP_REQUEST.log(path="/", status=200)
 events.STOPPED.log()
@@ -130,13 +136,14 @@ def test_lines_of_libraries_have_the_form_too() -> None:
         ("aiohttp.server", "error"),
         ("py.warnings", "warning"),
         ("asyncio", "error"),
+        ("server", "error"),
         ("access", "info"),  # whatever the level
     ]
     assert lines[0]["event"] == "Error handling request"
     assert lines[0]["exception"] == "ValueError: a\nb"
     text = printed_by("text", LIBRARIES)
     assert [line for line in text if not TEXT_LINE.fullmatch(line)] == []
-    assert len(text) == 6  # with two lines of a traceback
+    assert len([line for line in text if not line.startswith("    ")]) == len(lines)
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -191,3 +198,26 @@ async def test_a_blocked_loop_is_one_warning() -> None:
     server.terminate()
     assert await server.exit_code() == 0
     assert "".join(server.log).count("blocked") == 1
+
+
+async def test_clients_that_behave_well_cause_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(Settings()) as server:
+        caplog.clear()
+        caplog.set_level("INFO")
+        for number in range(20):
+            async with raw_client(server.port) as client:
+                await client.subscribe("t")
+                await client.say({"type": "publish", "topic": "t", "payload": number})
+                assert {(await client.hear())["type"] for _ in range(2)} == {"ack", "event"}
+                await client.send(client_frame(CLOSE, b"\x03\xe8"))
+                await client.rest()
+            stream = await RawClient.dial(server.port)
+            await stream.send(get(b"/events?topic=t"))
+            await stream.read_until(b"\n\n")
+            stream.close()
+            request = await RawClient.dial(server.port)
+            await request.send(get(b"/topics/nothing"))
+            assert b" 40" in await request.read_to_end()
+            request.close()
+        await until(lambda: not server.hub.clients)
+    assert caplog.records == []
