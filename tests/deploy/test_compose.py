@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hub.settings import Settings, read_settings
 from tests.support.dockerfile import FINAL
@@ -21,13 +22,16 @@ from tests.support.variables import variables
 BASE = "docker-compose.yml"
 SECURED = "deploy/compose/secured.yml"
 SCALED = "deploy/compose/scaled.yml"
-# The files of each way in which the documents start Compose.
-WAYS = {
-    "alone": [BASE],
-    "secured": [BASE, SECURED],
-    "scaled": [BASE, SCALED],
-    "secured and scaled": [BASE, SECURED, SCALED],
+MONITORING = "monitoring"
+# The ways in which operators start Compose: the files, and the profile.
+WAYS: dict[str, tuple[list[str], str]] = {
+    "alone": ([BASE], ""),
+    "monitored": ([BASE], MONITORING),
+    "secured": ([BASE, SECURED], ""),
+    "scaled": ([BASE, SCALED], ""),
+    "all": ([BASE, SECURED, SCALED], MONITORING),
 }
+SCALED_FILES = WAYS["scaled"][0]
 IMAGE_TAG = re.compile(r"[\w./-]+:v?\d[\w.-]*")
 
 Project = dict[str, Any]
@@ -46,7 +50,8 @@ def resolved(
 
 @pytest.fixture(params=WAYS)
 def project(request: pytest.FixtureRequest) -> Project:
-    return resolved(WAYS[request.param])
+    files, profile = WAYS[request.param]
+    return resolved(files, profile=profile)
 
 
 def settings_of(project: Project, folder: Path) -> Settings:
@@ -90,15 +95,16 @@ def test_every_mounted_file_is_in_the_tree(project: Project) -> None:
             assert volume["type"] != "bind" or Path(volume["source"]).exists(), volume["source"]
 
 
-def test_one_port_is_published(project: Project) -> None:
+def test_one_port_is_published_to_other_machines(project: Project) -> None:
     published = {
-        name: [(port["published"], port["target"]) for port in service["ports"]]
+        name: (port["published"], port["target"])
         for name, service in project["services"].items()
-        if "ports" in service
+        for port in service.get("ports", ())
+        if port.get("host_ip") != "127.0.0.1"
     }
-    scaled = "nginx" in project["services"]
     exposed = int(FINAL.one("EXPOSE"))
-    assert published == ({"nginx": [("8080", 80)]} if scaled else {"server": [("8080", exposed)]})
+    scaled = "nginx" in project["services"]
+    assert published == ({"nginx": ("8080", 80)} if scaled else {"server": ("8080", exposed)})
 
 
 # --- The server -----------------------------------------------------------------------------------
@@ -161,7 +167,7 @@ def test_an_env_file_has_settings_and_the_published_port(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_any_number_of_servers_is_possible(number: int) -> None:
-    project = resolved(WAYS["scaled"], scale=f"server={number}")
+    project = resolved(SCALED_FILES, scale=f"server={number}")
     server = project["services"]["server"]
     assert server.get("scale", 1) == number
     # Two containers cannot share a name or a published port.
@@ -172,13 +178,13 @@ def test_any_number_of_servers_is_possible(number: int) -> None:
 def test_compose_rejects_two_containers_of_one_name(tmp_path: Path) -> None:
     named = tmp_path / "named.yml"
     named.write_text("services:\n  server:\n    container_name: server\n")
-    result = go_tool("compose-check", *WAYS["scaled"], str(named))
+    result = go_tool("compose-check", *SCALED_FILES, str(named))
     assert result.returncode == 1
     assert "container_name" in result.stderr
 
 
 def test_nginx_has_its_files_and_names_the_servers(tmp_path: Path) -> None:
-    services = resolved(WAYS["scaled"])["services"]
+    services = resolved(SCALED_FILES)["services"]
     mounted = {it["target"]: Path(it["source"]) for it in services["nginx"]["volumes"]}
     assert all(it["read_only"] for it in services["nginx"]["volumes"])
     folder = tmp_path / "nginx"
@@ -211,6 +217,67 @@ def test_nginx_has_its_files_and_names_the_servers(tmp_path: Path) -> None:
 
 
 def test_the_servers_trust_nginx(tmp_path: Path) -> None:
-    networks = settings_of(resolved(WAYS["scaled"]), tmp_path).trusted_proxies
+    networks = settings_of(resolved(SCALED_FILES), tmp_path).trusted_proxies
     for address in ("172.17.0.2", "172.31.255.9", "192.168.0.2"):
         assert any(ip_address(address) in network for network in networks)
+
+
+# --- Monitoring -----------------------------------------------------------------------------------
+
+
+def mounts_of(service: dict[str, Any]) -> dict[str, Path]:
+    """Return the files that a service mounts, by their paths in it."""
+    return {it["target"]: Path(it["source"]) for it in service["volumes"] if it["type"] == "bind"}
+
+
+def parsed(service: dict[str, Any], path: str) -> Any:
+    return yaml.safe_load(mounts_of(service)[path].read_text())
+
+
+@pytest.fixture
+def monitored() -> dict[str, Any]:
+    services: dict[str, Any] = resolved([BASE], profile=MONITORING)["services"]
+    return services
+
+
+def test_monitoring_is_a_profile() -> None:
+    assert set(resolved([BASE])["services"]) == {"server", "redis"}
+
+
+def test_prometheus_finds_every_server(monitored: dict[str, Any]) -> None:
+    config = parsed(monitored["prometheus"], "/etc/prometheus/prometheus.yml")
+    (job,) = config["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    (name,) = found["names"]
+    environ = monitored[name]["environment"]
+    assert environ["METRICS_PORT"] == str(found["port"])
+    assert environ["METRICS_HOST"] == "0.0.0.0"
+    # The alerts are for this job.
+    shipped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    assert [job["job_name"]] == [it["job_name"] for it in shipped["scrape_configs"]]
+    assert config["rule_files"] == shipped["rule_files"]
+
+
+def test_promtool_accepts_the_mounted_files(monitored: dict[str, Any], tmp_path: Path) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        assert "CI" not in os.environ, "install prometheus"
+        pytest.skip("there is no promtool")
+    for target, source in mounts_of(monitored["prometheus"]).items():
+        shutil.copy(source, tmp_path / Path(target).name)
+    command = [program, "check", "config", tmp_path / "prometheus.yml"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "rules found" in result.stdout
+
+
+def test_grafana_finds_prometheus_and_the_dashboard(monitored: dict[str, Any]) -> None:
+    grafana = monitored["grafana"]
+    folder = "/etc/grafana/provisioning"
+    (source,) = parsed(grafana, f"{folder}/datasources/prometheus.yml")["datasources"]
+    assert source["type"] == "prometheus"
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = parsed(grafana, f"{folder}/dashboards/broadcast.yml")["providers"]
+    (dashboard,) = (it for it in mounts_of(grafana) if it.endswith(".json"))
+    assert str(Path(dashboard).parent) == provider["options"]["path"]
+    assert json.loads(mounts_of(grafana)[dashboard].read_text())["title"]
