@@ -81,6 +81,7 @@ async def test_the_soft_limit_is_raised_and_clients_leave_a_reserve() -> None:
         server.terminate()
         assert await server.exit_code() == 0
         assert "".join(server.log).count(f"{events.FULL.text}: limit={MOST}") == 1
+        assert "reason=FULL" not in "".join(server.log)  # not a line for each refusal, too
 
 
 async def test_a_full_server_tells_an_event_source_to_reconnect() -> None:

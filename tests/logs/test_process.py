@@ -173,6 +173,36 @@ async def test_the_number_of_lines_left_out_is_written_although_nothing_follows(
         client.close()
 
 
+CRASHING = """
+import server
+async def serve(*args):
+    raise ZeroDivisionError("a fault of the test")
+server.serve = serve
+server.main()
+"""
+
+
+async def process_of(script: str, **environ: str) -> ServerProcess:
+    """Start a script that runs a changed server, and wait for nothing."""
+    return ServerProcess(
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", script),
+            cwd=ROOT,
+            env={"HOST": "127.0.0.1", "PORT": "0", **environ},
+            stderr=asyncio.subprocess.PIPE,
+        )
+    )
+
+
+async def test_a_crash_is_one_critical_line_with_its_traceback() -> None:
+    server = await process_of(CRASHING, LOG_FORMAT="json")
+    assert await server.exit_code() == 1
+    lines = [json.loads(line) for line in "".join(server.log).splitlines()]
+    assert [it["event"] for it in lines] == ["starting", "access", "fault in the server"]
+    assert lines[-1]["level"] == "critical"
+    assert lines[-1]["exception"].endswith("ZeroDivisionError: a fault of the test")
+
+
 BLOCKING = """
 import asyncio, time
 import server
@@ -186,14 +216,7 @@ server.main()
 
 
 async def test_a_blocked_loop_is_one_warning() -> None:
-    server = ServerProcess(
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", BLOCKING),
-            cwd=ROOT,
-            env={"HOST": "127.0.0.1", "PORT": "0"},
-            stderr=asyncio.subprocess.PIPE,
-        )
-    )
+    server = await process_of(BLOCKING)
     await server.wait_for_log(r"WARNING server: event loop was blocked: seconds=1\.\d+$")
     server.terminate()
     assert await server.exit_code() == 0
