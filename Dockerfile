@@ -10,6 +10,7 @@ COPY server.py ./
 COPY cli cli/
 COPY hub hub/
 COPY handlers handlers/
+COPY workers workers/
 COPY api api/
 COPY clients/js/client.js clients/js/
 COPY clients/python/broadcast_client clients/python/broadcast_client/

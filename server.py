@@ -9,40 +9,55 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, TypeVar
 
 import uvloop
 from aiohttp import web
+from prometheus_client.registry import Collector
 
 from cli.commands import run
 from handlers.access_log import log_unanswered
 from handlers.answers import close_in_shutdown, errors_as_json
 from handlers.authentication import authenticate
 from handlers.collector import ServerCollector, build_registry
+from handlers.families import to_plain
 from handlers.keys import (
+    ANONYMOUS,
     AUTHENTICATOR,
     BODY_BUDGET,
     DISPATCHER,
     DRAIN,
+    FIGURES,
     HUB,
     INFLOW_RATES,
     LAG,
     LIMITS,
+    OBSERVER,
     READINESS,
     REGISTRY,
     SERVICE,
     SETTINGS,
-    STARTED,
+    SHUTDOWN,
+    STATUS,
 )
-from handlers.lifetime import shut_down, start
+from handlers.lifetime import Shutdown, log_listening, shut_down, start
 from handlers.limits import limit_requests
-from handlers.metrics import METRICS, metrics_app
+from handlers.metrics import METRICS, group_figures, metrics_app
 from handlers.origins import check_sender
-from handlers.process import stop_signal, tune_garbage_collection
+from handlers.process import (
+    ignore_signals,
+    reload_signal,
+    stop_signal,
+    tune_garbage_collection,
+)
 from handlers.routes import add_routes
 from handlers.sockets import (
     METRICS_SHARE,
+    OWN_SHARE,
+    Listeners,
     ListenSockets,
     discard,
     fit_descriptors,
@@ -50,6 +65,7 @@ from handlers.sockets import (
     listen,
     progress,
     raise_descriptors,
+    spread,
 )
 from handlers.takeover import late_heads
 from hub.access import Access, Principal
@@ -62,14 +78,16 @@ from hub.counters import Counters
 from hub.directory import Directory
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
+from hub.errors import SettingError
 from hub.event_log import EventLog
+from hub.http_sweep import HttpSweep
 from hub.hub import Hub
 from hub.ids import Ids
 from hub.limits import InflowRates, RequestLimits
 from hub.logs import events
 from hub.logs.setup import LimitedHandler, configure_logs
 from hub.loop_lag import LoopLag
-from hub.observer import Observers
+from hub.observer import Observer, Observers
 from hub.readiness import Readiness
 from hub.redis.broker import RedisBroker
 from hub.redis.history_cache import HistoryCache
@@ -77,9 +95,18 @@ from hub.redis.keys import Keys
 from hub.redis.supervisor import Supervisor
 from hub.service import Service
 from hub.sessions import Sessions
+from hub.setting_values import AUTO
 from hub.settings import Inspection, Settings, describe_access
+from hub.status import Status
 from hub.sweep import Sweeper
 from hub.version import VERSION
+from workers.cores import usable_cores
+from workers.group import Group
+from workers.parent import Parent
+from workers.start import Start, take_start
+from workers.worker import Worker
+
+_Result = TypeVar("_Result")
 
 
 def main() -> None:
@@ -96,9 +123,23 @@ def run_server(inspection: Inspection) -> None:
         SettingError: there are too few file descriptors for the settings.
     """
     settings = inspection.settings
-    handler = configure_logs(settings.log_level, settings.log_format, access=settings.access_log)
+    start = take_start(os.environ)
+    handler = configure_logs(
+        settings.log_level,
+        settings.log_format,
+        access=settings.access_log,
+        worker=start.number if start else 0,
+    )
     soft, descriptors = raise_descriptors()
-    settings = fit_descriptors(settings, descriptors)
+    if start is not None:
+        settings = fit_descriptors(settings.of_worker(start.number, start.workers), descriptors)
+        _run(serve_as_worker(settings, start, handler))
+        return
+    workers = _number_of_workers(settings)
+    fitted = [
+        fit_descriptors(settings.of_worker(number + 1, workers or 1), descriptors)
+        for number in range(workers or 1)
+    ]
     sockets = _listen("HOST", settings.host, "PORT", settings.port)
     metrics: ListenSockets = []
     if settings.metrics_port:
@@ -109,13 +150,37 @@ def run_server(inspection: Inspection) -> None:
         events.SETTING.log(warning=warning)
     events.STARTING.log(
         version=VERSION,
-        max_connections=settings.max_connections,
+        max_connections=sum(it.max_connections for it in fitted),
         descriptors=descriptors,
         soft_limit=soft,
+        workers=workers or None,
     )
     _log_access(settings)
+    if workers:
+        parts = spread(sockets, workers)
+        sys.exit(_run(serve_as_parent(settings, parts, metrics, handler)))
+    _run(serve(fitted[0], sockets, metrics, handler))
+
+
+def _number_of_workers(settings: Settings) -> int:
+    """Return the number of workers; 0 for a server that is one process.
+
+    Raises:
+        SettingError: there are more than MAX_CONNECTIONS allows.
+    """
+    if not settings.has_workers:
+        return 0
+    workers = usable_cores() if settings.workers == AUTO else settings.workers
+    if 0 < settings.max_connections < workers:
+        allowed = f"at least {workers} are needed, one for each worker (WORKERS)"
+        raise SettingError("MAX_CONNECTIONS", str(settings.max_connections), allowed)
+    return workers
+
+
+def _run(serving: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run the server; a fault ends the process."""
     try:
-        uvloop.run(serve(settings, sockets, metrics, handler))
+        return uvloop.run(serving)
     except Exception as fault:
         events.CRASHED.log(fault)
         sys.exit(1)
@@ -152,25 +217,104 @@ async def serve(
     """
     app = build_app(settings)
     stop = stop_signal()
-    runner, listeners = await start(app, sockets)
-    own, own_listeners = await start(metrics_app(app), metrics, share=METRICS_SHARE, only=METRICS)
-    assert runner.server is not None
-    assert own.server is not None
-    tune_garbage_collection()
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            sweeper = build_sweeper(app, [runner.server, own.server])
-            background = [tasks.create_task(it) for it in (sweeper.run(), handler.run())]
-            await stop.wait()
-            await shut_down(app, runner.server, listeners)
-            for task in background:
-                task.cancel()
-    finally:
-        for listener in (*listeners, *own_listeners):
-            listener.close()
-        await own.cleanup()
-        await runner.cleanup()
+    own = metrics_app(settings, app[DRAIN], app[OBSERVER], app[FIGURES])
+    async with (
+        _open(app, sockets) as (server, listeners),
+        _open(own, metrics, share=METRICS_SHARE, only=METRICS) as (metrics_server, _),
+        _background(build_sweeper(app, [server, metrics_server]).run(), handler.run()),
+    ):
+        tune_garbage_collection()
+        log_listening(sockets, node=app[HUB].node)
+        log_listening(metrics, node=app[HUB].node, only=METRICS)
+        await stop.wait()
+        await shut_down(Shutdown(app, server, listeners), settings)
     events.STOPPED.log()
+
+
+async def serve_as_worker(settings: Settings, start: Start, handler: LimitedHandler) -> None:
+    """Serve until the parent says otherwise, or has ended.
+
+    Args:
+        settings: of this worker.
+        start: what the parent has said.
+        handler: of the log.
+    """
+    ignore_signals()
+    app = build_app(settings)
+    worker = Worker(start, app[READINESS].status, partial(to_plain, app[REGISTRY]))
+    app[STATUS] = worker.status
+    figures: Callable[[], Awaitable[Collector]] = partial(group_figures, worker.figures)
+    app[FIGURES] = figures
+    async with (
+        _open(app, []) as (server, listeners),
+        _background(build_sweeper(app, [server]).run(), handler.run()),
+    ):
+        tune_garbage_collection()
+        shutdown = Shutdown(app, server, listeners)
+        await worker.run(app[HUB].node, listeners, shutdown, settings.shutdown_timeout)
+
+
+async def serve_as_parent(
+    settings: Settings,
+    parts: list[ListenSockets],
+    metrics: ListenSockets,
+    handler: LimitedHandler,
+) -> int:
+    """Run workers until SIGTERM or SIGINT; a second signal ends all processes at once.
+
+    Args:
+        settings: of the server.
+        parts: the sockets of PORT, in a part for each worker.
+        metrics: those of METRICS_PORT, if it is set.
+        handler: of the log.
+
+    Returns:
+        The exit code.
+    """
+    group = Group(len(parts))
+    parent = Parent(
+        group,
+        [sys.executable, *sys.orig_argv[1:]],
+        parts,
+        drain_delay=settings.drain_delay,
+        shutdown_timeout=settings.shutdown_timeout,
+    )
+    stop, reload = stop_signal(parent.kill), reload_signal()
+    observer = Observer()
+    own = metrics_app(settings, group, observer, partial(group_figures, group.metrics))
+
+    def started() -> None:
+        log_listening(parts[0])
+        log_listening(metrics, only=METRICS)
+
+    async with _open(own, metrics, share=METRICS_SHARE, only=METRICS) as (server, _):
+        http = _http_sweep(settings, observer, [server])
+        async with _background(http.run(), handler.run()):
+            return await parent.run(stop, reload, started)
+
+
+@asynccontextmanager
+async def _open(
+    app: web.Application, sockets: ListenSockets, *, share: int = OWN_SHARE, only: str = ""
+) -> AsyncIterator[tuple[web.Server, Listeners]]:
+    """Serve an application; see `start`. At the end, close the sockets, then the connections."""
+    runner, listeners = await start(app, sockets, share=share, only=only)
+    assert runner.server is not None
+    try:
+        yield runner.server, listeners
+    finally:
+        listeners.close_all()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run something until the end of the block; a fault in it ends the block."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(it) for it in work]
+        yield
+        for task in running:
+            task.cancel()
 
 
 def build_app(settings: Settings) -> web.Application:
@@ -215,23 +359,34 @@ def build_app(settings: Settings) -> web.Application:
         app.cleanup_ctx.append(lambda _: _connected(supervisor))
     app[SETTINGS] = settings
     app[HUB] = hub
-    app[DRAIN] = Drain(hub)
+    app[OBSERVER] = hub.observer
+    app[DRAIN] = drain = Drain(hub)
+    app[SHUTDOWN] = drain
     app[INFLOW_RATES] = InflowRates.of(settings)
     app[LIMITS] = RequestLimits(settings, hub.connections, hub.observer)
-    app[READINESS] = Readiness(hub, app[DRAIN], settings)
     app[BODY_BUDGET] = BodyBudget()
     access, authenticator = Access(), None
     if settings.access_on:
         access = Access(Principal(settings.anonymous_rights()))
         app[AUTHENTICATOR] = authenticator = _build_authenticator(app, settings)
     sessions = Sessions(hub, authenticator, settings.auth_timeout, time.time)
-    app[STARTED] = loop.time()
+    app[ANONYMOUS] = access.anonymous
+    started = loop.time()
+    app[READINESS] = readiness = Readiness(hub, app[DRAIN], settings, started)
     app[LAG] = LoopLag()
-    directory = Directory(hub, app[STARTED], app[LAG])
+    directory = Directory(hub, started, app[LAG])
     app[SERVICE] = Service(hub, app[DRAIN], access, sessions, directory)
     app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
     collector = ServerCollector(settings, hub, app[DISPATCHER], app[DRAIN], counters)
-    app[REGISTRY] = build_registry(collector)
+    app[REGISTRY] = registry = build_registry(collector)
+
+    async def own_status() -> Status:
+        return readiness.status()
+
+    async def own_figures() -> Collector:
+        return registry
+
+    app[STATUS], app[FIGURES] = own_status, own_figures
     add_routes(app)
     return app
 
@@ -279,6 +434,16 @@ def build_sweeper(app: web.Application, servers: Sequence[web.Server]) -> Sweepe
         readiness=app[READINESS],
         limits=app[LIMITS],
         lag=app[LAG],
+        http=_http_sweep(app[SETTINGS], app[OBSERVER], servers),
+        progress=progress,
+        discard=discard,
+    )
+
+
+def _http_sweep(settings: Settings, observer: Observer, servers: Sequence[web.Server]) -> HttpSweep:
+    return HttpSweep(
+        settings,
+        observer,
         http_transports=partial(http_transports, servers),
         late_heads=partial(late_heads, servers),
         progress=progress,

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
-from handlers.keys import DRAIN, HUB, READINESS, SERVICE, SETTINGS
+from handlers.keys import DRAIN, HUB, OBSERVER, READINESS, SERVICE, SETTINGS, SHUTDOWN
 from handlers.requests import PRINCIPAL, has_token_in_url, header_tokens, request_fields
 from hub.brokers.base import ClusterStats
 from hub.errors import ErrorCode, Refusal, RefusalReason, RequestRefusal
@@ -262,7 +262,7 @@ def unavailable(why: str, reason: RequestRefusal) -> web.HTTPServiceUnavailable:
 async def close_in_shutdown(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Close the connection after each response once the shutdown has been announced."""
     response = await handler(request)
-    if request.app[DRAIN].announced:
+    if request.app[SHUTDOWN].announced:
         response.force_close()
     return response
 
@@ -292,7 +292,7 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 
 def _report(request: web.Request, response: web.StreamResponse) -> None:
     """Report a refusal to the observer, and log it if it concerns access or a connection."""
-    observer = request.app[HUB].observer
+    observer = request.app[OBSERVER]
     observer.refused(response[REASON])
     kind = _KINDS.get(request.path)
     if kind is not None:

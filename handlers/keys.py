@@ -1,8 +1,13 @@
 """The keys of the application's parts, which `server.py` builds."""
 
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 
+from hub.access import Principal
 from hub.auth.authenticator import Authenticator
 from hub.body_budget import BodyBudget
 from hub.dispatcher import Dispatcher
@@ -10,9 +15,18 @@ from hub.drain import Drain
 from hub.hub import Hub
 from hub.limits import InflowRates, RequestLimits
 from hub.loop_lag import LoopLag
+from hub.observer import Observer
 from hub.readiness import Readiness
 from hub.service import Service
 from hub.settings import Settings
+from hub.status import Status
+
+
+class Announcing(Protocol):
+    """What knows whether the shutdown has been announced."""
+
+    announced: bool
+
 
 SETTINGS = web.AppKey("settings", Settings)
 HUB = web.AppKey("hub", Hub)
@@ -26,4 +40,9 @@ LAG = web.AppKey("lag", LoopLag)
 READINESS = web.AppKey("readiness", Readiness)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 REGISTRY = web.AppKey("registry", CollectorRegistry)
-STARTED = web.AppKey("started", float)  # time of the start in seconds, by the loop's clock
+SHUTDOWN = web.AppKey("shutdown", Announcing)
+OBSERVER = web.AppKey("observer", Observer)
+ANONYMOUS = web.AppKey("anonymous", Principal)
+# What probes ask, and the metrics: of this process, or of all workers.
+STATUS: web.AppKey[Callable[[], Awaitable[Status]]] = web.AppKey("status")
+FIGURES: web.AppKey[Callable[[], Awaitable[Collector]]] = web.AppKey("figures")

@@ -10,10 +10,9 @@ from handlers.access_log import AccessLog
 from handlers.keys import DRAIN, HUB, SETTINGS
 from handlers.sockets import (
     OWN_SHARE,
+    Listeners,
     ListenSockets,
-    accept,
     http_transports,
-    stop_accepting,
 )
 from handlers.takeover import (
     MAX_HEADER_BYTES,
@@ -21,11 +20,13 @@ from handlers.takeover import (
     FirstRequest,
     close_idle,
     close_longest_idle,
+    late_heads,
 )
 from handlers.websocket import shortcut
 from hub.errors import GOING_AWAY
 from hub.logs import events
 from hub.logs.events import ACCESS_LOGGER
+from hub.settings import Settings
 
 # Seconds that an HTTP connection may idle between two requests. Longer than proxies keep theirs
 # (nginx: 60), so that a request never meets a connection that is being closed.
@@ -40,6 +41,9 @@ ACCEPT_BACKLOG: Final = 1.0
 # Seconds that an HTTP connection may idle after the listeners are closed: a request may be on its
 # way.
 HTTP_IDLE: Final = 1.0
+# Seconds for new connections to send their first request, before clients go to another process.
+FIRST_REQUEST: Final = 1.0
+_LOOK: Final = 0.05  # seconds between two looks whether they have; also for the last to be answered
 
 
 async def start(
@@ -48,7 +52,7 @@ async def start(
     *,
     share: int = OWN_SHARE,
     only: str = "",
-) -> tuple[web.AppRunner, list[asyncio.Server]]:
+) -> tuple[web.AppRunner, Listeners]:
     """Serve the application on the sockets.
 
     Args:
@@ -58,7 +62,7 @@ async def start(
         only: the one path that is served; empty for all.
 
     Returns:
-        The runner, and a server for each socket. The caller closes the servers and then cleans up
+        The runner, and what accepts connections. The caller closes the latter and then cleans up
         the runner.
     """
     runner = web.AppRunner(
@@ -80,39 +84,93 @@ async def start(
     through_aiohttp = only or app[SETTINGS].access_log
     serve = partial(FirstRequest, server, None if through_aiohttp else shortcut(app))
     close = partial(close_longest_idle, server)
-    servers = await accept(serve, close, sockets, share)
+    listeners = Listeners(serve, close, share)
+    for sock in sockets:
+        await listeners.open(sock)
+    return runner, listeners
+
+
+def log_listening(sockets: ListenSockets, *, node: str = "", only: str = "") -> None:
+    """Write a line of the log for each socket.
+
+    Args:
+        sockets: those that listen.
+        node: the id of the process that accepts the connections; empty if there are several.
+        only: the one path that is served; empty for all.
+    """
     for sock in sockets:
         host, port, *_ = sock.getsockname()
         name = f"[{host}]" if ":" in host else host
-        url, node = f"http://{name}:{port}", app[HUB].node
-        events.LISTENING.log(url=url, port=port, node=node, only=only)
-    return runner, servers
+        events.LISTENING.log(url=f"http://{name}:{port}", port=port, node=node, only=only)
 
 
-async def shut_down(
-    app: web.Application, server: web.Server, listeners: list[asyncio.Server]
-) -> None:
-    """Close the listeners, drain the clients, and return when every connection has ended.
+class Shutdown:
+    """The steps of the shutdown, in their order. State: none of its own."""
 
-    SHUTDOWN_TIMEOUT after the call, the connections that are left are cut.
-    """
-    settings, hub, drain = app[SETTINGS], app[HUB], app[DRAIN]
-    # uvloop waits for a listener's connections only if wait_closed() is called before close().
-    left = asyncio.gather(*(listener.wait_closed() for listener in listeners))
-    drain.announce()
+    def __init__(self, app: web.Application, server: web.Server, listeners: Listeners) -> None:
+        """`server` has the connections that `listeners` accept."""
+        self._hub = app[HUB]
+        self._drain = app[DRAIN]
+        self._timeout = app[SETTINGS].shutdown_timeout
+        self._server = server
+        self._listeners = listeners
+
+    def announce(self) -> None:
+        """Report this process as not ready; everything else goes on."""
+        self._drain.announce()
+
+    async def close(self) -> int:
+        """Accept the connections in the backlogs, then close the listening sockets.
+
+        Returns:
+            The number of clients.
+        """
+        await self._listeners.drain(ACCEPT_BACKLOG)
+        return len(self._hub.clients)
+
+    async def hand_over(self) -> None:
+        """Stop accepting, as another process goes on accepting from the same sockets.
+
+        Return when new connections have sent their first request, after a second at most: their
+        handshakes are then accepted, and not refused because of the shutdown.
+        """
+        self._drain.announce()
+        self._listeners.close_all()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + FIRST_REQUEST
+        while late_heads([self._server], loop.time()) and loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_LOOK)
+
+    async def dismiss(self, seconds: float, clients: int = 0) -> None:
+        """Drain the clients, and return when every connection has ended.
+
+        Args:
+            seconds: after this time, the connections that are left are cut.
+            clients: that other processes drain at the same time, with those of this one.
+        """
+        hub = self._hub
+        events.SHUTTING_DOWN.log(clients=len(hub.clients))
+        self._drain.begin(clients)
+        asyncio.get_running_loop().call_later(HTTP_IDLE, close_idle, self._server)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._listeners.left()
+        except TimeoutError:
+            events.CUTTING.log(clients=len(hub.clients), seconds=self._timeout)
+            for client in list(hub.clients):
+                client.abort(GOING_AWAY.reason)
+            for transport in http_transports([self._server]):  # that take too long
+                transport.abort()
+
+
+async def shut_down(shutdown: Shutdown, settings: Settings) -> None:
+    """Shut a single process down; return when every connection has ended."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + settings.shutdown_timeout
+    shutdown.announce()
     if settings.drain_delay:
         events.DELAYING.log(seconds=settings.drain_delay)
-    try:
-        async with asyncio.timeout(settings.shutdown_timeout):
-            await asyncio.sleep(settings.drain_delay)
-            await stop_accepting(listeners, ACCEPT_BACKLOG)
-            events.SHUTTING_DOWN.log(clients=len(hub.clients))
-            drain.begin()
-            asyncio.get_running_loop().call_later(HTTP_IDLE, close_idle, server)
-            await left
-    except TimeoutError:
-        events.CUTTING.log(clients=len(hub.clients), seconds=settings.shutdown_timeout)
-        for client in list(hub.clients):
-            client.abort(GOING_AWAY.reason)
-        for transport in http_transports([server]):  # a body or an answer that takes too long
-            transport.abort()
+        await asyncio.sleep(settings.drain_delay)
+    await shutdown.close()
+    await shutdown.dismiss(end - loop.time())

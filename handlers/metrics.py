@@ -1,15 +1,37 @@
 """`GET /metrics`: the metrics of this server for Prometheus."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
-from handlers.answers import Answer, close_in_shutdown, errors_as_json, raise_refusal
+from handlers.answers import (
+    Answer,
+    close_in_shutdown,
+    errors_as_json,
+    raise_refusal,
+    unavailable,
+)
 from handlers.collector import WithoutClashes
-from handlers.keys import DRAIN, HUB, REGISTRY, SERVICE, SETTINGS
+from handlers.families import PlainFamilies
+from handlers.keys import (
+    ANONYMOUS,
+    FIGURES,
+    OBSERVER,
+    SERVICE,
+    SETTINGS,
+    SHUTDOWN,
+    Announcing,
+)
 from handlers.origins import check_sender
 from handlers.requests import caller
+from hub.access import ANONYMOUS as ANYBODY
+from hub.errors import RequestRefusal
+from hub.observer import Observer
+from hub.settings import Settings
+from hub.values import Json
 
 METRICS: Final = "/metrics"
 
@@ -22,21 +44,47 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def open_metrics(request: web.Request) -> web.Response:
     """Answer with all metrics, in the format that `Accept` asks for."""
-    registry = request.app[REGISTRY]
+    figures = await request.app[FIGURES]()
     accepted = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
     try:  # the version of a format is echoed
         encode, content_type = choose_encoder(accepted if accepted.isascii() else "")
     except TypeError:  # it has other parts than numbers
         encode, content_type = choose_encoder("")
     is_open = content_type.startswith("application/openmetrics-text")
-    body = encode(WithoutClashes(registry) if is_open else registry)
+    body = encode(WithoutClashes(figures) if is_open else figures)
     return Answer(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 
-def metrics_app(app: web.Application) -> web.Application:
-    """Return an application that serves nothing but the metrics of another one, to everybody."""
-    own = web.Application(middlewares=[close_in_shutdown, errors_as_json, check_sender])
-    own[SETTINGS], own[HUB], own[DRAIN] = app[SETTINGS], app[HUB], app[DRAIN]
-    own[SERVICE], own[REGISTRY] = app[SERVICE], app[REGISTRY]
-    own.router.add_get(METRICS, open_metrics)
-    return own
+async def group_figures(read: Callable[[], Awaitable[Json]]) -> Collector:
+    """Return the metrics of all workers.
+
+    `read` returns them as plain data; None if the parent does not answer.
+
+    Raises:
+        HTTPServiceUnavailable: the parent does not answer.
+    """
+    plain = await read()
+    if plain is None:
+        raise unavailable("The parent of the workers does not answer", RequestRefusal.BUSY)
+    return PlainFamilies(plain)
+
+
+def metrics_app(
+    settings: Settings,
+    shutdown: Announcing,
+    observer: Observer,
+    figures: Callable[[], Awaitable[Collector]],
+) -> web.Application:
+    """Return an application that serves nothing but metrics, to everybody.
+
+    Args:
+        settings: of the server.
+        shutdown: knows whether it has been announced.
+        observer: gets the refusals of requests.
+        figures: returns the metrics.
+    """
+    app = web.Application(middlewares=[close_in_shutdown, errors_as_json, check_sender])
+    app[SETTINGS], app[OBSERVER], app[ANONYMOUS] = settings, observer, ANYBODY
+    app[SHUTDOWN], app[FIGURES] = shutdown, figures
+    app.router.add_get(METRICS, open_metrics)
+    return app

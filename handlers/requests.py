@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from handlers.keys import SERVICE, SETTINGS
+from handlers.keys import ANONYMOUS, SETTINGS
 from hub.access import Principal
 from hub.addresses import block, client_address
 from hub.errors import Refusal
@@ -45,7 +45,7 @@ def has_token_in_url(request: web.Request) -> bool:
 
 def caller(request: web.Request) -> Principal:
     """Return the principal that makes a request."""
-    return request.get(PRINCIPAL) or request.app[SERVICE].anonymous
+    return request.get(PRINCIPAL) or request.app[ANONYMOUS]
 
 
 def address_of(request: web.Request) -> str:

@@ -67,12 +67,31 @@ def listen(host: str, port: int) -> ListenSockets:
     return sockets
 
 
-def _listener(family: int, address: Any) -> socket.socket:
+def spread(sockets: ListenSockets, parts: int) -> list[ListenSockets]:
+    """Add sockets with the same addresses, and return all of them in so many equal parts.
+
+    The kernel spreads connections evenly over the parts (SO_REUSEPORT). The first sockets were
+    opened alone, so no other server has these addresses.
+
+    Raises:
+        OSError: there are not enough file descriptors.
+    """
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    more = [
+        [_listener(sock.family, sock.getsockname(), shared=True) for sock in sockets]
+        for _ in range(parts - 1)
+    ]
+    return [sockets, *more]
+
+
+def _listener(family: int, address: Any, *, shared: bool = False) -> socket.socket:
     any_ipv6 = family == socket.AF_INET6 and address[0] == "::"
     sock = socket.create_server(
         address,
         family=family,
         backlog=BACKLOG,
+        reuse_port=shared,
         dualstack_ipv6=any_ipv6 and socket.has_dualstack_ipv6(),
     )
     # Accepted sockets inherit it.
@@ -158,37 +177,65 @@ class AcceptProtocol(asyncio.Protocol):
         protocol.connection_made(transport)
 
 
-async def accept(
-    make_protocol: Callable[[], asyncio.Protocol],
-    close_idle: Callable[[], None],
-    sockets: ListenSockets,
-    share: int,
-) -> list[asyncio.Server]:
-    """Accept connections while descriptors are left.
+class Listeners:
+    """Accepts connections while descriptors are left.
 
-    Args:
-        make_protocol: makes the HTTP protocol of a connection.
-        close_idle: closes HTTP connections that are idle, for new ones.
-        sockets: those that listen.
-        share: the fraction 1/share of the reserve of descriptors is not for these connections.
+    State: an asyncio server for each socket, and a task for each that ends with its connections.
     """
-    loop = asyncio.get_running_loop()
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    first = partial(AcceptProtocol, make_protocol, close_idle, descriptors, share)
-    return [await loop.create_server(first, sock=sock, backlog=BACKLOG) for sock in sockets]
 
+    def __init__(
+        self,
+        make_protocol: Callable[[], asyncio.Protocol],
+        close_idle: Callable[[], None],
+        share: int,
+    ) -> None:
+        """Accept nothing yet.
 
-async def stop_accepting(servers: list[asyncio.Server], seconds: float) -> None:
-    """Accept the connections in the backlogs for at most `seconds`, then close the listeners."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    for server in servers:
-        poll = select.poll()
-        for sock in server.sockets:
+        Args:
+            make_protocol: makes the HTTP protocol of a connection.
+            close_idle: closes HTTP connections that are idle, for new ones.
+            share: the fraction 1/share of the reserve of descriptors is not for these connections.
+        """
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._first = partial(AcceptProtocol, make_protocol, close_idle, descriptors, share)
+        self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._left: set[asyncio.Task[None]] = set()
+
+    async def open(self, sock: socket.socket) -> None:
+        """Accept the connections of a socket that listens."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(self._first, sock=sock, backlog=BACKLOG)
+        self._servers[sock] = server
+        # uvloop waits for a listener's connections only if wait_closed() is called before close().
+        left = loop.create_task(server.wait_closed())
+        self._left.add(left)
+        left.add_done_callback(self._left.discard)
+        await asyncio.sleep(0)
+
+    def close(self, sock: socket.socket) -> None:
+        """Accept no more connections of a socket, and close it."""
+        self._servers.pop(sock).close()
+
+    def close_all(self) -> None:
+        """Close the sockets that are open."""
+        for sock in list(self._servers):
+            self.close(sock)
+
+    async def drain(self, seconds: float) -> None:
+        """Accept the connections in the backlogs for at most `seconds`, then close the sockets."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        for sock in list(self._servers):
+            poll = select.poll()
             poll.register(sock.fileno(), select.POLLIN)
-        while poll.poll(0) and loop.time() < end:  # noqa: ASYNC110  there is no event for it
-            await asyncio.sleep(0)  # the loop accepts one connection a turn
-        server.close()
+            while poll.poll(0) and loop.time() < end:  # noqa: ASYNC110  there is no event for it
+                await asyncio.sleep(0)  # the loop accepts one connection a turn
+            self.close(sock)
+
+    async def left(self) -> None:
+        """Wait until the connections of all closed sockets have ended."""
+        if self._left:
+            await asyncio.wait(self._left)
 
 
 def http_transports(servers: Iterable[web.Server]) -> list[asyncio.Transport]:

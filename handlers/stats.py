@@ -1,12 +1,11 @@
 """`/stats` for people; `/health`, `/live` and `/ready` for probes and load balancers."""
 
-import asyncio
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
 from handlers.answers import RETRY_AFTER, answer, degraded, refuse_while_draining
-from handlers.keys import HUB, READINESS, SERVICE, STARTED
+from handlers.keys import HUB, SERVICE, STATUS
 from handlers.requests import caller
 from hub.protocol.list_requests import TopicQuery
 from hub.topic_list import TopicPage
@@ -42,14 +41,13 @@ def _topics(page: TopicPage) -> dict[str, Json]:
 async def health(request: web.Request) -> web.Response:
     """Answer with the uptime and the numbers of topics and subscribers; 503 while draining."""
     refuse_while_draining(request)
-    hub = request.app[HUB]
-    uptime = asyncio.get_running_loop().time() - request.app[STARTED]
+    status = await request.app[STATUS]()
     return answer(
         {
             "status": "ok",
-            "uptime_sec": int(uptime),
-            "topics": hub.topic_count,
-            "subscribers": hub.subscriptions,
+            "uptime_sec": int(status.uptime),
+            "topics": status.topics,
+            "subscribers": status.subscribers,
         }
     )
 
@@ -60,12 +58,11 @@ async def live(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Answer 200 if this node accepts new clients and requests, else 503, with all checks."""
-    readiness = request.app[READINESS]
-    checks: dict[str, Json] = {**readiness.checks()}
-    why = readiness.refusal()
-    if not why:
+    """Answer 200 if this server accepts new clients and requests, else 503, with all checks."""
+    status = await request.app[STATUS]()
+    checks: dict[str, Json] = {**status.checks}
+    if not status.refusal:
         return answer({"status": "ok", "checks": checks})
-    response = answer({"error": why, "checks": checks}, HTTPStatus.SERVICE_UNAVAILABLE)
+    response = answer({"error": status.refusal, "checks": checks}, HTTPStatus.SERVICE_UNAVAILABLE)
     response.headers[hdrs.RETRY_AFTER] = RETRY_AFTER
     return response

@@ -42,16 +42,19 @@ class Drain:
         """Report this node as not ready to load balancers; clients are still served."""
         self.announced = True
 
-    def begin(self) -> None:
-        """Stop handling commands, and notify and close all clients."""
+    def begin(self, clients: int = 0) -> None:
+        """Stop handling commands, and notify and close all clients.
+
+        `clients`: the number of all that are closed at the same time, if other nodes close theirs.
+        """
         self.announced = True
         self.begun = True
         for wake in list(self.waiters):
             wake()
-        clients = list(self._hub.clients)
-        self._max_ms = min(SPREAD * len(clients), MAX_SPREAD)
+        own = list(self._hub.clients)
+        self._max_ms = min(SPREAD * max(len(own), clients), MAX_SPREAD)
         self._info = self._hub.notices.shutdown(self._max_ms)
-        self._hub.turns.start(self._tell_all(clients))
+        self._hub.turns.start(self._tell_all(own))
 
     def completed(self, client: Client) -> None:
         """Close a notified client whose last command has completed."""

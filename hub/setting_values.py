@@ -18,6 +18,8 @@ from hub.redis.address import FORMS as REDIS_FORMS
 from hub.redis.address import RedisAddress, parse_redis_address
 from hub.values import MAX_SIZE, Rule
 
+AUTO: Final = -1  # WORKERS=auto: as many as there are cores
+_MAX_WORKERS: Final = 256
 _MAX_SECONDS: Final = 86_400  # in any setting
 _LOOPBACK: Final = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 _RULE: Final = re.compile(
@@ -89,6 +91,14 @@ def _truth(text: str) -> bool:
     if text.lower() not in _TRUTH:
         raise NotAllowedError("true or false is allowed")
     return _TRUTH[text.lower()]
+
+
+def _workers(text: str) -> int:
+    if text.lower() == "auto":
+        return AUTO
+    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > _MAX_WORKERS:
+        raise NotAllowedError(f"auto or a whole number from 0 to {_MAX_WORKERS} is allowed")
+    return int(text)
 
 
 def _name(text: str) -> str:
@@ -198,6 +208,7 @@ def _key_set_url(text: str) -> str:
 
 
 RATE: Final = integer(0, 1_000_000)
+WORKERS: Final = Kind("N|auto", _workers)
 TEXT: Final = Kind("TEXT", str)
 TRUTH: Final = Kind("true|false", _truth)
 NAME: Final = Kind("NAME", _name)

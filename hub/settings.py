@@ -6,7 +6,7 @@ warnings about misspelled variables all use this table (`SETTINGS`).
 """
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, NamedTuple, TypeVar
 
 from hub.access import NOTHING, SEPARATOR, Patterns, Rights
@@ -19,6 +19,7 @@ from hub.redis.address import RedisAddress
 from hub.setting_sources import Given, Setting, find, warnings_of
 from hub.setting_values import (
     API_KEYS,
+    AUTO,
     HOSTS,
     KEY_SET_URL,
     NAME,
@@ -32,6 +33,7 @@ from hub.setting_values import (
     TOKEN_KEYS,
     TOKEN_SECRETS,
     TRUTH,
+    WORKERS,
     Kind,
     NotAllowedError,
     choice,
@@ -83,6 +85,9 @@ class Settings:
     host: str = _setting("0.0.0.0", TEXT, _LISTENING, "address to listen on")
     port: int = _setting(
         8080, integer(0, 65_535), _LISTENING, "port to listen on; 0 picks a free one"
+    )
+    workers: int = _setting(
+        1, WORKERS, _LISTENING, "processes that share the port; auto: one for each core"
     )
     trusted_proxies: Networks = _setting(
         (), NETWORKS, _LISTENING, "proxies in front, whose X-Forwarded-For counts"
@@ -252,6 +257,19 @@ class Settings:
         """Whether rights are checked."""
         return bool(self.api_keys or self.jwt_secret or self.jwt_public_key or self.jwt_jwks_url)
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether this server is a parent with workers, and not one process."""
+        return self.workers == AUTO or self.workers > 1
+
+    def of_worker(self, number: int, workers: int) -> "Settings":
+        """Return the settings of one of several workers: MAX_CONNECTIONS is divided.
+
+        `number`: that of the worker, from 1 on.
+        """
+        each, rest = divmod(self.max_connections, workers)
+        return replace(self, max_connections=each + (number <= rest))
+
     def anonymous_rights(self) -> Rights:
         """Return the rights without a token or key, if access is on."""
         return Rights(self.anonymous_subscribe, self.anonymous_publish)
@@ -364,6 +382,13 @@ def _conflicts(settings: Settings, given: Container[str]) -> Iterator[_Conflict]
             ("SHUTDOWN_TIMEOUT",),
             f"it must be less than SHUTDOWN_TIMEOUT ({settings.shutdown_timeout:g} s),"
             " which includes it",
+        )
+    if settings.has_workers and settings.redis_addr is None:
+        yield _Conflict(
+            "WORKERS",
+            ("REDIS_ADDR",),
+            "it needs REDIS_ADDR, since workers share their topics through a Redis: host:port, or"
+            " unix:///run/redis/redis.sock for one on this machine",
         )
     if settings.allowed_origins.same and not settings.allowed_hosts:
         yield _Conflict(

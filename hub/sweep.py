@@ -4,20 +4,17 @@ State: none of its own; each part that is swept has its state.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
 from itertools import count
 
-from hub.delivery.client import Discard, Progress, Transport, peer_address
+from hub.delivery.client import Discard, Progress
 from hub.delivery.keepalive import SLICES, Keepalive
+from hub.http_sweep import HttpSweep
 from hub.hub import Hub
 from hub.limits import RequestLimits
-from hub.logs import events
 from hub.loop_lag import LoopLag
 from hub.readiness import Readiness
-from hub.reports import Limit
 from hub.sessions import Sessions
 from hub.settings import Settings
-from hub.write_timeout import WriteTimeout
 
 
 class Sweeper:
@@ -35,16 +32,14 @@ class Sweeper:
         readiness: Readiness,
         limits: RequestLimits,
         lag: LoopLag,
-        http_transports: Callable[[], Iterable[Transport]],
-        late_heads: Callable[[float], Iterable[Transport]],
+        http: HttpSweep,
         progress: Progress,
         discard: Discard,
     ) -> None:
         """Connect it to the parts that it sweeps.
 
         Args:
-            http_transports: returns the open connections that are not clients of the hub.
-            late_heads: returns those on which a request's head has been arriving since a time.
+            http: ends HTTP connections.
             progress: asks the kernel about a transport.
             discard: makes the kernel reset a transport.
         """
@@ -57,15 +52,12 @@ class Sweeper:
             progress=progress,
             discard=discard,
         )
-        self.write_timeout = WriteTimeout(progress, discard, settings.write_timeout)
         self._hub = hub
         self._readiness = readiness
         self._limits = limits
         self._lag = lag
         self._sessions = sessions
-        self._http_transports = http_transports
-        self._late_heads = late_heads
-        self._header_timeout = settings.header_timeout
+        self.http = http
 
     async def run(self) -> None:
         """Sweep SLICES times a second until cancelled."""
@@ -85,13 +77,4 @@ class Sweeper:
             if turn % SLICES == 0:
                 self._limits.sweep(now)
                 self._sessions.sweep()
-                self.sweep_http(now)
-
-    def sweep_http(self, now: float) -> None:
-        """End the HTTP connections over a timeout: of their answer, or of a request's head."""
-        self.write_timeout.sweep(self._http_transports(), now)
-        for transport in self._late_heads(now - self._header_timeout):
-            peer = peer_address(transport)
-            events.HTTP_FAILED.log(peer=peer, reason="header_timeout")
-            self._hub.observer.limited(Limit.HEADER_TIMEOUT)
-            transport.close()
+                self.http.sweep(now)

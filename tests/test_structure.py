@@ -25,6 +25,7 @@ GROUND = {
     "hub/ids.py",
     "hub/origins.py",
     "hub/reports.py",
+    "hub/status.py",
     "hub/values.py",
     "hub/version.py",
 }
@@ -65,7 +66,13 @@ MORE = {
 
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("server.py", "cli/**/*.py", "hub/**/*.py", "handlers/**/*.py")
+    for pattern in (
+        "server.py",
+        "cli/**/*.py",
+        "hub/**/*.py",
+        "handlers/**/*.py",
+        "workers/**/*.py",
+    )
     for path in ROOT.glob(pattern)
 )
 OWN = {path.partition("/")[0].removesuffix(".py") for path in MODULES}

@@ -80,7 +80,14 @@ class Event:
 # Start and shutdown.
 SETTING = Event(WARNING, "settings: {warning}", "warning", limit=None)
 STARTING = Event(
-    INFO, "starting", "version", "max_connections", "descriptors", "soft_limit", limit=None
+    INFO,
+    "starting",
+    "version",
+    "max_connections",
+    "descriptors",
+    "soft_limit",
+    "workers",
+    limit=None,
 )
 ACCESS = Event(INFO, "access: {rights}", "rights", limit=None)
 OPEN_ORIGINS = Event(
@@ -101,6 +108,22 @@ CUTTING = Event(
 )
 STOPPED = Event(INFO, "stopped", limit=None)
 CRASHED = Event(CRITICAL, "fault in the server (it ends)", limit=None)
+
+# Workers (WORKERS).
+WORKER_READY = Event(INFO, "worker is ready", "worker", "pid", "node", "seconds", limit=None)
+WORKER_DIED = Event(
+    WARNING, "worker died", "worker", "pid", "reason", "seconds", "restart_in", limit=None
+)
+WORKER_KILLED = Event(WARNING, "killing a worker", "worker", "pid", "reason", limit=None)
+WORKERS_FAILED = Event(
+    CRITICAL, "workers do not stay alive (the server ends)", "reason", limit=None
+)
+RELOADING = Event(INFO, "replacing the workers", "workers", limit=None)
+RELOADED = Event(INFO, "all workers are replaced", limit=None)
+RELOAD_FAILED = Event(
+    ERROR, "a new worker did not start (the old ones go on)", "worker", "reason", limit=None
+)
+PARENT_LOST = Event(WARNING, "the parent has ended (this worker ends, too)", limit=None)
 
 # Connections.
 CONNECTED = Event(DEBUG, "connection begun", *CLIENT)
@@ -172,7 +195,7 @@ KEYS_NOT_FETCHED = Event(WARNING, "JWT_JWKS_URL cannot be fetched", "detail", "k
 CONNECTION_FAULT = Event(ERROR, "fault in a connection (it is closed)", *CLIENT)
 REQUEST_FAULT = Event(ERROR, "fault in a request (it is answered by 500)", *REQUEST)
 COMMAND_FAULT = Event(ERROR, "fault in a queued command (it is dropped)")
-QUESTION_FAULT = Event(ERROR, "fault in a question of another server (it is not answered)")
+QUESTION_FAULT = Event(ERROR, "fault in a question of another process (it is not answered)")
 IGNORED_FAULT = Event(ERROR, "fault that Python ignores (such as in a destructor)", "place")
 
 # The log itself. Its lines have the level of those that were left out.

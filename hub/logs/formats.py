@@ -26,13 +26,24 @@ class TextFormatter(logging.Formatter):
     traceback follows in indented lines.
     """
 
+    def __init__(self, worker: int = 0) -> None:
+        """`worker`: the number that each line has as its last field; 0 for none."""
+        super().__init__()
+        self._worker = worker
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record, and the lines of its traceback."""
-        line = f"{self.formatTime(record)} {record.levelname} {record.name}: {sentence(record)}"
+        line = f"{self.formatTime(record)} {record.levelname} {record.name}: {self._text(record)}"
         if record.exc_info:
             for part in _traceback(self, record.exc_info).splitlines():
                 line += f"\n    {_escape(part)}"
         return line
+
+    def _text(self, record: logging.LogRecord) -> str:
+        text = sentence(record)
+        if not self._worker:
+            return text
+        return f"{text}{' ' if _fields(record) else ': '}worker={self._worker}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -42,6 +53,11 @@ class JsonFormatter(logging.Formatter):
 
     An `exception` is the text of a traceback.
     """
+
+    def __init__(self, worker: int = 0) -> None:
+        """`worker`: the number that each line has as a field; 0 for none."""
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
@@ -53,6 +69,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": message,
         }
+        if self._worker:
+            line["worker"] = self._worker
         line.update((name, _cut(value)) for name, value in _fields(record).items())
         if record.exc_info:
             line["exception"] = _traceback(self, record.exc_info)

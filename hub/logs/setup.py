@@ -56,19 +56,20 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         super().close()
 
 
-def configure_logs(level: str, form: str, *, access: bool) -> LimitedHandler:
+def configure_logs(level: str, form: str, *, access: bool, worker: int = 0) -> LimitedHandler:
     """Write the lines of this server and of all libraries to standard error.
 
     Args:
         level: the name of a level, as in LOG_LEVEL.
         form: "text" or "json", as in LOG_FORMAT.
         access: whether the access log is written, regardless of the level.
+        worker: the number that each line has as a field; 0 for none.
 
     Returns:
         The handler. Its `run` must run while the server does.
     """
     handler = LimitedHandler()
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(worker) if form == "json" else TextFormatter(worker))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

@@ -11,7 +11,6 @@ from aiohttp import ClientSession, WSServerHandshakeError
 from handlers.keys import BODY_BUDGET
 from hub.body_budget import SHARE
 from hub.errors import ErrorCode, RefusalReason, RequestRefusal
-from hub.observer import Observer
 from hub.origins import parse_hosts, parse_origins
 from hub.settings import Settings
 from tests.support.raw import RawClient
@@ -26,19 +25,11 @@ SETTINGS = Settings(
 PUBLISH = {"topic": "none", "payload": 1}
 
 
-class Refusals(Observer):
-    """Records the reasons of all refusals."""
-
-    def __init__(self) -> None:
-        self.reasons: list[RefusalReason] = []
-
-    def refused(self, reason: RefusalReason) -> None:
-        self.reasons.append(reason)
-
-
 def observe(server: Running) -> list[RefusalReason]:
-    server.hub.observer = observer = Refusals()
-    return observer.reasons
+    """Return the reasons of all refusals from here on."""
+    reasons: list[RefusalReason] = []
+    server.hub.observer.refused = reasons.append
+    return reasons
 
 
 @pytest_asyncio.fixture

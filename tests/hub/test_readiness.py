@@ -15,7 +15,7 @@ class Away(MemoryBroker):
 
 
 def readiness(node: Node, **settings: object) -> Readiness:
-    return Readiness(node.hub, node.drain, Settings(**settings))  # type: ignore[arg-type]
+    return Readiness(node.hub, node.drain, Settings(**settings), 0.0)  # type: ignore[arg-type]
 
 
 def test_a_single_server_is_ready_until_the_shutdown() -> None:
@@ -39,13 +39,17 @@ def test_a_full_server_is_ready() -> None:
     assert not it.full
 
 
-@pytest.mark.parametrize("mode", ["local", "strict"])
-def test_a_lost_redis_is_reported_and_after_the_grace_fails_a_strict_server(mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "workers", "fails"), [("local", 1, False), ("strict", 1, True), ("local", 2, True)]
+)
+def test_a_lost_redis_is_reported_and_after_the_grace_fails_a_server_that_needs_it(
+    mode: str, workers: int, fails: bool
+) -> None:
     broker = Away()
     node = Node(broker=broker)
-    it = readiness(node, redis_fail_mode=mode, ready_redis_grace=10.0)
+    it = readiness(node, redis_fail_mode=mode, workers=workers, ready_redis_grace=10.0)
     it.sweep(0.0)  # never connected: there is no grace
-    assert (it.refusal() != "") is (mode == "strict")
+    assert (it.refusal() != "") is fails
     broker.reachable = True
     it.sweep(100.0)
     assert (it.refusal(), it.checks()["redis"]) == ("", "ok")
@@ -54,6 +58,6 @@ def test_a_lost_redis_is_reported_and_after_the_grace_fails_a_strict_server(mode
     it.sweep(111.0)
     assert (it.refusal(), it.checks()["redis"]) == ("", "lost")
     it.sweep(111.1)
-    assert it.refusal() == ("Redis is out of reach" if mode == "strict" else "")
+    assert it.refusal() == ("Redis is out of reach" if fails else "")
     broker.reachable = True
     assert it.refusal() == ""

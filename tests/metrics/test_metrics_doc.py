@@ -2,22 +2,26 @@
 
 from pathlib import Path
 
+from handlers.families import PlainFamilies
 from handlers.keys import REGISTRY
 from hub.redis.address import parse_redis_address
 from hub.settings import Settings
 from server import build_app
 from tests.support.markdown import code, prose, section, table
+from workers.group import Group
+from workers.totals import BY_WORKER, BY_WORKER_PREFIXES, LARGEST
 
 TEXT = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
 
 Labels = dict[str, list[str]]  # the values of each label
 
 
-def exported() -> dict[str, tuple[str, Labels]]:
-    """Return the type and labels of each metric, by name."""
+async def exported() -> dict[str, tuple[str, Labels]]:
+    """Return the type and labels of each metric of a process and of a parent, by name."""
     app = build_app(Settings(redis_addr=parse_redis_address("127.0.0.1:1")))
+    parent = PlainFamilies(await Group(2).metrics())
     found: dict[str, tuple[str, Labels]] = {}
-    for family in app[REGISTRY].collect():
+    for family in (*app[REGISTRY].collect(), *parent.collect()):
         labels: dict[str, dict[str, None]] = {}
         for sample in family.samples:
             for label, value in sample.labels.items():
@@ -39,19 +43,19 @@ def documented() -> dict[str, tuple[str, Labels]]:
 
 
 async def test_the_table_has_every_metric_with_its_type_and_labels() -> None:
-    metrics = {name: it for name, it in exported().items() if name.startswith("broadcast_")}
+    metrics = {name: it for name, it in (await exported()).items() if name.startswith("broadcast_")}
     del metrics["broadcast_build_info"][1]["version"][:]  # any
     assert documented() == metrics
 
 
 async def test_the_text_has_the_other_metrics_and_there_are_no_more() -> None:
-    others = {name for name in exported() if not name.startswith("broadcast_")}
+    others = {name for name in (await exported()) if not name.startswith("broadcast_")}
     after = section(TEXT, "Names").rpartition("|\n")[2]
     assert {it for it in code(prose(after)) if not it.startswith("broadcast_")} == others
 
 
 async def test_no_metric_has_a_label_by_topic_or_client() -> None:
-    labels = {label for _, them in exported().values() for label in them}
+    labels = {label for _, them in (await exported()).values() for label in them}
     assert labels == {
         "action",
         "cause",
@@ -61,7 +65,17 @@ async def test_no_metric_has_a_label_by_topic_or_client() -> None:
         "recovered",
         "result",
         "source",
+        "state",
         "transport",
         "type",
         "version",
     }
+
+
+def test_the_text_says_which_metrics_are_not_added() -> None:
+    label, largest = (
+        {it for it in code(text) if it.startswith(("broadcast_", "process_", "python_"))}
+        for text in reversed(section(TEXT, "Workers").split("Where a sum would hide"))
+    )
+    assert label == BY_WORKER | {*BY_WORKER_PREFIXES}
+    assert {it.removesuffix("_info") for it in largest} == LARGEST

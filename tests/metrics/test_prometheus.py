@@ -14,12 +14,10 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from hub.redis.address import parse_redis_address
-from hub.settings import Settings
 from tests.support.markdown import code, table
 from tests.support.prometheus import DEPLOY, Prometheus, find, prometheus
 from tests.support.redis import redis_server
-from tests.support.server import running
+from tests.support.workers import server_with_workers
 
 ROOT = Path(__file__).parents[2]
 METRICS = {
@@ -143,11 +141,10 @@ def test_the_dashboard_shows_every_metric_and_no_other() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scraped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
-    """A Prometheus that has scraped a server with Redis."""
+    """A Prometheus that has scraped a server with workers, which has every metric."""
     with redis_server() as redis:
-        address = parse_redis_address(f"127.0.0.1:{redis.port}")
         async with (
-            running(Settings(redis_addr=address)) as server,
+            server_with_workers(redis.port) as server,
             prometheus(tmp_path_factory.mktemp("prometheus"), server.port) as scraped,
         ):
             await scraped.until_scraped(4)

@@ -57,7 +57,7 @@ class Running:
 
     def visit_requests(self, now: float) -> None:
         """Check the HTTP connections at time `now`."""
-        self.sweeper.sweep_http(now)
+        self.sweeper.http.sweep(now)
 
 
 @asynccontextmanager
@@ -67,7 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     app = product.build_app(settings)
     (listener,) = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    runner, servers = await start(app, [listener])
+    runner, listeners = await start(app, [listener])
     try:
         assert runner.server is not None
         sweeper = product.build_sweeper(app, [runner.server])
@@ -75,8 +75,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     finally:
         for client in list(app[HUB].clients):
             client.abort()
-        for server in servers:
-            server.close()
+        listeners.close_all()
         await runner.cleanup()
 
 

@@ -1,0 +1,1 @@
+"""Several processes that serve one port: the parent, its workers, and how they talk."""
