@@ -342,6 +342,7 @@ def build_app(settings: Settings) -> web.Application:
         call_soon=loop.call_soon,
         clock=loop.time,
         timer=time.perf_counter,
+        send=os.write,
         observer=Observers(EventLog(loop.time), counters),
     )
     if settings.redis_addr is None:

@@ -39,10 +39,11 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
-        # At (0, 0) pause_writing follows any write that the kernel does not take completely, and
-        # resume_writing follows when the transport's buffer is empty.
-        transport.set_write_buffer_limits(high=0, low=0)
         self._client = self._join(transport)
+        # At (0, 0) pause_writing follows any write that the kernel does not take completely, and
+        # resume_writing follows when the transport's buffer is empty. If earlier answers are still
+        # in the buffer, pause_writing is called now.
+        transport.set_write_buffer_limits(high=0, low=0)
 
     def _join(self, transport: Transport) -> Client:
         """Return a new client for the connection."""

@@ -27,7 +27,7 @@ from hub.brokers.base import (
     TopicDone,
 )
 from hub.brokers.idempotency import FirstPublish
-from hub.delivery.client import Client, Transport
+from hub.delivery.client import Client, Send, Transport
 from hub.delivery.fanout import Fanout
 from hub.delivery.framing import WEBSOCKET, Ending, Framing
 from hub.delivery.gaps import Gaps
@@ -76,6 +76,7 @@ class Hub:
         call_soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
         timer: Callable[[], float],
+        send: Send,
         observer: Observer,
     ) -> None:
         """Connect it to its broker and the loop.
@@ -84,6 +85,7 @@ class Hub:
             node: the id of this process, 16 hexadecimal digits.
             call_soon: the loop's.
             clock: returns seconds of a monotonic clock.
+            send: writes to a socket, as `os.write` does.
             timer: the same, with a resolution of microseconds; it may have another zero.
         """
         self.node = node
@@ -98,6 +100,7 @@ class Hub:
             call_soon,
             overrun=self._overrun,
             lost=self.leave,
+            send=send,
             timer=timer,
             delivered=observer.delivered,
         )

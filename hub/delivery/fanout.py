@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from hub.delivery.client import FLOWING, Client, State
+from hub.delivery.client import FLOWING, Client, Send, State
 from hub.delivery.send_queue import Entry
 from hub.delivery.topic import Topic
 from hub.values import position_of
@@ -37,6 +37,7 @@ class Fanout:
         *,
         overrun: Callable[[Client], None],
         lost: Callable[[Client], None],
+        send: Send,
         timer: Callable[[], float],
         delivered: Callable[[float], None],
     ) -> None:
@@ -46,12 +47,14 @@ class Fanout:
             call_soon: calls the flush at the end of the tick.
             overrun: ends a client that exceeds the bounds of its send queue.
             lost: removes a client whose transport is closed.
+            send: writes to a socket.
             timer: returns seconds of a monotonic clock, with a resolution of microseconds.
             delivered: called with the seconds that a batch has taken, after each `sample`.
         """
         self._call_soon = call_soon
         self._overrun = overrun
         self._lost = lost
+        self._send = send
         self._timer = timer
         self._report = delivered
         self.deliveries = 0  # events given to subscribers, each counted per subscriber
@@ -121,9 +124,7 @@ class Fanout:
                     self._hand_out(topic, direct=False)
         clients, self._clients = self._clients, []
         for client in clients:
-            try:
-                client.flush()
-            except RuntimeError:  # raised by uvloop when the transport is closed
+            if not client.flush(self._send):
                 self._lost(client)
         if self._sampled is not None and not self._sampled.batch:  # else it is late
             self._sampled = None
@@ -150,6 +151,7 @@ class Fanout:
         events, topic.batch = topic.batch, []
         queued: list[tuple[list[Client], list[Entry]]] = []
         lost: list[Client] = []
+        send = self._send
         for encoding, clients in topic.groups.items():
             encoded = encoding.events(events, topic.epoch)
             joined = encoded[0] if len(encoded) == 1 else b"".join(encoded)
@@ -163,9 +165,11 @@ class Fanout:
                     if client.pending is not None:
                         client.pending.append(data)
                     elif direct:
-                        try:
-                            client.transport.write(data)
-                        except RuntimeError:  # raised by uvloop when the transport is closed
+                        try:  # as in `Client.flush`, without a call for each delivery
+                            sent = send(client.descriptor, data)
+                        except OSError:
+                            sent = 0
+                        if sent != len(data) and not client.write_rest(data[sent:]):
                             lost.append(client)
                     else:
                         self._defer(client, data)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+from functools import partial
 from importlib.metadata import version
 
 import pytest
@@ -11,7 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from handlers.takeover import unmask
 from tests.support.frames import mask
-from tests.support.raw import raw_client, until
+from tests.support.raw import HANDSHAKE, RawClient, raw_client, until
 from tests.support.server import Running
 
 HINT = f"handlers/takeover.py was tried with aiohttp 3.14.5; this is {version('aiohttp')}"
@@ -48,3 +49,40 @@ async def test_aiohttp_forgets_the_connection(server: Running) -> None:
         gc.collect()
         handlers = [thing for thing in gc.get_objects() if isinstance(thing, RequestHandler)]
         assert handlers == [], HINT
+
+
+def answered(server: Running, count: int) -> bool:
+    """Return whether the server has written so many answers on its only HTTP connection."""
+    assert server.runner.server is not None
+    idle = server.requests[0].idle_since is not None  # type: ignore[attr-defined]
+    return server.runner.server.requests_count == count and idle
+
+
+async def test_events_stay_behind_answers_that_the_client_has_not_read(server: Running) -> None:
+    """The transport still holds answers when the connection becomes a WebSocket."""
+    client = await RawClient.dial(server.port, receive_buffer=2_048)
+    page = b"GET /client.js HTTP/1.1\r\nHost: test\r\n\r\n"
+    handshake = HANDSHAKE.replace(b"?client_id=raw", b"?topic=t")
+    async with raw_client(server.port) as publisher:
+        answers = 0
+        while not answers or not server.requests[0].transport.get_write_buffer_size():
+            answers += 1
+            await client.send(page)
+            await until(partial(answered, server, answers))
+        await client.send(handshake)
+        await until(lambda: len(server.hub.clients) == 2)
+        reader = next(reversed(server.hub.clients))
+        assert reader.slow  # so its messages are queued
+        for number in range(3):
+            await publisher.say({"type": "publish", "topic": "t", "payload": number})
+            assert (await publisher.hear())["type"] == "ack"
+        for _ in range(answers):
+            head = await client.read_head()
+            assert head.startswith(b"HTTP/1.1 200 ")
+            size = next(it for it in head.split(b"\r\n") if it.startswith(b"Content-Length: "))
+            await client.read_exactly(int(size[16:]))
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+        assert (await client.hear())["type"] == "ack"
+        heard = [(await client.hear())["message"]["payload"] for _ in range(3)]
+        assert heard == [0, 1, 2]
+    client.close()

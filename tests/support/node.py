@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -213,6 +214,7 @@ class Node:
             call_soon=self._soon.append,
             clock=lambda: 0.0,
             timer=time.perf_counter,
+            send=os.write,
             observer=observer or Observer(),
         )
         self.drain = Drain(self.hub)
