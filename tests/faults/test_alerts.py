@@ -124,9 +124,9 @@ async def test_a_server_that_is_gone_and_one_that_comes_and_goes(tmp_path: Path)
             watcher = await stack.enter_async_context(prometheus(tmp_path, port))
             await watcher.until_scraped()
         await watcher.until_fires("BroadcastDown")
-        for _ in range(3):
+        for starts in range(3):
             async with server_process(**settings):
-                await watcher.until_up()
+                await watcher.until(f"changes(process_start_time_seconds[1h]) > {starts}")
         await watcher.until_fires("BroadcastRestarts")
 
 

@@ -41,12 +41,11 @@ class Prometheus:
 
     async def until_scraped(self, scrapes: int = 2) -> None:
         """Wait until each target was scraped so many times."""
-        counts = f"min(count_over_time(up[1h])) >= {scrapes} and min(up) == 1"
-        await self._until(lambda: self.query(counts))
+        await self.until(f"min(count_over_time(up[1h])) >= {scrapes} and min(up) == 1")
 
-    async def until_up(self) -> None:
-        """Wait until the newest scrape of each target has succeeded."""
-        await self._until(lambda: self.query("min(up) == 1"))
+    async def until(self, condition: str) -> None:
+        """Wait until an expression has a series."""
+        await self._until(lambda: self.query(condition))
 
     async def until_fires(self, alert: str) -> dict[str, Any]:
         """Wait until an alert fires; return it."""
