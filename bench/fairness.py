@@ -54,9 +54,11 @@ READERS: Final = 20  # subscribers of the topic of a burst
 ITEMS: Final = 1_000  # of a batch
 FILES: Final = 20_000  # open files that 12,800 subscribers need
 
-# Subscribers that only wait answer no pings, and setting up 400,000 topics may take a minute.
+# Subscribers that only wait answer no pings, and setting up 400,000 topics may take a minute. One
+# client subscribes to 200,000 of them.
 PATIENT: Final = {"PING_INTERVAL": "3600", "IDLE_TIMEOUT": "7200"}
-SERVER: Final = replace(ours(), environ={**ours().environ, **PATIENT})
+ROOMY: Final = {"MAX_SUBSCRIPTIONS": "1000000", "MAX_TOPICS": "1000000"}
+SERVER: Final = replace(ours(), environ={**ours().environ, **PATIENT, **ROOMY})
 
 Figures = dict[str, Any]
 
@@ -324,6 +326,30 @@ def lists(asked: Asked, path: str) -> Figures:
         return {**figures, "status": status}
 
 
+def scrape(asked: Asked) -> Figures:
+    """Read the metrics of a server with 10,000 connections and 100,000 topics, ten times."""
+    connections, topics = asked.of(10_000), asked.of(100_000)
+    with (
+        running(SERVER, SERVER_CORE) as (port, _),
+        Child(read, port, ["idle"], connections - 1, NICENESS),
+        connect(port, 1)[0] as client,
+    ):
+        subscribe(client, [f"many/{number}" for number in range(topics - 1)])
+        times: list[float] = []
+
+        def act() -> tuple[int, bytes]:
+            for _ in range(10):
+                start = time.monotonic()
+                answer = call(port, "GET", "/metrics")
+                times.append(time.monotonic() - start)
+            return answer
+
+        figures, (status, answer) = longest(port, asked.seconds, act)
+        for name, count in {"connections": connections + 5, "topics": topics}.items():
+            check(f"\nbroadcast_{name} {count:.1f}\n" in answer.decode(), f"not {count} {name}")
+        return {**figures, "took": max(times), "status": status}
+
+
 def brackets(asked: Asked, items: int) -> Figures:
     """Publish a batch of 4 MB of brackets in `items` items; a single item is too large."""
     each = asked.of(1_390_000) // items
@@ -424,6 +450,12 @@ GROUPS: Final = [
             *(
                 Row(path[1:], f"`GET {path}` with 400,000 topics", partial(lists, path=path), 50)
                 for path in ("/stats", "/topics", "/health")
+            ),
+            Row(
+                "metrics",
+                "`GET /metrics` with 10,000 connections and 100,000 topics, the slowest of ten",
+                scrape,
+                20,
             ),
             Row("brackets", "a batch of 1,390,000 brackets", partial(brackets, items=64), 50),
             Row(

@@ -5,9 +5,9 @@ exported from the start.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from prometheus_client import GCCollector, ProcessCollector
+from prometheus_client import GCCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -17,6 +17,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from handlers.process import ProcessFigures, process_figures
 from hub.counters import Counters, Histogram
 from hub.dispatcher import Dispatcher
 from hub.drain import Drain
@@ -25,7 +26,6 @@ from hub.reports import CommandType, Limit, Source
 from hub.settings import Settings
 from hub.version import VERSION
 
-_OPEN: Final = "process_open_fds"
 _Word = TypeVar("_Word", bound=str)
 
 
@@ -45,7 +45,6 @@ class ServerCollector(Collector):
         self._dispatcher = dispatcher
         self._drain = drain
         self._counters = counters
-        self._process = ProcessCollector(registry=None)
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families."""
@@ -148,10 +147,10 @@ class ServerCollector(Collector):
         text = "1 from the signal to shut down on, else 0."
         yield _gauge("draining", text, self._drain.announced)
         yield InfoMetricFamily("broadcast_build", "This server.", {"version": VERSION})
-        for family in self._process.collect():
-            yield family
-            if family.name == _OPEN:  # counted once: the count takes milliseconds
-                yield _gauge("open_fds", "Open file descriptors.", family.samples[0].value)
+        figures = process_figures()
+        if figures is not None:
+            yield _gauge("open_fds", "Open file descriptors.", figures.open_descriptors)
+            yield from _process(figures)
 
 
 def build_registry(collector: ServerCollector) -> CollectorRegistry:
@@ -183,6 +182,23 @@ class WithoutClashes(Collector):
             else:
                 names.add(family.name)
                 yield family
+
+
+def _process(figures: ProcessFigures) -> Iterator[Metric]:
+    """Yield the metrics that all clients of Prometheus have (`process_`).
+
+    Not by prometheus_client, which lists all descriptors to count them.
+    """
+    for name, text, value in (
+        ("virtual_memory_bytes", "Virtual memory.", figures.virtual_bytes),
+        ("resident_memory_bytes", "Resident memory.", figures.resident_bytes),
+        ("start_time_seconds", "Start of the process, since the epoch.", figures.started_at),
+        ("open_fds", "Open file descriptors.", figures.open_descriptors),
+        ("max_fds", "The limit of open file descriptors.", figures.max_descriptors),
+    ):
+        yield GaugeMetricFamily(f"process_{name}", text, value)
+    text = "Processor time, of the system too."
+    yield CounterMetricFamily("process_cpu_seconds", text, figures.cpu_seconds)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -60,7 +60,7 @@ NOTED = {
 }
 # Modules with imports that the rest of their package may not have.
 MORE = {
-    "handlers/process.py": {"os", "signal"},
+    "handlers/process.py": {"os", "resource", "signal"},
     "handlers/sockets.py": {"resource", "select", "socket"},
 }
 

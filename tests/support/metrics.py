@@ -12,7 +12,12 @@ Figures = dict[tuple[str, Labels], float]  # by name and labels
 
 def figure(server: Running, name: str, **labels: str) -> float:
     """Return the value of a metric, whose name is given without `broadcast_`."""
-    value = server.runner.app[REGISTRY].get_sample_value(f"broadcast_{name}", labels)
+    return named_as(server, f"broadcast_{name}", **labels)
+
+
+def named_as(server: Running, name: str, **labels: str) -> float:
+    """Return the value of a metric by its whole name."""
+    value = server.runner.app[REGISTRY].get_sample_value(name, labels)
     assert value is not None, f"there is no {name} {labels}"
     return value
 
