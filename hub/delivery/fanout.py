@@ -58,9 +58,7 @@ class Fanout:
         self._timer = timer
         self._report = delivered
         self.deliveries = 0  # events given to subscribers, each counted per subscriber
-        self.delivered_bytes = (
-            0  # of their encodings, without the ids of a stream of several topics
-        )
+        self.delivered_bytes = 0  # of their encodings; a stream of several topics adds its ids
         self._sampling = False  # whether the next batch is to be timed
         self._sampled: Topic[Client] | None = None  # the topic whose batch is timed
         self._sampled_at = 0.0  # the time of its first event

@@ -5,13 +5,15 @@ from pathlib import Path
 from handlers.families import PlainFamilies
 from handlers.keys import REGISTRY
 from hub.redis.address import parse_redis_address
+from hub.reports import Limit
 from hub.settings import Settings
 from server import build_app
 from tests.support.markdown import code, prose, section, table
 from workers.group import Group
 from workers.totals import BY_WORKER, BY_WORKER_PREFIXES, LARGEST
 
-TEXT = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs/metrics.md").read_text()
 
 Labels = dict[str, list[str]]  # the values of each label
 
@@ -52,6 +54,13 @@ async def test_the_text_has_the_other_metrics_and_there_are_no_more() -> None:
     others = {name for name in (await exported()) if not name.startswith("broadcast_")}
     after = section(TEXT, "Names").rpartition("|\n")[2]
     assert {it for it in code(prose(after)) if not it.startswith("broadcast_")} == others
+
+
+def test_each_limit_of_the_protocol_that_has_a_setting_is_counted() -> None:
+    protocol = (ROOT / "docs/protocol.md").read_text()
+    named = {name for limit, _ in table(protocol, "Limits") for name in code(limit)[:1]}
+    counted = {str(it) for it in Limit if it.isupper()} - {Limit.HISTORY_TOTAL_BYTES}
+    assert {it for it in named if it.isupper()} == counted
 
 
 async def test_no_metric_has_a_label_by_topic_or_client() -> None:

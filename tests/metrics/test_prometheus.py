@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
+from aiohttp import ClientSession
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -17,6 +18,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from tests.support.markdown import code, table
 from tests.support.prometheus import DEPLOY, Prometheus, find, prometheus
 from tests.support.redis import redis_server
+from tests.support.server import Running
 from tests.support.workers import server_with_workers
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,21 @@ async def test_promtool_accepts(arguments: tuple[str, ...]) -> None:
     )
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
+
+
+async def test_promtool_finds_no_bad_name_or_text(server: Running) -> None:
+    async with ClientSession(server.url) as session, session.get("/metrics") as answer:
+        text = await answer.read()
+    process = await asyncio.create_subprocess_exec(
+        find("promtool"),
+        "check",
+        "metrics",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate(text)
+    assert (process.returncode, said) == (0, b"")
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
