@@ -132,14 +132,12 @@ def run_server(inspection: Inspection) -> None:
     )
     soft, descriptors = raise_descriptors()
     if start is not None:
-        settings = fit_descriptors(settings.of_worker(start.number, start.workers), descriptors)
-        _run(serve_as_worker(settings, start, handler))
+        settings = fit_descriptors(settings, descriptors, start.workers)
+        own = settings.of_worker(start.number, start.workers)
+        _run(serve_as_worker(own, start, handler))
         return
     workers = _number_of_workers(settings)
-    fitted = [
-        fit_descriptors(settings.of_worker(number + 1, workers or 1), descriptors)
-        for number in range(workers or 1)
-    ]
+    settings = fit_descriptors(settings, descriptors, workers or 1)
     sockets = _listen("HOST", settings.host, "PORT", settings.port)
     metrics: ListenSockets = []
     if settings.metrics_port:
@@ -150,7 +148,7 @@ def run_server(inspection: Inspection) -> None:
         events.SETTING.log(warning=warning)
     events.STARTING.log(
         version=VERSION,
-        max_connections=sum(it.max_connections for it in fitted),
+        max_connections=settings.max_connections,
         descriptors=descriptors,
         soft_limit=soft,
         workers=workers or None,
@@ -159,7 +157,7 @@ def run_server(inspection: Inspection) -> None:
     if workers:
         parts = spread(sockets, workers)
         sys.exit(_run(serve_as_parent(settings, parts, metrics, handler)))
-    _run(serve(fitted[0], sockets, metrics, handler))
+    _run(serve(settings, sockets, metrics, handler))
 
 
 def _number_of_workers(settings: Settings) -> int:

@@ -116,15 +116,23 @@ def raise_descriptors() -> tuple[int, int]:
     return soft, hard
 
 
-def fit_descriptors(settings: Settings, descriptors: int) -> Settings:
+def fit_descriptors(settings: Settings, descriptors: int, workers: int = 1) -> Settings:
     """Return the settings with a MAX_CONNECTIONS that the number of descriptors allows.
+
+    Args:
+        settings: of the server.
+        descriptors: that each process may have.
+        workers: the number of processes that share the connections.
 
     Raises:
         SettingError: MAX_CONNECTIONS is set to more.
     """
-    most = descriptors - _reserve(descriptors)
+    most = (descriptors - _reserve(descriptors)) * workers
     if settings.max_connections > most:
-        allowed = f"at most {most} are allowed with {descriptors} file descriptors (ulimit -n)"
+        each = f" in each of {workers} workers" if workers > 1 else ""
+        allowed = (
+            f"at most {most} are allowed with {descriptors} file descriptors (ulimit -n){each}"
+        )
         raise SettingError("MAX_CONNECTIONS", str(settings.max_connections), allowed)
     return replace(settings, max_connections=settings.max_connections or most)
 

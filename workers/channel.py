@@ -38,6 +38,7 @@ class Channel(asyncio.Protocol):
         """
         self._obey = obey
         self._answer = answer
+        self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._asked: dict[int, asyncio.Future[Json]] = {}
         self._questions = 0
@@ -76,21 +77,23 @@ class Channel(asyncio.Protocol):
         self._questions += 1
         self._asked[self._questions] = asked
         self._send({"type": "ask", "id": self._questions, "about": about})
-        if self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
             asked.cancel()
         return asked
 
     async def close(self) -> None:
         """Send what is left, and close this end."""
+        assert self._transport is not None
         self._transport.close()
         await self.closed.wait()
 
     def abort(self) -> None:
-        """Close this end at once."""
-        self._transport.abort()
+        """Close this end at once, if it is connected."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _send(self, message: Order) -> None:
-        if not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(orjson.dumps(message) + b"\n")
 
     def _begin_answer(self, question: Order) -> None:

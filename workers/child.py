@@ -21,17 +21,17 @@ Answer = Callable[[str], Awaitable[Json]]
 class Child:
     """State: a process, and what it has said. Times are those of the loop's clock."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process, answer: Answer) -> None:
-        """Create the record of a process whose channel is not connected yet.
+    def __init__(self, number: int, answer: Answer) -> None:
+        """Create the record of a process that is to be started.
 
         Args:
             number: that of the worker. A child that replaces another one has the same.
-            process: the process.
             answer: answers its questions.
         """
         self._clock = asyncio.get_running_loop().time
+        self._process: asyncio.subprocess.Process | None = None
+        self._killed = False
         self.number = number
-        self.process = process
         self.channel = Channel(self._obey, answer)
         self.began = self._clock()
         self.ready_at: float | None = None
@@ -42,6 +42,7 @@ class Child:
         self.metrics: Json = None  # the last ones that it has reported
         self.clients = 0  # those that it had when it closed its sockets
         self.code: int | None = None  # of its end: an exit code, or the negative of a signal
+        self.why = ""  # it has ended
         self.ready = asyncio.Event()  # or it has ended
         self.closed = asyncio.Event()  # it has closed its sockets; or it has ended
         self.ended = asyncio.Event()
@@ -69,28 +70,67 @@ class Child:
     def _answered(self, _: asyncio.Future[Json]) -> None:
         self.silent_since = None
 
-    def kill(self) -> None:
-        """Kill the process."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+    @property
+    def pid(self) -> int | None:
+        """The id of the process; None if it has not been started."""
+        return None if self._process is None else self._process.pid
 
-    async def watch(self) -> None:
-        """Wait until the process has ended and what it has sent has arrived, and record that."""
-        code = await self.process.wait()
+    def kill(self) -> None:
+        """Kill the process, also one that is not started yet."""
+        self._killed = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def run(self, command: Sequence[str], sockets: Sequence[Sequence[socket.socket]]) -> None:
+        """Start the process, and return when it has ended and what it has sent has arrived.
+
+        A process that cannot be started has ended with the code 1.
+
+        Args:
+            command: the command.
+            sockets: those that listen, in a part for each worker.
+        """
+        try:
+            process = await self._start(command, sockets)
+        except OSError as error:
+            self.channel.abort()
+            self._end(1, f"not started: {error.strerror}")
+            return
+        if self._killed:
+            self.kill()
+        code = await process.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self.channel.closed.wait()
         self.channel.abort()
-        self.code = code
+        killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
+        self._end(code, killed or f"exit code {code}")
+
+    async def _start(
+        self, command: Sequence[str], sockets: Sequence[Sequence[socket.socket]]
+    ) -> asyncio.subprocess.Process:
+        """Connect the channel, and start the process."""
+        mine, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        with theirs:
+            files = [[sock.fileno() for sock in part] for part in sockets]
+            start = Start(self.number, len(sockets), theirs.fileno(), files)
+            await loop.create_unix_connection(lambda: self.channel, sock=mine)
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                env={**os.environ, **start.variable()},
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=start.files(),
+                # Ctrl-C in a terminal is for the parent alone.
+                start_new_session=True,
+            )
+        return self._process
+
+    def _end(self, code: int, why: str) -> None:
+        self.code, self.why = code, why
         for event in (self.ready, self.closed, self.ended):
             event.set()
-
-    def why(self) -> str:
-        """Return the reason for its end."""
-        assert self.code is not None
-        if self.code >= 0:
-            return f"exit code {self.code}"
-        return f"killed by {signal.Signals(-self.code).name}"
 
     def _obey(self, order: Order) -> None:
         match order["type"]:
@@ -102,39 +142,3 @@ class Child:
                 self.closed.set()
             case "final":
                 self.metrics = order["metrics"]
-
-
-async def start_child(
-    command: Sequence[str],
-    number: int,
-    sockets: Sequence[Sequence[socket.socket]],
-    answer: Answer,
-) -> Child:
-    """Start the process of a worker.
-
-    Args:
-        command: the command.
-        number: that of the worker, from 1 on.
-        sockets: those that listen, in a part for each worker.
-        answer: answers its questions.
-    """
-    mine, theirs = socket.socketpair()
-    with theirs:
-        files = [[sock.fileno() for sock in part] for part in sockets]
-        start = Start(number, len(sockets), theirs.fileno(), files)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env={**os.environ, **start.variable()},
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=start.files(),
-                # Ctrl-C in a terminal is for the parent alone.
-                start_new_session=True,
-            )
-        except BaseException:
-            mine.close()
-            raise
-    child = Child(number, process, answer)
-    loop = asyncio.get_running_loop()
-    await loop.create_unix_connection(lambda: child.channel, sock=mine)
-    return child

@@ -4,9 +4,7 @@ Theory of operation. The parent holds the listening sockets, in one part for eac
 kernel spreads connections evenly over the parts. While a worker is down, another one accepts from
 its part, and nothing in a backlog is lost. Each worker is told from which parts to accept.
 
-A worker that dies is started again: at once if it lived for STABLE, else after a pause that
-doubles. If TRIES workers die young, one after another, and none is left that is older than the
-first of these deaths, the parent gives up.
+A worker that dies is started again (workers/deaths.py).
 """
 
 import asyncio
@@ -16,14 +14,11 @@ from typing import Any, Final
 
 from hub.logs import events
 from workers.channel import STATUS
-from workers.child import Child, start_child
+from workers.child import Child
+from workers.deaths import Deaths
 from workers.group import Group
 
 READY: Final = 30.0  # seconds in which a worker must become ready
-STABLE: Final = 10.0  # seconds after which a worker that is ready does not die young
-TRIES: Final = 5
-PAUSE: Final = 0.25  # seconds before the second start of a worker that died young
-MAX_PAUSE: Final = 30.0  # seconds
 LOOK: Final = 1.0  # seconds between two questions whether the workers are alive
 HUNG: Final = 30.0  # seconds without an answer after which a worker is killed
 CLOSE: Final = 3.0  # seconds for the workers to close their sockets
@@ -53,7 +48,7 @@ class _FailureError(Exception):
 
 
 class Parent:
-    """Runs the workers. State: their places, and how many have died young."""
+    """Runs the workers. State: their places."""
 
     def __init__(
         self,
@@ -79,9 +74,8 @@ class Parent:
         self._drain_delay = drain_delay
         self._shutdown_timeout = shutdown_timeout
         self._places = [_Place(number) for number in range(1, len(sockets) + 1)]
-        self._young = 0  # workers that have died young, one after another
-        self._young_since = 0.0  # the first of these deaths
-        self._watching: set[asyncio.Task[None]] = set()
+        self._deaths = Deaths()
+        self._running: set[asyncio.Task[None]] = set()
         self._closing = False  # whether the sockets are closed
         self._clock = asyncio.get_running_loop().time
 
@@ -132,11 +126,11 @@ class Parent:
 
     async def _start(self, number: int) -> Child:
         """Start a child, and return it when it is ready or has ended."""
-        child = await start_child(self._command, number, self._sockets, self._group.answer)
+        child = Child(number, self._group.answer)
         self._group.children.add(child)
-        watching = asyncio.get_running_loop().create_task(self._watch(child))
-        self._watching.add(watching)
-        watching.add_done_callback(self._watching.discard)
+        running = asyncio.get_running_loop().create_task(self._run(child))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
         try:
             async with asyncio.timeout(READY):
                 await child.ready.wait()
@@ -144,13 +138,11 @@ class Parent:
             await _kill(child, "not ready")
         if child.ready_at is not None:
             seconds = child.ready_at - child.began
-            events.WORKER_READY.log(
-                worker=number, pid=child.process.pid, node=child.node, seconds=seconds
-            )
+            events.WORKER_READY.log(worker=number, pid=child.pid, node=child.node, seconds=seconds)
         return child
 
-    async def _watch(self, child: Child) -> None:
-        await child.watch()
+    async def _run(self, child: Child) -> None:
+        await child.run(self._command, self._sockets)
         self._group.forget(child)
         self._assign()
 
@@ -177,48 +169,39 @@ class Parent:
             await child.ended.wait()
             if place.child is not child:
                 continue  # another one has replaced it
-            await asyncio.sleep(self._pause_after(child))
+            await asyncio.sleep(self._record_death(child))
             async with place.starting:
                 if place.child is child:
                     place.child = await self._start(place.number)
                     self._assign()
 
-    def _pause_after(self, child: Child) -> float:
+    def _record_death(self, child: Child) -> float:
         """Return the seconds until a child that has died is started again.
 
         Raises:
             _FailureError: the workers die young.
         """
         now = self._clock()
-        if child.ready_at is not None and now - child.ready_at >= STABLE:
-            self._young = 0
-        else:
-            if not self._young:
-                self._young_since = now
-            self._young += 1
-        if self._young >= TRIES and not any(map(self._is_older, self._places)):
+        others = [it.ready_at for it in self._serving() if it.ready_at is not None]
+        pause = self._deaths.record(now, child.ready_at, others)
+        if pause is None:
             raise _fail(child)
-        pause = min(PAUSE * 2 ** (self._young - 2), MAX_PAUSE) if self._young > 1 else 0.0
         self._group.restarts += 1
         events.WORKER_DIED.log(
             worker=child.number,
-            pid=child.process.pid,
-            reason=child.why(),
+            pid=child.pid,
+            reason=child.why,
             seconds=now - child.began,
             restart_in=pause,
         )
         return pause
 
-    def _is_older(self, place: _Place) -> bool:
-        """Return whether the worker of a place was ready before others began to die young."""
-        child = place.child
-        if child is None or child.ready_at is None:
-            return False
-        return child.serves and child.ready_at < self._young_since
+    def _serving(self) -> list[Child]:
+        return [place.child for place in self._places if place.child and place.serves]
 
     def _assign(self) -> None:
         """Tell each worker from which parts of the sockets to accept."""
-        serving = [place.child for place in self._places if place.child and place.serves]
+        serving = self._serving()
         if not serving or self._closing:
             return
         parts = {child: [child.number - 1] for child in serving}
@@ -259,7 +242,7 @@ class Parent:
             old = place.child
             child = await self._start(place.number)
             if not child.serves:
-                events.RELOAD_FAILED.log(worker=place.number, reason=child.why())
+                events.RELOAD_FAILED.log(worker=place.number, reason=child.why)
                 return False
             assert old is not None
             place.child, old.leaving = child, True
@@ -303,12 +286,12 @@ class Parent:
 
 def _fail(child: Child) -> _FailureError:
     """Log that the server cannot go on, because of a child that has ended; return the error."""
-    events.WORKERS_FAILED.log(reason=child.why())
+    events.WORKERS_FAILED.log(reason=child.why)
     return _FailureError(SETTINGS if child.code == SETTINGS else 1)
 
 
 async def _kill(child: Child, reason: str) -> None:
-    events.WORKER_KILLED.log(worker=child.number, pid=child.process.pid, reason=reason)
+    events.WORKER_KILLED.log(worker=child.number, pid=child.pid, reason=reason)
     child.kill()
     await child.ended.wait()
 

@@ -16,6 +16,7 @@ from tests.support.variables import variables
 FOLDER = ROOT / "deploy/systemd"
 UNIT = FOLDER / "broadcast@.service"
 DROP_IN = FOLDER / "redis.conf"
+WORKERS = FOLDER / "workers.conf"
 # The worst exposure that the tests accept, from 0 to 10. An unconfined service has 9.6.
 EXPOSURE = 1.5
 PATIENCE = 60
@@ -56,10 +57,11 @@ def unit(tmp_path: Path) -> Path:
     drop_ins = tmp_path / f"{UNIT.name}.d"
     drop_ins.mkdir()
     shutil.copy(DROP_IN, drop_ins)
+    shutil.copy(WORKERS, drop_ins)
     return copy
 
 
-def test_systemd_accepts_the_unit_and_its_drop_in(unit: Path) -> None:
+def test_systemd_accepts_the_unit_and_its_drop_ins(unit: Path) -> None:
     result = analyze("verify", "--man=no", str(unit))
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -82,7 +84,7 @@ def test_the_unit_gives_the_server_minimal_rights() -> None:
     assert float(found[1]) <= EXPOSURE
 
 
-@pytest.mark.parametrize("path", [UNIT, DROP_IN], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [UNIT, DROP_IN, WORKERS], ids=lambda path: path.name)
 def test_the_unit_sets_settings_that_exist(path: Path) -> None:
     assert set(environment(path)) <= variables()
 

@@ -1,5 +1,6 @@
 """The steps of docs/deployment.md for systemd, followed in a machine; its servers are tried."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -7,10 +8,12 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.frames import CLOSE, client_frame
 from tests.support.machine import PATIENCE, Machine, machine
 from tests.support.markdown import blocks, section
@@ -175,6 +178,30 @@ async def test_an_upgrade_restarts_one_server_after_the_other(two: Machine) -> N
             assert json.loads(follow(two, rest))["status"] == "ok"
             publish(two, 8081, 2)
             assert (await moved.hear())["message"]["payload"] == 2
+
+
+async def test_workers_are_replaced_by_a_reload(two: Machine) -> None:
+    assert json.loads(follow(two, STEPS[3]))["status"] == "ok"
+    ask = partial(two.output, STEPS[3][-1])
+    await eventually(lambda: json.loads(ask())["checks"]["workers"] == "ok")
+    main = main_process(two, ONE)
+    async with subscriber(two, 8080) as client:
+        reloading = asyncio.create_task(asyncio.to_thread(follow, two, STEPS[4]))
+        await leave(client)
+        await reloading
+    journal = partial(two.output, f"journalctl --output cat --unit {ONE}")
+    await eventually(lambda: "all workers are replaced" in journal())
+    assert main_process(two, ONE) == main
+    # systemd sends SIGTERM to all processes of the unit.
+    async with subscriber(two, 8080) as client:
+        two.output(f"systemctl stop --no-block {ONE}")
+        await leave(client)
+    two.output(f"systemctl stop {ONE}")  # waits for the end
+    shown = two.output(f"systemctl show --property Result,ExecMainStatus {ONE}")
+    assert set(shown.splitlines()) == {"Result=success", "ExecMainStatus=0"}
+    folder = "/etc/systemd/system/broadcast@.service.d"
+    two.output(f"rm {folder}/workers.conf; systemctl daemon-reload; systemctl start {ONE}")
+    two.output(f"systemctl enable --now {TWO}; {STEPS[2][-1]}")
 
 
 def test_a_wrong_setting_does_not_make_a_loop(two: Machine) -> None:

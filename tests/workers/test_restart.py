@@ -20,8 +20,9 @@ from tests.support.raw import RawClient
 from tests.support.redis import RedisServer
 from tests.support.tokens import KEY
 from tests.support.workers import client_of_each, get, pids, server_with_workers
+from workers.deaths import TRIES
 from workers.group import Group
-from workers.parent import TRIES, Parent
+from workers.parent import Parent
 
 SECRET = "0123456789abcdef" * 2
 
@@ -211,3 +212,16 @@ async def test_a_worker_that_does_not_answer_is_killed_and_started_again(
             assert await running == 0
     assert fields(records(caplog, events.WORKER_KILLED)[0])["reason"] == "no answer"
     assert fields(records(caplog, events.WORKER_DIED)[0])["reason"] == "killed by SIGKILL"
+
+
+async def test_a_program_that_cannot_be_started_ends_the_server(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    parts = spread(listen("127.0.0.1", 0), 2)
+    group = Group(2)
+    program = [str(tmp_path / "nothing")]
+    parent = Parent(group, program, parts, drain_delay=0.0, shutdown_timeout=0.2)
+    async with asyncio.timeout(20):
+        assert await parent.run(asyncio.Event(), asyncio.Event(), never) == 1
+    (record, *_) = records(caplog, events.WORKERS_FAILED)
+    assert fields(record)["reason"] == "not started: No such file or directory"

@@ -124,6 +124,17 @@ async def test_max_connections_is_divided(redis: RedisServer) -> None:
     )
 
 
+async def test_more_connections_than_descriptors_allow_stop_the_start(redis: RedisServer) -> None:
+    address = f"127.0.0.1:{redis.port}"
+    settings = {"REDIS_ADDR": address, "WORKERS": "2", "MAX_CONNECTIONS": "1489"}
+    server = await spawn(descriptors=1_000, **settings)
+    assert await server.exit_code() == 2
+    assert server.log == [
+        "MAX_CONNECTIONS='1489' is not valid: at most 1488 are allowed with 1000 file descriptors"
+        " (ulimit -n) in each of 2 workers\n"
+    ]
+
+
 async def test_auto_is_a_worker_for_each_core(redis: RedisServer) -> None:
     settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}", "WORKERS": "auto"}
     server = await spawn(**settings)
