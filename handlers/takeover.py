@@ -89,8 +89,11 @@ class Shortcut:
         self._match.freeze()
 
     def may_match(self, data: bytes) -> bool:
-        """Return whether the first bytes of a connection may be a request for this shortcut."""
-        return data.startswith(self._start) and data.endswith(_HEAD_END)
+        """Return whether the first bytes of a connection may be a head for this shortcut.
+
+        Nothing may follow the head: only aiohttp's protocol can take a body.
+        """
+        return data.startswith(self._start) and data.find(_HEAD_END) == len(data) - len(_HEAD_END)
 
     def upgrade(self, data: bytes, connection: "FirstRequest") -> Upgrade | None:
         """Return the upgrade of a connection by its first bytes; None leaves it to aiohttp.
@@ -156,7 +159,8 @@ class FirstRequest(asyncio.Protocol):
             try:
                 upgrade = self._shortcut.upgrade(data, self)
             except web.HTTPException as error:
-                refusal = error
+                # Without the traceback, which refers to this frame and so to the error.
+                refusal = error.with_traceback(None)
             else:
                 if upgrade is not None:
                     self._leave()
@@ -276,7 +280,10 @@ def raise_first_refusal(request: web.Request) -> None:
     assert isinstance(protocol, _TimedHeads)
     refusal, protocol.refusal = protocol.refusal, None
     if refusal is not None:
-        raise refusal
+        try:
+            raise refusal
+        finally:
+            del refusal  # its traceback refers to this frame
 
 
 def late_heads(servers: Iterable[web.Server], since: float) -> list[asyncio.Transport]:

@@ -1,4 +1,4 @@
-"""The memory of a request is freed when its client disconnects, without a garbage collection."""
+"""The memory of a request is freed with its connection, without a garbage collection."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from hub.settings import Settings
-from tests.support.raw import RawClient, until
+from tests.support.raw import HANDSHAKE, RawClient, raw_client, until
 from tests.support.server import Running, running
 
 LARGE = 60_000  # bytes of an event
@@ -70,3 +70,13 @@ async def test_an_incomplete_body_is_freed_with_its_connection(
         client = await dial(server, head + b"x" * 900_000)
         await reset(server, client)
     await until(lambda: alive(web.Request) <= before)
+
+
+async def test_a_refused_handshake_is_freed_with_its_connection(no_collection: None) -> None:
+    async with running(Settings(max_connections=1)) as server, raw_client(server.port):
+        before = alive(web.Request)
+        for _ in range(3):
+            client = await dial(server, HANDSHAKE)
+            assert b" 503 " in await client.read_head()
+            client.close()
+        await until(lambda: not server.requests and alive(web.Request) <= before)

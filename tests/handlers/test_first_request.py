@@ -65,6 +65,8 @@ async def answer(server: Running, request: bytes, *, in_pieces: bool) -> bytes:
         (OPEN, HANDSHAKE.replace(b"Version: 13", b"Version: 8"), 426),
         (OPEN, HANDSHAKE.replace(b"raw ", b"%ff "), 400),
         (OPEN, with_header(b"Content-Length: 2"), 400),
+        (OPEN, with_header(b"Content-Length: 4") + b"\r\n\r\n", 400),
+        (OPEN, with_header(b"Transfer-Encoding: chunked") + b"2\r\nab\r\n0\r\n\r\n", 400),
         (OPEN, with_header(b"no header"), 400),
         (OPEN, with_header(b"X-Long: " + b"x" * 9_000), 101),
         (OPEN, with_header(b"X-Long: " + b"x" * 20_000), 431),
