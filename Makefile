@@ -6,6 +6,8 @@ PYTHON ?= python3
 ARGS = --numprocesses auto --cov
 # What uv gets besides. Newer versions of everything: make lock LOCK=--upgrade
 LOCK =
+# What Locust gets besides: make loadtest LOCUST="--topics 50"
+LOCUST =
 
 VENV := .venv
 NPM := tests/clients/npm
@@ -26,10 +28,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-faults test-installed fuzz-api check format env-example lock check-wheels bench bench-quick bench-compare bench-guarded clean
+.PHONY: help run install test test-faults test-installed test-loadtest fuzz-api check format env-example lock check-wheels bench bench-quick bench-compare bench-guarded loadtest loadtest-picture clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 run: install ## serve on :8080 (PORT, HOST and the other settings come from the environment)
 	@exec $(BIN)/python server.py
@@ -44,6 +46,9 @@ test-faults: $(VENV)/.test ## hurt a real Redis in every way, and see the server
 
 test-installed: $(VENV)/.test ## build the image and start the systemd unit on a small Debian (2 minutes, as root)
 	@$(BIN)/python -m pytest tests/installed -o faulthandler_timeout=900
+
+test-loadtest: $(VENV)/.test $(VENV)/.loadtest ## try the load test with sound and faulty servers (2 minutes)
+	@$(BIN)/python -m pytest tests/loadtest --numprocesses 2
 
 fuzz-api: $(VENV)/.test ## test the HTTP API with requests that schemathesis generates (2 minutes)
 	@FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/api/test_fuzz.py --override-ini faulthandler_timeout=900
@@ -65,6 +70,7 @@ lock: $(VENV)/.made ## write the lock files again from pyproject.toml
 	@$(COMPILE) --output-file requirements.lock
 	@$(COMPILE) --extra test --constraint requirements.lock --output-file requirements-test.lock
 	@$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock
+	@$(COMPILE) --extra loadtest --constraint requirements.lock --output-file requirements-loadtest.lock
 
 check-wheels: $(VENV)/.made ## check that the base image's libc and Python have a wheel for each pin
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && for arch in x86_64 aarch64; do \
@@ -86,6 +92,13 @@ bench-compare: $(VENV)/.run ## measure the working tree against a revision: make
 
 bench-guarded: $(VENV)/.run ## measure what access and limits cost (five minutes)
 	@$(BIN)/python bench/run.py --guarded
+
+loadtest: $(VENV)/.loadtest ## load-test a server for a minute; MINUTES=10 USERS=1000 STORM=1 URL=http://... LOCUST="OPTIONS"
+	@$(VENV)/loadtest/bin/python loadtest/run.py $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(USERS),--users $(USERS)) $(if $(STORM),--storm) $(if $(URL),--url $(URL)) $(LOCUST)
+
+loadtest-picture: $(VENV)/.test ## draw the newest report as docs/images/loadtest.png; REPORT=FILE draws another
+	@$(BIN)/python -m loadtest.picture $(REPORT)
 
 clean: ## remove .venv and every cache
 	@rm -rf $(VENV) $(NPM)/node_modules $(TOOLS)/bin .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -110,6 +123,14 @@ $(VENV)/.run: requirements.lock $(VENV)/.made
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.made
 	@echo "installing $<"
 	@$(INSTALL) --require-hashes --requirement $<
+	@touch $@
+
+# Its own environment; pyproject.toml says why. The lock also has what the server needs.
+$(VENV)/.loadtest: requirements-loadtest.lock $(VENV)/.made
+	@echo "installing $<"
+	@$(BIN)/python -m venv --without-pip $(VENV)/loadtest
+	@$(PIP) --python $(VENV)/loadtest/bin/python install --root-user-action ignore \
+		--require-hashes --requirement $<
 	@touch $@
 
 # The test lock holds every pin of the other one (a test compares them), so it stamps both.

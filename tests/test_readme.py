@@ -39,7 +39,11 @@ DOCUMENTS = (
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("**/*.md")),
 )
 CLIENTS = "clients/README.md"  # tests/clients/test_readme.py runs its blocks
-PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md")  # documents whose commands are make's
+PASTES_TARGETS = (
+    "CONTRIBUTING.md",
+    "bench/README.md",
+    "docs/load-testing.md",
+)  # documents whose commands are make's
 COMMAND_LINE = "docs/command-line.md"  # tests/cli/test_document.py runs its blocks
 RECIPES = "docs/security.md"  # tests/test_security_doc.py runs its blocks
 OPERATIONS = "docs/operations.md"  # tests/metrics/test_operations_doc.py runs its blocks

@@ -23,6 +23,7 @@ from tests.support.locks import pins
 from tests.support.process import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-loadtest.lock")
 # Seconds that a child may take before it is killed and its test fails; none takes two.
 PATIENCE = 30
 
@@ -42,6 +43,10 @@ def version(pin: Requirement) -> str:
             "requirements-test.lock",
             PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"],
         ),
+        (
+            "requirements-loadtest.lock",
+            PROJECT["dependencies"] + PROJECT["optional-dependencies"]["loadtest"],
+        ),
     ],
 )
 def test_a_lock_pins_what_is_declared_within_its_range(lock: str, declared: list[str]) -> None:
@@ -56,21 +61,21 @@ def test_the_server_has_the_version_of_the_project() -> None:
     assert PROJECT["version"] == VERSION
 
 
-def test_the_test_lock_has_every_pin_of_the_run_lock() -> None:
-    run, test = pins("requirements.lock"), pins("requirements-test.lock")
+@pytest.mark.parametrize("lock", LOCKS[1:])
+def test_every_lock_has_the_pins_of_the_run_lock(lock: str) -> None:
+    run, other = pins(LOCKS[0]), pins(lock)
     assert {name: version(pin) for name, pin in run.items()} == {
-        name: version(test[name]) for name in run
+        name: version(other[name]) for name in run
     }
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-test.lock"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_has_pins_and_hashes_and_no_address_or_path(lock: str) -> None:
     header, *rest = re.split(r"(?m)^(?=[^# ])", (ROOT / lock).read_text())
     assert header.splitlines()[-1] == "#    make lock"
     for entry in rest:
         assert re.fullmatch(
-            r"[a-z0-9-]+(\[[a-z,]+\])?==([0-9]+!)?[a-z0-9.]+( ; [a-z_]+ [<>=!]+ '[\w.]+'"
-            r"( and [a-z_]+ [<>=!]+ '[\w.]+')*)?"
+            r"[a-z0-9-]+(\[[a-z,]+\])?==([0-9]+!)?[a-z0-9.]+( ; [\w<>=!.'() ]+)?"
             r"( \\\n    --hash=sha256:[0-9a-f]{64})+\n",
             entry,
         ), f"not a pin with its hashes: {entry}"
@@ -119,6 +124,7 @@ def tree(tmp_path: Path) -> Path:
         "Makefile",
         "requirements.lock",
         "requirements-test.lock",
+        "requirements-loadtest.lock",
         f"{npm}/package-lock.json",
         f"{tools}/go.mod",
         f"{tools}/go.sum",
@@ -158,6 +164,8 @@ def stub_python(tree: Path, body: str) -> str:
         ("run", "requirements.lock", ".venv/bin/python server.py"),
         ("test", "requirements-test.lock", ".venv/bin/python -m pytest --numprocesses auto --cov"),
         ("check", "requirements-test.lock", ".venv/bin/mypy"),
+        ("loadtest", "requirements-loadtest.lock", ".venv/loadtest/bin/python loadtest/run.py"),
+        ("test-loadtest", "requirements-loadtest.lock", "-m pytest tests/loadtest"),
     ],
 )
 def test_make_installs_the_lock_before_it_does_its_work(
@@ -220,9 +228,8 @@ def test_ci_checks_and_tests() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", script], check=True, timeout=PATIENCE)
-    assert {"make check", "make test", "make test-installed", "make check-wheels"} <= set(
-        script.read_text().splitlines()
-    )
+    steps = ("check", "test", "test-faults", "test-installed", "test-loadtest", "check-wheels")
+    assert {f"make {step}" for step in steps} <= set(script.read_text().splitlines())
 
 
 @pytest.mark.parametrize("present", [False, True])
