@@ -1,6 +1,8 @@
 """A server is hurt, a real Prometheus fires the alert for it, and the log has one line about it."""
 
 import asyncio
+import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,13 +10,19 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 
+from handlers.keys import DISPATCHER
 from hub.logs import events
 from hub.logs.events import Event
+from hub.settings import Settings
 from tests.support.process import ServerProcess, server_process
-from tests.support.prometheus import Prometheus, prometheus
+from tests.support.prometheus import DEPLOY, Prometheus, prometheus
+from tests.support.proxy import proxy
 from tests.support.raw import RawClient, raw_client
 from tests.support.redis import RedisServer, free_port
+from tests.support.server import running
+from tests.support.workers import pids, server_with_workers
 
 HARD = 256  # file descriptors of a server that runs out of them
 
@@ -80,6 +88,54 @@ async def test_a_blocked_loop(tmp_path: Path) -> None:
         await expect(server, watcher, "BroadcastLoopBlocked", events.LOOP_BLOCKED)
 
 
+async def test_a_loop_that_is_often_late(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (server, watcher):
+        fires = asyncio.create_task(watcher.until_fires("BroadcastOverloaded"))
+        while not fires.done():
+            server.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(0.3)  # this is how late it is
+            server.process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0.3)
+        await fires
+
+
+async def test_a_slow_redis(tmp_path: Path, redis: RedisServer) -> None:
+    async with proxy(redis.port) as slow:
+        async with watched(tmp_path, REDIS_ADDR=f"127.0.0.1:{slow.port}") as (_, watcher):
+            slow.delay = 0.2
+            await watcher.until_fires("BroadcastRedisSlow")
+
+
+async def test_a_worker_that_hangs(tmp_path: Path, redis: RedisServer) -> None:
+    async with (
+        server_with_workers(redis.port) as server,
+        prometheus(tmp_path, server.port) as watcher,
+    ):
+        await watcher.until_scraped()
+        worker = pids(server)[1]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            await watcher.until_fires("BroadcastWorkers")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+
+
+async def test_a_fault_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    async with running(Settings()) as server, prometheus(tmp_path, server.port) as watcher:
+        await watcher.until_scraped()
+        monkeypatch.setattr(server.runner.app[DISPATCHER], "handle", fail)
+        async with raw_client(server.port) as client:
+            await client.say({"type": "ping"})
+            assert await client.hear() == ("close", 1011, "internal_error")
+        await watcher.until_fires("BroadcastFaults")
+    assert [it.msg for it in caplog.records].count(events.CONNECTION_FAULT.name) == 1
+
+
 async def test_descriptors_that_are_used_up(tmp_path: Path) -> None:
     body = b"POST /publish HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n"
     async with AsyncExitStack() as stack:
@@ -137,3 +193,9 @@ async def test_a_shutdown_that_does_not_end(tmp_path: Path) -> None:
         server.terminate()
         await watcher.until_fires("BroadcastDrainStuck")
         client.close()
+
+
+def test_every_alert_has_a_fault() -> None:
+    rules = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"][0]["rules"]
+    fired = re.findall(r'"(Broadcast\w+)"', Path(__file__).read_text())
+    assert {*fired} == {rule["alert"] for rule in rules}
