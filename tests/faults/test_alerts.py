@@ -100,10 +100,12 @@ async def test_a_loop_that_is_often_late(tmp_path: Path) -> None:
 
 
 async def test_a_slow_redis(tmp_path: Path, redis: RedisServer) -> None:
-    async with proxy(redis.port) as slow:
-        async with watched(tmp_path, REDIS_ADDR=f"127.0.0.1:{slow.port}") as (_, watcher):
-            slow.delay = 0.2
-            await watcher.until_fires("BroadcastRedisSlow")
+    async with (
+        proxy(redis.port) as slow,
+        watched(tmp_path, REDIS_ADDR=f"127.0.0.1:{slow.port}") as (_, watcher),
+    ):
+        slow.delay = 0.2
+        await watcher.until_fires("BroadcastRedisSlow")
 
 
 async def test_a_worker_that_hangs(tmp_path: Path, redis: RedisServer) -> None:
