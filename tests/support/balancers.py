@@ -16,6 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -49,6 +50,7 @@ class Balancer:
         certificate: the file of the certificate to trust; None without TLS.
         logs: the file of its access log.
         process: its master process.
+        line: a pattern of what it logs for a server that has answered 200; PORT is the server's.
         list_servers: replaces the servers in its files, given by their ports.
         reload: makes it read its files again.
     """
@@ -59,6 +61,7 @@ class Balancer:
     certificate: Path | None
     logs: Path
     process: subprocess.Popen[bytes]
+    line: str
     list_servers: Callable[[Sequence[int]], None]
     reload: Callable[[], None]
 
@@ -66,9 +69,9 @@ class Balancer:
     def url(self) -> str:
         return f"http{'s' if self.certificate else ''}://{NAME}:{self.port}"
 
-    @property
+    @cached_property
     def tls(self) -> ssl.SSLContext | None:
-        """Return what trusts the certificate."""
+        """What trusts the certificate; None without TLS."""
         return self.certificate and ssl.create_default_context(cafile=self.certificate)
 
     def session(self, source: str = "127.0.0.1") -> aiohttp.ClientSession:
@@ -81,6 +84,10 @@ class Balancer:
     def log(self) -> str:
         """Return all that it has logged."""
         return self.logs.read_text()
+
+    def served(self, port: int, start: int) -> bool:
+        """Return whether a server has answered 200, in the log from the character `start` on."""
+        return re.search(self.line.replace("PORT", str(port)), self.log()[start:]) is not None
 
 
 # Starts a balancer with its files in a folder, in front of servers given by their ports.
@@ -135,6 +142,7 @@ async def nginx(
             certificate=None if plain else shown,
             logs=folder / "access.log",
             process=process,
+            line=r"(?m) 127\.0\.0\.1:PORT 200$",
             list_servers=list_servers,
             reload=lambda: process.send_signal(signal.SIGHUP),
         )
@@ -175,6 +183,7 @@ async def haproxy(
             certificate=shown,
             logs=logs,
             process=process,
+            line=r" 200 .* 127\.0\.0\.1:PORT,",
             list_servers=list_servers,
             reload=lambda: process.send_signal(signal.SIGUSR2),
         )
@@ -218,6 +227,7 @@ async def caddy(
             certificate=root,
             logs=logs,
             process=process,
+            line="",
             list_servers=list_servers,
             reload=lambda: subprocess.run(
                 [program, "reload", *map(str, command), "--address", admin],
