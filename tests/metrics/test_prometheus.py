@@ -97,9 +97,20 @@ def test_alerts_use_only_metrics_that_exist() -> None:
 
 def queries() -> list[str]:
     """Return the queries of all panels, as Grafana sends them."""
-    expressions = [it["expr"] for panel in DASHBOARD["panels"] for it in panel.get("targets", ())]
-    assert expressions
-    return [it.replace("$instance", ".*").replace("$__rate_interval", "1m") for it in expressions]
+    found = [sent(it) for panel in DASHBOARD["panels"] for it in panel.get("targets", ())]
+    assert found
+    return found
+
+
+def sent(target: dict[str, Any]) -> str:
+    """Return a query as Grafana sends it."""
+    query: str = target["expr"]
+    return query.replace("$instance", ".*").replace("$__rate_interval", "1m")
+
+
+def legend(target: dict[str, Any], labels: dict[str, str]) -> str:
+    """Return the name of a line, as Grafana makes it of the labels of a series."""
+    return re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), target["legendFormat"])
 
 
 def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
@@ -196,6 +207,23 @@ async def test_it_loads_every_rule_without_a_mistake(scraped: Prometheus) -> Non
 @pytest.mark.asyncio(loop_scope="module")
 async def test_each_query_of_the_dashboard_has_a_series(scraped: Prometheus, query: str) -> None:
     assert await scraped.query(query)
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [it for it in DASHBOARD["panels"] if it["type"] == "timeseries"],
+    ids=lambda panel: str(panel["title"]),
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_lines_of_a_panel_have_different_names(
+    scraped: Prometheus, panel: dict[str, Any]
+) -> None:
+    names = [
+        legend(it, series["metric"])
+        for it in panel["targets"]
+        for series in await scraped.query(sent(it))
+    ]
+    assert len(names) == len(set(names)), names
 
 
 @pytest.mark.asyncio(loop_scope="module")
