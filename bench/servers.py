@@ -37,7 +37,7 @@ class Server:
     run: list[str]
     folder: Path = ROOT
     environ: dict[str, str] = field(default_factory=dict)
-    protocol: str = "json"  # of the generator: or "socketio", "centrifugo", "nats"
+    protocol: str = "json"  # of the generator: or "socketio", "centrifugo", "protobuf", "nats"
     rest: bool = False  # accepts POST /publish
     # The environment that joins two nodes through the Redis on port {redis}.
     cluster: dict[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@
 //   --payload N    bytes of payload
 //   --seconds N    time of the measurement (1), after --warm-up (0.5)
 //   --patience N   seconds for any expected message to arrive (20)
-//   --protocol P   json (this server's), socketio, centrifugo, or nats
+//   --protocol P   json (this server's), socketio, centrifugo, protobuf (Centrifugo's, too), or nats
 //   --publish-port N, --publish-pid N   of the server to publish to, if it is another one
 //   --redis-pid N  of the Redis between the two
 #define _GNU_SOURCE
@@ -35,6 +35,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "protobuf.h"
 
 enum {
     BUFFER = 1 << 20,
@@ -68,7 +70,7 @@ typedef struct {
 static struct {
     int port, pid, publish_port, publish_pid, redis_pid;
     const char *mode;
-    enum { JSON, SOCKETIO, CENTRIFUGO, NATS } protocol;
+    enum { JSON, SOCKETIO, CENTRIFUGO, PROTOBUF, NATS } protocol;
     uint32_t conns, topics, per, window, payload;
     double rate, seconds, warm_up, patience;
 } opt = {.conns = 1000, .topics = 1, .per = 1, .window = 1, .payload = 128,
@@ -113,6 +115,16 @@ static const struct Protocol {
         "\"id\":", "\"error\"", "\"push\"", "\"t%u\"", '}',
         "/api/publish",
         "{\"channel\":\"t%1$u\",\"data\":{\"id\":\"m\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}}", "\"result\"",
+    },
+    [PROTOBUF] = {
+        // Commands are put together field by field. A publish has this as its data.
+        "protobuf", "/connection/websocket?cf_protocol=protobuf", 2,
+        "subscribe", "unsubscribe", "recover",
+        "{\"id\":\"m\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}",
+        .end = '}',
+        .post_path = "/api/publish",
+        .post = "{\"channel\":\"t%1$u\",\"data\":{\"id\":\"m\",\"payload\":\"#%1$05u:%2$08u#%3$s\"}}",
+        .posted = "\"result\"",
     },
     [NATS] = {
         // The PONG shows that the subscription is there. Publishes have no answer.
@@ -239,10 +251,44 @@ static void ask(Conn *c) {
     asked++;
 }
 
-// Queue a command on a topic.
+// Fields of Centrifugo's Command, and of its Reply, which hold a request or its result.
+enum { COMMAND_CONNECT = 4, COMMAND_SUBSCRIBE, COMMAND_UNSUBSCRIBE, COMMAND_PUBLISH };
+enum { REPLY_ID = 1, REPLY_ERROR, REPLY_PUSH = 4, REPLY_SUBSCRIBE = 6 };
+
+// Queue a command of a kind: its size, its id and the request.
+static void queue_request(Conn *c, int kind, const uint8_t *request, size_t size) {
+    static uint8_t command[BUFFER], text[BUFFER];
+    command[0] = 1 << 3, command[1] = 1;  // field 1, the id, is 1
+    size = put_field(command + 2, kind, request, size) - command;
+    uint8_t *at = put_number(text, size);
+    memcpy(at, command, size);
+    queue_frame(c, protocol->opcode, (const char *)text, at + size - text);
+}
+
+static uint8_t *put_channel(uint8_t *at, uint32_t topic) {
+    char name[16];
+    return put_field(at, 1, name, snprintf(name, sizeof name, "t%u", topic));
+}
+
+static void queue_protobuf_command(Conn *c, const char *name, uint32_t topic) {
+    uint8_t request[200], *at = put_channel(request, topic);
+    if (name == protocol->recover) {
+        *at++ = 3 << 3, *at++ = true;  // field 3, recover
+        at = put_field(at, 6, epoch, strlen(epoch));
+    }
+    queue_request(c, name == protocol->unsubscribe ? COMMAND_UNSUBSCRIBE : COMMAND_SUBSCRIBE, request, at - request);
+}
+
+static void queue_protobuf_publish(Conn *c, uint32_t topic, const char *data, size_t size) {
+    static uint8_t request[BUFFER];
+    queue_request(c, COMMAND_PUBLISH, request, put_field(put_channel(request, topic), 2, data, size) - request);
+}
+
+// Queue a command on a topic: protocol->subscribe, unsubscribe or recover.
 static void queue_command(Conn *c, const char *format, uint32_t topic) {
     char text[200];
-    queue_frame(c, protocol->opcode, text, snprintf(text, sizeof text, format, topic, epoch));
+    if (opt.protocol == PROTOBUF) queue_protobuf_command(c, format, topic);
+    else queue_frame(c, protocol->opcode, text, snprintf(text, sizeof text, format, topic, epoch));
     ask(c);
 }
 
@@ -257,6 +303,8 @@ static void queue_publish(Conn *c, uint32_t topic) {
                                 "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                                 "Content-Length: %d\r\n\r\n", protocol->post_path, size));
         queue(c, text, size);
+    } else if (opt.protocol == PROTOBUF) {
+        queue_protobuf_publish(c, topic, text, size);
     } else {
         queue_frame(c, protocol->opcode, text, size);
     }
@@ -437,8 +485,65 @@ static void on_stream(Conn *c, const uint8_t *data, size_t size) {
     }
 }
 
+// Handle a Publication; return its topic.
+static uint32_t on_publication(Conn *c, Field publication) {
+    const uint8_t *at = publication.data, *end = at + publication.size, *mark;
+    Field f;
+    while (take_field(&at, end, &f))
+        if (f.field == 4 && (mark = memchr(f.data, '#', f.size))) return on_mark(c, mark, f.data + f.size);
+    fail("an event without its data");
+    return 0;
+}
+
+static void on_push(Conn *c, Field push) {
+    const uint8_t *at = push.data, *end = at + push.size;
+    Field f, channel = {0};
+    char name[16];
+    while (take_field(&at, end, &f)) {
+        if (f.field == 2) channel = f;
+        if (f.field != 4) continue;
+        uint32_t topic = on_publication(c, f);
+        size_t size = snprintf(name, sizeof name, "t%u", topic);
+        if (channel.size != size || memcmp(channel.data, name, size))
+            fail("an event of topic %s under another name", name);
+        on_delivery(c);
+        return;
+    }
+    fail("not an event");
+}
+
+static void on_subscribed(Conn *c, Field result) {
+    const uint8_t *at = result.data, *end = at + result.size;
+    bool recovered = false;
+    uint64_t events = delivered;
+    Field f;
+    while (take_field(&at, end, &f)) {
+        if (f.field == 6) snprintf(epoch, sizeof epoch, "%.*s", (int)f.size, f.data);
+        if (f.field == 7) on_publication(c, f);
+        if (f.field == 8) recovered = f.size;
+    }
+    if (delivered > events && !recovered) fail("not recovered");
+}
+
+static void on_replies(Conn *c, const uint8_t *data, size_t size) {
+    for (const uint8_t *at = data, *end = data + size; at < end;) {
+        size_t length = take_number(&at, end);
+        if (length > (size_t)(end - at)) fail("a cut reply");
+        const uint8_t *next = at + length;
+        Field f = {0};
+        if (!length) queue_frame(c, protocol->opcode, "", 1), flush(c);  // a ping, and its pong: a size of 0
+        while (take_field(&at, next, &f)) {
+            if (f.field == REPLY_ERROR) fail("the server refused: %.*s", (int)f.size, f.data);
+            if (f.field == REPLY_PUSH) on_push(c, f);
+            if (f.field == REPLY_SUBSCRIBE) on_subscribed(c, f);
+            if (f.field == REPLY_ID) answered(c);
+        }
+    }
+}
+
 static void on_message(Conn *c, const uint8_t *data, size_t size) {
     if (opt.protocol == NATS) on_stream(c, data, size);
+    else if (opt.protocol == PROTOBUF) on_replies(c, data, size);
     else if (opt.protocol == CENTRIFUGO) on_lines(c, data, size);
     else if (size) on_text(c, data, size);
 }
@@ -497,6 +602,7 @@ static size_t take_http(Conn *c, const uint8_t *data, size_t size) {
         if (!memmem(data, head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", 28)) fail("an upgrade without its proof");
         c->upgraded = true;
         upgraded++;
+        if (opt.protocol == PROTOBUF) ask(c), queue_request(c, COMMAND_CONNECT, (const uint8_t *)"", 0), flush(c);
         if (opt.protocol == CENTRIFUGO) ask(c), reply(c, "{\"id\":1,\"connect\":{}}");
         return head;
     }

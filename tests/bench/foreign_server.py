@@ -1,6 +1,7 @@
 """A server of another protocol with a mistake, which the load generator must detect.
 
-Its arguments are the protocol, centrifugo or nats, and the mistake, made at the third event.
+Its arguments are the protocol, centrifugo, protobuf or nats, and the mistake, made at the third
+event.
 """
 
 import json
@@ -82,7 +83,9 @@ async def centrifugo(request: web.Request) -> web.WebSocketResponse:
     ws = web.WebSocketResponse(compress=False)
     await ws.prepare(request)
     async for said in ws:
-        if said.type is WSMsgType.TEXT:
+        if said.type is WSMsgType.BINARY and "cf_protocol" in request.query:
+            await on_protobuf(ws, said.data)
+        elif said.type is WSMsgType.TEXT:
             for line in said.data.split("\n"):
                 await on_command(ws, json.loads(line))
     return ws
@@ -94,6 +97,97 @@ async def post(request: web.Request) -> web.Response:
     if faulty() and FAULT == "refusal":
         return web.json_response({"error": {"code": 103, "message": "permission denied"}})
     return web.json_response({"result": {}})
+
+
+# --- Centrifugo: Protobuf -------------------------------------------------------------------------
+
+
+SUBSCRIBE, UNSUBSCRIBE, PUBLISH = 5, 6, 7  # fields of a command; those of its result follow each
+
+
+def number(value: int) -> bytes:
+    """Return a number in seven bits a byte."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + number(value >> 7)
+
+
+def field(key: int, value: bytes | int) -> bytes:
+    """Return a field of a message."""
+    if isinstance(value, int):
+        return number(key << 3) + number(value)
+    return number(key << 3 | 2) + number(len(value)) + value
+
+
+def take_number(data: bytes) -> tuple[int, bytes]:
+    """Return the number that data begins with, and the rest."""
+    size = next(at for at, byte in enumerate(data, 1) if byte < 128)
+    return sum((data[at] & 127) << 7 * at for at in range(size)), data[size:]
+
+
+def fields(data: bytes) -> dict[int, Any]:
+    """Return the fields of a message, which has each of them once."""
+    found: dict[int, Any] = {}
+    while data:
+        tag, data = take_number(data)
+        found[tag >> 3], data = take_number(data)
+        if tag & 7:
+            size = found[tag >> 3]
+            found[tag >> 3], data = data[:size], data[size:]
+    return found
+
+
+async def on_protobuf(ws: web.WebSocketResponse, said: bytes) -> None:
+    while said:
+        size, said = take_number(said)
+        command, said = fields(said[:size]), said[size:]
+        if not command:
+            continue  # the pong
+        kind = max(command)
+        request = fields(command[kind])
+        result = field(kind + 1, b"")
+        if kind == SUBSCRIBE:
+            MEMBERS.setdefault(request[1].decode(), []).append(ws)
+            result = field(kind + 1, protobuf_result(request))
+        elif kind == UNSUBSCRIBE:
+            MEMBERS[request[1].decode()].remove(ws)
+        elif kind == PUBLISH:
+            await publish_protobuf(request[1].decode(), request[2])
+            if faulty() and FAULT == "refusal":
+                result = field(2, field(2, b"permission denied"))
+            if faulty() and FAULT == "silence":
+                continue
+        answer = field(1, command[1]) + result
+        await ws.send_bytes(number(len(answer)) + answer)
+
+
+def protobuf_result(request: dict[int, Any]) -> bytes:
+    """Return the result of a subscribe, with all events if it recovers."""
+    result = field(3, 1) + field(6, EPOCH.encode())
+    if 3 in request and request.get(6) == EPOCH.encode():
+        events = [field(4, data) + field(6, n) for n, data in enumerate(HISTORY["t0"], 1)]
+        if FAULT == "short":
+            del events[1]
+        result += b"".join(field(7, event) for event in events)
+        result += b"" if FAULT == "lost" else field(8, 1)
+    return result
+
+
+async def publish_protobuf(topic: str, data: bytes) -> None:
+    global published
+    published += 1
+    HISTORY.setdefault(topic, []).append(data)
+    name = topic + "0" if faulty() and FAULT == "name" else topic
+    event = field(5 if faulty() and FAULT == "kind" else 4, field(4, data) + field(5, b"info"))
+    push = field(4, field(2, name.encode()) + event)
+    whole = number(len(push)) + push
+    if faulty() and FAULT == "joined":
+        whole += b"\0"
+    if faulty() and FAULT == "repeat":
+        whole *= 2
+    if faulty() and FAULT == "cut":
+        whole = whole[:-1]
+    for member in MEMBERS.get(topic, ()):
+        if not faulty() or FAULT != "lose":
+            await member.send_bytes(whole)
 
 
 # --- NATS: a stream of lines and messages ---------------------------------------------------------

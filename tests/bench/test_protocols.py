@@ -35,7 +35,7 @@ def measured(protocol: str, arguments: str, fault: str = "none") -> dict[str, An
     return measure.measure(server, scenario)
 
 
-@pytest.mark.parametrize("protocol", ["centrifugo", "nats"])
+@pytest.mark.parametrize("protocol", ["centrifugo", "protobuf", "nats"])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -59,17 +59,27 @@ def test_publishes_by_centrifugos_rest_arrive() -> None:
     assert measured("centrifugo", "--mode rest --conns 2")["units"] > 0
 
 
-@pytest.mark.parametrize("server", ["ours", "centrifugo"])
+def test_a_refused_publish_by_centrifugos_rest_is_detected() -> None:
+    result = measured("centrifugo", "--mode rest --conns 2", "refusal")
+    assert 'REST: {"error"' in result["failed"]
+
+
+def test_a_cut_reply_of_centrifugo_is_detected() -> None:
+    assert "a cut" in measured("protobuf", BURST, "cut")["failed"]
+
+
+@pytest.mark.parametrize("server", ["ours", "centrifugo", "protobuf"])
 def test_a_recovery_delivers_each_event(server: str) -> None:
     if server == "ours":
         scenario = Scenario("short", "short", f"{RECOVER} {SHORT}", pinned=False, history=True)
         result = measure.measure(servers.ours(), scenario)
     else:
-        result = measured("centrifugo", RECOVER)
+        result = measured(server, RECOVER)
     assert result.get("failed") is None
     assert result["units"] % 60 == 0, "three clients recover twenty events each time"
 
 
+@pytest.mark.parametrize("protocol", ["centrifugo", "protobuf"])
 @pytest.mark.parametrize(
     ("arguments", "fault", "noticed"),
     [
@@ -80,13 +90,14 @@ def test_a_recovery_delivers_each_event(server: str) -> None:
         (BURST, "kind", "not an event"),
         (BURST, "refusal", "the server refused"),
         (f"{BURST} --patience 0.5", "silence", "answers: "),
-        ("--mode rest --conns 2", "refusal", 'REST: {"error"'),
         (RECOVER, "short", "event 3 of topic t0 came where 2 was due"),
         (RECOVER, "lost", "not recovered"),
     ],
 )
-def test_a_mistake_of_centrifugo_is_detected(arguments: str, fault: str, noticed: str) -> None:
-    result = measured("centrifugo", arguments, fault)
+def test_a_mistake_of_centrifugo_is_detected(
+    protocol: str, arguments: str, fault: str, noticed: str
+) -> None:
+    result = measured(protocol, arguments, fault)
     assert noticed in result.get("failed", "") if noticed else "failed" not in result, result
 
 
