@@ -14,6 +14,7 @@ from hub.auth.api_keys import parse_api_keys
 _MAX_FILE: Final = 65_536  # bytes of a file with a credential
 _SECURE: Final = {"http": False, "ws": False, "https": True, "wss": True}  # by scheme
 _PRINTABLE: Final = re.compile(r"[!-~]+")  # what a header can hold, without spaces
+_HOST: Final = re.compile(r"[^\0- \x7f]+")
 _PATH: Final = re.compile(r"[!-~]*")
 
 
@@ -26,8 +27,8 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     who = group.add_mutually_exclusive_group()
     who.add_argument(
         "--token",
-        help="a token or API key [BROADCAST_TOKEN]; others can see the options of a process, but"
-        " not that variable",
+        help="a token or API key [BROADCAST_TOKEN, which is safer: other users can see the options"
+        " of a process]",
     )
     who.add_argument("--token-file", metavar="FILE", help="a file with a token or API key")
     who.add_argument(
@@ -60,13 +61,18 @@ def read_address(options: argparse.Namespace, environ: Mapping[str, str]) -> Add
     Raises:
         CommandError: the URL or the credential cannot be used.
     """
-    text = options.url or environ.get("BROADCAST_URL") or _local(environ)
+    text = options.url
+    if text is None:  # not given, while an empty one is probably an unset variable of a script
+        text = environ.get("BROADCAST_URL") or _local(environ)
     try:
         url = urlsplit(text if "://" in text else f"http://{text}")
-        secure, host, port = _SECURE[url.scheme], url.hostname, url.port
+        secure, host, port = _SECURE[url.scheme], url.hostname or "", url.port
+        host.encode("idna")  # as a look-up of the name does
     except (KeyError, ValueError):
         raise _wrong_url(text) from None
-    if not host or url.query or url.fragment or "@" in url.netloc or not _PATH.fullmatch(url.path):
+    if url.query or url.fragment or "@" in url.netloc:
+        raise _wrong_url(text)
+    if not _HOST.fullmatch(host) or not _PATH.fullmatch(url.path):
         raise _wrong_url(text)
     path = url.path.rstrip("/").removesuffix("/ws")
     return Address(secure, host, port, path, _credential(options, environ))

@@ -18,16 +18,17 @@ from cli.parsing import Parser, add_json, positive, utf8
 from cli.remote import Remote
 
 if TYPE_CHECKING:
-    from broadcast_client import Item, RefusedError, Subscription
+    from broadcast_client import Item, Subscription
 
 # The client is a package of its own, which other programs copy.
 _CLIENTS: Final = Path(__file__).parents[1] / "clients/python"
 _LAST: Final = 10  # events of the history that `tail` begins with
-_NOT_ALLOWED: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", "REFUSED"})
+_FOR_GOOD: Final = "REFUSED"  # the client's code for a server that does not want it
+_NOT_ALLOWED: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", _FOR_GOOD})
 _COMMON: Final = """
-It goes on until Ctrl-C, until all topics are deleted, or to --count. When the
-connection is lost, it connects again, and prints what it missed if the topic
-has a history. Otherwise it says on standard error that events are missing."""
+It ends after Ctrl-C, after --count events, or when all topics are deleted. When
+the connection is lost, it connects again, and prints the missed events if the
+topic has a history. Otherwise it says on standard error that some are missing."""
 _DESCRIPTIONS: Final = {
     "subscribe": f"Print new events of topics, one a line.\n{_COMMON}",
     "tail": "Print the last events in the history of topics, then new events, one a line.\n"
@@ -62,8 +63,17 @@ def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> E
     with Remote(address) as remote:
         remote.probe()
     sys.path.append(str(_CLIENTS))
-    with _warnings_shown():
-        asyncio.run(_follow(options, address, _Printer(options, environ)))
+    from broadcast_client import RefusedError
+
+    try:
+        with _warnings_shown():
+            asyncio.run(_follow(options, address, _Printer(options, environ)))
+    except RefusedError as error:
+        if error.code == _FOR_GOOD:
+            with Remote(address) as remote:
+                remote.explain()
+        code = Exit.NOT_ALLOWED if error.code in _NOT_ALLOWED else Exit.REFUSED
+        raise CommandError(code, error.text) from None
     return Exit.OK
 
 
@@ -135,7 +145,7 @@ def _known(**fields: Any) -> dict[str, Any]:
 
 
 async def _follow(options: argparse.Namespace, address: Address, printer: _Printer) -> None:
-    from broadcast_client import RefusedError, connect
+    from broadcast_client import connect
 
     last = getattr(options, "last", 0)
     name = f"cli-{uuid.uuid4().hex[:8]}"
@@ -154,8 +164,6 @@ async def _follow(options: argparse.Namespace, address: Address, printer: _Print
                 raise error
         except _Enough:
             pass
-        except RefusedError as refusal:
-            raise _refused(refusal) from None
 
 
 async def _print_all(subscriptions: "list[Subscription]", printer: _Printer) -> None:
@@ -183,8 +191,3 @@ def _reader_gone() -> "asyncio.Future[None]":
     if stat.S_ISFIFO(os.fstat(number).st_mode):
         loop.add_reader(number, leave)
     return gone
-
-
-def _refused(error: "RefusedError") -> CommandError:
-    code = Exit.NOT_ALLOWED if error.code in _NOT_ALLOWED else Exit.REFUSED
-    return CommandError(code, error.text)

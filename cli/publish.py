@@ -38,8 +38,9 @@ def _parser() -> Parser:
     parser = Parser(
         "publish",
         "Publish a message to a topic. The payload is JSON, or else text. With - as the\n"
-        "payload, each line of standard input is one message; empty lines are skipped.\n"
-        "The first refusal ends it, except that a limit of the rate is waited for.",
+        "payload, each line of standard input is one message, except empty lines. It\n"
+        "ends at the first line that the server refuses. If the server asks it to be\n"
+        "slower (429), it waits and sends the line again.",
         usage="server.py publish TOPIC PAYLOAD|- [OPTIONS]",
         epilog="""examples:
   python server.py publish news '{"from":"shell"}'
@@ -49,14 +50,14 @@ def _parser() -> Parser:
     parser.add_argument("topic", metavar="TOPIC", type=utf8, help="it must exist")
     parser.add_argument("payload", metavar="PAYLOAD", type=utf8, help="JSON, text, or -")
     parser.add_argument(
-        "--text", action="store_true", help="the payload is text, also if it is JSON"
+        "--text", action="store_true", help="publish the payload as text, even if it is JSON"
     )
     parser.add_argument(
         "--key",
         type=utf8,
         default="",
-        help="an idempotency key, with which the same publish may be repeated for 5 minutes and is"
-        " carried out once; with -, each line has KEY:NUMBER",
+        help="an idempotency key: for 5 minutes the same command may be repeated, and publishes"
+        " once; with -, line 3 has KEY:3",
     )
     add_json(parser)
     add_address(parser)

@@ -13,8 +13,10 @@ from hub.version import VERSION
 
 TIMEOUT: Final = 30.0  # seconds for a connect, and for an answer
 _NOT_ALLOWED: Final = (401, 403)
-_TOO_MANY: Final = 429
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
 _WRONG_HOST: Final = 421
+_NO_HANDSHAKE: Final = 426  # a request for /ws that is no handshake
+_TOO_MANY: Final = 429
 
 
 class RefusedError(CommandError):
@@ -56,10 +58,20 @@ class Remote:
 
         Raises:
             RefusedError: the credential is not accepted.
-            CommandError: there is no answer.
+            CommandError: there is no answer, or a redirect.
         """
         answer = self._send("GET", "/live", None, {})
-        if answer.status in _NOT_ALLOWED:
+        if answer.status in _NOT_ALLOWED or answer.status in _REDIRECTS:
+            self._read(answer, ())
+
+    def explain(self) -> None:
+        """Ask for `/ws`, to learn why a handshake was refused; do nothing if it is not known.
+
+        Raises:
+            CommandError: the reason.
+        """
+        answer = self._send("GET", "/ws", None, {})
+        if answer.status != _NO_HANDSHAKE:
             self._read(answer, ())
 
     def get(self, path: str, *fields: str, **query: str) -> dict[str, Any]:
@@ -120,6 +132,9 @@ class Remote:
         return _Answer(response.status, response.headers, response.read())
 
     def _read(self, answer: _Answer, fields: Sequence[str]) -> dict[str, Any]:
+        if answer.status in _REDIRECTS:
+            place = answer.headers.get("Location", "another place")
+            raise self._unreachable(f"it redirects to {place}, which is not followed")
         try:
             content = json.loads(answer.body)
         except ValueError:

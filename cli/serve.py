@@ -15,9 +15,9 @@ _DESCRIPTION: Final = """\
 Run the server until SIGTERM or SIGINT.
 
 Each option is a setting, and also an environment variable: --max-topics is
-MAX_TOPICS. The option wins. Secrets are options only as files, since others can
-see the options of a process: --jwt-secret-file is JWT_SECRET_FILE, and
-JWT_SECRET is the secret itself. Defaults are in brackets, sizes in bytes."""
+MAX_TOPICS. The option wins. A secret itself is not an option, because other
+users can see the options of a process; give its file: --jwt-secret-file is
+JWT_SECRET_FILE. Defaults are in brackets. Sizes are in bytes."""
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:

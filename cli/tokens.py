@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from cli.output import CommandError, Exit, say
 from cli.parsing import Parser, duration
@@ -18,6 +18,12 @@ from hub.access import Principal, Verb, compile_patterns
 from hub.auth.tokens import MAX_TOKEN_BYTES, Problem, Reason, Verifier
 from hub.errors import SettingError
 from hub.settings import ACCESS, SETTINGS, SWITCHES, Settings, inspect, signing_secret
+
+_RIGHTS: Final = {
+    Verb.SUBSCRIBE: "topics that it may subscribe to",
+    Verb.PUBLISH: "topics that it may publish to",
+    Verb.MANAGE: "topics that it may create and delete",
+}
 
 
 def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
@@ -45,11 +51,16 @@ def _make_parser() -> Parser:
         usage="server.py token --sub SUB [OPTIONS]",
     )
     parser.add_argument("--sub", required=True, help="the subject: who has the token")
-    for verb in Verb:
+    for verb, what in _RIGHTS.items():
         parser.add_argument(
-            f"--{verb}", metavar="PATTERN", action="append", help="may be given several times"
+            f"--{verb}",
+            metavar="PATTERN",
+            action="append",
+            help=f"{what}, such as chat/#; may be given several times",
         )
-    parser.add_argument("--info", metavar="JSON", type=_json, help="shown in presence")
+    parser.add_argument(
+        "--info", metavar="JSON", type=_json, help="data about the subject, in the claim info"
+    )
     parser.add_argument(
         "--ttl", metavar="TIME", type=duration, default="1h", help="30s, 10m, 1h (default) or 7d"
     )
@@ -96,7 +107,7 @@ def _make(options: argparse.Namespace, settings: Settings, secret: str | None) -
     token = jwt.encode({"sub": options.sub, **given}, secret, "HS256")
     result = _verifier(settings).verify(token, now)
     if isinstance(result, Problem):
-        raise _failure(f"no token was made: {result.text}")
+        raise CommandError(Exit.USAGE, f"no token was made: {result.text}")
     for verb in Verb:
         for text in getattr(options, verb) or ():
             if not compile_patterns([text], settings.topic_separator, options.sub):
@@ -110,9 +121,9 @@ def _make(options: argparse.Namespace, settings: Settings, secret: str | None) -
 
 def _check(options: argparse.Namespace, settings: Settings) -> Exit:
     if (options.topic is None) != (options.verb is None):
-        raise _failure("--topic and --verb need each other")
+        raise CommandError(Exit.USAGE, "--topic and --verb need each other")
     if not settings.access_on:
-        raise _failure(f"access is off: set one of {', '.join(SWITCHES)}")
+        raise CommandError(Exit.USAGE, f"access is off: set one of {', '.join(SWITCHES)}")
     token = options.token or sys.stdin.read(MAX_TOKEN_BYTES + 2).strip()
     now = time.time()
     result = _verifier(settings).verify(token, now)
@@ -120,7 +131,7 @@ def _check(options: argparse.Namespace, settings: Settings) -> Exit:
         hint = ""
         if settings.jwt_jwks_url and result.reason in (Reason.ALGORITHM, Reason.UNKNOWN_KEY):
             hint = " (keys of JWT_JWKS_URL are not fetched here)"
-        raise _failure(f"not valid: {result.reason}: {result.text}{hint}")
+        raise CommandError(Exit.REFUSED, f"not valid: {result.reason}: {result.text}{hint}")
     if options.verb is None:
         print("\n".join(_describe(result, now)))
         return Exit.OK
@@ -150,7 +161,3 @@ def _describe(principal: Principal, now: float) -> list[str]:
 
 def _warn(text: str) -> None:
     say(f"warning: {text}")
-
-
-def _failure(text: str) -> CommandError:
-    return CommandError(Exit.REFUSED, text)

@@ -7,9 +7,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from cli.address import add_address, read_address
-from cli.output import Exit, Progress, print_topics, printable, to_json
+from cli.output import CommandError, Exit, Progress, print_topics, printable, to_json
 from cli.parsing import Parser, add_json, unknown_word, utf8
-from cli.remote import Remote
+from cli.remote import RefusedError, Remote
 
 _ACTIONS: Final = ("list", "create", "delete")
 
@@ -38,9 +38,12 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
 
 
 def _change(remote: Remote, action: str, name: str) -> dict[str, Any]:
-    if action == "create":
-        return remote.post("/topics", json.dumps({"name": name}).encode())
-    return remote.delete(f"/topics/{quote(name, safe='')}")
+    try:
+        if action == "create":
+            return remote.post("/topics", json.dumps({"name": name}).encode())
+        return remote.delete(f"/topics/{quote(name, safe='')}")
+    except RefusedError as error:
+        raise CommandError(error.code, f"{name}: {error}") from None
 
 
 def _parser() -> Parser:

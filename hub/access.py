@@ -68,7 +68,7 @@ class Patterns:
         """Return the patterns of both; those with wildcards must have the same separator."""
         return Patterns(
             self._exact | other._exact,
-            (*self._wild, *other._wild),
+            tuple(dict.fromkeys((*self._wild, *other._wild))),
             (self if self._wild else other)._separator,
             self.every or other.every,
         )

@@ -148,7 +148,7 @@ class Settings:
         "disconnect",
         choice("disconnect", "drop_oldest"),
         _SLOW,
-        "action for a client with more in its queue",
+        "action when a client exceeds these bounds",
     )
     ping_interval: float = _setting(
         54.0, seconds(), _SLOW, "silence after which a client is pinged"
@@ -234,7 +234,10 @@ class Settings:
         "local", choice("local", "strict"), _REDIS, "behaviour while Redis is lost"
     )
     ready_redis_grace: float = _setting(
-        10.0, seconds(), _REDIS, "time without Redis after which a strict server is not ready"
+        10.0,
+        seconds(),
+        _REDIS,
+        "time without Redis after which /ready fails, if strict or with workers",
     )
 
     log_level: str = _setting(

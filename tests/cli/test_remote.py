@@ -114,10 +114,10 @@ async def test_all_pages_of_topics_are_listed(server: Running, ask: Ask, as_json
 async def test_a_topic_that_exists_or_does_not_is_refused(server: Running, ask: Ask) -> None:
     url = ("--url", server.url)
     await ask("topics", "create", "news", *url)
-    again = await ask("topics", "create", "news", "other", *url)
-    assert again == Result(1, "", "Topic already exists\n")
-    unknown = await ask("topics", "delete", "nosuch", *url)
-    assert unknown == Result(1, "", "Topic not found\n")
+    again = await ask("topics", "create", "other", "news", "third", *url)
+    assert again == Result(1, "created other\n", "news: Topic already exists\n")
+    unknown = await ask("topics", "delete", "no\nsuch", *url)
+    assert unknown == Result(1, "", "no\\nsuch: Topic not found\n")
 
 
 async def test_names_cannot_write_to_a_terminal(server: Running, ask: Ask) -> None:
@@ -247,10 +247,10 @@ async def test_clients_are_disconnected_and_subjects_banned(server: Running, ask
 async def test_a_caller_without_a_right_is_not_allowed(guarded: Running, ask: Ask) -> None:
     url = ("--url", guarded.url)
     nobody = await ask("topics", "create", "news", *url)
-    assert nobody == Result(4, "", "A token is needed for manage\n")
+    assert nobody == Result(4, "", "news: A token is needed for manage\n")
     token = tokens.sign(publish=["#"])
     ann = await ask("topics", "create", "news", "--token", token, *url)
-    assert ann == Result(4, "", "The token does not allow manage\n")
+    assert ann == Result(4, "", "news: The token does not allow manage\n")
     wrong = await ask("stats", "--token", tokens.FOREIGN, *url)
     assert (wrong.code, wrong.out) == (4, "")
     assert tokens.FOREIGN not in wrong.err
@@ -299,6 +299,10 @@ async def test_the_address_may_be_in_the_environment(server: Running, ask: Ask) 
         (["--url", "http://host:x"], "--url 'http://host:x' is not valid"),
         (["--url", "http://[::1"], "--url 'http://[::1' is not valid"),
         (["--url", "http://h/\u00fc"], "--url "),
+        (["--url", "http://local host"], "--url 'http://local host' is not valid"),
+        (["--url", "http://a..b"], "--url 'http://a..b' is not valid"),
+        (["--url", f"http://{'a' * 64}"], "--url "),
+        (["--url", ""], "--url '' is not valid"),
         (["--token", "two secret"], "--token is not valid: printable ASCII"),
         (["--token", ""], "--token is not valid: printable ASCII"),
         (["--token-file", "/no/secret"], "--token-file cannot be read: No such file"),
@@ -370,6 +374,11 @@ async def test_no_server_is_one_line(ask: Ask) -> None:
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
             "it is not a server of this kind (HTTP",
         ),
+        (
+            b"HTTP/1.1 301 Moved\r\nLocation: https://there/\x1b[31m\r\nContent-Length: 0\r\n\r\n",
+            "it redirects to https://there/\\x1b[31m, which is not followed\n",
+        ),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "it is not a server of this kind (HTTP 304)"),
         (b"SSH-2.0-x\r\n", "it does not speak HTTP (BadStatusLine)"),
         (b"", "it closed the connection without an answer"),
     ],

@@ -85,6 +85,14 @@ def test_a_topic_is_checked(
     assert capsys.readouterr().out == says
 
 
+def test_a_right_of_everybody_and_of_the_token_is_shown_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    token = make(capsys, "--sub", "ann", "--subscribe", "chat/#", "--subscribe", "news")
+    assert carry_out(["check-token", token], {**ENVIRON, "ANONYMOUS_SUBSCRIBE": "chat/#"}) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "subscribe: news, chat/#"
+
+
 def test_a_token_is_read_from_standard_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,20 +118,29 @@ def test_a_token_without_an_end_says_so(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "says"),
+    ("arguments", "environ", "code", "says"),
     [
-        (["check-token", "a.b"], ENVIRON, "not valid: malformed: it is not a JWT"),
-        (["check-token", "a.b"], {}, "access is off: set one of API_KEYS, JWT_SECRET"),
-        (["check-token", "a.b", "--topic", "a"], ENVIRON, "--topic and --verb need each other"),
-        (["token", "--sub", ""], ENVIRON, "no token was made: sub must be a string"),
-        (["token", "--sub", "a", "--manage", "a#"], ENVIRON, "no token was made: manage: 'a#': "),
-        (["token", "--sub", "a", "--info", "NaN"], ENVIRON, "no token was made: "),
+        (["check-token", "a.b"], ENVIRON, 1, "not valid: malformed: it is not a JWT"),
+        (["check-token", "a.b"], {}, 2, "access is off: set one of API_KEYS, JWT_SECRET"),
+        (["check-token", "a.b", "--topic", "a"], ENVIRON, 2, "--topic and --verb need each other"),
+        (["token", "--sub", ""], ENVIRON, 2, "no token was made: sub must be a string"),
+        (
+            ["token", "--sub", "a", "--manage", "a#"],
+            ENVIRON,
+            2,
+            "no token was made: manage: 'a#': ",
+        ),
+        (["token", "--sub", "a", "--info", "NaN"], ENVIRON, 2, "no token was made: "),
     ],
 )
 def test_a_failure_is_one_line(
-    arguments: list[str], environ: dict[str, str], says: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    environ: dict[str, str],
+    code: int,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert carry_out(arguments, environ) == 1
+    assert carry_out(arguments, environ) == code
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(says)
