@@ -47,6 +47,16 @@ async def test_it_starts_without_a_warning(start: Start, tmp_path: Path) -> None
         assert re.search(r"(?i)\[?(warn|alert|emerg)", logs) is None, logs
 
 
+async def test_haproxy_does_not_serve_as_root(tmp_path: Path) -> None:
+    async with running(BEHIND) as server, haproxy(tmp_path, [server.port]) as balancer:
+        master = balancer.process.pid
+        (worker,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()  # noqa: ASYNC240
+        status = Path(f"/proc/{worker}/status").read_text()  # noqa: ASYNC240
+        ids = re.findall(r"(?m)^[UG]id:\t(.*)$", status)
+        assert len(ids) == 2
+        assert "0" not in " ".join(ids).split()
+
+
 async def test_events_arrive_at_once(start: Start, tmp_path: Path) -> None:
     """Each event is read before the next is published: one in a buffer would not arrive."""
     async with behind(start, tmp_path) as (_, _, client), AsyncExitStack() as stack:

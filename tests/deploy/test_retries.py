@@ -1,6 +1,7 @@
 """What each balancer of deploy/ does when a server fails, refuses or leaves."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hub.settings import Settings
 from tests.support.balancers import Start, caddy, haproxy, nginx
 from tests.support.behind import BEHIND, EVENT_SOURCE, PATIENCE, publish, said, subscribed
 from tests.support.redis import free_port
@@ -80,6 +82,68 @@ async def test_a_failed_request_is_repeated_elsewhere_if_that_is_safe(
                     status = await post(path, headers)
                 assert status == (502 if cuts else 503)
                 assert stub.requests == [("POST", path)]
+
+
+@pytest.mark.parametrize(
+    ("start", "cuts", "status"),
+    [
+        (nginx, False, 200),
+        (nginx, True, 200),
+        (haproxy, False, 503),
+        (haproxy, True, 502),
+        (partial(caddy, aside="300ms"), True, 200),
+    ],
+    ids=["nginx-503", "nginx-cut", "haproxy-503", "haproxy-cut", "caddy-cut"],
+)
+async def test_haproxy_alone_does_not_repeat_a_large_publish(
+    start: Start, tmp_path: Path, cuts: bool, status: int
+) -> None:
+    """It has a key, and the largest body."""
+    body = json.dumps({"topic": "t", "payload": ""}).encode()
+    body = body.replace(b'""', b'"' + b"x" * (Settings().max_message_bytes - len(body)) + b'"')
+    async with (
+        running(BEHIND) as server,
+        failing(cuts=cuts) as stub,
+        start(tmp_path, [server.port, stub.port]) as balancer,
+        balancer.session() as subscriber,
+        AsyncExitStack() as stack,
+    ):
+        await subscribed(subscriber, stack)
+        last = 0
+        async with asyncio.timeout(PATIENCE):
+            while ("POST", "/publish") not in stub.requests:
+                # On a connection that was used before, HAProxy passes on the end.
+                async with (
+                    balancer.session() as client,
+                    client.post("/publish", data=body, headers={"Idempotency-Key": "k"}) as answer,
+                ):
+                    last = answer.status
+        assert last == status
+
+
+@pytest.mark.parametrize(
+    ("start", "repeated"), [(nginx, False), (haproxy, True)], ids=["nginx", "haproxy"]
+)
+async def test_clients_repeat_what_haproxy_cannot_over_http_2(
+    start: Start, tmp_path: Path, repeated: bool
+) -> None:
+    """curl repeats a publish without a key after REFUSED_STREAM, but not after a 502."""
+    async with (
+        running(BEHIND) as server,
+        failing(cuts=True) as stub,
+        start(tmp_path, [server.port, stub.port]) as balancer,
+        balancer.session() as client,
+        AsyncExitStack() as stack,
+    ):
+        await subscribed(client, stack)
+        while not (sent := stub.requests.count(("POST", "/publish"))):
+            curl = await asyncio.create_subprocess_exec(
+                *("curl", "--http2", "-s", "-m", str(PATIENCE), "--cacert"),
+                *(str(balancer.certificate), "-o", "/dev/null"),
+                *("-d", '{"topic":"t","payload":1}', f"{balancer.url}/publish"),
+            )
+            await curl.communicate()
+        assert (sent > 1) == repeated
 
 
 async def test_a_server_that_shuts_down_is_skipped(start: Start, tmp_path: Path) -> None:

@@ -172,6 +172,8 @@ async def haproxy(
                 f"{TIMEOUT}s\n": f"{timeout}s\n",
             },
         )
+        if os.getuid() != 0:  # then it cannot become another user
+            _replace(file, {"    user haproxy\n    group haproxy\n": ""})
 
     list_servers(servers)
     logs = folder / "haproxy.log"
