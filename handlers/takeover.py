@@ -114,12 +114,12 @@ class Shortcut:
             auto_decompress=False,
         )
         try:
-            messages, upgraded, tail = parser.feed_data(data)
+            messages, upgraded, _ = parser.feed_data(data)
         except HttpProcessingError:
             return None
-        if not upgraded or tail or len(messages) != 1:
+        if not upgraded:
             return None
-        message, payload = messages[0]
+        ((message, payload),) = messages
         if message.url.raw_path != self._path:
             return None
         nothing: Any = None  # there is no writer and no task

@@ -146,6 +146,22 @@ async def test_a_connection_that_sends_nothing_is_closed_after_the_header_timeou
     client.close()
 
 
+async def test_the_header_timeout_of_a_first_request_in_pieces_begins_with_the_connection(
+    server: Running,
+) -> None:
+    client = await RawClient.dial(server.port)
+    await until(lambda: bool(server.requests))
+    loop = asyncio.get_running_loop()
+    connected = loop.time()
+    await until(lambda: loop.time() > connected)
+    await client.send(HANDSHAKE[:-4])
+    await until(lambda: any(isinstance(it, RequestHandler) for it in server.requests))
+    end = connected + Settings().header_timeout
+    await until(lambda: not (server.visit_requests(end) or server.requests))
+    assert await client.read_to_end() == b""
+    client.close()
+
+
 async def test_connections_that_sent_nothing_end_with_the_server() -> None:
     async with running(Settings()) as server:
         client = await RawClient.dial(server.port)
