@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from scenarios import Scenario
-from servers import BUILD, GENERATOR_CORE, SERVER_CORE, Server, running, running_pair
+from servers import (
+    BUILD,
+    GENERATOR_CORE,
+    SERVER_CORE,
+    Server,
+    running,
+    running_pair,
+    running_with_redis,
+)
 
 Row = dict[str, Any]  # one measurement
 Rounds = Callable[[Scenario, str], int]  # number of rounds of a scenario, by the server's name
@@ -25,7 +33,10 @@ def measure(server: Server, scenario: Scenario) -> dict[str, Any]:
         if scenario.cluster:
             with running_pair(server) as places:
                 return generate(server, scenario, places)
-        with running(server, SERVER_CORE if scenario.pinned else None) as (port, pid):
+        if scenario.workers:
+            with running_with_redis(server) as places:
+                return generate(server, scenario, places)
+        with running(server, *([SERVER_CORE] if scenario.pinned else [])) as (port, pid):
             return generate(server, scenario, ["--port", str(port), "--pid", str(pid)])
     except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
         return {"failed": str(error)[-200:]}
@@ -52,6 +63,8 @@ def takes_part(server: Server, scenario: Scenario) -> bool:
     if scenario.cluster and not server.cluster:
         return False
     if scenario.history and not server.history:
+        return False
+    if server.workers > 1 and not scenario.workers:
         return False
     return not scenario.only or server.name in scenario.only
 

@@ -33,7 +33,7 @@ from typing import Any
 
 import report
 from measure import Row, measure_all
-from scenarios import FAST, FLOORS, SCENARIOS, Scenario, with_targets
+from scenarios import FAST, FLOORS, SCENARIOS, WORKERS, Scenario, with_targets
 from servers import (
     BENCH,
     CORES,
@@ -46,6 +46,7 @@ from servers import (
     peer_names,
     peers,
     redis_version,
+    with_workers,
 )
 
 FILES = 20_000  # open files that 10,000 connections and their publishers need
@@ -103,7 +104,7 @@ def minutes_since(started: float) -> int:
 def full() -> None:
     """Measure everything; write bench/results and bench/README.md when it is complete."""
     report.check()
-    servers = [ours(), *floors(), *peers()]
+    servers = [ours(), *with_workers(), *floors(), *peers()]
     result = begun(servers, "make bench")
     started = time.monotonic()
     path = BENCH / "results" / f"{result['date']}.json"
@@ -127,7 +128,7 @@ def only(scenarios: Sequence[Scenario], names: Sequence[str] | None) -> None:
     Args:
         names: the names of the servers; None: all.
     """
-    own = [it for it in (ours(), *floors()) if names is None or it.name in names]
+    own = [it for it in (ours(), *with_workers(), *floors()) if names is None or it.name in names]
     servers = [*own, *peers(names)]
     command = f"make bench ONLY={','.join(scenario.key for scenario in scenarios)}"
     if names is not None:
@@ -211,7 +212,7 @@ def chosen_servers(names: str) -> list[str]:
     Raises:
         argparse.ArgumentTypeError: no server has one of the names.
     """
-    there = ["ours", *FLOORS, *peer_names()]
+    there = [*WORKERS, *FLOORS, *peer_names()]
     if unknown := set(names.split(",")) - set(there):
         raise argparse.ArgumentTypeError(
             f"no such server: {', '.join(sorted(unknown))}; there are {', '.join(there)}"

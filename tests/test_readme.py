@@ -64,6 +64,7 @@ RUN_ELSEWHERE = {
     ".venv/bin/python bench/redis_reader.py": "tests/test_docs.py runs it",
     ".venv/bin/python bench/redis_load.py": "tests/test_docs.py runs it",
     ".venv/bin/python bench/history.py": "tests/test_docs.py runs it",
+    ".venv/bin/python bench/accepting.py": "tests/bench/test_accepting.py runs it",
     ".venv/bin/python bench/logs.py": "tests/test_docs.py runs it",
     ".venv/bin/python bench/fairness.py": "tests/bench/test_fairness.py runs it",
     ".venv/bin/python bench/access.py": "tests/bench/test_access.py runs it",

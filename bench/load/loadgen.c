@@ -8,6 +8,7 @@
 //
 //   loadgen --port N --pid N --mode burst|rate|echo|rest|storm|idle|recover [options]
 //
+//   --pid N[,N...] the server's processes
 //   --conns N      connections that subscribe (echo, rest: pairs of publisher and subscriber)
 //   --topics N     topics; a connection is in --per of them (all in the one, for N = 1)
 //   --window N     messages in flight (burst: sent at once, awaited together; recover: of each recovery)
@@ -40,6 +41,7 @@
 
 enum {
     BUFFER = 1 << 20,
+    PROCESSES = 64,     // of the server
     EVENTS = 1024,
     MARK = 16,           // bytes of "#TTTTT:SSSSSSSS#", the topic and number that identify an event
     EDGE = 1024,         // bytes of a payload's filler that are compared, at either end
@@ -68,7 +70,7 @@ typedef struct {
 } Conn;
 
 static struct {
-    int port, pid, publish_port, publish_pid, redis_pid;
+    int port, pids[PROCESSES], processes, publish_port, publish_pid, redis_pid;
     const char *mode;
     enum { JSON, SOCKETIO, CENTRIFUGO, PROTOBUF, NATS } protocol;
     uint32_t conns, topics, per, window, payload;
@@ -187,14 +189,24 @@ static double cpu_of(int pid) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+static double server_cpu(void) {
+    double sum = 0;
+    for (int i = 0; i < opt.processes; i++) sum += cpu_of(opt.pids[i]);
+    return sum;
+}
+
 static uint64_t server_rss(void) {
-    char path[64];
-    unsigned long pages = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", opt.pid);
-    FILE *file = fopen(path, "r");
-    if (!file || fscanf(file, "%*u %lu", &pages) != 1) fail("cannot read %s", path);
-    fclose(file);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t sum = 0;
+    for (int i = 0; i < opt.processes; i++) {
+        char path[64];
+        unsigned long pages = 0;
+        snprintf(path, sizeof path, "/proc/%d/statm", opt.pids[i]);
+        FILE *file = fopen(path, "r");
+        if (!file || fscanf(file, "%*u %lu", &pages) != 1) fail("cannot read %s", path);
+        fclose(file);
+        sum += pages;
+    }
+    return sum * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static uint32_t pick(uint32_t below) {
@@ -734,12 +746,12 @@ typedef struct {
 } Mark;
 
 static Mark mark(void) {
-    return (Mark){now(), own_cpu(), cpu_of(opt.pid), cpu_of(opt.publish_pid), cpu_of(opt.redis_pid), delivered};
+    return (Mark){now(), own_cpu(), server_cpu(), cpu_of(opt.publish_pid), cpu_of(opt.redis_pid), delivered};
 }
 
 static void report(Mark m, uint64_t units, const char *extra) {
     if (!units) fail("nothing was delivered");
-    double own = own_cpu() - m.own, server = cpu_of(opt.pid) - m.server, seconds = now() - m.start;
+    double own = own_cpu() - m.own, server = server_cpu() - m.server, seconds = now() - m.start;
     double publisher = cpu_of(opt.publish_pid) - m.publisher, redis = cpu_of(opt.redis_pid) - m.redis;
     printf("{\"mode\":\"%s\",\"units\":%lu,\"seconds\":%.4f,\"per_second\":%.1f,"
            "\"server_us\":%.4f,\"generator_us\":%.4f,\"server_busy\":%.3f,\"generator_busy\":%.3f,"
@@ -876,12 +888,20 @@ static int protocol_of(const char *name) {
     return 0;
 }
 
+static void processes(const char *value) {
+    for (char *end; *value; value = *end ? end + 1 : end) {
+        if (opt.processes == PROCESSES) fail("at most %d processes", PROCESSES);
+        opt.pids[opt.processes++] = strtol(value, &end, 10);
+        if (end == value || (*end && *end != ',')) fail("--pid: no process: %s", value);
+    }
+}
+
 static void options(int count, char **words) {
     for (int i = 1; i < count; i++) {
         const char *name = words[i];
         const char *value = i + 1 < count ? words[++i] : "";
         if (!strcmp(name, "--port")) opt.port = atoi(value);
-        else if (!strcmp(name, "--pid")) opt.pid = atoi(value);
+        else if (!strcmp(name, "--pid")) processes(value);
         else if (!strcmp(name, "--publish-port")) opt.publish_port = atoi(value);
         else if (!strcmp(name, "--publish-pid")) opt.publish_pid = atoi(value);
         else if (!strcmp(name, "--redis-pid")) opt.redis_pid = atoi(value);
@@ -898,7 +918,7 @@ static void options(int count, char **words) {
         else if (!strcmp(name, "--patience")) opt.patience = atof(value);
         else fail("no such option: %s", name);
     }
-    if (!opt.port || !opt.pid || !opt.mode) fail("--port, --pid and --mode are needed");
+    if (!opt.port || !opt.processes || !opt.mode) fail("--port, --pid and --mode are needed");
     if (!opt.publish_port) opt.publish_port = opt.port;
     protocol = &protocols[opt.protocol];
     static const char *modes[] = {"burst", "rate", "echo", "rest", "storm", "idle", "recover"};

@@ -50,6 +50,36 @@ def test_a_short_run_measures_and_finds_nothing_wrong(arguments: str) -> None:
 
 @needs_compiler
 @pytest.mark.usefixtures("_built")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_are_measured_with_all_their_processes(workers: int) -> None:
+    arguments = "--mode burst --conns 20 --window 4 --seconds 0.1 --warm-up 0.05"
+    scenario = Scenario("short", "short", arguments, workers=True)
+    server = servers.ours() if workers == 1 else servers.with_workers()[0]
+    result = measure.measure(server, scenario)
+    assert result.get("failed") is None
+    assert result["units"] > 0
+    assert result["redis_us"] > 0
+    # A process has 40 MB or more; with workers there are three.
+    assert 0.3 < result["rss"] / 50e6 / (1 if workers == 1 else 3) < 3
+
+
+def test_workers_take_part_in_their_own_scenarios_alone() -> None:
+    own = next(it for it in SCENARIOS if it.workers)
+    assert measure.takes_part(servers.ours(), own)
+    for server in servers.with_workers():
+        assert measure.takes_part(server, own)
+        assert not measure.takes_part(server, FANOUT)
+
+
+def test_more_workers_than_cores_are_missing_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "CORES", [0, 1, 2, 3, 4])
+    two, four, eight = servers.with_workers()
+    assert (two.missing, four.missing) == ("", "")
+    assert eight.missing == "9 cores are needed: one for each worker, and one for the generator"
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_built")
 def test_no_latency_is_above_the_worst() -> None:
     # With so few messages p99.9 is the maximum, and its bucket may reach above it.
     arguments = "--mode rate --conns 3 --rate 20 --seconds 0.3 --warm-up 0.05"

@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 import report
-from scenarios import FAST, PEERS, SCENARIOS, TARGETS, Scenario, Target
+from scenarios import FAST, PEERS, SCENARIOS, TARGETS, WORKERS, Scenario, Target
 
 FANOUT = next(scenario for scenario in SCENARIOS if scenario.key == "fanout")
 
@@ -133,7 +133,7 @@ def test_every_target_names_a_scenario_and_a_figure_that_is_measured() -> None:
     for target in TARGETS:
         assert target.scenario in keys
         assert target.figure in report.FIGURES
-        assert target.against in {"", PEERS, *FAST, "socketio", "centrifugo", *keys}
+        assert target.against in {"", PEERS, *FAST, "socketio", "centrifugo", *WORKERS, *keys}
 
 
 def test_below_every_peer_means_below_the_least_of_them_and_not_the_floor() -> None:
