@@ -41,8 +41,8 @@ class Link(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)
         self._client = self._join(transport)
         # At (0, 0) pause_writing follows any write that the kernel does not take completely, and
-        # resume_writing follows when the transport's buffer is empty. If earlier answers are still
-        # in the buffer, pause_writing is called now.
+        # resume_writing follows when the transport's buffer is empty, also if earlier answers are
+        # still in it now.
         transport.set_write_buffer_limits(high=0, low=0)
 
     def _join(self, transport: Transport) -> Client:

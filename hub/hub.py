@@ -27,7 +27,7 @@ from hub.brokers.base import (
     TopicDone,
 )
 from hub.brokers.idempotency import FirstPublish
-from hub.delivery.client import Client, Send, Transport
+from hub.delivery.client import Client, Send, State, Transport
 from hub.delivery.fanout import Fanout
 from hub.delivery.framing import WEBSOCKET, Ending, Framing
 from hub.delivery.gaps import Gaps
@@ -173,6 +173,7 @@ class Hub:
 
     def leave(self, client: Client) -> None:
         """Remove a lost connection; do nothing if it was removed before."""
+        client.state = State.GONE  # first: its descriptor may soon be another connection's
         if client in self.clients:
             self.connections.remove(client.address)
             self.observer.left(client, client.end_reason or LOST, self.clock() - client.joined_at)

@@ -95,6 +95,44 @@ async def test_a_client_that_pauses_gets_every_event_or_a_gap_notice() -> None:
         assert expected == count
 
 
+async def test_a_write_that_the_kernel_takes_in_part_is_completed_once() -> None:
+    """Events of two topics in one tick, which are joined."""
+    async with (
+        running(Settings()) as server,
+        raw_client(server.port, receive_buffer=SMALL) as client,
+    ):
+        await client.subscribe("a", "b")
+        (reader,) = server.hub.clients
+        count = 0
+        while reader.state is FLOWING:
+            for topic in ("a", "b") * 2:
+                payload = {"n": count, "pad": EVENT}
+                server.hub.publish(topic, None, payload, lambda outcome: None)
+                count += 1
+            await asyncio.sleep(0)  # the tick ends
+        assert sorted(await read_events(client, count)) == list(range(count))
+
+
+@pytest.mark.parametrize("topics", [["a"], ["a", "b"]])
+async def test_a_client_that_reads_gets_its_events_past_the_transport(
+    topics: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests = []
+    write_rest = Client.write_rest
+
+    def record(client: Client, data: bytes) -> bool:
+        rests.append(data)
+        return write_rest(client, data)
+
+    monkeypatch.setattr(Client, "write_rest", record)
+    async with running(Settings()) as server, raw_client(server.port) as client:
+        await client.subscribe(*topics)
+        for topic in topics:
+            server.hub.publish(topic, None, {"n": 1}, lambda outcome: None)
+        assert await read_events(client, len(topics)) == [1] * len(topics)
+    assert rests == []
+
+
 async def test_queued_events_are_shared_by_all_stalled_clients() -> None:
     """A hundred stalled clients need little more memory than the queued events."""
     count = 100

@@ -136,14 +136,16 @@ class Client:
         self.client_id = ""  # of its newest subscribe that had one; empty until then
         # A list: it takes 130 bytes less than a set, and `client in topic` is as quick.
         self.topics: list[Topic[Client]] = []
-        self.state = FLOWING
+        # Whether the transport holds bytes, as it does if the client has not read earlier answers.
+        # It may be paused already, and then it does not call `pause_writing`.
+        self._paused = transport.get_write_buffer_size() > 0
+        self.state = State.CONGESTED if self._paused else FLOWING
         self.end_reason = (
             ""  # the reason for the end (hub/errors.py); empty until something ends it
         )
         self.commands = CommandQueue()
         self.liveness = Liveness()
         self._bounds = bounds
-        self._paused = False  # whether the transport holds bytes
         self._queue: SendQueue | None = None  # None while nothing is queued
         self._ending = framing.ending  # of a CLOSING client
         # Messages of this tick, while FLOWING. None if there are none: an empty list would cost one

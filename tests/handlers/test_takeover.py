@@ -58,17 +58,35 @@ def answered(server: Running, count: int) -> bool:
     return server.runner.server.requests_count == count and idle
 
 
-async def test_events_stay_behind_answers_that_the_client_has_not_read(server: Running) -> None:
-    """The transport still holds answers when the connection becomes a WebSocket."""
+@pytest.mark.parametrize("full", [False, True])
+async def test_events_stay_behind_answers_that_the_client_has_not_read(
+    server: Running, full: bool
+) -> None:
+    """The transport still holds answers when the connection becomes a WebSocket.
+
+    `full`: they are as many as it holds without a pause, so the handshake's answer pauses it.
+    """
     client = await RawClient.dial(server.port, receive_buffer=2_048)
-    page = b"GET /client.js HTTP/1.1\r\nHost: test\r\n\r\n"
     handshake = HANDSHAKE.replace(b"?client_id=raw", b"?topic=t")
     async with raw_client(server.port) as publisher:
         answers = 0
-        while not answers or not server.requests[0].transport.get_write_buffer_size():
+
+        async def ask(path: str) -> int:
+            """Return the number of bytes that the transport holds after the answer."""
+            nonlocal answers
             answers += 1
-            await client.send(page)
+            await client.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
             await until(partial(answered, server, answers))
+            return int(transport.get_write_buffer_size())
+
+        await until(lambda: len(server.requests) == 1)
+        transport = server.requests[0].transport
+        while not (held := await ask("/client.js")):
+            pass
+        most = transport.get_write_buffer_limits()[1]
+        answer = await ask("/live") - held
+        while full and await ask("/live") + answer <= most:
+            pass
         await client.send(handshake)
         await until(lambda: len(server.hub.clients) == 2)
         reader = next(reversed(server.hub.clients))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hub.delivery.client import Client
+from hub.observer import Observer
 from tests.support.node import Node
 
 
@@ -122,3 +124,18 @@ def test_a_topic_whose_last_subscriber_left_within_the_tick() -> None:
     node.hub.leave(lost.client)
     node.tick()
     assert node.topics() == {}
+
+
+def test_a_fault_of_an_observer_leaves_no_client_with_a_closed_descriptor() -> None:
+    class Faulty(Observer):
+        def left(self, client: Client, reason: str, seconds: float) -> None:
+            raise ZeroDivisionError
+
+    node = Node(observer=Faulty())
+    peer = node.subscribed("t")
+    before = peer.transport.writes
+    with pytest.raises(ZeroDivisionError):
+        node.hub.leave(peer.client)
+    node.publish("t", 1)
+    node.tick()
+    assert peer.transport.writes == before

@@ -158,6 +158,19 @@ def test_a_topic_need_not_wait_for_the_many_writes_of_others() -> None:
     assert b'"quiet"' in quiet.transport.written
 
 
+def test_a_batch_that_is_delayed_follows_though_nothing_else_is_published() -> None:
+    node = Node()
+    crowds = [[node.subscribed(name) for _ in range(WRITES)] for name in ("a", "b")]
+    quiet = node.subscribed("quiet")
+    for name in ("a", "b"):
+        node.publish(name, 1)
+    node.turn()
+    node.publish("quiet", 2)  # the only topic of its turn
+    node.tick()
+    for peer in [*crowds[0], *crowds[1], quiet]:
+        assert len(peer.hear()) == 1
+
+
 def test_events_keep_their_order_if_a_batch_is_delayed_to_another_turn() -> None:
     node = Node()
     for _ in range(WRITES):
