@@ -104,8 +104,7 @@ class Child:
             async with asyncio.timeout(LAST_WORDS):
                 await self.channel.closed.wait()
         self.channel.abort()
-        killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
-        self._end(code, killed or f"exit code {code}")
+        self._end(code, f"killed by {_name(-code)}" if code < 0 else f"exit code {code}")
 
     async def _start(
         self, command: Sequence[str], sockets: Sequence[Sequence[socket.socket]]
@@ -142,3 +141,11 @@ class Child:
                 self.closed.set()
             case "final":
                 self.metrics = order["metrics"]
+
+
+def _name(number: int) -> str:
+    """Return the name of a signal; most real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -15,6 +15,7 @@ STABLE: Final = 1.0  # seconds
 TRIES: Final = 5
 PAUSE: Final = 0.25  # seconds after the second young death
 MAX_PAUSE: Final = 30.0  # seconds
+_DOUBLINGS: Final = 7  # of PAUSE, to exceed MAX_PAUSE
 
 
 class Deaths:
@@ -40,4 +41,7 @@ class Deaths:
         self._young += 1
         if self._young >= TRIES and not any(other < self._first for other in others):
             return None
-        return min(PAUSE * 2 ** (self._young - 2), MAX_PAUSE) if self._young > 1 else 0.0
+        if self._young == 1:
+            return 0.0
+        doublings = min(self._young - 2, _DOUBLINGS)
+        return min(PAUSE * 2.0**doublings, MAX_PAUSE)

@@ -21,7 +21,8 @@ from workers.group import Group
 READY: Final = 30.0  # seconds in which a worker must become ready
 LOOK: Final = 1.0  # seconds between two questions whether the workers are alive
 HUNG: Final = 30.0  # seconds without an answer after which a worker is killed
-CLOSE: Final = 3.0  # seconds for the workers to close their sockets
+# Seconds for the workers to close their sockets, but at most half of the time that is left.
+CLOSE: Final = 3.0
 GRACE: Final = 2.0  # seconds after SHUTDOWN_TIMEOUT in which the workers must end
 SETTINGS: Final = 2  # the exit code of a worker that is refused by its settings
 
@@ -276,7 +277,8 @@ class Parent:
         serving = [child for child in children if child.serves]
         for child in serving:
             child.channel.tell("close")
-        await _all((child.closed.wait() for child in serving), CLOSE)
+        seconds = min(CLOSE, (end - self._clock()) / 2)
+        await _all((child.closed.wait() for child in serving), seconds)
         clients = sum(child.clients for child in serving)
         for child in serving:
             child.channel.tell("dismiss", seconds=end - self._clock(), clients=clients)

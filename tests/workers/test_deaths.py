@@ -15,6 +15,12 @@ def test_pauses_double_while_workers_die_young_and_an_older_one_lives() -> None:
     assert pauses[-1] == MAX_PAUSE
 
 
+def test_a_worker_may_die_young_for_days() -> None:
+    deaths = Deaths()
+    pauses = [deaths.record(100.0 + MAX_PAUSE * it, None, [99.0]) for it in range(10_000)]
+    assert set(pauses[10:]) == {MAX_PAUSE}
+
+
 def test_without_an_older_one_it_gives_up() -> None:
     for others in ([], [100.5]):  # it was ready after the first death
         deaths = Deaths()

@@ -45,6 +45,16 @@ async def test_a_killed_worker_is_started_again(redis: RedisServer) -> None:
             client.close()
 
 
+async def test_a_worker_ended_by_a_signal_without_a_name_is_started_again(
+    redis: RedisServer,
+) -> None:
+    async with server_with_workers(redis.port) as server:
+        killed = pids(server)[1]
+        os.kill(killed, signal.SIGRTMIN + 1)
+        await server.wait_for_log(f"worker died: worker=1 pid={killed} reason='killed by signal ")
+        await server.wait_for_log("worker is ready: worker=1 ")
+
+
 async def test_no_connection_of_a_killed_worker_s_backlog_is_lost(redis: RedisServer) -> None:
     """The workers are stopped, so each has connections that it has not accepted."""
     async with server_with_workers(redis.port) as server:

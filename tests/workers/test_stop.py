@@ -72,6 +72,20 @@ async def test_clients_are_dismissed_when_all_workers_have_closed_their_sockets(
         assert await server.exit_code() == 0
 
 
+async def test_a_stopped_worker_does_not_take_the_time_of_the_others_to_drain(
+    redis: RedisServer,
+) -> None:
+    async with server_with_workers(redis.port, SHUTDOWN_TIMEOUT="2") as server:
+        clients = await client_of_each(server)
+        with stopped(pids(server)[2]):
+            begin = time.monotonic()
+            server.terminate()
+            await leave(clients[1])
+            assert time.monotonic() - begin < 2
+        clients[2].close()
+        await server.exit_code()
+
+
 async def test_in_the_drain_delay_no_worker_is_ready_and_all_serve(redis: RedisServer) -> None:
     settings = {"DRAIN_DELAY": "1.5", "SHUTDOWN_TIMEOUT": "20"}
     async with server_with_workers(redis.port, **settings) as server:
