@@ -13,8 +13,10 @@ from typing import cast
 import aiohttp
 import pytest
 
+from handlers.takeover import MAX_TARGET_BYTES
+from hub.auth.tokens import MAX_TOKEN_BYTES
 from hub.settings import Settings
-from tests.support.balancers import NAME, TIMEOUT, Balancer, Start, haproxy, nginx
+from tests.support.balancers import NAME, TIMEOUT, Balancer, Start, caddy, haproxy, nginx
 from tests.support.behind import BEHIND, PATIENCE, publish, said, subscribed
 from tests.support.eventually import eventually
 from tests.support.frames import TEXT, client_frame
@@ -175,6 +177,23 @@ async def test_the_largest_batch_passes(start: Start, tmp_path: Path) -> None:
                 assert answer.status == status
                 assert list(await answer.json()) == ["results" if status == 200 else "error"]
         assert (await said(socket))["message"]["payload"] == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "size"),
+    [(nginx, MAX_TARGET_BYTES), (haproxy, 14_000), (caddy, MAX_TARGET_BYTES)],
+    ids=["nginx", "haproxy", "caddy"],
+)
+async def test_long_urls_and_the_longest_tokens_pass(
+    start: Start, tmp_path: Path, size: int
+) -> None:
+    async with behind(start, tmp_path) as (_, _, client):
+        path = "/stats?a="
+        async with client.get(path + "x" * (size - len(path))) as answer:
+            assert answer.status == 200
+        headers = {"Authorization": f"Bearer {'x' * MAX_TOKEN_BYTES}"}
+        async with client.get("/stats", headers=headers) as answer:
+            assert answer.status == 200
 
 
 async def test_http_is_redirected_to_https(start: Start, tmp_path: Path) -> None:
