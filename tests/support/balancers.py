@@ -222,6 +222,10 @@ async def caddy(
         program = str(process.args[0])  # type: ignore[index]
         root = tree / "pki/authorities/local/root.crt"
         await eventually(lambda: "certificate obtained successfully" in logs.read_text())
+        # It is in use a moment later.
+        async with asyncio.timeout(20):
+            while not await _ends_tls(port, ssl.create_default_context(cafile=root)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         yield Balancer(
             folder=tree,
             port=port,
@@ -286,6 +290,17 @@ def _read(log: Path) -> str:
 
 def _spawn(command: list[str], out: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=out, stderr=out)
+
+
+async def _ends_tls(port: int, trusted: ssl.SSLContext) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=trusted, server_hostname=NAME
+        )
+    except ssl.SSLError:
+        return False
+    writer.close()
+    return True
 
 
 async def _accepts(port: int) -> bool:
