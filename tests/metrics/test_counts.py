@@ -19,7 +19,7 @@ from tests.support.frames import TEXT, client_frame
 from tests.support.metrics import figure
 from tests.support.raw import RawClient, raw_client, stalled_client, until
 from tests.support.server import Running, running
-from tests.support.tokens import BACK_END, settings
+from tests.support.tokens import BACK_END, settings, sign
 
 ALL = compile_patterns(["#"])
 
@@ -91,10 +91,17 @@ async def test_connections_refused_by_access_and_in_a_shutdown_are_counted() -> 
     async with running(settings()) as server, ClientSession(server.url) as session:
         async with session.get("/events?topic=t", headers={"X-API-Key": "wrong"}) as answer:
             assert answer.status == 401
+        without_rights = {"Authorization": f"Bearer {sign(subscribe=[])}"}
+        async with session.get("/events?topic=t", headers=without_rights) as answer:
+            assert answer.status == 403
+        assert figure(server, "draining") == 0
+        server.drain.announce()
+        assert figure(server, "draining") == 1
         server.drain.begin()
         async with session.get("/ws", headers=BACK_END) as answer:
             assert answer.status == 503
-        assert connects(server, "sse", "denied") == connects(server, "websocket", "shutdown") == 1
+        assert connects(server, "sse", "denied") == 2
+        assert connects(server, "websocket", "shutdown") == 1
         assert figure(server, "draining") == 1
 
 
