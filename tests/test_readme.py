@@ -46,8 +46,8 @@ PASTES_TARGETS = (
 )  # documents whose commands are make's
 COMMAND_LINE = "docs/command-line.md"  # tests/cli/test_document.py runs its blocks
 RECIPES = "docs/security.md"  # tests/test_security_doc.py runs its blocks
-OPERATIONS = "docs/operations.md"  # tests/metrics/test_operations_doc.py runs its blocks
-DEPLOYMENT = "docs/deployment.md"  # tests/deploy/test_document.py says what runs its blocks
+# tests/metrics/test_operations_doc.py and tests/deploy/test_document.py run its blocks.
+OPERATIONS = "docs/operations.md"
 SECURE_IT = section(README, "Secure it")  # has a server of its own; the tour leaves it out
 
 # Commands that are not run, with the reason; a test below checks that they exist.
@@ -219,7 +219,7 @@ def test_every_block_is_tested(document: str) -> None:
         for line in block.lines
         if block.tag == "sh" and line.endswith("\\")
     ], "each line of a shell block is one command"
-    pasted = {"README.md", COMMAND_LINE, RECIPES, DEPLOYMENT, OPERATIONS, *PASTES_TARGETS}
+    pasted = {"README.md", COMMAND_LINE, RECIPES, OPERATIONS, *PASTES_TARGETS}
     if document not in pasted:
         assert not [block for block in blocks(text) if block.tag == "sh"], "nobody runs them"
 

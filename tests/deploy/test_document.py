@@ -1,4 +1,4 @@
-"""docs/deployment.md: each of its commands is run or checked by a test."""
+"""docs/operations.md, "Install and run": each of its commands is run or checked by a test."""
 
 import re
 import shlex
@@ -11,7 +11,8 @@ from tests.support.go_tools import go_tool
 from tests.support.markdown import blocks, section
 from tests.support.process import ROOT
 
-DOCUMENT = (ROOT / "docs/deployment.md").read_text()
+_, _, DOCUMENT = (ROOT / "docs/operations.md").read_text().partition("\n\n## systemd\n")
+DOCUMENT = f"## systemd\n{DOCUMENT}"
 # Sections with commands, and the tests that follow or check them.
 TESTS = {
     "systemd": "tests/installed/test_systemd.py",
