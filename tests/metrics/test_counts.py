@@ -105,6 +105,17 @@ async def test_connections_refused_by_access_and_in_a_shutdown_are_counted() -> 
         assert figure(server, "draining") == 1
 
 
+async def test_a_token_that_is_refused_by_a_close_is_counted() -> None:
+    async with running(settings()) as server, ClientSession(server.url) as session:
+        async with session.ws_connect("/ws?access_token=wrong") as socket:
+            await socket.receive()
+            assert socket.close_code == 3000
+        await until(lambda: not server.hub.clients)
+        assert connects(server, "websocket", "accepted") == 1
+        assert figure(server, "refused_total", reason="UNAUTHORIZED") == 1
+        assert figure(server, "disconnects_total", reason="unauthorized") == 1
+
+
 # --- Messages -------------------------------------------------------------------------------------
 
 COMMANDS: list[tuple[dict[str, Any], str]] = [
