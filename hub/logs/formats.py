@@ -76,7 +76,7 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = _traceback(self, record.exc_info)
         # Not by orjson, which leaves control characters beyond ASCII as they are, and refuses the
         # lone surrogates of a path that is not UTF-8.
-        return json.dumps(line).replace("\x7f", "\\u007f")
+        return json.dumps(line)
 
 
 def sentence(record: logging.LogRecord) -> str:

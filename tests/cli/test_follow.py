@@ -120,6 +120,17 @@ async def test_tail_ends_after_so_many_events(capfd: pytest.CaptureFixture[str])
         assert [(event["payload"], event["offset"]) for event in events] == [(2, 2), (3, 3)]
 
 
+async def test_so_many_events_are_those_of_all_topics() -> None:
+    async with running(REMEMBERS) as server:
+        for topic in ("a", "b"):
+            server.hub.create(topic, lambda _: None)
+            await publish(server, topic, 1, 2, 3)
+        result = await command("tail", "a", "b", "a", "--count", "4", "--url", server.url)
+    lines = [line.split("  ")[1:] for line in result.out.splitlines()]
+    assert (result.code, result.err, len(lines)) == (0, "", 4)
+    assert len({tuple(line) for line in lines}) == 4
+
+
 async def test_a_refused_topic_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
     async with running(REMEMBERS) as server:
         subscribe = ["subscribe", "x" * 256, "--url", server.url]

@@ -11,7 +11,7 @@ import pytest
 
 from hub.settings import Settings
 from tests.support import tokens
-from tests.support.command import Result, carry_out
+from tests.support.command import PATIENCE, Result, carry_out
 from tests.support.raw import RawClient
 from tests.support.redis import free_port
 from tests.support.server import Running, running
@@ -219,6 +219,21 @@ async def test_a_limit_of_the_rate_is_waited_for(ask: Ask) -> None:
         assert busy.err.endswith("(try again in 1 s)\n")
         result = await ask(*publish, "-", given=b"1\n2\n")
     assert result == Result(0, "published 2 messages to news\n", "")
+
+
+async def test_a_server_that_cannot_answer_now_is_not_waited_for(ask: Ask) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n")
+        writer.write(b'Content-Length: 16\r\n\r\n{"error":"full"}')
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        publish = ("publish", "news", "-", "--url", f"127.0.0.1:{port}")
+        async with asyncio.timeout(PATIENCE):
+            result = await ask(*publish, given=b"1\n")
+    assert result == Result(3, "", "line 1: full (try again in 0 s)\n")
 
 
 # --- disconnect -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from hub.logs import events
 from hub.logs.events import Event
-from hub.logs.formats import MAX_VALUE, JsonFormatter, TextFormatter, sentence
+from hub.logs.formats import MAX_MESSAGE, MAX_VALUE, JsonFormatter, TextFormatter, sentence
 from tests.logs.test_limits import foreign, record
 
 NOON = datetime(2026, 11, 26, 12, 0, 0, 123_456, UTC).timestamp()
@@ -102,6 +102,11 @@ def test_lines_of_other_libraries_have_the_same_forms() -> None:
     assert " ERROR asyncio: Task failed\\nfuture: a\\x7f" in text(line)
     assert parsed(line)["logger"] == "asyncio"
     assert parsed(line)["event"] == f"Task failed\nfuture: {EVIL}"
+
+
+def test_a_long_message_of_a_library_is_cut() -> None:
+    line = foreign("x" * 5_000, NOON)
+    assert len(sentence(line)) == len(parsed(line)["event"]) == MAX_MESSAGE
 
 
 def test_a_traceback_cannot_forge_a_line() -> None:
