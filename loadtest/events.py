@@ -25,7 +25,7 @@ class Author:
         self.begin()
 
     def begin(self) -> None:
-        """Begin as a new publisher, because it is not known whether the last event was accepted."""
+        """Begin as a new publisher, because the last event may have been delivered, or not."""
         self._name = os.urandom(6).hex()
         self._accepted: defaultdict[str, int] = defaultdict(int)
 

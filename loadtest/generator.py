@@ -58,9 +58,9 @@ class Generator:
         if not self._busy:
             return f"generator: at most {self._shown(self._peak)}"
         return (
-            f"WARNING: the generator was the limit in {self._busy} of {self._windows} windows:"
-            f" up to {self._shown(self._peak)}. The figures are partly its own. Use fewer users,"
-            " a lower rate, more processes or another machine."
+            f"WARNING: the generator was the limit in {self._busy} of {self._windows} windows of"
+            f" {WINDOW:g} s: up to {self._shown(self._peak)}. The figures of these windows are"
+            " partly its own: use fewer users, a lower rate, more processes or another machine."
         )
 
     def _shown(self, window: Window) -> str:

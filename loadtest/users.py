@@ -79,17 +79,18 @@ class Client(User):
             except EndedError as error:
                 self.report("end", why=str(error))
 
-    def receive_answer(self, name: str, started: float, connection: WebSocket | Stream) -> bool:
-        """Report an ack or an error; return whether it was an ack."""
+    def receive_answer(self, name: str, started: float, connection: WebSocket | Stream) -> str:
+        """Report an ack or an error; return the code of the error, or an empty text."""
         while True:
             text = connection.receive()
             message = orjson.loads(text)
             if message["type"] == "ack":
                 self.report(name, started, size=len(text))
-                return True
+                return ""
             if message["type"] == "error":
-                self.report(name, started, f"refused: {message['error']['code']}")
-                return False
+                code: str = message["error"]["code"]
+                self.report(name, started, f"refused: {code}")
+                return code
 
 
 class Listener(Client):
@@ -103,7 +104,7 @@ class Listener(Client):
 
     def listen(self, started: float, connection: WebSocket | Stream) -> None:
         """Receive messages for ever; the first is the answer to the subscribe."""
-        if not self.receive_answer("subscribe", started, connection):
+        if self.receive_answer("subscribe", started, connection):
             return
         checker = Checker()
         while True:
@@ -169,8 +170,11 @@ class Publisher(Client):
             started = time.time()
             payload = author.write(topic, pace.due)
             connection.send(orjson.dumps({"type": "publish", "topic": topic, "payload": payload}))
-            if self.receive_answer("publish", started, connection):
+            code = self.receive_answer("publish", started, connection)
+            if not code:
                 author.accepted(topic)
+            elif code == "UNAVAILABLE":
+                author.begin()
 
 
 class Backend(FastHttpUser):
@@ -203,7 +207,7 @@ class Backend(FastHttpUser):
         status = self.call("POST", "/publish", orjson.dumps({"topic": topic, "payload": payload}))
         if status == 200:
             self.author.accepted(topic)
-        elif status == 0:
+        elif status == 0 or status >= 500:
             self.author.begin()
 
     @task(1)

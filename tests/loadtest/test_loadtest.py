@@ -17,13 +17,17 @@ import pytest
 from loadtest.options import add_options
 from loadtest.picture import WIDTH, draw
 from tests.loadtest.harmful_proxy import Harm, harmful_proxy
+from tests.support.balancers import Start, caddy, haproxy, nginx
 from tests.support.markdown import code, table
 from tests.support.process import ROOT, server_process
 from tests.support.proxy import proxy
+from tests.support.redis import redis_server
 from tests.support.tokens import KEY, SECRET, sign
 
 PYTHON = Path(sys.prefix, "loadtest/bin/python")  # made by make test-loadtest
 DOCUMENT = (ROOT / "docs/load-testing.md").read_text()
+# The failures without their details, such as "refused".
+DOCUMENTED = {code(row[0])[0].partition(":")[0] for row in table(DOCUMENT, "Failures")}
 KINDS = ("WS", "SSE")
 PATIENCE = 100  # seconds for a run
 LOAD = "--minutes 0.1 --users 40 --spawn-rate 40 --rate 5 --topics 2"
@@ -48,8 +52,8 @@ def text_of(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-async def load_test(*options: str, port: int = 0, **settings: str) -> Run:
-    """Run the load test on a port, or else on a server that it starts with these settings."""
+async def load_test(*options: str, port: int = 0, **environ: str) -> Run:
+    """Run the load test with these variables on a port, or else on a server that it starts."""
     url = ("--url", f"http://127.0.0.1:{port}") if port else ()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.html")
@@ -58,7 +62,7 @@ async def load_test(*options: str, port: int = 0, **settings: str) -> Run:
             *f"{LOAD} {SHARES} {LIMITS}".split(),
             *options,
             cwd=ROOT,
-            env=os.environ | settings,
+            env=os.environ | environ,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -72,6 +76,7 @@ async def load_test(*options: str, port: int = 0, **settings: str) -> Run:
         assert process.returncode is not None
         run = Run(process.returncode, output.decode(), text_of(report))
     print(run.output)  # shown if the test fails
+    assert {failure.split(": ")[1] for failure in run.failures} <= DOCUMENTED
     return run
 
 
@@ -96,7 +101,6 @@ async def test_a_report_becomes_a_picture(tmp_path: Path) -> None:
     width, height = struct.unpack(">II", content[16:24])
     assert width == WIDTH
     assert height > 1_000
-    assert len(content) < 200_000
 
 
 async def test_several_processes_share_the_load_and_report_their_usage() -> None:
@@ -178,6 +182,32 @@ async def test_a_server_that_ends_fails() -> None:
     assert run.code == 1
     assert {f"{kind} end: closed: 1001 going_away" for kind in KINDS[:1]} <= run.failures
     assert {f"{kind} connect: no answer: Connection refused" for kind in KINDS} <= run.failures
+
+
+# --- Balancers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [nginx, haproxy, caddy])
+async def test_servers_behind_a_balancer_pass(start: Start, tmp_path: Path) -> None:
+    with redis_server() as redis:
+        settings = {"REDIS_ADDR": f"127.0.0.1:{redis.port}", "TRUSTED_PROXIES": "127.0.0.1"}
+        async with (
+            server_process(**settings) as one,
+            server_process(**settings) as other,
+            start(tmp_path, [one.port, other.port]) as balancer,
+        ):
+            trusted = {"SSL_CERT_FILE": str(balancer.certificate)}
+            run = await load_test("--url", balancer.url, **trusted)
+    assert (run.code, run.failures, run.faults) == (0, set(), [])
+
+
+async def test_an_unknown_certificate_is_one_line(tmp_path: Path) -> None:
+    async with server_process() as server, nginx(tmp_path, [server.port]) as balancer:
+        run = await load_test("--url", balancer.url)
+    assert run.code == 1
+    assert re.search(
+        r"(?m)^loadtest: the topics .*: cannot reach https://.*certificate", run.output
+    )
 
 
 # --- Faulty networks ------------------------------------------------------------------------------
