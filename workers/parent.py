@@ -23,7 +23,7 @@ LOOK: Final = 1.0  # seconds between two questions whether the workers are alive
 HUNG: Final = 30.0  # seconds without an answer after which a worker is killed
 # Seconds for the workers to close their sockets, but at most half of the time that is left.
 CLOSE: Final = 3.0
-GRACE: Final = 2.0  # seconds after SHUTDOWN_TIMEOUT in which the workers must end
+GRACE: Final = 4.0  # seconds after SHUTDOWN_TIMEOUT in which the workers must end
 SETTINGS: Final = 2  # the exit code of a worker that is refused by its settings
 
 

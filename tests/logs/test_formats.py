@@ -109,6 +109,14 @@ def test_a_long_message_of_a_library_is_cut() -> None:
     assert len(sentence(line)) == len(parsed(line)["event"]) == MAX_MESSAGE
 
 
+def test_lines_of_a_worker_have_its_number() -> None:
+    lines = [record(events.FULL, NOON, limit=5), record(events.STOPPED, NOON), foreign("odd", NOON)]
+    plain, json_lines = TextFormatter(worker=3), JsonFormatter(worker=3)
+    for line in lines:
+        assert plain.format(line) == f"{text(line)}{' ' if line is lines[0] else ': '}worker=3"
+        assert json.loads(json_lines.format(line)) == {**parsed(line), "worker": 3}
+
+
 def test_a_traceback_cannot_forge_a_line() -> None:
     line = failing(ValueError(EVIL))
     first, *others = text(line).split("\n")

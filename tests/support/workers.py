@@ -67,6 +67,13 @@ async def get(server: ServerProcess, path: str) -> tuple[int, Any]:
         return answer.status, await answer.json()
 
 
+async def all_ready(server: ServerProcess) -> None:
+    """Wait until all workers are ready, and answer in time."""
+    async with asyncio.timeout(20):
+        while (await get(server, "/ready"))[1]["checks"]["workers"] != "ok":
+            pass
+
+
 async def connect(server: ServerProcess) -> tuple[int, RawClient]:
     """Return a new client, and the number of the worker that has it."""
     name = f"client{next(_numbers)}"

@@ -15,7 +15,7 @@ from tests.support.raw import HANDSHAKE, RawClient, stalled_client
 from tests.support.redis import RedisServer
 from tests.support.streams import Streams
 from tests.support.tokens import KEY, sign
-from tests.support.workers import client_of_each, ended, get, pids, server_with_workers
+from tests.support.workers import all_ready, client_of_each, ended, pids, server_with_workers
 
 OLD, NEW = "0123456789abcdef" * 2, "fedcba9876543210" * 2
 
@@ -52,7 +52,7 @@ async def test_under_load_no_connect_is_refused_and_no_event_is_lost(redis: Redi
         assert streams.failed == []
         assert not before & set(pids(server).values())
         await ended(before)
-        assert (await get(server, "/ready"))[1]["checks"]["workers"] == "ok"
+        await all_ready(server)
 
 
 async def connects(port: int) -> None:

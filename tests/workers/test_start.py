@@ -1,6 +1,7 @@
 """The start of a server with workers: what it needs, and what its log says."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support.process import ROOT, spawn
 from tests.support.redis import RedisServer, free_port, redis_server
-from tests.support.workers import client_of_each, get, pids, server_with_workers
+from tests.support.workers import all_ready, client_of_each, get, pids, server_with_workers
 from workers.cores import usable_cores
 
 
@@ -35,7 +36,7 @@ async def test_workers_share_the_port_and_all_topics(redis: RedisServer) -> None
             while (heard := await client.hear())["type"] != "event":
                 pass
             assert heard["message"]["payload"] == 42
-        assert (await get(server, "/ready"))[1]["checks"]["workers"] == "ok"
+        await all_ready(server)
         for client in clients.values():
             client.close()
 
@@ -171,3 +172,28 @@ def test_the_cores_are_those_that_the_control_group_allows(
 
 def test_without_control_groups_the_cores_are_those_of_the_scheduler(tmp_path: Path) -> None:
     assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
+
+
+async def test_a_line_names_its_worker_in_both_formats(redis: RedisServer) -> None:
+    async with server_with_workers(redis.port, LOG_FORMAT="json") as server:
+        server.terminate()
+        assert await server.exit_code() == 0
+        lines = [json.loads(line) for line in "".join(server.log).splitlines()]
+    joined = [it["worker"] for it in lines if it["event"].startswith("joined the other")]
+    assert sorted(joined) == [1, 2]
+    assert {it.get("worker") for it in lines if it["event"] == "listening on"} == {None}
+    async with server_with_workers(redis.port) as server:
+        joined = [line for line in server.log if "joined the other" in line]
+        assert sorted(line.rpartition(" ")[2] for line in joined) == ["worker=1\n", "worker=2\n"]
+
+
+async def test_every_address_of_the_host_is_shared(redis: RedisServer) -> None:
+    server = await spawn(HOST="localhost", REDIS_ADDR=f"127.0.0.1:{redis.port}", WORKERS="2")
+    found = await server.wait_for_log(r"listening on http://127\.0\.0\.1:(\d+)")
+    server.port = int(found[1])
+    clients = await client_of_each(server)
+    assert sorted(clients) == [1, 2]
+    for client in clients.values():
+        client.close()
+    server.terminate()
+    assert await server.exit_code() == 0

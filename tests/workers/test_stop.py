@@ -87,15 +87,15 @@ async def test_a_stopped_worker_does_not_take_the_time_of_the_others_to_drain(
 
 
 async def test_in_the_drain_delay_no_worker_is_ready_and_all_serve(redis: RedisServer) -> None:
-    settings = {"DRAIN_DELAY": "1.5", "SHUTDOWN_TIMEOUT": "20"}
+    settings = {"DRAIN_DELAY": "5", "SHUTDOWN_TIMEOUT": "30"}
     async with server_with_workers(redis.port, **settings) as server:
         server.terminate()
         # systemd sends the signal to the workers, too.
         for pid in pids(server).values():
             os.kill(pid, signal.SIGTERM)
-        await server.wait_for_log("no longer ready.*seconds=1.5")
-        late = [client for _ in range(3) for client in (await client_of_each(server)).values()]
-        for _ in range(8):  # whichever worker is asked
+        await server.wait_for_log("no longer ready.*seconds=5")
+        late = list((await client_of_each(server)).values())
+        for _ in range(5):  # whichever worker is asked
             status, body = await get(server, "/ready")
             assert (status, body["checks"]["shutdown"]) == (503, "draining")
             assert (await get(server, "/stats"))[0] == 200
@@ -126,7 +126,7 @@ async def test_slow_clients_are_cut_at_the_shutdown_timeout(redis: RedisServer) 
         server.terminate()
         assert await server.exit_code() == 0
         # From the signal, the delay included.
-        assert 1.9 < time.monotonic() - begin < 8
+        assert 1.9 < time.monotonic() - begin < 10
         log = "".join(server.log)
         assert "cutting clients" in log
         assert "killing a worker" not in log
