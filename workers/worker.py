@@ -111,6 +111,7 @@ class Worker:
             await self._close(ending)
         await ending.dismiss(order["seconds"], order["clients"])
         lost.cancel()
+        self._close_inherited()
         self._channel.tell("final", metrics=self._metrics())
         await self._channel.close()
 

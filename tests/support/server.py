@@ -10,7 +10,7 @@ from aiohttp.web_protocol import RequestHandler
 import server as product
 from handlers.keys import DRAIN, HUB, SERVICE
 from handlers.lifetime import start
-from handlers.sockets import listen
+from handlers.sockets import Listeners, listen
 from hub.delivery.keepalive import SLICES
 from hub.drain import Drain
 from hub.hub import Hub
@@ -26,6 +26,7 @@ class Running:
     """A listening server, with access to its parts."""
 
     runner: web.AppRunner
+    listeners: Listeners
     hub: Hub
     drain: Drain
     sessions: Sessions
@@ -71,7 +72,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     try:
         assert runner.server is not None
         sweeper = product.build_sweeper(app, [runner.server])
-        yield Running(runner, app[HUB], app[DRAIN], app[SERVICE].sessions, sweeper, port)
+        yield Running(runner, listeners, app[HUB], app[DRAIN], app[SERVICE].sessions, sweeper, port)
     finally:
         for client in list(app[HUB].clients):
             client.abort()

@@ -240,3 +240,16 @@ async def test_a_disconnect_acts_on_all_workers(redis: RedisServer) -> None:
         for client in clients.values():
             assert await client.hear() == ("close", 3000, "disconnected")
             client.close()
+
+
+async def test_while_the_parent_does_not_answer_nothing_hangs(redis: RedisServer) -> None:
+    async with server_with_workers(redis.port) as server:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(20):
+                assert (await get(server, "/metrics"))[0] == 503
+                status, body = await get(server, "/ready")
+            assert (status, body["checks"]["workers"]) == (200, "unknown")
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        await all_ready(server)

@@ -1,27 +1,15 @@
 """Workers that die, hang, or do not start."""
 
 import asyncio
-import logging
 import os
 import re
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
-from handlers.sockets import listen, spread
-from hub.logs import events
-from tests.support.eventually import eventually
-from tests.support.logs import fields, records
 from tests.support.raw import RawClient
 from tests.support.redis import RedisServer
 from tests.support.tokens import KEY
 from tests.support.workers import client_of_each, get, pids, server_with_workers
-from workers.group import Group
-from workers.parent import Parent
 
 SECRET = "0123456789abcdef" * 2
 
@@ -128,109 +116,3 @@ async def test_a_hung_worker_delays_nobody_for_long(redis: RedisServer) -> None:
         assert (await clients[1].hear())["type"] == "pong"
         for client in clients.values():
             client.close()
-
-
-# --- The parent alone, with other programs in place of workers ------------------------------------
-
-BEGIN = """
-import json, os, socket, sys, time
-start = json.loads(os.environ["BROADCAST_WORKER"])
-channel = socket.socket(fileno=start["channel"])
-def ready():
-    channel.sendall(b'{"type":"ready","node":"n"}\\n')
-"""
-
-
-@asynccontextmanager
-async def parent_of(program: str, workers: int = 2) -> AsyncIterator[tuple[Parent, Group]]:
-    """Make the parent of workers that run a program of Python."""
-    parts = spread(listen("127.0.0.1", 0), workers)
-    group = Group(workers)
-    parent = Parent(
-        group,
-        [sys.executable, "-c", BEGIN + program],
-        parts,
-        drain_delay=0.0,
-        shutdown_timeout=0.2,
-    )
-    try:
-        yield parent, group
-    finally:
-        parent.kill()
-        for part in parts:
-            for sock in part:
-                sock.close()
-
-
-def never() -> None:
-    raise AssertionError("it has started")
-
-
-@pytest.mark.parametrize(("code", "expected"), [(0, 1), (1, 1), (2, 2), (3, 1)])
-async def test_a_first_start_that_fails_ends_the_server(code: int, expected: int) -> None:
-    async with parent_of(f"sys.exit({code} if start['number'] == 2 else time.sleep(60))") as (
-        parent,
-        group,
-    ):
-        async with asyncio.timeout(20):
-            assert await parent.run(asyncio.Event(), asyncio.Event(), never) == expected
-        assert not group.children
-
-
-async def test_workers_that_die_at_once_are_given_up() -> None:
-    async with parent_of("ready(); sys.exit(7)") as (parent, group):
-        started = asyncio.Event()
-        async with asyncio.timeout(30):
-            assert await parent.run(asyncio.Event(), asyncio.Event(), started.set) == 1
-        assert not group.children
-
-
-async def test_a_signal_during_the_start_ends_the_server() -> None:
-    async with parent_of("time.sleep(60)") as (parent, group):
-        stop = asyncio.Event()
-        running = asyncio.create_task(parent.run(stop, asyncio.Event(), never))
-        await eventually(lambda: len(group.children) == 2)
-        stop.set()
-        async with asyncio.timeout(20):
-            assert await running == 0
-        assert not group.children
-
-
-async def test_a_worker_that_does_not_become_ready_is_killed(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("workers.parent.READY", 0.2)
-    async with parent_of("time.sleep(60)", workers=1) as (parent, _), asyncio.timeout(20):
-        assert await parent.run(asyncio.Event(), asyncio.Event(), never) == 1
-    (record,) = records(caplog, events.WORKER_KILLED)
-    assert fields(record)["reason"] == "not ready"
-
-
-async def test_a_worker_that_does_not_answer_is_killed_and_started_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    for name, seconds in (("parent.HUNG", 0.2), ("parent.LOOK", 0.05), ("child.ANSWER", 0.05)):
-        monkeypatch.setattr(f"workers.{name}", seconds)
-    async with parent_of("ready(); time.sleep(60)", workers=1) as (parent, _):
-        stop = asyncio.Event()
-        running = asyncio.create_task(parent.run(stop, asyncio.Event(), lambda: None))
-        await eventually(lambda: len(records(caplog, events.WORKER_READY)) == 2)
-        stop.set()
-        async with asyncio.timeout(20):
-            assert await running == 0
-    assert fields(records(caplog, events.WORKER_KILLED)[0])["reason"] == "no answer"
-    assert fields(records(caplog, events.WORKER_DIED)[0])["reason"] == "killed by SIGKILL"
-
-
-async def test_a_program_that_cannot_be_started_ends_the_server(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    parts = spread(listen("127.0.0.1", 0), 2)
-    group = Group(2)
-    program = [str(tmp_path / "nothing")]
-    parent = Parent(group, program, parts, drain_delay=0.0, shutdown_timeout=0.2)
-    async with asyncio.timeout(20):
-        assert await parent.run(asyncio.Event(), asyncio.Event(), never) == 1
-    (record, *_) = records(caplog, events.WORKERS_FAILED)
-    assert fields(record)["reason"] == "not started: No such file or directory"
