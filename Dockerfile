@@ -21,7 +21,7 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash . && chmod -R a+r
 FROM python:3.11-slim
 LABEL org.opencontainers.image.title="websocket-broadcast" \
     org.opencontainers.image.description="Self-hosted WebSocket publish/subscribe server" \
-    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.version="0.2.0" \
     org.opencontainers.image.base.name="docker.io/library/python:3.11-slim"
 RUN groupadd --gid 1001 appgroup \
     && useradd --uid 1001 --gid appgroup --no-create-home --shell /usr/sbin/nologin appuser

@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hub.settings import Settings
+from hub.version import VERSION
 from tests.support.eventually import eventually
 from tests.support.metrics import named, scrape
 from tests.support.process import ServerProcess, server_process
@@ -135,7 +136,7 @@ async def test_with_a_port_of_its_own_it_is_there_alone_and_needs_no_right() -> 
     async with server_process(**keys) as server, ClientSession() as session:
         url = await own_port(server)
         assert url == f"http://127.0.0.1:{port}"
-        assert named(await scrape(session, url), "build_info", version="0.1.0") == 1
+        assert named(await scrape(session, url), "build_info", version=VERSION) == 1
         main = f"http://127.0.0.1:{server.port}"
         async with session.get(f"{main}/metrics", headers=BACK_END) as answer:
             assert answer.status == 404

@@ -9,6 +9,7 @@ from functools import partial
 import aiohttp
 import pytest
 
+from hub.version import VERSION
 from tests.support.metrics import Figures, named, scrape
 from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
@@ -104,7 +105,7 @@ async def test_what_a_sum_would_hide_has_the_worker_as_a_label(redis: RedisServe
         for name in ("process_resident_memory_bytes", "process_cpu_seconds_total"):
             assert len({labels for sample, labels in figures if sample == name}) == 2
         assert named(figures, "redis_up", worker="1") == 1
-        assert named(figures, "build_info", version="0.1.0") == 1
+        assert named(figures, "build_info", version=VERSION) == 1
         assert named(figures, "draining") == 0
 
 
