@@ -37,7 +37,7 @@ OFFLINE = re.compile(
     r"Failed to load resource: (net::ERR_|.* status of (401|503))"
     r"|WebSocket connection to .* failed: "
     # Warnings of the client, which tests cause.
-    r"|The server says: |Not connecting again: |\w+: lost: "
+    r"|ws://[^ ]+: |\w+: lost: "
 )
 expect.set_options(timeout=PATIENCE)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

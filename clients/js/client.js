@@ -20,13 +20,15 @@
  *   duplicate?: boolean}} Message  a message of the server, such as an ack
  * @typedef {"connecting" | "open" | "waiting" | "closed"} State
  * @typedef {{why?: string, attempt?: number, ms?: number, error?: ?RefusedError}} Detail
- *   of "waiting": the reason, and the ms until the next attempt; of "closed": the error, if not by `close`
+ *   of "waiting": the reason, the number of the next attempt, and the ms until it; of "closed": the error, or null
+ *   after `close`
+ * @typedef {(state: State, detail: Detail) => void} StateListener
  * @typedef {object} Options
  * @property {string} [clientId]
  * @property {string | (() => string | Promise<string>)} [token]  a token, or a function that returns one; it is
  *   called for each connection, and before the token of an open connection expires
  * @property {typeof WebSocket} [WebSocket]  replaces the global one; such as that of the package ws
- * @property {(state: State, detail: Detail) => void} [onState]
+ * @property {StateListener} [onState]  the first listener, as of `client.onState`: it also hears of the first attempt
  * @property {(message: Message) => void} [onMessage]  called with every message of the server
  * @property {(text: string) => *} [parse]  replaces JSON.parse
  * @typedef {object} SubscribeOptions
@@ -40,6 +42,7 @@ const BUFFER = 1_000; // items buffered for an iterator; beyond that the oldest 
 const PENDING = 1_000; // maximum of unanswered publishes
 const DEFAULT_PACE = 1_000; // ms between subscribes if the server gives no time
 const REPEATABLE = 240_000; // ms in which a publish is repeated: the server keeps keys for 300 s
+const READY_WITHIN = 10_000; // ms: the default of Client.ready
 const ANSWER_WITHIN = 10_000; // ms for an answer to a connect or a ping; then the connection is dead
 const PING_EVERY = 25_000; // ms; messages, since browsers have no API for WebSocket pings
 const NESTING = 250 + 1; // levels of nesting that the server accepts: a payload's, and the message
@@ -69,8 +72,8 @@ const CLOSES = {
 
 /**
  * A request was refused, or the client was refused for good. `code` is the server's, or CLOSED (the
- * client was closed), REFUSED (for good), BUSY (too many publishes are pending), TOO_BIG, or UNKNOWN
- * (the request may have been carried out).
+ * client was closed), REFUSED (for good), BUSY (too many publishes are pending), TOO_BIG, UNKNOWN (the request
+ * may have been carried out), or TIMEOUT (it took longer than allowed).
  */
 export class RefusedError extends Error {
   /** @param {string} code @param {string} text @param {number} [retryAfterMs] */
@@ -91,8 +94,6 @@ export class Subscription {
    * @type {?Position}
    */
   position;
-  /** @type {Promise<void>}  resolved by the server's ack, rejected by a refusal; CLOSED if it was closed before the ack */
-  ready;
   over = false;
   begun = false; // whether the topic's items are for this subscription
   #after = null; // a position: events up to it are not for this subscription
@@ -100,7 +101,8 @@ export class Subscription {
   #overrun = 0; // items dropped because the buffer was full
   #waiters = []; // callbacks for the next item
   #error = null; // the refusal that ended it
-  #settle;
+  #acked; // a promise
+  #settle; // its end
   #deliver;
   #options;
   #leave;
@@ -118,10 +120,20 @@ export class Subscription {
     this.#deliver = deliver;
     this.#options = options;
     this.#leave = leave;
-    this.ready = new Promise((resolve, reject) => {
+    this.#acked = new Promise((resolve, reject) => {
       this.#settle = (error) => (error ? reject(error) : resolve());
     });
-    this.ready.catch(() => {}); // a refusal is reported elsewhere, too
+    this.#acked.catch(() => {}); // a refusal is reported elsewhere, too
+  }
+
+  /**
+   * Wait for the server's ack.
+   * @param {{timeout?: ?number}} [options]  `timeout` in ms; null: no limit
+   * @returns {Promise<void>}  rejected by a refusal; with CLOSED if it was closed before the ack; with TIMEOUT
+   */
+  ready({ timeout = null } = {}) {
+    const late = () => new RefusedError("TIMEOUT", `${this.topic}: no ack of the server within ${seconds(timeout)}`);
+    return within(timeout, this.#acked, late);
   }
 
   /** @returns {AsyncIterableIterator<Item>} */
@@ -409,7 +421,12 @@ export class Client {
   /** @type {?number}  round trip of the newest ping in ms */
   latency = null;
   #url;
+  #name; // the address without secrets, for errors and the log
   #options;
+  #state = "connecting";
+  #listeners = new Set(); // of the state
+  #why = ""; // why the newest connection ended, or could not be opened
+  #fault = ""; // what the newest socket said about its failure
   #WebSocket;
   #socket = null; // the newest; null between connections
   #open = false;
@@ -439,13 +456,54 @@ export class Client {
   constructor(url, options) {
     this.#url = new URL(url);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#name = `${this.#url.protocol}//${this.#url.host}${this.#url.pathname}`;
     this.#url.searchParams.set("client_id", options.clientId || `js-${random(4)}`);
     this.#options = options;
+    if (options.onState) this.onState(options.onState);
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) throw new Error("there is no WebSocket here: pass one as the option WebSocket");
     this.#token = new Token(options.token);
     this.#connect();
     globalThis.addEventListener?.("online", this.#online);
+  }
+
+  /** The state of the connection. @type {State} */
+  get state() {
+    return this.#state;
+  }
+
+  /**
+   * Call `listener` with each new state. The state at the time of the call is in `state`.
+   * @param {StateListener} listener
+   * @returns {() => void}  removes the listener
+   */
+  onState(listener) {
+    const entry = { listener }; // the same function may be added twice
+    this.#listeners.add(entry);
+    return () => void this.#listeners.delete(entry);
+  }
+
+  /**
+   * Wait until the connection is open. After a timeout the client still tries to connect.
+   * @param {{timeout?: ?number}} [options]  `timeout` in ms; null: no limit
+   * @returns {Promise<void>}  rejected with TIMEOUT, which says why the last attempt failed, or with the error
+   *   that ended the client
+   */
+  ready({ timeout = READY_WITHIN } = {}) {
+    let remove = () => {};
+    const opened = new Promise((resolve, reject) => {
+      const look = () => {
+        if (this.#error) reject(this.#error);
+        else if (this.#open) resolve();
+      };
+      remove = this.onState(look);
+      look();
+    });
+    const late = () => {
+      const why = this.#why || "the server has not answered";
+      return new RefusedError("TIMEOUT", `no connection to ${this.#name} within ${seconds(timeout)}: ${why}`);
+    };
+    return within(timeout, opened, late).finally(remove);
   }
 
   /**
@@ -502,7 +560,6 @@ export class Client {
     if (this.#token.isRenewable) {
       this.#socket = { close() {} }; // a placeholder until there is a token: retry() does nothing
       const failed = (why) => {
-        console.warn(`Not connected: ${why}`);
         this.#letGo();
         this.#wait(why);
       };
@@ -525,7 +582,9 @@ export class Client {
     const protocols = token === null ? [] : [["bearer", token]]; // browsers cannot set headers
     const socket = (this.#socket = new this.#WebSocket(this.#url, ...protocols));
     this.#expect();
-    socket.onerror = () => {}; // onclose follows; the package ws throws errors without a listener
+    this.#fault = "";
+    // onclose follows. Browsers say nothing here. The package ws throws errors that have no listener.
+    socket.onerror = ({ message, error }) => (this.#fault = message || error?.code || "");
     socket.onopen = () => socket === this.#socket && this.#welcome();
     socket.onmessage = ({ data }) => socket === this.#socket && this.#hear(data);
     socket.onclose = ({ code, reason }) => socket === this.#socket && this.#lost(code, reason);
@@ -572,9 +631,11 @@ export class Client {
   }
 
   #lost(code, word) {
+    const wasOpen = this.#open;
     if (this.#open && performance.now() - this.#opened >= STEADY) this.#attempt = this.#token.refusals = 0;
     this.#letGo();
-    const why = `${CLOSES[code] ?? "closed"} (${code}${word && ` ${word}`})`;
+    const fault = wasOpen ? "" : this.#fault;
+    const why = fault || `${CLOSES[code] ?? "closed"} (${code}${word && ` ${word}`})`;
     if (FOR_GOOD.has(code) || (code === TOO_BIG && !this.#giveUpLargest())) {
       this.#end(new RefusedError("REFUSED", why));
     } else if (word === "auth_timeout" && !this.#token.isGiven) {
@@ -595,10 +656,12 @@ export class Client {
 
   /** Connect again after a pause. */
   #wait(why) {
+    this.#why = why;
     const ms = this.#span ? between(this.#span) : pause(this.#attempt);
     this.#span = null;
     this.#attempt += 1;
     this.#retry = setTimeout(() => this.#connect(), ms);
+    console.warn(`${this.#name}: ${why}; connecting again in ${seconds(ms)} (attempt ${this.#attempt})`);
     this.#tell("waiting", { why, attempt: this.#attempt, ms });
   }
 
@@ -608,14 +671,16 @@ export class Client {
     this.#letGo();
     globalThis.removeEventListener?.("online", this.#online);
     const byUser = error.code === "CLOSED";
-    if (!byUser) console.error(`Not connecting again: ${error.message}`);
+    if (!byUser) console.error(`${this.#name}: not connecting again: ${error.message}`);
     for (const requestId of [...this.#publishes.keys()]) this.#settle(requestId, error);
     for (const topic of [...this.#topics.values()]) this.#refuse(topic, byUser ? null : error);
     this.#tell("closed", { error: byUser ? null : error });
+    this.#listeners.clear();
   }
 
   #tell(state, detail = {}) {
-    if (this.#options.onState) attempt(this.#options.onState, state, detail);
+    this.#state = state;
+    for (const { listener } of [...this.#listeners]) attempt(listener, state, detail);
   }
 
   // Messages to the server.
@@ -698,7 +763,7 @@ export class Client {
       const ms = this.#replaced + REPLACE_EVERY - performance.now();
       this.#replacing = setTimeout(() => this.#replaceToken(), Math.max(0, ms));
     } else if ((message.type === "error" || message.type === "info") && !message.request_id) {
-      console.warn("The server says:", message.error?.message ?? message.message?.payload);
+      console.warn(`${this.#name}: the server says:`, message.error?.message ?? message.message?.payload);
       if (message.reason === "SHUTDOWN" && message.reconnect) this.#span = message.reconnect;
     }
   }
@@ -719,7 +784,7 @@ export class Client {
     this.#replaced = performance.now();
     const again = (why) => {
       const ms = pause(attempt);
-      console.warn(`The token was not replaced: ${why}; asking again in ${(ms / 1000).toFixed(1)} s`);
+      console.warn(`${this.#name}: the token was not replaced: ${why}; asking again in ${seconds(ms)}`);
       this.#replacing = setTimeout(() => this.#replaceToken(attempt + 1), ms);
     };
     this.#token.ask((token) => {
@@ -747,7 +812,7 @@ export class Client {
     const error = refusal(message);
     if (error.code === "UNAUTHORIZED") this.#invalid += 1;
     if (error.code === "FORBIDDEN" || this.#invalid >= REFUSALS)
-      console.warn(`The token was not replaced: ${error.message}`);
+      console.warn(`${this.#name}: the token was not replaced: ${error.message}`);
     else again(error.message);
   }
 
@@ -807,6 +872,19 @@ export class Client {
 /** Return true if a value can be sent as a token; not "bearer", since no subprotocol may occur twice. */
 function isToken(value) {
   return typeof value === "string" && TOKEN.test(value) && value !== "bearer";
+}
+
+/** Return a time in ms as text. */
+function seconds(ms) {
+  return `${Number((ms / 1000).toPrecision(2))} s`;
+}
+
+/** Settle as `promise` does, or after `ms` reject with the error that `late` returns; null: no limit. */
+function within(ms, promise, late) {
+  if (ms === null) return promise;
+  let timer;
+  const limit = new Promise((_, reject) => (timer = setTimeout(() => reject(late()), ms)));
+  return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
 /** Return a random pause in ms: from 0 to a maximum that doubles with each attempt (full jitter). */

@@ -20,7 +20,7 @@ from tests.support.browser import CHROMIUM, PATIENCE, chromium
 from tests.support.hurt import hurt
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import Running, running
-from tests.support.wire import Wire, staged_page
+from tests.support.wire import SERVER, Wire, staged_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
@@ -80,7 +80,7 @@ class Scene:
                 const onAck = () => { joined += 1; };
                 window.news = client.subscribe("news", (item) => items.push(item), { onAck });
                 window.shown = () => items.map(({ kind, payload }) => payload ?? kind);
-                await news.ready;
+                await news.ready();
             }""",
             [self.server.url, f"ws://127.0.0.1:{self.way.port}/ws"],
         )
@@ -188,7 +188,7 @@ def test_losses_beyond_the_history_and_by_a_restart_are_reported(
 def test_a_publish_whose_ack_was_lost_is_published_once(backstage: Backstage, tab: Page) -> None:
     it = Scene(backstage, tab, LARGE)
     it.js("(url) => { window.direct = connect(url); window.heard = [] }", it.server.ws)
-    it.js("direct.subscribe('news', (item) => heard.push(item.payload)).ready")
+    it.js("direct.subscribe('news', (item) => heard.push(item.payload)).ready()")
     it.way.mute = True
     it.js("window.publishing = client.publish('news', 1); 0")
     it.until("heard.length === 1")
@@ -337,8 +337,8 @@ def test_last_n_of_a_topic_without_events_is_complete_with_the_ack(wire: Wire) -
 
 def test_ready_fails_for_a_subscription_closed_before_the_ack(wire: Wire) -> None:
     wire.subscribe()
-    wire.js("news.close(); settle(news.ready.then(() => 'acked')); 0")
-    wire.js("settle(client.subscribe('closed').ready); settle(client.subscribe('left').ready); 0")
+    wire.js("news.close(); settle(news.ready().then(() => 'acked')); 0")
+    wire.js("for (const it of ['closed', 'left']) settle(client.subscribe(it).ready()); 0")
     wire.js("client.subscribe('none', keep, { lastN: null, recover: null }).close()")
     wire.js("client.close()")
     assert wire.outcomes() == ["acked", "CLOSED", "CLOSED"]
@@ -391,7 +391,7 @@ def test_the_subscriptions_of_a_topic_share_one_on_the_wire(wire: Wire) -> None:
     (command,) = wire.heard()
     wire.ack(command, epoch="a", offset=5)
     wire.js("window.late = []; window.three = client.subscribe('news', (it) => late.push(it)); 0")
-    wire.js("settle(Promise.all([one, two, three].map((it) => it.ready)).then(() => 'all'))")
+    wire.js("settle(Promise.all([one, two, three].map((it) => it.ready())).then(() => 'all'))")
     assert wire.outcomes() == ["all"]
     wire.event("six", 6)
     assert wire.js("[one.position.offset, two.position.offset]") == [6, 5], "each has its own"
@@ -436,7 +436,7 @@ def test_a_later_subscription_begins_at_the_current_position(
     wire.js("window.same = client.subscribe('news', null, { lastN: 1 }); 0")
     if not acked:
         wire.ack(command, epoch="a", offset=6)
-    wire.js("settle(later.ready.then(() => 'acked')); 0")
+    wire.js("settle(later.ready().then(() => 'acked')); 0")
     assert wire.outcomes() == ["acked"]
     for offset in (6, 7, 8):
         wire.event(offset, offset)
@@ -486,7 +486,7 @@ def test_a_subscription_closed_by_a_callback_gets_no_ack(wire: Wire) -> None:
     wire.js("""() => {
         client.subscribe("news", keep, { onAck: () => two.close() });
         window.two = client.subscribe("news", keep, { onAck: keep });
-        settle(two.ready);
+        settle(two.ready());
     }""")
     wire.ack(wire.heard()[0])
     assert wire.shown() == []
@@ -540,7 +540,7 @@ def test_a_temporary_refusal_is_retried_and_a_final_one_is_reported(wire: Wire) 
     (command,) = wire.heard()  # and not another one
     wire.refuse(command, "INVALID_TOPIC")
     assert wire.shown() == ["INVALID_TOPIC"]
-    wire.js("settle(client.subscribe('news').ready); 0")
+    wire.js("settle(client.subscribe('news').ready()); 0")
     wire.refuse(wire.heard()[0], "INVALID_TOPIC")
     assert wire.outcomes() == ["INVALID_TOPIC"]
 
@@ -715,7 +715,7 @@ def test_publishing_has_bounds(wire: Wire) -> None:
 @pytest.mark.parametrize("code", [1002, 1007, 1008, 3003])
 def test_a_final_refusal_ends_the_client_and_is_reported(wire: Wire, code: int) -> None:
     wire.subscribe(options=REFUSED)
-    wire.js("window.it = client.subscribe('iterated'); settle(it.next()); settle(it.ready); 0")
+    wire.js("window.it = client.subscribe('iterated'); settle(it.next()); settle(it.ready()); 0")
     wire.js("settle(client.publish('news', 1)); 0")
     wire.end(code, "word")
     assert wire.outcomes() == ["REFUSED"] * 3
@@ -773,6 +773,82 @@ def test_pauses_have_full_jitter_and_can_be_cut_short(wire: Wire) -> None:
     wire.page.clock.run_for(11_000)
     wire.end(1006)
     assert wire.js("waits.at(-1)") == 250
+
+
+def test_the_state_can_be_read_and_followed(staged: Page) -> None:
+    wire = Wire(staged)
+    wire.js("""() => {
+        window.seen = [];
+        window.see = (state, { why, attempt, ms, error }) =>
+            seen.push([state, client.state, why ?? error?.code, attempt, ms]);
+        window.remove = client.onState(see);
+        window.removeSecond = client.onState(see);
+        client.onState(() => { throw "oops"; });
+    }""")
+    assert wire.js("client.state") == "connecting"
+    wire.open()
+    wire.js("removeSecond()")
+    wire.end(1013, "overloaded")
+    wire.js("removeSecond(); client.retry(); Double.all.at(-1).onclose({ code: 3003, reason: '' })")
+    why = "too slow, or the server is overloaded (1013 overloaded)"
+    assert wire.js("seen") == [
+        ["open", "open", None, None, None],
+        ["open", "open", None, None, None],
+        ["waiting", "waiting", why, 1, 250],
+        ["connecting", "connecting", None, None, None],
+        ["closed", "closed", "REFUSED", None, None],
+    ]
+    wire.js("window.client = connect('ws://server.example/ws'); remove = client.onState(see); 0")
+    wire.js("remove(); client.onState(see); client.close()")
+    assert wire.js("seen.slice(5)") == [["closed", "closed", None, None, None]]
+
+
+def test_ready_waits_for_the_connection(staged: Page) -> None:
+    wire = Wire(staged)
+    wire.js("""() => {
+        window.told = [];
+        const fail = ({ message }) => told.push(message);
+        const tell = (promise) => promise.then(() => told.push("ready"), fail);
+        window.wait = () => {
+            tell(client.ready());
+            tell(client.ready({ timeout: 1500 }));
+            tell(client.ready({ timeout: null }));
+        };
+        wait();
+    }""")
+    wire.page.clock.run_for(2_000)
+    late = f"TIMEOUT: no connection to {SERVER} within 1.5 s: "
+    assert wire.js("told.splice(0)") == [f"{late}the server has not answered"]
+    wire.open()
+    assert wire.js("told.splice(0)") == ["ready", "ready"]
+    wire.js("wait()")
+    assert wire.js("told.splice(0)") == ["ready"] * 3
+    wire.end(1013)
+    wire.js("wait()")
+    for _ in range(5):
+        wire.page.clock.run_for(2_000)
+        if wire.js("client.state") == "connecting":
+            wire.end(1013)
+    why = "too slow, or the server is overloaded (1013)"
+    ten = f"TIMEOUT: no connection to {SERVER} within 10 s: {why}"
+    assert wire.js("told.splice(0)") == [f"{late}{why}", ten]
+    wire.js("client.retry(); wait(); client.close(); wait()")
+    assert wire.js("told.splice(0)") == ["CLOSED: the client was closed"] * 7
+
+
+def test_ready_of_a_subscription_may_have_a_limit(wire: Wire) -> None:
+    wire.js("""() => {
+        window.told = [];
+        const fail = ({ message }) => told.push(message);
+        const tell = (promise) => promise.then(() => told.push("acked"), fail);
+        const news = client.subscribe("news");
+        tell(news.ready({ timeout: 500 }));
+        tell(news.ready());
+    }""")
+    wire.page.clock.run_for(600)
+    assert wire.js("told") == ["TIMEOUT: news: no ack of the server within 0.5 s"]
+    wire.ack(wire.heard()[0])
+    assert wire.js("told.slice(1)") == ["acked"]
 
 
 CLOSES = [

@@ -62,7 +62,7 @@ class Scene:
                 const onRefused = ({ code }) => items.push(code);
                 for (const topic of ["news", "other"]) {
                     const keep = (item) => items.push(item.payload ?? item.kind);
-                    await client.subscribe(topic, keep, { onRefused }).ready;
+                    await client.subscribe(topic, keep, { onRefused }).ready();
                 }
             }""",
             [self.server.url, self.server.ws, list(tokens)],
@@ -135,7 +135,7 @@ def test_narrower_rights_end_a_subscription_and_reject_commands(
     assert it.js("items") == [1, "FORBIDDEN", 2]
     code = "(error) => error.code"
     assert it.js(f"client.publish('other', 3).catch({code})") == "FORBIDDEN"
-    assert it.js(f"client.subscribe('other').ready.catch({code})") == "FORBIDDEN"
+    assert it.js(f"client.subscribe('other').ready().catch({code})") == "FORBIDDEN"
 
 
 def test_a_disconnected_subject_comes_back_and_a_banned_one_ends(

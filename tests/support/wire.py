@@ -9,6 +9,8 @@ from tests.support.process import ROOT
 
 INSECURE = "http://insecure.example/"  # a page without HTTPS, for which not all of crypto is there
 
+SERVER = "ws://server.example/ws"  # the address in the client's log lines
+
 DOUBLE = """
 window.Double = class Double {
     static all = [];
