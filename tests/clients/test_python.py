@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from broadcast_client import Client, Deleted, Event, Item, Lost, RefusedError, connect, connection
+from broadcast_client import Client, Deleted, Event, Item, Lost, RefusedError, connect
+from broadcast_client import _connection as connection
 
 from hub.settings import Settings
 from hub.values import Rule

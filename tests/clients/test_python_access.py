@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from broadcast_client import Client, RefusedError, connect, connection
+from broadcast_client import Client, RefusedError, connect
+from broadcast_client import _connection as connection
 
 from tests.support.server import Running, running
 from tests.support.tokens import (

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from broadcast_client import Client, Event, RefusedError, connect, connection
-from broadcast_client import client as client_module
-from broadcast_client import token as token_module
+from broadcast_client import Client, Event, RefusedError, connect
+from broadcast_client import _client as client_module
+from broadcast_client import _connection as connection
+from broadcast_client import _token as token_module
 
 from tests.support.double import PATIENCE, Double, Peer, double
 from tests.support.eventually import eventually

@@ -21,10 +21,10 @@ from broadcast_client import (
     RefusedError,
     Subscription,
     connect,
-    connection,
-    subscription,
 )
-from broadcast_client import client as client_module
+from broadcast_client import _client as client_module
+from broadcast_client import _connection as connection
+from broadcast_client import _subscription as subscription
 
 from tests.support.double import PATIENCE, Double, Peer, double
 from tests.support.eventually import eventually
@@ -795,6 +795,35 @@ async def test_the_send_queue_is_bounded_and_many_topics_block_no_publish(
             client.subscribe("again").close()
         with pytest.raises(RefusedError, match="BUSY: 10 messages wait to be sent"):
             client.subscribe("again")
+
+
+async def test_a_publish_without_an_answer_in_time_is_not_sent_again() -> None:
+    async with meeting() as (server, client, peer):
+        with pytest.raises(RefusedError, match="may have been carried out") as caught:
+            await client.publish("news", 1, timeout=0.05)
+        assert caught.value.code == "TIMEOUT"
+        assert (await peer.hear())["type"] == "publish"
+        await peer.close(1001)
+        peer = await server.peer()
+        client.subscribe("news")
+        assert (await peer.hear())["type"] == "subscribe"
+
+
+async def test_a_publish_that_was_never_sent_says_so() -> None:
+    async with double() as server:
+        server.status = 503
+        async with connect(server.url) as client:
+            with pytest.raises(RefusedError, match=r"TIMEOUT.*the publish was not sent"):
+                await client.publish("news", 1, timeout=0.05)
+
+
+async def test_a_subscription_that_is_not_acked_in_time_goes_on() -> None:
+    async with meeting() as (_, client, peer):
+        news = client.subscribe("news")
+        with pytest.raises(RefusedError, match=r"TIMEOUT.*'news' within 0\.02 s"):
+            await news.ready(timeout=0.02)
+        await peer.subscribed()
+        await news.ready(timeout=PATIENCE)
 
 
 # --- Refused for good -----------------------------------------------------------------------------

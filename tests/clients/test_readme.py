@@ -26,7 +26,7 @@ PYTHON = "".join(
     file.read_text() for file in (ROOT / "clients/python/broadcast_client").glob("*.py")
 )
 # Used between the parts of the client; public names have a row.
-INTERNAL = {"run", "opened", "cut", "take", "too_big", "stop_calling"} | {
+INTERNAL = {
     "wants_the_same",
     "acked",
     "begin",

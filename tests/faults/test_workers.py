@@ -6,7 +6,7 @@ import random
 import signal
 
 import pytest
-from broadcast_client import connection
+from broadcast_client import _connection as connection
 
 from tests.support.redis import RedisServer
 from tests.support.streams import Streams

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from broadcast_client import connection
+from broadcast_client import _connection as connection
 
 from tests.support.process import ServerProcess
 from tests.support.raw import HANDSHAKE, RawClient, stalled_client

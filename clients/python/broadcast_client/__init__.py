@@ -12,9 +12,18 @@ place. `publish` returns when the server has acked the message, also after a rec
 idempotency key makes sure that it is published once. The client is not thread-safe.
 """
 
-from broadcast_client.client import Client, connect
-from broadcast_client.items import Deleted, Event, Item, Lost, Position, RefusedError
-from broadcast_client.subscription import Subscription
+from broadcast_client._client import Client, connect
+from broadcast_client._items import (
+    Deleted,
+    Event,
+    Item,
+    Lost,
+    Position,
+    RefusedError,
+    State,
+    StateDetail,
+)
+from broadcast_client._subscription import Subscription
 
 __all__ = [
     "Client",
@@ -24,6 +33,8 @@ __all__ = [
     "Lost",
     "Position",
     "RefusedError",
+    "State",
+    "StateDetail",
     "Subscription",
     "connect",
 ]

@@ -1,7 +1,7 @@
-"""The items that a subscriber gets, positions, and the exception for refusals."""
+"""Items of a subscription, positions, states of a client, and the exception for refusals."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Position(NamedTuple):
@@ -41,16 +41,41 @@ class Deleted:
 Item = Event | Lost | Deleted
 
 
+State = Literal["connecting", "open", "waiting", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class StateDetail:
+    """What is known about a change of `Client.state`.
+
+    Attributes:
+        why: the reason why the last connection ended or was not made; empty if there is none.
+        attempt: the number of attempts since the last steady connection; 0 for the first one.
+        seconds: in the state "waiting", the time until the next attempt.
+        error: in the state "closed", the refusal that ended the client; None if you closed it.
+    """
+
+    why: str = ""
+    attempt: int = 0
+    seconds: float | None = None
+    error: "RefusedError | None" = None
+
+
 class RefusedError(Exception):
     """A request was refused, or the client was refused for good.
 
-    `code` is the server's, or CLOSED (the client was closed), REFUSED (for good), BUSY (too many
-    requests are pending), TOO_BIG, or UNKNOWN (the request may have been carried out).
-    `retry_after_ms` is the time after which the same request may succeed, if the server says it
-    (RATE_LIMITED).
+    Attributes:
+        code: the server's code, or one of the client: CLOSED (you closed it), REFUSED (the server
+            refuses this client for good), BUSY (too many requests are pending), TOO_BIG, TIMEOUT
+            (no answer within the given time) or UNKNOWN. After TIMEOUT and UNKNOWN a publish may
+            have been carried out.
+        text: the reason, for people.
+        retry_after_ms: the time in milliseconds after which the same request may succeed, if the
+            server says it (RATE_LIMITED).
     """
 
     def __init__(self, code: str, text: str, retry_after_ms: int | None = None) -> None:
+        """Make an error; `str()` of it is the code and the text."""
         super().__init__(f"{code}: {text}")
         self.code = code
         self.text = text

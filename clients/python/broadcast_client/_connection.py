@@ -1,6 +1,7 @@
 """The WebSocket connection, with reconnects. It knows messages and pauses, but no topics.
 
-State: the messages to be written to the current connection, if there is one.
+State: the messages to be written to the current connection, if there is one, and why the last one
+ended.
 """
 
 import asyncio
@@ -18,10 +19,10 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
-from broadcast_client.items import RefusedError
-from broadcast_client.token import Token, TokenError
+from broadcast_client._items import RefusedError, State, StateDetail
+from broadcast_client._token import Token, TokenError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("broadcast_client")
 
 CONNECT_WITHIN: Final = 10.0  # seconds
 HEARTBEAT: Final = 25.0  # seconds of silence before a ping; dead after half as many without a pong
@@ -43,23 +44,29 @@ LONG: Final = re.compile(r"\d{309,}")  # an integer that may be too large for a 
 
 
 class Speaker(Protocol):
-    """The user of a connection. Its methods do not block."""
+    """The user of a connection. Its methods do not block.
 
-    def opened(self) -> None:
+    They begin with an underscore because the user is the public class `Client`.
+    """
+
+    def _opened(self) -> None:
         """Called when a connection is open, before any message is written."""
 
-    def take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
         """Called with each message of the server."""
 
-    def cut(self) -> None:
+    def _cut(self) -> None:
         """Called when the connection has ended."""
 
-    def too_big(self) -> bool:
+    def _too_big(self) -> bool:
         """Called when the server has refused a message for its size.
 
         Returns:
             True if that message will not be sent again.
         """
+
+    def _changed(self, state: State, detail: StateDetail) -> None:
+        """Called with each new state but "closed"."""
 
 
 class Connection:
@@ -67,10 +74,13 @@ class Connection:
 
     def __init__(self, url: str, client_id: str, token: Token) -> None:
         self._url = url
+        self.shown = url.partition("?")[0]  # for logs and errors: a query may have a token
+        self.why = ""  # the reason why the last connection ended or was not made
         self._token = token
         self._client_id = client_id
         self._outgoing: deque[bytes] | None = None  # None without a connection
         self._more = asyncio.Event()  # set when a message is queued
+        self._hurry = asyncio.Event()  # set to end the pause before a reconnect
         self._attempt = 0  # reconnects since the last steady connection
         self._span: tuple[float, float] | None = None  # of the next pause, if the server has set it
         self._sockets: list[socket.socket] = []  # of the newest attempt, to shut them down
@@ -90,6 +100,10 @@ class Connection:
             self._outgoing.append(message if isinstance(message, bytes) else encode(message))
             self._more.set()
 
+    def retry(self) -> None:
+        """End the pause before the next attempt, if there is one now."""
+        self._hurry.set()
+
     def spread(self, low: float, high: float) -> None:
         """Set the pause after this connection to a random time of `low` to `high` seconds."""
         self._span = low, high
@@ -103,12 +117,18 @@ class Connection:
         connector = aiohttp.TCPConnector(socket_factory=self._make_socket)
         async with aiohttp.ClientSession(connector=connector) as session:
             while True:
-                why = await self._connect(session, speaker)
+                speaker._changed("connecting", StateDetail(self.why, self._attempt))
+                self.why = await self._connect(session, speaker)
                 wait = random.uniform(*self._span) if self._span else pause(self._attempt)
                 self._span = None
                 self._attempt += 1
-                log.warning("%s; connecting again in %.1f s", why, wait)
-                await asyncio.sleep(wait)
+                text = "%s: %s; connecting again in %.1f s (attempt %d)"
+                log.warning(text, self.shown, self.why, wait, self._attempt)
+                self._hurry.clear()
+                speaker._changed("waiting", StateDetail(self.why, self._attempt, wait))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._hurry.wait()
 
     async def _connect(self, session: aiohttp.ClientSession, speaker: Speaker) -> str:
         """Open a connection, use it until it ends, and return the reason of its end."""
@@ -141,8 +161,9 @@ class Connection:
             name, what = type(error).__name__, error.message.partition("\n")[0]
             return f"no valid answer ({name} {what})"
         except aiohttp.InvalidURL:
-            url = self._url.partition("?")[0]  # a query may have a token
-            raise RefusedError("REFUSED", f"this is no URL of a server: {url}") from None
+            raise RefusedError("REFUSED", f"this is no URL of a server: {self.shown}") from None
+        except TimeoutError:
+            return f"no answer within {CONNECT_WITHIN:g} s"
         except (aiohttp.ClientError, OSError) as error:
             words = error.strerror if isinstance(error, OSError) else ""
             return words or repr(error)
@@ -154,22 +175,24 @@ class Connection:
     async def _converse(self, peer: aiohttp.ClientWebSocketResponse, speaker: Speaker) -> str:
         opened = time.monotonic()
         self._outgoing = deque()
-        speaker.opened()
+        speaker._opened()
         writer = asyncio.create_task(self._write(peer, self._outgoing))
         try:
+            log.info("%s: connected", self.shown)
+            speaker._changed("open", StateDetail(attempt=self._attempt))
             last = await _listen(peer, speaker)
         finally:
             writer.cancel()
             self._outgoing = None
-            speaker.cut()
+            speaker._cut()
         if time.monotonic() - opened >= STEADY:
             self._attempt = 0
             self._token.accepted()
         if last.type is not aiohttp.WSMsgType.CLOSE:
-            return f"the connection was lost ({last.data or 'without a Close'})"
+            return f"connection lost ({last.data or 'without a Close'})"
         code, word = last.data, last.extra
         why = f"closed by the server ({code} {word})"
-        if code in FOR_GOOD or (code == TOO_BIG and not speaker.too_big()):
+        if code in FOR_GOOD or (code == TOO_BIG and not speaker._too_big()):
             raise RefusedError("REFUSED", why)
         if (code, word) == (TOKEN_NEEDED, "unauthorized") and self._token.refused():
             raise RefusedError("REFUSED", f"the token was refused: {why}")
@@ -209,7 +232,7 @@ async def _listen(peer: aiohttp.ClientWebSocketResponse, speaker: Speaker) -> ai
         message = await peer.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
             break
-        speaker.take(json.loads(message.data))
+        speaker._take(json.loads(message.data))
         if turn % TURN == 0:  # receive() does not yield while messages are buffered
             await asyncio.sleep(0)
     return message

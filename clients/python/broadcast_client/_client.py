@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from broadcast_client.connection import Connection, encode, pause
-from broadcast_client.items import Item, Position, RefusedError
-from broadcast_client.subscription import Subscription
-from broadcast_client.token import Source, Token, TokenError
-from broadcast_client.topic import Topic, reason_of
+from broadcast_client._connection import Connection, encode, pause
+from broadcast_client._items import Item, Position, RefusedError, State, StateDetail
+from broadcast_client._subscription import Subscription
+from broadcast_client._token import Source, Token, TokenError
+from broadcast_client._topic import Topic, reason_of
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("broadcast_client")
 
 PENDING: Final = 1_000  # maximum of unanswered publishes
 UNSENT: Final = 10_000  # maximum of messages queued for the connection
@@ -32,6 +32,7 @@ MAX_REFUSALS: Final = 2  # invalid tokens in a row on one connection
 REPLACE_EVERY: Final = 5.0  # seconds: minimum between two replacements of the token
 
 Ack = dict[str, Any]
+StateListener = Callable[[State, StateDetail], object]
 
 
 class _Publish:
@@ -74,8 +75,64 @@ class Client:
         self._pace = 0.0  # seconds between two of them
         self._pacer: asyncio.TimerHandle | None = None  # for the next of them
         self._callbacks: set[asyncio.Task[None]] = set()
+        self._state: State = "connecting"
+        self._listeners: dict[object, StateListener] = {}
+        self._settled = asyncio.Event()  # set while the state is "open" or "closed"
         self._error: RefusedError | None = None  # the reason why the client has ended
         self._over = asyncio.Event()
+
+    @property
+    def state(self) -> State:
+        """The state of the connection.
+
+        "connecting": an attempt is made now. "open": connected. "waiting": the last connection
+        ended or could not be made, and the next attempt follows after a pause. "closed": the client
+        has ended, and does not connect again.
+        """
+        return self._state
+
+    def on_state(self, listener: StateListener) -> Callable[[], None]:
+        """Call `listener(state, detail)` at each change of `state`.
+
+        Args:
+            listener: a plain function that does not block. If it raises, the client logs it and
+                goes on.
+
+        Returns:
+            A function that removes the listener.
+        """
+        key = object()
+        self._listeners[key] = listener
+
+        def remove() -> None:
+            self._listeners.pop(key, None)
+
+        return remove
+
+    async def ready(self, timeout: float | None = 10.0) -> None:
+        """Wait until the connection is open; without a wait if it is open now.
+
+        Args:
+            timeout: maximum time in seconds; None for no limit.
+
+        Raises:
+            RefusedError: TIMEOUT if the connection was not opened in this time. The text says why
+                the last attempt failed. The client still goes on trying. Or the error that ended
+                the client, such as REFUSED.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._settled.wait()
+        except TimeoutError:
+            why = self._connection.why or "no attempt has ended yet"
+            text = f"{self._connection.shown}: no connection within {timeout:g} s: {why}"
+            raise RefusedError("TIMEOUT", text) from None
+        if self._error is not None:
+            raise self._error.copy()
+
+    def retry(self) -> None:
+        """Connect now, in the state "waiting": do not wait for the end of the pause."""
+        self._connection.retry()
 
     def subscribe(
         self,
@@ -119,17 +176,23 @@ class Client:
             task.add_done_callback(self._callbacks.discard)
         return made
 
-    async def publish(self, topic: str, payload: Any, *, key: str = "") -> Ack:
-        """Publish a message and wait for the server's ack.
+    async def publish(
+        self, topic: str, payload: Any, *, key: str = "", timeout: float | None = None
+    ) -> Ack:
+        """Publish a message and wait for the server's ack, also across reconnects.
 
         Args:
+            topic: its name.
+            payload: any JSON value.
             key: an idempotency key, to repeat a publish whose outcome is unknown.
+            timeout: maximum time in seconds; None for no limit.
 
         Returns:
-            The ack.
+            The ack. On a topic with history it has the event's "epoch" and "offset".
 
         Raises:
-            RefusedError: the message was not published, or (UNKNOWN, CLOSED) may have been.
+            RefusedError: the message was not published, or (TIMEOUT, UNKNOWN, CLOSED) may have
+                been. It is not sent again.
             TypeError, ValueError: the payload is not JSON that the server can read.
         """
         if self._error is not None:
@@ -143,7 +206,10 @@ class Client:
         self._publishes[request_id] = publish
         self._send(request_id)
         try:
-            answer = await publish.answer
+            async with asyncio.timeout(timeout):
+                answer = await publish.answer
+        except TimeoutError:
+            raise RefusedError("TIMEOUT", self._unanswered(publish, timeout)) from None
         finally:
             self._publishes.pop(request_id, None)
         if isinstance(answer, RefusedError):
@@ -159,6 +225,14 @@ class Client:
         await self._over.wait()
         if self._error is not None and self._error.code != "CLOSED":
             raise self._error.copy()
+
+    def _unanswered(self, publish: _Publish, timeout: float | None) -> str:
+        """Say what is known about a publish without an answer after `timeout` seconds."""
+        if publish.sent is not None:
+            return f"no answer within {timeout:g} s; the publish may have been carried out"
+        why = self._connection.why or "no attempt has ended yet"
+        text = f"no connection to {self._connection.shown} within {timeout:g} s: {why}"
+        return f"{text}; the publish was not sent"
 
     def _check_queue(self) -> None:
         """Raise BUSY if the queue is full; it also counts cancelled and closed requests."""
@@ -211,29 +285,50 @@ class Client:
         if not publish.answer.done():  # the caller may have been cancelled in this tick
             publish.answer.set_result(answer)
 
-    # Called by the connection.
-
-    async def run(self) -> None:
-        """Stay connected until cancelled or refused for good; then end all that is pending."""
-        error = RefusedError("CLOSED", "the client was closed")
+    async def _run(self) -> None:
+        """Stay connected until cancelled, or refused for good: then end the client."""
         try:
             await self._connection.run(self)
         except RefusedError as refused:
-            log.error("not connecting again: %s", refused)
-            error = refused
+            log.error("%s: %s; not connecting again", self._connection.shown, refused)
+            self._end(refused)
         except Exception as fault:  # the end of the task: pending calls must learn of the fault
-            log.exception("a fault of this client, or of what it talks to")
-            error = RefusedError("REFUSED", repr(fault))
-        finally:
-            self._end(error)
+            text = "%s: a fault of this client, or of what it talks to; not connecting again"
+            log.exception(text, self._connection.shown)
+            self._end(RefusedError("REFUSED", repr(fault)))
 
-    def opened(self) -> None:
+    async def _close(self) -> None:
+        """End all that is pending, and wait for callbacks and the token function to end."""
+        if self._error is None:
+            self._end(RefusedError("CLOSED", "the client was closed"))
+        tasks = list(self._callbacks)
+        for task in tasks:
+            task.cancel()
+        if self._replacing is not None:  # cancelled at the end of its connection
+            tasks.append(self._replacing)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Called by the connection.
+
+    def _changed(self, state: State, detail: StateDetail) -> None:
+        self._state = state
+        if state in ("open", "closed"):
+            self._settled.set()
+        else:
+            self._settled.clear()
+        for listener in list(self._listeners.values()):
+            try:
+                listener(state, detail)
+            except Exception:  # a fault of the listener must not end the client
+                log.exception("%s: a state listener failed", self._connection.shown)
+
+    def _opened(self) -> None:
         for topic in self._topics.values():
             self._ask(topic)
         for request_id in list(self._publishes):
             self._send(request_id)
 
-    def cut(self) -> None:
+    def _cut(self) -> None:
         self._asked.clear()
         if self._replacing is not None:
             self._replacing.cancel()
@@ -241,7 +336,7 @@ class Client:
         for topic in self._topics.values():
             topic.live = False
 
-    def take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
         request_id = message.get("request_id", "")
         topic = self._topics.get(message.get("topic", ""))
         if request_id in self._publishes:
@@ -267,7 +362,7 @@ class Client:
                 span = message["reconnect"]
                 self._connection.spread(span["min_ms"] / 1000, span["max_ms"] / 1000)
 
-    def too_big(self) -> bool:
+    def _too_big(self) -> bool:
         sizes: dict[str | Topic, int] = {
             request_id: len(it.data) for request_id, it in self._publishes.items()
         }
@@ -388,24 +483,24 @@ class Client:
         for topic in list(self._topics.values()):
             self._refuse(topic, None if by_user else error)
         self._over.set()
-
-    async def stop_calling(self) -> None:
-        """Cancel the running callbacks, and wait for their end and that of the token function."""
-        tasks = list(self._callbacks)
-        for task in tasks:
-            task.cancel()
-        if self._replacing is not None:  # cancelled at the end of its connection
-            tasks.append(self._replacing)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._changed("closed", StateDetail(error=None if by_user else error))
 
 
 @asynccontextmanager
 async def connect(
-    url: str, *, client_id: str = "", token: Source | None = None
+    url: str,
+    *,
+    client_id: str = "",
+    token: Source | None = None,
+    on_state: StateListener | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to the server at `url` (ws://host:8080/ws) while the `async with` block runs.
 
+    The block begins at once, without waiting for the connection; `Client.ready` waits for it.
+
     Args:
+        client_id: a name for the server's lists and logs; without one it is made.
+        on_state: the first listener of `Client.on_state`.
         token: a token or API key, or a function that returns one and may be async. The function is
             called for each connection, and before the token of an open connection expires. If it
             raises, the client logs the exception's class and calls it again after a pause.
@@ -416,13 +511,15 @@ async def connect(
     source = Token(token)
     name = client_id or f"python-{uuid.uuid4().hex[:8]}"
     client = Client(Connection(url, name, source), source)
-    task = asyncio.create_task(client.run())
+    if on_state is not None:
+        client.on_state(on_state)
+    task = asyncio.create_task(client._run())
     try:
         yield client
     finally:
         task.cancel()
         await asyncio.wait([task])
-        await client.stop_calling()
+        await client._close()
 
 
 async def _call(callback: Callable[[Item], object], subscription: Subscription) -> None:

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Self
 
-from broadcast_client.items import Event, Item, Lost, Position, RefusedError
+from broadcast_client._items import Event, Item, Lost, Position, RefusedError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("broadcast_client")
 
 BUFFER: Final = 1_000  # items buffered for a subscriber; beyond that the oldest are dropped
 
@@ -66,13 +66,22 @@ class Subscription:
         item, self.position = self._items.popleft()
         return item
 
-    async def ready(self) -> None:
-        """Wait until the server has acked the subscription.
+    async def ready(self, timeout: float | None = None) -> None:
+        """Wait until the server has acked the subscription: from then on no event is missed.
+
+        Args:
+            timeout: maximum time in seconds; None for no limit.
 
         Raises:
-            RefusedError: the server has refused it, or (CLOSED) it was closed before the ack.
+            RefusedError: the server has refused it, (CLOSED) it was closed before the ack, or
+                (TIMEOUT) there is no answer yet. After TIMEOUT the subscription goes on.
         """
-        await self._settled.wait()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._settled.wait()
+        except TimeoutError:
+            text = f"the server has not acked {self.topic!r} within {timeout:g} s"
+            raise RefusedError("TIMEOUT", text) from None
         if self._error is not None:
             raise self._error.copy()
         if not self._was_acked:

@@ -11,10 +11,10 @@ knows no connection: the client passes messages in, and sends the subscribe comm
 import logging
 from typing import Any, Final
 
-from broadcast_client.items import Deleted, Event, Item, Lost, Position, RefusedError
-from broadcast_client.subscription import Subscription
+from broadcast_client._items import Deleted, Event, Item, Lost, Position, RefusedError
+from broadcast_client._subscription import Subscription
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("broadcast_client")
 
 DELETED: Final = "Topic has been deleted"  # from servers that give no reason
 
