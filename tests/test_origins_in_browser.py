@@ -9,10 +9,10 @@ from playwright.sync_api import Browser, Page
 from hub.origins import Origins, parse_hosts, parse_origins
 from hub.settings import Settings
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.browser import PATIENCE, chromium, needs_chromium
 from tests.support.server import Running, running
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 
 # Sends a request and says how it ended: the status, "opaque", or the name of the error.
 FETCH = """async ([url, options]) => {

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ from tests.support.balancers import nginx
 from tests.support.markdown import blocks, code, prose, section, table
 from tests.support.pasted import followed, paste
 from tests.support.process import ROOT, ServerProcess, server_process
+from tests.support.programs import find
 from tests.support.server import running
 from tests.support.tokens import SECRET, settings, sign
 
@@ -258,13 +258,9 @@ def by_go(folder: Path) -> str:
 
 def printed(folder: Path, program: str, *arguments: str) -> str:
     """Return the output of a program."""
-    path = f"{os.environ['PATH']}:/usr/local/go/bin"
-    found = shutil.which(program, path=path)
-    if found is None:
-        pytest.skip(f"there is no {program}")
     environ = os.environ | {"CGO_ENABLED": "0", "GO111MODULE": "off", "GOFLAGS": ""}
     result = subprocess.run(
-        [found, *arguments],
+        [find(program), *arguments],
         cwd=folder,
         env=environ,
         capture_output=True,

@@ -253,3 +253,24 @@ def test_ci_installs_redis_for_every_python(tmp_path: Path, present: bool) -> No
     assert "libatomic1" in installed
     assert ("redis-server" in installed) is not present
     assert calls[-1].startswith("make ")
+
+
+@pytest.mark.parametrize(("in_ci", "ends"), [(False, "2 skipped"), (True, "2 failed")])
+def test_a_missing_program_skips_a_test_but_fails_it_in_ci(
+    tmp_path: Path, in_ci: bool, ends: str
+) -> None:
+    (tmp_path / "test_programs.py").write_text(
+        "from tests.support.programs import find, needs\n"
+        "@needs('no-such-program')\n"
+        "def test_with_a_mark():\n"
+        "    find('no-such-program')\n"
+        "def test_that_asks():\n"
+        "    find('no-such-program')\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "CI"}
+    environ |= {"CI": "true"} if in_ci else {}
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", tmp_path]
+    result = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ends in result.stdout.splitlines()[-1], result.stdout

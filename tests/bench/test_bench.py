@@ -1,11 +1,12 @@
 """The benchmark: a short run measures the server and checks its messages."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.programs import needs
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
@@ -13,8 +14,7 @@ import measure
 import servers
 from scenarios import SCENARIOS, Scenario
 
-NO_COMPILER = shutil.which("cc") is None
-needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="no C compiler on this machine")
+needs_compiler = needs("cc")
 
 FANOUT = next(scenario for scenario in SCENARIOS if scenario.key == "fanout")
 

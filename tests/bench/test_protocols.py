@@ -1,11 +1,12 @@
 """The load generator speaks the protocols of Centrifugo and NATS, and checks what it receives."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.programs import needs
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
@@ -14,7 +15,7 @@ import servers
 from scenarios import Scenario
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler on this machine"),
+    needs("cc"),
     pytest.mark.usefixtures("_built"),
 ]
 SHORT = "--seconds 0.1 --warm-up 0.05"

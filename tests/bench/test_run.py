@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.programs import needs, skip_unless
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 import measure
@@ -177,9 +179,7 @@ def test_a_report_needs_no_compiler_and_no_second_core(
     assert written == [{"rows": []}]
 
 
-needs_git = pytest.mark.skipif(
-    shutil.which("git") is None or not (ROOT / ".git").exists(), reason="not a clone"
-)
+needs_git = skip_unless(shutil.which("git") and (ROOT / ".git").exists(), "git or a clone")
 
 
 @needs_git
@@ -232,7 +232,7 @@ def eventually(found: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler on this machine")
+@needs("cc")
 @pytest.mark.skipif(len(servers.CORES) < 2, reason="one core")
 def test_sigterm_ends_the_server_and_the_generator() -> None:
     # It would take a minute.

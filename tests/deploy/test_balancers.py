@@ -50,7 +50,9 @@ async def test_it_starts_without_a_warning(start: Start, tmp_path: Path) -> None
 
 
 async def test_haproxy_does_not_serve_as_root(tmp_path: Path) -> None:
-    async with running(BEHIND) as server, haproxy(tmp_path, [server.port]) as balancer:
+    async with behind(haproxy, tmp_path) as (_, balancer, client):
+        async with client.get("/live") as answer:  # then the worker has become what it stays
+            assert answer.status == 200
         master = balancer.process.pid
         (worker,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()  # noqa: ASYNC240
         status = Path(f"/proc/{worker}/status").read_text()  # noqa: ASYNC240

@@ -1,7 +1,6 @@
 """The Compose files, as Compose's own parser resolves them, without a container engine."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from hub.settings import Settings, read_settings
 from tests.support.dockerfile import FINAL
 from tests.support.go_tools import go_tool
 from tests.support.process import ROOT
+from tests.support.programs import find
 from tests.support.variables import variables
 
 BASE = "docker-compose.yml"
@@ -207,11 +207,7 @@ def test_nginx_has_its_files_and_names_the_servers(tmp_path: Path) -> None:
         for shown, here in replaced.items():
             text = text.replace(shown, here)
         file.write_text(text)
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        assert "CI" not in os.environ, "install nginx"
-        pytest.skip("there is no nginx")
-    command = [program, "-t", "-p", folder, "-c", folder / "nginx.conf"]
+    command = [find("nginx"), "-t", "-p", folder, "-c", folder / "nginx.conf"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "test is successful" in result.stderr, result.stderr
 
@@ -259,10 +255,7 @@ def test_prometheus_finds_every_server(monitored: dict[str, Any]) -> None:
 
 
 def test_promtool_accepts_the_mounted_files(monitored: dict[str, Any], tmp_path: Path) -> None:
-    program = shutil.which("promtool")
-    if program is None:
-        assert "CI" not in os.environ, "install prometheus"
-        pytest.skip("there is no promtool")
+    program = find("promtool")
     for target, source in mounts_of(monitored["prometheus"]).items():
         shutil.copy(source, tmp_path / Path(target).name)
     command = [program, "check", "config", tmp_path / "prometheus.yml"]

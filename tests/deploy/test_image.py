@@ -33,6 +33,7 @@ from hub.version import VERSION
 from tests.support.dockerfile import BUILDER, COPIED, FINAL, ignored
 from tests.support.locks import pins
 from tests.support.process import ROOT
+from tests.support.programs import without
 
 UID = GID = 1001
 # Seconds that a child may take before it is killed and its test fails; none takes two.
@@ -337,7 +338,7 @@ def test_the_health_check_fails_if_nothing_listens(image: Image) -> None:
 
 def test_the_image_runs_as_uid_1001(image: Image) -> None:
     if not image.user:
-        pytest.skip("only root can become appuser, and with setpriv")
+        without("root or setpriv, to become appuser")
     report = "import os; print(os.getuid(), os.getgid(), os.getgroups(), os.access('.', os.W_OK))"
     with image.command("python", "-c", report) as process:
         said, _ = process.communicate(timeout=PATIENCE)

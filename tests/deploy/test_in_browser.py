@@ -8,11 +8,11 @@ from playwright.sync_api import Browser, Page
 
 from tests.support.backstage import Backstage
 from tests.support.balancers import Balancer, Start
-from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.browser import PATIENCE, chromium, needs_chromium
 from tests.support.process import ServerProcess, server_process
 from tests.support.redis import free_port
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 
 # Opens a WebSocket and a stream of topic t, and collects the acks and the payloads of each.
 OPEN = """() => {

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import re
 import shlex
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,9 +16,10 @@ from playwright.async_api import async_playwright
 
 from hub.settings import Settings
 from hub.values import Rule
-from tests.support.browser import CHROMIUM, FLAGS
+from tests.support.browser import CHROMIUM, FLAGS, needs_chromium
 from tests.support.logs import said
 from tests.support.process import ROOT
+from tests.support.programs import needs
 from tests.support.proxy import proxy
 from tests.support.raw import RawClient, raw_client, until
 from tests.support.server import Running, running
@@ -223,7 +223,7 @@ async def test_a_stream_gets_the_same_events_as_a_websocket(server: Running) -> 
             }
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+@needs("curl")
 async def test_the_curl_command_of_the_readme_shows_events(server: Running) -> None:
     (line,) = re.findall(r"(?m)^(curl -N .*)$", (ROOT / "README.md").read_text())
     words = shlex.split(line.replace("localhost:8080", f"127.0.0.1:{server.port}"))
@@ -361,7 +361,7 @@ FOLLOW = """url => {
 }"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_chromium
 async def test_an_event_source_reconnects_and_misses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,7 +14,8 @@ from hub.logs import events
 from hub.logs.events import Event
 from hub.settings import SETTINGS
 from tests.support.markdown import blocks, code, section, table
-from tests.support.prometheus import DEPLOY, find, started
+from tests.support.programs import find
+from tests.support.prometheus import DEPLOY, started
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/operations.md").read_text()

@@ -16,7 +16,8 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.support.markdown import code, table
-from tests.support.prometheus import DEPLOY, Prometheus, find, prometheus
+from tests.support.programs import find
+from tests.support.prometheus import DEPLOY, Prometheus, prometheus
 from tests.support.redis import redis_server
 from tests.support.server import Running
 from tests.support.workers import server_with_workers

@@ -10,11 +10,11 @@ from playwright.sync_api import Browser, Page
 from hub.origins import parse_hosts, parse_origins
 from hub.settings import Settings
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.browser import PATIENCE, chromium, needs_chromium
 from tests.support.server import Running, running
 from tests.support.tokens import FOREIGN, settings, sign
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 
 # Sends a request with headers that need a preflight; returns the status, or the error's name.
 FETCH = """async ([url, headers]) => {

@@ -12,7 +12,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -21,17 +20,16 @@ from pathlib import Path
 from typing import IO
 
 import aiohttp
-import pytest
 
 from tests.support.certificate import make_certificate
 from tests.support.eventually import eventually
 from tests.support.process import ROOT
+from tests.support.programs import find
 from tests.support.redis import free_port
 
 DEPLOY = ROOT / "deploy"
 NAME = "localhost"  # of the certificate
 TIMEOUT = 90  # seconds that a connection may be silent, in the files of nginx and HAProxy
-_PATH = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 # nginx's own paths for bodies are root's.
 _TEMPORARY = "".join(
     f"{kind}_temp_path {{folder}}/{kind};\n"
@@ -267,12 +265,8 @@ async def _running(
     name: str, arguments: Sequence[object], log: Path, port: int
 ) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Run a program until the end of the block; it accepts connections on `port`."""
-    program = shutil.which(name, path=_PATH)
-    if program is None:
-        assert "CI" not in os.environ, f"install {name}"
-        pytest.skip(f"there is no {name}")
     with log.open("wb") as out:
-        process = _spawn([program, *map(str, arguments)], out)
+        process = _spawn([find(name), *map(str, arguments)], out)
     try:
         async with asyncio.timeout(20):
             while not await _accepts(port):

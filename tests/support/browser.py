@@ -6,9 +6,12 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.support.programs import skip_unless
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+needs_chromium = skip_unless(CHROMIUM, "Chromium")
 # Milliseconds that anything may take on a busy machine; only a failure takes them.
 PATIENCE = 15_000
 # No sandbox, since CI runs as root; names for a server of ours (RFC 6761: none that is real ends in

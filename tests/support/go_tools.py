@@ -1,11 +1,9 @@
 """The checkers in Go of `tests/deploy/tools`, which `make test` builds if Go is installed."""
 
-import os
 import subprocess
 
-import pytest
-
 from tests.support.process import ROOT
+from tests.support.programs import without
 
 _FOLDER = ROOT / "tests/deploy/tools/bin"
 PATIENCE = 60  # seconds
@@ -15,8 +13,7 @@ def go_tool(name: str, *arguments: str, **environ: str) -> subprocess.CompletedP
     """Run a tool in the root of the tree; skip the test if it is not built, but not in CI."""
     program = _FOLDER / name
     if not program.exists():
-        assert "CI" not in os.environ, "install Go 1.24 or newer, and run make test"
-        pytest.skip("there is no Go of 1.24 or newer, or make test has not built the tools")
+        without("tools that make test builds with Go 1.24 or newer")
     return subprocess.run(
         [program, *arguments],
         cwd=ROOT,

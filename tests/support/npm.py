@@ -4,10 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.support.browser import PATIENCE
 from tests.support.process import ROOT
+from tests.support.programs import skip_unless
 
 NPM = ROOT / "tests/clients/npm"
 OLDEST = 20, 19  # of Node, as clients/README.md says
@@ -34,4 +33,4 @@ def is_usable() -> bool:
     return (int(major), int(minor)) >= OLDEST
 
 
-needs_npm = pytest.mark.skipif(not is_usable(), reason="no Node, or no packages for it")
+needs_npm = skip_unless(is_usable(), "Node, or the packages for it")

@@ -1,8 +1,6 @@
 """A real Prometheus with the configuration of deploy/prometheus/; it scrapes a test's servers."""
 
 import asyncio
-import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 import yaml
 
+from tests.support.programs import find
 from tests.support.redis import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy/prometheus"
@@ -62,15 +60,6 @@ class Prometheus:
             while not (found := await ask()):  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.1)
             return list(found)
-
-
-def find(program: str) -> str:
-    """Return the path of `prometheus` or `promtool`; skip the test if there is none."""
-    found = shutil.which(program)
-    if found is None:
-        assert "CI" not in os.environ, "install prometheus"
-        pytest.skip(f"there is no {program}")
-    return found
 
 
 @asynccontextmanager
