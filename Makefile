@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-faults test-installed test-loadtest fuzz-api check format env-example lock check-wheels bench bench-quick bench-compare bench-guarded loadtest loadtest-picture clean
+.PHONY: help run install test test-faults test-installed test-loadtest fuzz-api check format settings lock check-wheels bench bench-quick bench-compare bench-guarded loadtest loadtest-picture clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -62,8 +62,8 @@ format: $(VENV)/.test ## repair what ruff can repair
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-env-example: $(VENV)/.run ## write .env.example again from the table of settings
-	@$(BIN)/python -m cli.settings > .env.example
+settings: $(VENV)/.run ## write .env.example and docs/configuration.md again from the table of settings
+	@$(BIN)/python -m cli.setting_lists
 
 lock: $(VENV)/.made ## write the lock files again from pyproject.toml
 	@$(INSTALL) uv==$(UV_VERSION)

@@ -1,23 +1,13 @@
-"""Options for settings, and the file that lists all of them, from the table in hub/settings.py."""
+"""Options of the command line for settings, from the table in hub/settings.py."""
 
 import argparse
 from collections.abc import Iterable
 from itertools import groupby
-from textwrap import fill
-from typing import Any, Final
+from typing import Any
 
 from hub.setting_sources import Setting, option_of
 from hub.setting_values import TRUTH
 from hub.settings import SETTINGS
-
-_HEADER: Final = """\
-# All settings, with their defaults. Copy this file to .env and remove the # of those that you set.
-# For a shell: set -a; . ./.env; set +a; for Docker: docker run --env-file .env
-# Leave out spaces and quotes. README.md describes the settings in more detail.
-# Secrets may be in files: JWT_SECRET_FILE=/run/secrets/jwt in place of JWT_SECRET.
-#
-# Written by: make env-example
-"""
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -> None:
@@ -62,22 +52,3 @@ def given_settings(options: argparse.Namespace) -> dict[str, str]:
     """Return the texts of the settings that were given as options."""
     names = {name for setting in SETTINGS for name in (setting.name, setting.file_name)}
     return {name: text for name, text in vars(options).items() if name in names}
-
-
-def env_example() -> str:
-    """Return the content of `.env.example`."""
-    lines = [_HEADER]
-    for title, members in groupby(SETTINGS, lambda setting: setting.group):
-        lines.append(f"\n# --- {title} ---\n")
-        for setting in members:
-            form = f" ({setting.kind.form})" if "|" in setting.kind.form else ""
-            lines.append(
-                "\n"
-                + fill(f"{setting.help}{form}", 98, initial_indent="# ", subsequent_indent="# ")
-                + f"\n#{setting.name}={setting.default_text}\n"
-            )
-    return "".join(lines)
-
-
-if __name__ == "__main__":
-    print(env_example(), end="")

@@ -44,6 +44,7 @@ class Setting:
     kind: Kind[Any]
     group: str
     help: str  # one line
+    detail: str  # sentences that follow it in docs/configuration.md, in Markdown; may be empty
     secret: bool  # whether the value is never printed, and may be in a file
     switch: bool  # whether it turns access on
     needs: tuple[str, ...]  # settings declared before, whose values the kind's `parse` gets

@@ -1,8 +1,8 @@
 """The settings: one table, from which everything that names settings is made.
 
 Each field of `Settings` declares a setting: its default, kind, group and help. The name is that of
-the field in capitals. Reading, `--check`, the options of the command line, `.env.example` and the
-warnings about misspelled variables all use this table (`SETTINGS`).
+the field in capitals. Reading, `--check`, the options of the command line, `.env.example`,
+docs/configuration.md and the warnings about misspelled variables all use this table (`SETTINGS`).
 """
 
 from collections.abc import Container, Iterator, Mapping
@@ -60,6 +60,7 @@ def _setting(
     kind: Kind[_Value],
     group: str,
     help: str,
+    detail: str = "",
     *,
     secret: bool = False,
     switch: bool = False,
@@ -71,6 +72,7 @@ def _setting(
         "kind": kind,
         "group": group,
         "help": help,
+        "detail": detail,
         "secret": secret,
         "switch": switch,
         "needs": needs,
@@ -84,45 +86,98 @@ class Settings:
 
     host: str = _setting("0.0.0.0", TEXT, _LISTENING, "address to listen on")
     port: int = _setting(
-        8080, integer(0, 65_535), _LISTENING, "port to listen on; 0 picks a free one"
+        8080,
+        integer(0, 65_535),
+        _LISTENING,
+        "port to listen on; 0 picks a free one",
+        "The log has it.",
     )
     workers: int = _setting(
-        1, WORKERS, _LISTENING, "processes that share the port; auto: one for each core"
+        1,
+        WORKERS,
+        _LISTENING,
+        "processes that share the port; auto: one for each core",
+        "They are for several cores. `auto` counts the cores of the container. More than one "
+        "needs `REDIS_ADDR` ([Workers](scaling.md#workers)).",
     )
     trusted_proxies: Networks = _setting(
-        (), NETWORKS, _LISTENING, "proxies in front, whose X-Forwarded-For counts"
+        (),
+        NETWORKS,
+        _LISTENING,
+        "proxies in front, whose X-Forwarded-For counts",
+        "Addresses and networks, separated by commas.",
     )
     allowed_origins: Origins = _setting(
-        EVERY_ORIGIN, ORIGINS, _LISTENING, "origins of pages that may send requests; *: every one"
+        EVERY_ORIGIN,
+        ORIGINS,
+        _LISTENING,
+        "origins of pages that may send requests; *: every one",
+        "Separated by commas: `https://app.example.com`, `https://*.example.com` for its "
+        "sub-domains, `same` for the server's own ([Origins and "
+        "hosts](protocol.md#origins-and-hosts)).",
     )
     allowed_hosts: frozenset[str] = _setting(
-        frozenset(), HOSTS, _LISTENING, "host names that requests may be sent to; empty: any"
+        frozenset(),
+        HOSTS,
+        _LISTENING,
+        "host names that requests may be sent to; empty: any",
+        "Separated by commas.",
     )
     header_timeout: float = _setting(
-        15.0, seconds(), _LISTENING, "time for a client to send the headers of a request"
+        15.0,
+        seconds(),
+        _LISTENING,
+        "time for a client to send the headers of a request",
+        "It begins with the connect, or the first byte of a request. After it the connection "
+        "is closed.",
     )
 
     max_connections: int = _setting(
-        0, integer(0, 10_000_000), _LIMITS, "WebSockets and streams; 0: as file descriptors allow"
+        0,
+        integer(0, 10_000_000),
+        _LIMITS,
+        "WebSockets and streams; 0: as file descriptors allow",
+        "More get 503. `0` is the number of file descriptors less 256, for each worker.",
     )
     max_connections_per_ip: int = _setting(
-        0, RATE, _LIMITS, "WebSockets and streams of one address; 0: no limit"
+        0,
+        RATE,
+        _LIMITS,
+        "WebSockets and streams of one address; 0: no limit",
+        "For IPv6: of one /64 network. More get 429.",
     )
     connect_rate_per_ip: int = _setting(
-        0, RATE, _LIMITS, "new WebSockets and streams of one address in a second; 0: no limit"
+        0,
+        RATE,
+        _LIMITS,
+        "new WebSockets and streams of one address in a second; 0: no limit",
+        "More get 429.",
     )
     request_rate: int = _setting(
-        0, RATE, _LIMITS, "REST requests of one caller in a second; 0: no limit"
+        0,
+        RATE,
+        _LIMITS,
+        "REST requests of one caller in a second; 0: no limit",
+        "A caller is an API key, a subject, or else an address. More get 429.",
     )
     max_subscriptions: int = _setting(
         1_000, integer(1, 10_000_000), _LIMITS, "subscriptions of one client"
     )
     max_topics: int = _setting(250_000, integer(1, 10_000_000), _LIMITS, "topics of this server")
     message_rate: int = _setting(
-        0, RATE, _LIMITS, "messages of one WebSocket in a second; 0: no limit"
+        0,
+        RATE,
+        _LIMITS,
+        "messages of one WebSocket in a second; 0: no limit",
+        "A burst may have twice as many. More are refused with `RATE_LIMITED`, and after 10 s the "
+        "connection is closed with 1013.",
     )
     byte_rate: int = _setting(
-        0, integer(0, 1_000_000_000), _LIMITS, "bytes of one WebSocket in a second; 0: no limit"
+        0,
+        integer(0, 1_000_000_000),
+        _LIMITS,
+        "bytes of one WebSocket in a second; 0: no limit",
+        "A burst may have twice as many. Beyond it the server reads more slowly.",
     )
 
     require_client_id: bool = _setting(
@@ -132,7 +187,11 @@ class Settings:
         65_536, integer(128, 16_777_216), _MESSAGES, "largest WebSocket message and REST body"
     )
     message_timeout: float = _setting(
-        30.0, seconds(), _MESSAGES, "time from a WebSocket message's first byte to its last"
+        30.0,
+        seconds(),
+        _MESSAGES,
+        "time from a WebSocket message's first byte to its last",
+        "After it the connection is closed with 3008.",
     )
     max_topic_bytes: int = _setting(
         255, integer(1, 65_536), _MESSAGES, "longest name of a topic, in UTF-8"
@@ -142,24 +201,45 @@ class Settings:
         256, integer(1, 1_000_000), _SLOW, "messages queued for one slow client"
     )
     max_queue_bytes: int = _setting(
-        1_048_576, integer(1_024, 1_073_741_824), _SLOW, "bytes queued for one slow client"
+        1_048_576,
+        integer(1_024, 1_073_741_824),
+        _SLOW,
+        "bytes queued for one slow client",
+        "Those that its socket has yet to accept count, too.",
     )
     backpressure: str = _setting(
         "disconnect",
         choice("disconnect", "drop_oldest"),
         _SLOW,
         "action when a client exceeds these bounds",
+        "`drop_oldest` drops the client's oldest events, and tells it how many ([Slow "
+        "clients](protocol.md#slow-clients)).",
     )
     ping_interval: float = _setting(
         54.0, seconds(), _SLOW, "silence after which a client is pinged"
     )
-    idle_timeout: float = _setting(60.0, seconds(), _SLOW, "silence after which a client is cut")
+    idle_timeout: float = _setting(
+        60.0,
+        seconds(),
+        _SLOW,
+        "silence after which a client is cut",
+        "It is more than `PING_INTERVAL`.",
+    )
     write_timeout: float = _setting(
-        10.0, seconds(), _SLOW, "time without an acknowledged byte after which a client is cut"
+        10.0,
+        seconds(),
+        _SLOW,
+        "time without an acknowledged byte after which a client is cut",
+        "It is also the longest wait for a closing client.",
     )
 
     history_size: int = _setting(
-        0, integer(0, MAX_SIZE), _HISTORY, "events that each topic remembers"
+        0,
+        integer(0, MAX_SIZE),
+        _HISTORY,
+        "events that each topic remembers",
+        "Clients that reconnect get the events that they missed "
+        "([History](protocol.md#history)). `0`: none.",
     )
     history_ttl: float = _setting(
         300.0, seconds(), _HISTORY, "time for which a topic remembers an event"
@@ -172,32 +252,71 @@ class Settings:
         RULES,
         _HISTORY,
         "size and time for topics whose name begins with a prefix",
+        "The longest matching prefix applies: `chat/=1000:3600,metrics/=0`.",
         needs=("history_ttl", "history_bytes"),
     )
     history_total_bytes: int = _setting(
-        TOTAL_BYTES, integer(1_024, 68_719_476_736), _HISTORY, "bytes that all topics remember"
+        TOTAL_BYTES,
+        integer(1_024, 68_719_476_736),
+        _HISTORY,
+        "bytes that all topics remember",
+        "Beyond it, the oldest events of the least recently used topic are forgotten.",
     )
     recovery_limit: int = _setting(
-        300, integer(1, MAX_SIZE), _HISTORY, "events replayed to one subscriber"
+        300,
+        integer(1, MAX_SIZE),
+        _HISTORY,
+        "events replayed to one subscriber",
+        "A client that has missed more gets none of them, and is told so.",
     )
 
     api_keys: tuple[ApiKey, ...] = _setting(
-        (), API_KEYS, ACCESS, "keys of back ends, name:secret,...", secret=True, switch=True
+        (),
+        API_KEYS,
+        ACCESS,
+        "keys of back ends, name:secret, separated by commas",
+        "They may do everything. Each secret has at least 16 characters.",
+        secret=True,
+        switch=True,
     )
     jwt_secret: tuple[Key, ...] = _setting(
-        (), TOKEN_SECRETS, ACCESS, "secrets for tokens by HS256", secret=True, switch=True
+        (),
+        TOKEN_SECRETS,
+        ACCESS,
+        "secrets for tokens by HS256",
+        "Separated by commas, each of at least 32 bytes.",
+        secret=True,
+        switch=True,
     )
     # Secret because somebody may set a private one.
     jwt_public_key: tuple[Key, ...] = _setting(
-        (), TOKEN_KEYS, ACCESS, "public keys for tokens, in PEM", secret=True, switch=True
+        (),
+        TOKEN_KEYS,
+        ACCESS,
+        "public keys for tokens, in PEM",
+        "For RS256, ES256 or EdDSA.",
+        secret=True,
+        switch=True,
     )
     # Secret because a URL may have a password in its query.
     jwt_jwks_url: str = _setting(
-        "", KEY_SET_URL, ACCESS, "address of the issuer's key set", secret=True, switch=True
+        "",
+        KEY_SET_URL,
+        ACCESS,
+        "address of the issuer's key set",
+        "It is `https://`, or `http://` on loopback, and needs `JWT_AUDIENCE` and `JWT_ISSUER`.",
+        secret=True,
+        switch=True,
     )
     jwt_audience: str = _setting("", TEXT, ACCESS, "audience that tokens must name (aud)")
     jwt_issuer: str = _setting("", TEXT, ACCESS, "issuer that tokens must have (iss)")
-    jwt_require_exp: bool = _setting(True, TRUTH, ACCESS, "whether a token must end (exp)")
+    jwt_require_exp: bool = _setting(
+        True,
+        TRUTH,
+        ACCESS,
+        "whether a token must end (exp)",
+        "With `false`, tokens without `exp` are accepted, and never end.",
+    )
     topic_separator: str = _setting(
         SEPARATOR, ONE_CHARACTER, ACCESS, "character between the levels of a topic, for patterns"
     )
@@ -206,6 +325,7 @@ class Settings:
         PATTERNS,
         ACCESS,
         "topics that clients without a token may subscribe to",
+        "[Patterns](protocol.md#patterns), separated by commas; `*`: all.",
         needs=("topic_separator",),
     )
     anonymous_publish: Patterns = _setting(
@@ -213,6 +333,7 @@ class Settings:
         PATTERNS,
         ACCESS,
         "topics that clients without a token may publish to",
+        "[Patterns](protocol.md#patterns), separated by commas; `*`: all.",
         needs=("topic_separator",),
     )
     auth_timeout: float = _setting(
@@ -220,18 +341,37 @@ class Settings:
     )
 
     drain_delay: float = _setting(
-        0.0, seconds(least=0.0), _SHUTDOWN, "time from a signal to the drain; only /ready changes"
+        0.0,
+        seconds(least=0.0),
+        _SHUTDOWN,
+        "time from a signal to the drain; only /ready changes",
+        "It is for load balancers that check `/ready`.",
     )
     shutdown_timeout: float = _setting(
-        30.0, seconds(), _SHUTDOWN, "time from a signal until remaining clients are cut"
+        30.0,
+        seconds(),
+        _SHUTDOWN,
+        "time from a signal until remaining clients are cut",
+        "It includes `DRAIN_DELAY`.",
     )
 
     redis_addr: RedisAddress | None = _setting(
-        None, REDIS, _REDIS, "Redis that connects several servers, host:port", secret=True
+        None,
+        REDIS,
+        _REDIS,
+        "Redis that connects several servers, host:port",
+        "Also `redis://`, `rediss://`, `unix://` or `redis+sentinel://host,host/service` "
+        "([Several servers](scaling.md)).",
+        secret=True,
     )
     redis_prefix: str = _setting("ws", NAME, _REDIS, "prefix of every key and channel in Redis")
     redis_fail_mode: str = _setting(
-        "local", choice("local", "strict"), _REDIS, "behaviour while Redis is lost"
+        "local",
+        choice("local", "strict"),
+        _REDIS,
+        "behaviour while Redis is lost",
+        "`local`: each server serves its own clients, and marks its answers. `strict`: "
+        "publish and subscribe are refused.",
     )
     ready_redis_grace: float = _setting(
         10.0,
@@ -246,10 +386,27 @@ class Settings:
         _OPERATION,
         "least important lines that are logged",
     )
-    log_format: str = _setting("text", choice("text", "json"), _OPERATION, "form of a log line")
-    access_log: bool = _setting(False, TRUTH, _OPERATION, "whether HTTP requests are logged")
+    log_format: str = _setting(
+        "text",
+        choice("text", "json"),
+        _OPERATION,
+        "form of a log line",
+        "`json`: one object for each line ([Logs](logs.md)).",
+    )
+    access_log: bool = _setting(
+        False,
+        TRUTH,
+        _OPERATION,
+        "whether HTTP requests are logged",
+        "[The access log](logs.md#the-access-log) is one line for each.",
+    )
     metrics_port: int = _setting(
-        0, integer(0, 65_535), _OPERATION, "port of its own for /metrics; 0: the main port"
+        0,
+        integer(0, 65_535),
+        _OPERATION,
+        "port of its own for /metrics; 0: the main port",
+        "With it, the main port answers 404. A value such as `tcp://10.0.0.1:9090`, which "
+        "Kubernetes sets for a service named `metrics`, is ignored with a warning.",
     )
     metrics_host: str = _setting(
         "127.0.0.1", TEXT, _OPERATION, "address to listen on for METRICS_PORT"

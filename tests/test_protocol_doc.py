@@ -1,4 +1,4 @@
-"""docs/protocol.md, compared with the server: its codes, its examples and its tables.
+"""docs/protocol.md and docs/rest.md, compared with the server: codes, examples and tables.
 
 Every row of the tables of broken input and of REST is tested on a real server; a row without a
 test fails, and so does a test without a row.
@@ -7,12 +7,13 @@ test fails, and so does a test without a row.
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import pytest_asyncio
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
+from handlers.routes import ROUTES
 from handlers.takeover import MAX_HEADER_BYTES, MAX_TARGET_BYTES
 from hub.brokers import idempotency as once
 from hub.brokers.history import History
@@ -28,16 +29,54 @@ from hub.protocol.notices import Reason
 from hub.settings import Settings
 from hub.values import Position, Rule
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, mask
-from tests.support.markdown import table
+from tests.support.markdown import code, section, table
 from tests.support.node import Node
 from tests.support.process import ROOT
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
 
 DOCUMENT = (ROOT / "docs/protocol.md").read_text()
+CALLS = (ROOT / "docs/rest.md").read_text()
 SOURCE = "".join(file.read_text() for file in sorted((ROOT / "hub").glob("**/*.py")))
 LIMIT = Settings().max_message_bytes
 LONGEST_TOPIC = Settings().max_topic_bytes
+
+
+# --- Overviews ------------------------------------------------------------------------------------
+
+
+def test_the_messages_of_the_overview_are_accepted() -> None:
+    kinds = set()
+    for row in table(DOCUMENT, "Overview"):
+        command = commands.decode(code(row[0])[0].encode(), LONGEST_TOPIC)
+        assert not isinstance(command, Refusal), command
+        kinds.add(type(command))
+    assert kinds == set(get_args(commands.Command))
+
+
+def test_the_overview_names_every_kind_of_message_that_the_server_sends() -> None:
+    sent = (
+        outbound.encode_ack("", "t", ""),
+        outbound.encode_event("t", "", None, ""),
+        outbound.encode_error(Refusal(ErrorCode.INVALID_TOPIC, ""), ""),
+        outbound.encode_pong("", ""),
+        outbound.encode_info(None, "", "", "", ""),
+    )
+    kinds = {message.split(b'"')[3].decode() for message in sent}
+    assert kinds <= set(code(section(DOCUMENT, "Overview")))
+
+
+def test_the_table_of_calls_has_every_route_and_no_other() -> None:
+    routes = {
+        f"{route.method} {re.sub(r':[^}]*', '', route.path)}"
+        for route in ROUTES
+        if isinstance(route, web.RouteDef)
+    }
+    assert len(routes) == len(ROUTES)
+    routes.remove("DELETE /topics/{name}/history")  # the call for a topic whose name ends so
+    rows = table(CALLS, "Calls")
+    assert {code(row[0])[0] for row in rows} == routes
+    assert len(rows) == len(routes)
 
 
 # --- Codes ----------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ from tests.support.server import running
 from tests.support.tokens import SECRET, settings, sign
 
 DOCUMENT = (ROOT / "docs/security.md").read_text()
-README = (ROOT / "README.md").read_text()
-KEYS = blocks(section(README, "Secure it"))[0].lines[:-1]
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
+KEYS = blocks(section(TUTORIAL, "Secure it"))[0].lines[:-1]
 PATIENCE = 100  # seconds: Go compiles parts of its standard library once, for 25 s of a core
 
 
@@ -76,7 +76,7 @@ PASTED = ["A back end publishes, everybody reads", "Users with private topics"]
 
 @asynccontextmanager
 async def recipe(heading: str, folder: Path, **changed: str) -> AsyncIterator[ServerProcess]:
-    """Follow a recipe, after the keys of the README were made."""
+    """Follow a recipe, after the keys of the tutorial were made."""
     for command in KEYS:
         assert await paste(re.sub(r"\bsecrets(?=/|$)", str(folder), command), 0) == []
     async with followed(DOCUMENT, heading, folder, **changed) as server:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from cli.commands import COMMANDS, run
-from cli.settings import env_example
+from cli.setting_lists import FIRST, configuration, env_example
 from hub.settings import SECRETS, SETTINGS, Inspection, Settings, read_settings
 from hub.version import VERSION
 from tests.support.command import PATIENCE, carry_out, command, finish, start
+from tests.support.markdown import blocks
+from tests.support.pasted import paste
 from tests.support.process import ROOT
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -193,11 +195,11 @@ async def test_check_names_all_mistakes_at_once() -> None:
     assert "\x1b" not in result.out
 
 
-# --- .env.example ---------------------------------------------------------------------------------
+# --- .env.example and docs/configuration.md -------------------------------------------------------
 
 
 def test_the_example_of_an_environment_is_that_of_the_table() -> None:
-    assert (ROOT / ".env.example").read_text() == env_example(), "run: make env-example"
+    assert (ROOT / ".env.example").read_text() == env_example(), "run: make settings"
 
 
 def test_the_example_has_every_setting_with_its_default() -> None:
@@ -205,6 +207,34 @@ def test_the_example_has_every_setting_with_its_default() -> None:
     assert [name for name, _ in lines] == [setting.name for setting in SETTINGS]
     switches = {setting.name for setting in SETTINGS if setting.switch}
     assert read_settings({k: v for k, v in lines if k not in switches}) == Settings()
+
+
+def test_the_page_of_settings_is_that_of_the_table() -> None:
+    assert (ROOT / "docs/configuration.md").read_text() == configuration(), "run: make settings"
+
+
+def test_the_page_has_every_setting_with_its_option_and_default() -> None:
+    rows = re.findall(r"(?m)^\| (.*?) \| `(--.*?)` \| (?:`(.*)`)? \| \S.*\. \|$", configuration())
+    assert [(re.findall("`(.*?)`", names), *rest) for names, *rest in rows] == [
+        (
+            [it.name, it.file_name] if it.secret else [it.name],
+            it.option,
+            it.default_text,
+        )
+        for it in SETTINGS
+    ]
+
+
+def test_the_page_begins_with_ten_settings() -> None:
+    assert len(FIRST) == 10
+    assert set(FIRST) <= {setting.name for setting in SETTINGS}
+
+
+async def test_the_commands_of_the_page_work_as_pasted() -> None:
+    commands, outputs = (
+        [it.lines for it in blocks(configuration()) if it.tag == tag] for tag in ("sh", "text")
+    )
+    assert [await paste(command, 0) for (command,) in commands] == outputs
 
 
 async def test_a_shell_reads_the_example(tmp_path: Path) -> None:

@@ -70,6 +70,6 @@ def test_the_commands_of_kubectl_are_for_these_manifests() -> None:
 
 
 @pytest.mark.parametrize("name", ["redis-addr", "api-keys", "jwt-secret"])
-def test_the_readme_or_the_section_makes_each_secret(name: str) -> None:
-    readme = section((ROOT / "README.md").read_text(), "Secure it")
-    assert f"secrets/{name}" in (KUBERNETES if name == "redis-addr" else readme)
+def test_the_tutorial_or_the_section_makes_each_secret(name: str) -> None:
+    tutorial = section((ROOT / "docs/tutorial.md").read_text(), "Secure it")
+    assert f"secrets/{name}" in (KUBERNETES if name == "redis-addr" else tutorial)

@@ -224,8 +224,8 @@ async def test_a_stream_gets_the_same_events_as_a_websocket(server: Running) -> 
 
 
 @needs("curl")
-async def test_the_curl_command_of_the_readme_shows_events(server: Running) -> None:
-    (line,) = re.findall(r"(?m)^(curl -N .*)$", (ROOT / "README.md").read_text())
+async def test_the_curl_command_of_the_tutorial_shows_events(server: Running) -> None:
+    (line,) = re.findall(r"(?m)^(curl -N .*)$", (ROOT / "docs/tutorial.md").read_text())
     words = shlex.split(line.replace("localhost:8080", f"127.0.0.1:{server.port}"))
     process = await asyncio.create_subprocess_exec(
         *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
