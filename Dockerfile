@@ -12,6 +12,7 @@ COPY hub hub/
 COPY handlers handlers/
 COPY workers workers/
 COPY api api/
+COPY console console/
 COPY clients/js/client.js clients/js/
 COPY clients/python/broadcast_client clients/python/broadcast_client/
 COPY deploy/healthcheck.py deploy/

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, TypeVar
 
-from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp import ETag, HttpVersion11, StreamReader, hdrs, web
 
 from handlers.keys import DRAIN, HUB, OBSERVER, READINESS, SERVICE, SETTINGS, SHUTDOWN
 from handlers.requests import PRINCIPAL, has_token_in_url, header_tokens, request_fields
@@ -97,6 +97,19 @@ class Answer(web.Response):
 def answer(fields: dict[str, Json], status: int = HTTPStatus.OK) -> web.Response:
     """Return a response with `fields` as its JSON body."""
     return answer_json(encode_answer(fields), status)
+
+
+def answer_file(request: web.Request, body: bytes, content_type: str, etag: str) -> web.Response:
+    """Answer with a file, which the client must ask for again, or with 304 if it has it already."""
+    known = {it.value for it in request.if_none_match or ()}
+    if etag in known or "*" in known:
+        response = web.Response(status=HTTPStatus.NOT_MODIFIED)
+    else:
+        response = Answer(body=body)
+        response.headers[hdrs.CONTENT_TYPE] = content_type
+    response.etag = ETag(etag)
+    response.headers[hdrs.CACHE_CONTROL] = "no-cache"
+    return response
 
 
 def answer_json(body: bytes, status: int = HTTPStatus.OK) -> web.Response:

@@ -3,17 +3,15 @@
 import asyncio
 import hashlib
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from aiohttp import ETag, hdrs, web
+from aiohttp import web
 
-from handlers.answers import Answer
+from handlers.answers import answer_file
 from hub.protocol.replies import encode_answer
 
 _FOLDER: Final = Path(__file__).parents[1] / "api"
-_ANY: Final = "*"  # in If-None-Match
 
 
 class _Description(NamedTuple):
@@ -34,16 +32,9 @@ async def asyncapi(request: web.Request) -> web.Response:
 
 
 async def _serve(request: web.Request, name: str) -> web.Response:
-    """Answer with a description, or with 304 if the client has it already."""
+    """Answer with a description."""
     body, etag = await asyncio.to_thread(_convert, name)
-    known = {it.value for it in request.if_none_match or ()}
-    if etag in known or _ANY in known:
-        response = web.Response(status=HTTPStatus.NOT_MODIFIED)
-    else:
-        response = Answer(body=body, content_type="application/json")
-    response.etag = ETag(etag)
-    response.headers[hdrs.CACHE_CONTROL] = "no-cache"
-    return response
+    return answer_file(request, body, "application/json", etag)
 
 
 @cache

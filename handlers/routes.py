@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from handlers.answers import BATCH, CONNECT, EVENTS
+from handlers.console import client_module, console_file, page
 from handlers.descriptions import asyncapi, openapi
 from handlers.directory import list_connections, list_nodes
 from handlers.disconnect import disconnect
@@ -11,7 +12,6 @@ from handlers.history import read_history
 from handlers.keys import SETTINGS
 from handlers.metrics import METRICS, metrics
 from handlers.origins import add_cors
-from handlers.page import client_module, page
 from handlers.publish import publish, publish_batch
 from handlers.stats import health, live, ready, stats
 from handlers.topics import create_topic, delete_topic, list_topics
@@ -19,6 +19,7 @@ from handlers.websocket import upgrade
 
 ROUTES = (
     web.get("/", page),
+    web.get("/console/{name}", console_file),
     web.get("/client.js", client_module),
     web.get("/openapi.json", openapi),
     web.get("/asyncapi.json", asyncapi),

@@ -79,6 +79,7 @@ NEED_ALL: dict[Route, Any] = {
 LISTS = {("GET", "/topics"), ("GET", "/stats")}  # of the topics that the caller may manage
 OPEN = {
     ("GET", "/"),
+    ("GET", "/console/{name}"),
     ("GET", "/client.js"),
     ("GET", "/openapi.json"),
     ("GET", "/asyncapi.json"),

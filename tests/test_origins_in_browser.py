@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 from hub.origins import Origins, parse_hosts, parse_origins
 from hub.settings import Settings
 from tests.support.backstage import Backstage
-from tests.support.browser import PATIENCE, chromium, needs_chromium
+from tests.support.browser import PATIENCE, needs_chromium
 from tests.support.server import Running, running
 
 pytestmark = needs_chromium
@@ -32,24 +32,12 @@ SUBSCRIBE = """(url) => new Promise((resolve) => {
 })"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
     yield page
     page.close()
-
-
-@pytest.fixture
-def backstage() -> Iterator[Backstage]:
-    with Backstage() as backstage:
-        yield backstage
 
 
 def fetch(page: Page, url: str, **options: Any) -> Any:

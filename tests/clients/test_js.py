@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Error, Page
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.browser import CHROMIUM, PATIENCE
 from tests.support.hurt import hurt
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import Running, running
@@ -28,12 +28,6 @@ LARGE = Settings(history_rules={"": Rule(10_000, 60.0, 10_000_000)}, recovery_li
 SMALL = replace(LARGE, history_rules={"": Rule(5, 60.0, 10_000_000)})
 CUTS = 7  # so long a stream goes on
 SOME = 100  # events of it at a time
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +101,6 @@ class Scene:
                 await asyncio.sleep(0.01)
 
         self.backstage.run(left())
-
-
-@pytest.fixture
-def backstage() -> Iterator[Backstage]:
-    with Backstage() as running_loop:
-        yield running_loop
 
 
 def test_every_event_arrives_once_and_in_order_despite_network_faults(

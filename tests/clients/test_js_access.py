@@ -1,14 +1,13 @@
 """The JavaScript client with tokens and a real server, in a browser."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.browser import CHROMIUM, PATIENCE
 from tests.support.server import Running, running
 from tests.support.tokens import (
     END,
@@ -27,11 +26,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def tab() -> Iterator[Page]:
-    with chromium() as browser:
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE)
-        yield page
+def tab(browser: Browser) -> Page:
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    return page
 
 
 class Scene:
@@ -86,12 +84,6 @@ class Scene:
         """Let the server announce the end of the token, until the client has asked for another."""
         self.visit(0)
         self.until("asked >= 2")
-
-
-@pytest.fixture
-def backstage() -> Iterator[Backstage]:
-    with Backstage() as running_loop:
-        yield running_loop
 
 
 def test_a_token_is_replaced_without_losing_an_event(backstage: Backstage, tab: Page) -> None:

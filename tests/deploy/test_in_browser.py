@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.support.backstage import Backstage
 from tests.support.balancers import Balancer, Start
-from tests.support.browser import PATIENCE, chromium, needs_chromium
+from tests.support.browser import PATIENCE, needs_chromium
 from tests.support.process import ServerProcess, server_process
 from tests.support.redis import free_port
 
@@ -32,24 +32,12 @@ PUBLISH = """(payload) => fetch("/publish", {
 }).then(({ status }) => status)"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     page = browser.new_page(ignore_https_errors=True)
     page.set_default_timeout(PATIENCE)
     yield page
     page.close()
-
-
-@pytest.fixture
-def backstage() -> Iterator[Backstage]:
-    with Backstage() as backstage:
-        yield backstage
 
 
 def test_an_event_source_outlives_a_time_without_servers(

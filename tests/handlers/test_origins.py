@@ -14,6 +14,7 @@ BODIES = {"POST /topics": b'{"name":"t"}', "POST /publish": b'{"topic":"made","p
 CALLS = [
     *BODIES,
     "GET /",
+    "GET /console/app.js",
     "GET /client.js",
     "GET /openapi.json",
     "GET /asyncapi.json",

@@ -68,7 +68,7 @@ def test_the_server_answers_and_is_healthy(image: Image) -> None:
     with serving(image) as (_, port):
         status, body = get(port, "/health")
         assert (status, json.loads(body)["status"]) == (200, "ok")
-        for path in ("/", "/client.js", "/openapi.json"):
+        for path in ("/", "/console/app.js", "/client.js", "/openapi.json"):
             assert get(port, path)[0] == 200
         assert healthy(image, port)
     assert not healthy(image, port)

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 from hub.origins import parse_hosts, parse_origins
 from hub.settings import Settings
 from tests.support.backstage import Backstage
-from tests.support.browser import PATIENCE, chromium, needs_chromium
+from tests.support.browser import PATIENCE, needs_chromium
 from tests.support.server import Running, running
 from tests.support.tokens import FOREIGN, settings, sign
 
@@ -42,24 +42,12 @@ STREAM = """(url) => new Promise((resolve) => {
 TOKEN = sign()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
     yield page
     page.close()
-
-
-@pytest.fixture
-def backstage() -> Iterator[Backstage]:
-    with Backstage() as backstage:
-        yield backstage
 
 
 def outcomes(page: Page, http: str, token: str) -> list[Any]:
