@@ -145,8 +145,10 @@ $(NPM)/node_modules: $(NPM)/package-lock.json
 	@npm ci --prefix $(NPM) --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# The checkers of the files in deploy/.
-$(TOOLS)/bin: $(TOOLS)/go.mod $(TOOLS)/go.sum $(TOOLS)/compose.go
+# The checkers of the files in deploy/ and .github/.
+$(TOOLS)/bin: $(addprefix $(TOOLS)/,go.mod go.sum compose.go actionlint.mod actionlint.sum)
 	@echo "building $@"
 	@cd $(TOOLS) && $(GO) build -buildvcs=false -o bin/ . sigs.k8s.io/kustomize/kustomize/v5
+	@cd $(TOOLS) && $(GO) build -buildvcs=false -modfile=actionlint.mod -o bin/ \
+		github.com/rhysd/actionlint/cmd/actionlint
 	@touch $@
