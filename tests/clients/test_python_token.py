@@ -302,11 +302,6 @@ async def test_a_broken_answer_to_the_handshake_prints_no_token(
     assert "connecting again" in caplog.text  # and the fixture looks for the token
 
 
-async def test_an_invalid_url_with_a_token_prints_none() -> None:
-    async with connect(f"nowhere?access_token={SECRET}") as client:
-        assert "nowhere" in (await refusal_of(client.ended())).text
-
-
 async def test_no_object_of_the_client_prints_the_token() -> None:
     async with meeting(Tokens()) as (_, client, peer):
         await expire(peer)

@@ -124,7 +124,7 @@ async def test_repeated_events_are_dropped_within_an_epoch_only() -> None:
 
 
 async def test_an_unreported_hole_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    async with meeting() as (_, client, peer):
+    async with meeting() as (server, client, peer):
         news = client.subscribe("news")
         await peer.subscribed(epoch="a", offset=0)
         await peer.event("news", 1, 1)
@@ -133,7 +133,7 @@ async def test_an_unreported_hole_is_reported(caplog: pytest.LogCaptureFixture) 
         assert isinstance(lost, Lost)
         assert lost.count == 2
         assert [getattr(it, "payload", None) for it in (first, third)] == [1, 4]
-        assert last(caplog, logging.WARNING).startswith("news: lost: 2 events")
+        assert f"{server.url}: news: lost: 2 events" in last(caplog, logging.WARNING)
 
 
 @pytest.mark.parametrize(
@@ -621,7 +621,8 @@ async def test_a_burst_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             while not (heard and isinstance(heard[-1], Deleted)):  # noqa: ASYNC110
                 await asyncio.sleep(0)
         assert len(heard) == 501
-        assert news.over
+        with pytest.raises(StopAsyncIteration):
+            await anext(news)
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
@@ -643,7 +644,7 @@ async def test_a_callback_may_await_and_fail(
         async with asyncio.timeout(PATIENCE):
             items = [await heard.get() for _ in range(2)]
         assert [it.payload for it in items if isinstance(it, Event)] == [1, 2]
-        assert last(caplog, logging.ERROR) == "news: the callback failed"
+        assert "news: the callback failed; going on" in last(caplog, logging.ERROR)
         client.subscribe("")
         client.subscribe("bad", print)
         for _ in range(2):
@@ -924,11 +925,6 @@ async def test_another_kind_of_server_is_given_up(
         await peer._socket.send_str(said)
         assert await refusal_of(client.ended()) == "REFUSED"
         assert "a fault of this client" in last(caplog, logging.ERROR)
-
-
-async def test_an_invalid_url_is_reported() -> None:
-    async with connect("nowhere") as client:
-        assert await refusal_of(client.ended()) == "REFUSED"
 
 
 async def test_errors_without_a_request_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,9 +15,10 @@ Message = dict[str, Any]
 class Peer:
     """The server's side of one connection."""
 
-    def __init__(self, socket: web.WebSocketResponse, name: str, authorization: str) -> None:
-        self.name = name  # the client_id of its URL
-        self.authorization = authorization  # the header of its handshake; empty if there was none
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        self.name = request.query["client_id"]
+        self.headers = request.headers  # of its handshake
+        self.authorization = request.headers.get("Authorization", "")
         self._socket = socket
 
     async def hear(self) -> Message:
@@ -68,6 +69,7 @@ class Double:
     def __init__(self) -> None:
         self.port = 0
         self.status = 101  # of the answer to the handshake; another one refuses it
+        self.location = ""  # where a status of 3xx redirects to
         self.refused = 0
         self.refusals: asyncio.Queue[str] = asyncio.Queue()  # their Authorization headers
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()
@@ -88,14 +90,14 @@ class Double:
         return self._peers.qsize()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        authorization = request.headers.get("Authorization", "")
         if self.status != 101:
             self.refused += 1
-            self.refusals.put_nowait(authorization)
-            return web.Response(status=self.status)
+            self.refusals.put_nowait(request.headers.get("Authorization", ""))
+            headers = {"Location": self.location} if self.location else None
+            return web.Response(status=self.status, headers=headers)
         socket = web.WebSocketResponse(autoclose=False, timeout=1)
         await socket.prepare(request)
-        self._peers.put_nowait(Peer(socket, request.query["client_id"], authorization))
+        self._peers.put_nowait(Peer(socket, request))
         await self._over.wait()
         return socket
 

@@ -16,12 +16,14 @@ from broadcast_client._client import Client, connect
 from broadcast_client._items import (
     Deleted,
     Event,
+    History,
     Item,
     Lost,
     Position,
     RefusedError,
     State,
     StateDetail,
+    TopicPage,
 )
 from broadcast_client._subscription import Subscription
 
@@ -29,6 +31,7 @@ __all__ = [
     "Client",
     "Deleted",
     "Event",
+    "History",
     "Item",
     "Lost",
     "Position",
@@ -36,5 +39,6 @@ __all__ = [
     "State",
     "StateDetail",
     "Subscription",
+    "TopicPage",
     "connect",
 ]

@@ -11,22 +11,33 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 from typing import Any, Final
+from urllib.parse import quote
 
-from broadcast_client._connection import Connection, encode, pause
-from broadcast_client._items import Item, Position, RefusedError, State, StateDetail
+from broadcast_client._connection import REPEATABLE, Connection, encode, pause
+from broadcast_client._http import Http
+from broadcast_client._items import (
+    History,
+    Item,
+    Position,
+    RefusedError,
+    State,
+    StateDetail,
+    TopicPage,
+)
+from broadcast_client._server import Server
 from broadcast_client._subscription import Subscription
 from broadcast_client._token import Source, Token, TokenError
-from broadcast_client._topic import Topic, reason_of
+from broadcast_client._topic import Topic, event_of, reason_of
 
 log = logging.getLogger("broadcast_client")
 
 PENDING: Final = 1_000  # maximum of unanswered publishes
 UNSENT: Final = 10_000  # maximum of messages queued for the connection
 DEFAULT_PACE: Final = 1_000  # milliseconds between subscribes if the server names no time
-REPEATABLE: Final = 240.0  # seconds in which a publish is repeated: the server keeps keys for 300
 
 MAX_REFUSALS: Final = 2  # invalid tokens in a row on one connection
 REPLACE_EVERY: Final = 5.0  # seconds: minimum between two replacements of the token
@@ -60,9 +71,10 @@ class _Auth:
 class Client:
     """A client that subscribes and publishes; create it with `connect`."""
 
-    def __init__(self, connection: Connection, token: Token) -> None:
-        self._connection = connection
-        self._token = token
+    def __init__(self, server: Server, client_id: str) -> None:
+        self._server = server
+        self._connection = Connection(server, client_id)
+        self._http = Http(server)
         self._auth: _Auth | None = None  # the unanswered auth
         self._replacing: asyncio.Task[None] | None = None  # of the token, while it is open
         self._replaced = -REPLACE_EVERY  # monotonic time at which the last replacement began
@@ -125,7 +137,7 @@ class Client:
                 await self._settled.wait()
         except TimeoutError:
             why = self._connection.why or "no attempt has ended yet"
-            text = f"{self._connection.shown}: no connection within {timeout:g} s: {why}"
+            text = f"{self._server.shown}: no connection within {timeout:g} s: {why}"
             raise RefusedError("TIMEOUT", text) from None
         if self._error is not None:
             raise self._error.copy()
@@ -164,14 +176,15 @@ class Client:
         if last_n and recover is not None:
             raise ValueError("give last_n, or recover, and not both")
         position = None if recover is None else Position._make(recover)
-        made = Subscription(topic, last_n, position, self._leave)
+        label = f"{self._server.shown}: {topic}"
+        made = Subscription(topic, last_n, position, label, self._leave)
         known = self._topics.get(topic)
         if known is not None:
             known.join(made)
         else:
-            self._add(Topic(topic, made), made)
+            self._add(Topic(topic, made, label), made)
         if callback is not None:
-            task = asyncio.create_task(_call(callback, made))
+            task = asyncio.create_task(_call(callback, made, label))
             self._callbacks.add(task)
             task.add_done_callback(self._callbacks.discard)
         return made
@@ -216,6 +229,116 @@ class Client:
             raise answer.copy()
         return answer
 
+    async def publish_batch(
+        self, items: Iterable[Mapping[str, Any]], *, timeout: float | None = 10.0
+    ) -> list[Ack | RefusedError]:
+        """Publish several messages, to one topic or several, by one HTTP call.
+
+        If the server is not available, or the connection is lost, the call is repeated. Each item
+        has an idempotency key, so it is carried out once.
+
+        Args:
+            items: up to 1,000 mappings with "topic", "payload", and perhaps "key", an idempotency
+                key. They are published in this order.
+            timeout: maximum time in seconds; None for no limit.
+
+        Returns:
+            A result for each item, in order: the server's answer, or the error of an item that was
+            not published. Such an item does not stop the others. Its error has the code REFUSED,
+            and the server's text.
+
+        Raises:
+            RefusedError: nothing was published, or (TIMEOUT, UNKNOWN, CLOSED) items may have been.
+            KeyError: an item has no "topic" or no "payload".
+            TypeError, ValueError: an item is not JSON that the server can read.
+        """
+        encoded = [
+            encode(
+                {
+                    "topic": item["topic"],
+                    "payload": item["payload"],
+                    "idempotency_key": item.get("key") or uuid.uuid4().hex,
+                }
+            )
+            for item in items
+        ]
+        if not encoded:
+            return []
+        body = b'{"items":[%b]}' % b",".join(encoded)
+        answer = await self._http.post("/publish/batch", body, timeout)
+        return [
+            RefusedError("REFUSED", it["error"]) if "error" in it else it
+            for it in answer["results"]
+        ]
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        limit: int | None = None,
+        since_epoch: str | None = None,
+        since_offset: int | None = None,
+        reverse: bool = False,
+        wait: float = 0,
+        timeout: float | None = 10.0,
+    ) -> History:
+        """Read events from a topic's history, without a subscription.
+
+        Args:
+            topic: its name.
+            limit: maximum number of events, at most 1,000; the server's default is 100.
+            since_epoch: with `since_offset`, the position after which to begin; without one, the
+                oldest event is the first. With `reverse`, the events before the position.
+            since_offset: see `since_epoch`.
+            reverse: whether the newest events come first.
+            wait: if there is no event yet, wait for the next one, at most so many seconds (60).
+            timeout: maximum time in seconds, in addition to `wait`; None for no limit.
+
+        Raises:
+            RefusedError: TOPIC_NOT_FOUND if there is no such topic, or it has no history. GONE if
+                events after the position are forgotten: read again without one.
+        """
+        query = {
+            "limit": limit,
+            "since_epoch": since_epoch,
+            "since_offset": since_offset,
+            "reverse": "true" if reverse else None,
+            "wait": wait or None,
+        }
+        path = f"/topics/{quote(topic, safe='')}/history"
+        whole = None if timeout is None else timeout + wait
+        try:
+            answer = await self._http.get(path, _known(query), whole)
+        except RefusedError as error:
+            if error.code != "NOT_FOUND":
+                raise
+            raise RefusedError("TOPIC_NOT_FOUND", error.text) from None
+        events = [event_of(topic, it) for it in answer["events"]]
+        return History(topic, events, Position(answer["epoch"], answer["offset"]))
+
+    async def topics(
+        self,
+        *,
+        prefix: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+        timeout: float | None = 10.0,
+    ) -> TopicPage:
+        """List topics with their numbers of subscribers, in the order of their names.
+
+        Args:
+            prefix: only topics whose name begins with it.
+            after: only topics whose name comes after it: the `next` of the page before.
+            limit: maximum number of topics; default and maximum are 1,000.
+            timeout: maximum time in seconds; None for no limit.
+
+        Raises:
+            RefusedError: there is no answer, or it is an error.
+        """
+        query = {"prefix": prefix, "after": after, "limit": limit}
+        answer = await self._http.get("/topics", _known(query), timeout)
+        return TopicPage(answer["count"], answer["topics"], answer.get("next"))
+
     async def ended(self) -> None:
         """Wait until the client has ended.
 
@@ -231,7 +354,7 @@ class Client:
         if publish.sent is not None:
             return f"no answer within {timeout:g} s; the publish may have been carried out"
         why = self._connection.why or "no attempt has ended yet"
-        text = f"no connection to {self._connection.shown} within {timeout:g} s: {why}"
+        text = f"no connection to {self._server.shown} within {timeout:g} s: {why}"
         return f"{text}; the publish was not sent"
 
     def _check_queue(self) -> None:
@@ -247,9 +370,9 @@ class Client:
         self._ask(topic)
 
     def _leave(self, subscription: Subscription) -> None:
-        if subscription.over:
+        if subscription._over:
             return
-        subscription.end()
+        subscription._end()
         topic = self._topics[subscription.topic]
         topic.subscriptions.remove(subscription)
         if not topic.subscriptions:
@@ -290,11 +413,11 @@ class Client:
         try:
             await self._connection.run(self)
         except RefusedError as refused:
-            log.error("%s: %s; not connecting again", self._connection.shown, refused)
+            log.error("%s: %s; not connecting again", self._server.shown, refused)
             self._end(refused)
         except Exception as fault:  # the end of the task: pending calls must learn of the fault
             text = "%s: a fault of this client, or of what it talks to; not connecting again"
-            log.exception(text, self._connection.shown)
+            log.exception(text, self._server.shown)
             self._end(RefusedError("REFUSED", repr(fault)))
 
     async def _close(self) -> None:
@@ -307,6 +430,7 @@ class Client:
         if self._replacing is not None:  # cancelled at the end of its connection
             tasks.append(self._replacing)
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._http.close()
 
     # Called by the connection.
 
@@ -320,7 +444,7 @@ class Client:
             try:
                 listener(state, detail)
             except Exception:  # a fault of the listener must not end the client
-                log.exception("%s: a state listener failed", self._connection.shown)
+                log.exception("%s: a state listener failed", self._server.shown)
 
     def _opened(self) -> None:
         for topic in self._topics.values():
@@ -350,14 +474,14 @@ class Client:
             # An event before the ack belongs to an earlier subscribe of the same topic.
             if topic is not None and topic.live:
                 self._hand_on(topic, message)
-        elif message.get("reason") == "TOKEN_EXPIRES" and self._token.renewable:
+        elif message.get("reason") == "TOKEN_EXPIRES" and self._server.token.renewable:
             if self._replacing is not None:
                 self._replacing.cancel()
             self._replacing = asyncio.create_task(self._replace_token())
         elif message["type"] in ("error", "info") and not request_id:
             is_error = message["type"] == "error"
             said = _refusal(message) if is_error else message.get("message", {}).get("payload")
-            log.warning("the server says: %s", said)
+            log.warning("%s: the server says: %s", self._server.shown, said)
             if message.get("reason") == "SHUTDOWN" and "reconnect" in message:
                 span = message["reconnect"]
                 self._connection.spread(span["min_ms"] / 1000, span["max_ms"] / 1000)
@@ -399,7 +523,7 @@ class Client:
         if refusal.code == "UNAVAILABLE":  # temporary
             count = self._refusals.get(topic, 0)
             wait = pause(count)
-            log.warning("%s: %s; asking again in %.1f s", topic.name, refusal, wait)
+            log.warning("%s: %s; asking again in %.1f s", topic.label, refusal, wait)
             self._refusals[topic] = count + 1
             asyncio.get_running_loop().call_later(wait, self._ask_again, topic, count + 1)
         elif refusal.code == "RATE_LIMITED":
@@ -446,10 +570,11 @@ class Client:
                 why = str(refusal)
                 invalid += refusal.code == "UNAUTHORIZED"
                 if refusal.code == "FORBIDDEN" or invalid == MAX_REFUSALS:
-                    log.warning("the token was not replaced: %s", why)
+                    log.warning("%s: the token was not replaced: %s", self._server.shown, why)
                     return
             wait = pause(attempt)
-            log.warning("the token was not replaced: %s; asking again in %.1f s", why, wait)
+            text = "%s: the token was not replaced: %s; asking again in %.1f s"
+            log.warning(text, self._server.shown, why, wait)
             await asyncio.sleep(wait)
 
     async def _authenticate(self) -> RefusedError | None:
@@ -458,8 +583,8 @@ class Client:
         Raises:
             TokenError: there is no other token.
         """
-        token = await self._token.fetch()
-        if token is None or token == self._token.current:
+        token = await self._server.token.fetch()
+        if token is None or token == self._server.token.current:
             raise TokenError("the token function returned the same token")
         self._auth = auth = _Auth(f"a{next(self._numbers)}", token)
         message = {"type": "auth", "token": token, "request_id": auth.request_id}
@@ -471,7 +596,7 @@ class Client:
         self._auth = None
         is_ack = message["type"] == "ack"
         if is_ack:
-            self._token.current = auth.token
+            self._server.token.current = auth.token
         if not auth.answer.done():
             auth.answer.set_result(None if is_ack else _refusal(message))
 
@@ -492,6 +617,8 @@ async def connect(
     *,
     client_id: str = "",
     token: Source | None = None,
+    headers: Mapping[str, str] | None = None,
+    ssl: SSLContext | None = None,
     on_state: StateListener | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to the server at `url` (ws://host:8080/ws) while the `async with` block runs.
@@ -500,17 +627,21 @@ async def connect(
 
     Args:
         client_id: a name for the server's lists and logs; without one it is made.
+        headers: HTTP headers for the handshakes and the HTTP calls.
+        ssl: the TLS context for wss:// and its HTTP calls, for example one that trusts another
+            authority: `ssl.create_default_context(cafile="ca.pem")`. Without one, the authorities
+            of the system are trusted.
         on_state: the first listener of `Client.on_state`.
         token: a token or API key, or a function that returns one and may be async. The function is
             called for each connection, and before the token of an open connection expires. If it
             raises, the client logs the exception's class and calls it again after a pause.
 
     Raises:
-        ValueError: the token is a string that no HTTP header can hold, such as an empty one.
+        ValueError: the URL is none, a header or the token is a string that HTTP cannot send, or the
+            token is given twice: also as a header, or by a user in the URL.
     """
-    source = Token(token)
-    name = client_id or f"python-{uuid.uuid4().hex[:8]}"
-    client = Client(Connection(url, name, source), source)
+    server = Server(url, Token(token), headers, ssl)
+    client = Client(server, client_id or f"python-{uuid.uuid4().hex[:8]}")
     if on_state is not None:
         client.on_state(on_state)
     task = asyncio.create_task(client._run())
@@ -522,8 +653,10 @@ async def connect(
         await client._close()
 
 
-async def _call(callback: Callable[[Item], object], subscription: Subscription) -> None:
-    """Call `callback` with each item of a subscription."""
+async def _call(
+    callback: Callable[[Item], object], subscription: Subscription, label: str
+) -> None:
+    """Call `callback` with each item of a subscription; `label` begins each log line."""
     try:
         async for item in subscription:
             try:
@@ -531,14 +664,19 @@ async def _call(callback: Callable[[Item], object], subscription: Subscription) 
                 if inspect.isawaitable(outcome):
                     await outcome
             except Exception:  # a fault of the callback: go on with the next item
-                log.exception("%s: the callback failed", subscription.topic)
+                log.exception("%s: the callback failed; going on with the next item", label)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():  # this task is cancelled, not the callback
                     raise
-                log.exception("%s: the callback failed", subscription.topic)
+                log.exception("%s: the callback failed; going on with the next item", label)
     except RefusedError as error:
-        log.error("%s: %s", subscription.topic, error)
+        log.error("%s: %s", label, error)
+
+
+def _known(query: dict[str, Any]) -> dict[str, str]:
+    """Return the fields of a query that are given, as text."""
+    return {key: str(value) for key, value in query.items() if value is not None}
 
 
 def _refusal(message: dict[str, Any]) -> RefusedError:

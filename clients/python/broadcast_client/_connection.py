@@ -14,13 +14,15 @@ import re
 import socket
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import aiohttp
 
 from broadcast_client._items import RefusedError, State, StateDetail
-from broadcast_client._token import Token, TokenError
+from broadcast_client._server import REDIRECTS, Server, describe_failure, describe_redirect
+from broadcast_client._token import TokenError
 
 log = logging.getLogger("broadcast_client")
 
@@ -31,12 +33,15 @@ LONGEST: Final = 20.0  # … up to this many seconds
 STEADY: Final = 10.0  # seconds that a connection must last to reset the pause
 GOODBYE: Final = 2.0  # seconds for the server to answer a Close
 TURN: Final = 64  # messages read in one turn of the event loop
+REPEATABLE: Final = 240.0  # seconds in which a publish is repeated: the server keeps keys for 300
 
 # Close codes after which the client must not reconnect; after all others it does.
 FOR_GOOD: Final = frozenset({1002, 1007, 1008, 3003})
 TOKEN_NEEDED: Final = 3000  # Close code: get a token, then reconnect
 TOO_BIG: Final = 1009  # Close code for a message over MAX_MESSAGE_BYTES
-PASSING: Final = frozenset({408, 425, 429})  # HTTP statuses 4xx that are temporary
+# HTTP statuses that are temporary, unlike all others of 4xx and the permanent redirects.
+PASSING: Final = frozenset({408, 425, 429})
+MOVED: Final = frozenset({301, 308})
 
 NESTING: Final = 250 + 1  # levels of nesting that the server accepts: a payload's, and the message
 STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -72,11 +77,9 @@ class Speaker(Protocol):
 class Connection:
     """A connection that is opened again whenever it ends."""
 
-    def __init__(self, url: str, client_id: str, token: Token) -> None:
-        self._url = url
-        self.shown = url.partition("?")[0]  # for logs and errors: a query may have a token
+    def __init__(self, server: Server, client_id: str) -> None:
+        self._server = server
         self.why = ""  # the reason why the last connection ended or was not made
-        self._token = token
         self._client_id = client_id
         self._outgoing: deque[bytes] | None = None  # None without a connection
         self._more = asyncio.Event()  # set when a message is queued
@@ -115,7 +118,9 @@ class Connection:
             RefusedError: the server has refused this client for good.
         """
         connector = aiohttp.TCPConnector(socket_factory=self._make_socket)
-        async with aiohttp.ClientSession(connector=connector) as session:
+        async with aiohttp.ClientSession(
+            connector=connector, middlewares=(_refuse_redirects,)
+        ) as session:
             while True:
                 speaker._changed("connecting", StateDetail(self.why, self._attempt))
                 self.why = await self._connect(session, speaker)
@@ -123,7 +128,7 @@ class Connection:
                 self._span = None
                 self._attempt += 1
                 text = "%s: %s; connecting again in %.1f s (attempt %d)"
-                log.warning(text, self.shown, self.why, wait, self._attempt)
+                log.warning(text, self._server.shown, self.why, wait, self._attempt)
                 self._hurry.clear()
                 speaker._changed("waiting", StateDetail(self.why, self._attempt, wait))
                 with suppress(TimeoutError):
@@ -134,43 +139,47 @@ class Connection:
         """Open a connection, use it until it ends, and return the reason of its end."""
         self._sockets.clear()
         try:
-            token = await self._token.fetch()
+            token = await self._server.token.fetch()
         except TokenError as error:
             return str(error)
-        self._token.current = token
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._server.token.current = token
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 peer = await session.ws_connect(
-                    self._url,
+                    self._server.url,
                     params={"client_id": self._client_id},
-                    headers=headers,
+                    headers=self._server.headers(token),
+                    ssl=self._server.ssl,
                     heartbeat=HEARTBEAT,
                     autoclose=False,
                     max_msg_size=0,
                 )
         except aiohttp.WSServerHandshakeError as error:
-            status = error.status
-            if status == 401 and self._token.given:
-                if self._token.refused():
-                    raise RefusedError("REFUSED", "the token was refused (HTTP 401)") from None
-            elif 400 <= status < 500 and status not in PASSING:
-                raise RefusedError("REFUSED", f"HTTP status {status}") from None
-            return f"HTTP status {status}"
-        except aiohttp.ClientResponseError as error:  # its repr has the request's headers
-            name, what = type(error).__name__, error.message.partition("\n")[0]
-            return f"no valid answer ({name} {what})"
-        except aiohttp.InvalidURL:
-            raise RefusedError("REFUSED", f"this is no URL of a server: {self.shown}") from None
+            return self._refused(error.status, error.headers or {})
         except TimeoutError:
             return f"no answer within {CONNECT_WITHIN:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            words = error.strerror if isinstance(error, OSError) else ""
-            return words or repr(error)
+            return describe_failure(error)
         try:
             return await self._converse(peer, speaker)
         finally:
             await self._hang_up(peer)
+
+    def _refused(self, status: int, headers: Mapping[str, str]) -> str:
+        """Handle a handshake that was answered by another status than 101; return the reason.
+
+        Raises:
+            RefusedError: it is not temporary.
+        """
+        why = f"HTTP status {status}"
+        if status in REDIRECTS:
+            why = describe_redirect(status, headers.get("Location", ""))
+        if status == 401 and self._server.token.given:
+            if self._server.token.refused():
+                raise RefusedError("REFUSED", "the token was refused (HTTP 401)") from None
+        elif status in MOVED or (400 <= status < 500 and status not in PASSING):
+            raise RefusedError("REFUSED", why) from None
+        return why
 
     async def _converse(self, peer: aiohttp.ClientWebSocketResponse, speaker: Speaker) -> str:
         opened = time.monotonic()
@@ -178,7 +187,7 @@ class Connection:
         speaker._opened()
         writer = asyncio.create_task(self._write(peer, self._outgoing))
         try:
-            log.info("%s: connected", self.shown)
+            log.info("%s: connected", self._server.shown)
             speaker._changed("open", StateDetail(attempt=self._attempt))
             last = await _listen(peer, speaker)
         finally:
@@ -187,16 +196,16 @@ class Connection:
             speaker._cut()
         if time.monotonic() - opened >= STEADY:
             self._attempt = 0
-            self._token.accepted()
+            self._server.token.accepted()
         if last.type is not aiohttp.WSMsgType.CLOSE:
             return f"connection lost ({last.data or 'without a Close'})"
         code, word = last.data, last.extra
         why = f"closed by the server ({code} {word})"
         if code in FOR_GOOD or (code == TOO_BIG and not speaker._too_big()):
             raise RefusedError("REFUSED", why)
-        if (code, word) == (TOKEN_NEEDED, "unauthorized") and self._token.refused():
+        if (code, word) == (TOKEN_NEEDED, "unauthorized") and self._server.token.refused():
             raise RefusedError("REFUSED", f"the token was refused: {why}")
-        if word == "auth_timeout" and not self._token.given:
+        if word == "auth_timeout" and not self._server.token.given:
             raise RefusedError("REFUSED", f"a token is needed: {why}")
         return why
 
@@ -224,6 +233,22 @@ class Connection:
         made = socket.socket(family, kind, protocol)
         self._sockets.append(made)
         return made
+
+
+async def _refuse_redirects(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Raise for a redirect before aiohttp follows it: `ws_connect` has no option for that."""
+    response = await handler(request)
+    if response.status in REDIRECTS:
+        response.close()
+        raise aiohttp.WSServerHandshakeError(
+            response.request_info,
+            response.history,
+            status=response.status,
+            headers=response.headers,
+        )
+    return response
 
 
 async def _listen(peer: aiohttp.ClientWebSocketResponse, speaker: Speaker) -> aiohttp.WSMessage:

@@ -41,6 +41,37 @@ class Deleted:
 Item = Event | Lost | Deleted
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """A part of a topic's history.
+
+    Attributes:
+        topic: its name.
+        events: in their order; with `reverse` the newest is the first.
+        position: the topic's newest position, for example for `subscribe(recover=...)`.
+    """
+
+    topic: str
+    events: list[Event]
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPage:
+    """A part of the list of topics.
+
+    Attributes:
+        count: the number of all topics on the server, or servers.
+        topics: the names of this page, in order, with their numbers of subscribers.
+        next: the last name of this page: pass it as `after` to get the next page. None if this is
+            the last page.
+    """
+
+    count: int
+    topics: dict[str, int]
+    next: str | None = None
+
+
 State = Literal["connecting", "open", "waiting", "closed"]
 
 

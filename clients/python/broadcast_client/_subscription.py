@@ -18,23 +18,29 @@ BUFFER: Final = 1_000  # items buffered for a subscriber; beyond that the oldest
 
 
 class Subscription:
-    """An async iterator over a topic's items; create it with `Client.subscribe`."""
+    """An async iterator over a topic's items; create it with `Client.subscribe`.
+
+    Attributes:
+        topic: the name of the topic.
+        position: the position after the last item that you took. Save it to recover in another
+            process. None if the topic has no history, is not subscribed yet, or none of `last_n`
+            has arrived.
+    """
 
     def __init__(
         self,
         topic: str,
         last_n: int,
         recover: Position | None,
+        label: str,
         leave: Callable[["Subscription"], None],
     ) -> None:
         self.topic = topic
-        self.last_n = last_n
-        self.recover = recover
-        # The position after the last item taken. Save it to recover in another process. None if
-        # the topic has no history, is not subscribed yet, or none of last_n has arrived.
+        self._last_n = last_n
+        self._recover = recover
         self.position = recover
-        self.over = False
-        self.begun = False  # whether the topic's items are for this subscription
+        self._over = False
+        self._begun = False  # whether the topic's items are for this subscription
         self._after: Position | None = None  # events up to here are not for this subscription
         self._was_acked = False
         self._items: deque[tuple[Item, Position | None]] = deque()  # with the position after each
@@ -42,6 +48,7 @@ class Subscription:
         self._error: RefusedError | None = None  # the refusal that ended it
         self._news = asyncio.Event()  # set when there is an item, or the end
         self._settled = asyncio.Event()  # set when it is acked, or over
+        self._label = label  # begins each log line
         self._leave = leave
 
     def __aiter__(self) -> Self:
@@ -56,7 +63,7 @@ class Subscription:
         while not (self._overrun or self._items):
             if self._error is not None:
                 raise self._error.copy()
-            if self.over:
+            if self._over:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
@@ -95,46 +102,46 @@ class Subscription:
 
     # Called by the topic.
 
-    def wants_the_same(self, other: "Subscription") -> bool:
+    def _wants_the_same(self, other: "Subscription") -> bool:
         """Return True if both subscriptions begin in the same place."""
-        return (self.last_n, self.recover) == (other.last_n, other.recover)
+        return (self._last_n, self._recover) == (other._last_n, other._recover)
 
-    def acked(self, position: Position | None = None) -> None:
+    def _acked(self, position: Position | None = None) -> None:
         """Record the server's ack; `position` is the begin, if it is not the requested one."""
         self._was_acked = True
         self.position = position or self.position
         self._settled.set()
 
-    def begin(self, position: Position | None) -> None:
+    def _begin(self, position: Position | None) -> None:
         """Begin at the topic's current position; report earlier events that were wanted as lost."""
-        wanted = self.recover
+        wanted = self._recover
         if wanted and position and wanted.epoch == position.epoch:
             position = max(wanted, position)  # the topic may not have reached it yet
-        newest = self.last_n and position is not None and position.offset
-        self.begun = True
+        newest = self._last_n and position is not None and position.offset
+        self._begun = True
         self._after = position
         if newest or wanted not in (None, position):
             why = "what was published before, since the topic was subscribed already"
-            log.warning("%s: lost: %s", self.topic, why)
-            self.put(Lost(self.topic, why), position)
+            log.warning("%s: lost: %s", self._label, why)
+            self._put(Lost(self.topic, why), position)
             position = None
-        self.acked(position)
+        self._acked(position)
 
-    def put(self, item: Item, position: Position | None) -> None:
+    def _put(self, item: Item, position: Position | None) -> None:
         """Buffer an item; `position` is the subscriber's position after it."""
-        if not self.begun or (isinstance(item, Event) and self._has(position)):
+        if not self._begun or (isinstance(item, Event) and self._has(position)):
             return
         if len(self._items) >= BUFFER:
             if not self._overrun:
-                log.warning("%s: lost: items, since more than %d wait", self.topic, BUFFER)
+                log.warning("%s: lost: items, since more than %d wait", self._label, BUFFER)
             self._items.popleft()
             self._overrun += 1
         self._items.append((item, position))
         self._news.set()
 
-    def end(self, error: RefusedError | None = None) -> None:
+    def _end(self, error: RefusedError | None = None) -> None:
         """End the subscription after the buffered items; then `error` is raised, if given."""
-        self.over = True
+        self._over = True
         self._error = error
         self._news.set()
         self._settled.set()

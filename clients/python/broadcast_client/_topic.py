@@ -22,24 +22,31 @@ DELETED: Final = "Topic has been deleted"  # from servers that give no reason
 class Topic:
     """A subscribed topic, with at least one subscription."""
 
-    def __init__(self, name: str, first: Subscription) -> None:
-        """`first` is the subscription whose `last_n` or `recover` is sent to the server."""
+    def __init__(self, name: str, first: Subscription, label: str) -> None:
+        """Make a topic.
+
+        Args:
+            name: its name.
+            first: the subscription whose `last_n` or `recover` is sent to the server.
+            label: begins each log line.
+        """
         self.name = name
+        self.label = label
         self.subscriptions: list[Subscription] = []
         self.live = False  # whether the current connection has acked it
         self.was_acked = False  # whether any connection has
         self._first = first
-        self._position = first.recover  # the position up to which events have arrived
-        self._newest = first.last_n  # earlier events to ask for; 0 once one has arrived
-        self._begun = first.recover is not None  # whether missed events are a loss
+        self._position = first._recover  # the position up to which events have arrived
+        self._newest = first._last_n  # earlier events to ask for; 0 once one has arrived
+        self._begun = first._recover is not None  # whether missed events are a loss
 
     def join(self, subscription: Subscription) -> None:
         """Add a subscription; after the topic's ack, it begins at the current position."""
         self.subscriptions.append(subscription)
         if self.was_acked:
-            subscription.begin(self._position)
+            subscription._begin(self._position)
         else:
-            subscription.begun = subscription.wants_the_same(self._first)
+            subscription._begun = subscription._wants_the_same(self._first)
 
     def request(self) -> dict[str, Any]:
         """Return the subscribe command, without a request_id."""
@@ -67,18 +74,17 @@ class Topic:
         if not self.was_acked:
             self.was_acked = True
             for subscription in self.subscriptions:
-                if subscription.begun:
-                    subscription.acked(start)
+                if subscription._begun:
+                    subscription._acked(start)
                 else:
-                    subscription.begin(top)
+                    subscription._begin(top)
 
     def take(self, message: dict[str, Any]) -> None:
         """Handle an event or an info of the topic that arrived after the ack."""
         if message["type"] == "event":
-            content, offset = message["message"], message.get("offset")
+            offset = message.get("offset")
             if offset is None or self._is_new(offset):
-                event = Event(self.name, content["id"], content["payload"], message["ts"], offset)
-                self._put(event)
+                self._put(event_of(self.name, message))
         elif reason_of(message) == "GAP":
             self._report_gap(message["message"]["payload"])
 
@@ -91,7 +97,7 @@ class Topic:
         """End all subscriptions; each subscriber gets `error`, if given."""
         self.live = False
         for subscription in self.subscriptions:
-            subscription.end(error)
+            subscription._end(error)
 
     def _asked_again(self, top: Position | None) -> bool:
         """Return True if `last_n` was asked for again because none of its events had arrived.
@@ -127,12 +133,18 @@ class Topic:
         self._lose(f"{count or 'some'} events, on their way here", count)
 
     def _lose(self, why: str, count: int | None = None) -> None:
-        log.warning("%s: lost: %s", self.name, why)
+        log.warning("%s: lost: %s", self.label, why)
         self._put(Lost(self.name, why, count))
 
     def _put(self, item: Item) -> None:
         for subscription in self.subscriptions:
-            subscription.put(item, self._position)
+            subscription._put(item, self._position)
+
+
+def event_of(topic: str, message: dict[str, Any]) -> Event:
+    """Return the event that a message of the server, or a history, has."""
+    content = message["message"]
+    return Event(topic, content["id"], content["payload"], message["ts"], message.get("offset"))
 
 
 def reason_of(info: dict[str, Any]) -> str | None:
