@@ -21,6 +21,7 @@ PLACES = [
     "Dockerfile",
     "api/asyncapi.yaml",
     "api/openapi.yaml",
+    "clients/python/pyproject.toml",
     "deploy/kubernetes/kustomization.yaml",
     "hub/version.py",
     "pyproject.toml",

@@ -12,6 +12,7 @@ from broadcast_client import Deleted, Event, Lost, connect
 async def main(url: str) -> None:
     """Subscribe, publish three messages, and print the items up to the third."""
     async with connect(url, client_id="example") as client:
+        await client.ready()  # raises RefusedError if there is no connection after 10 seconds
         chat = client.subscribe("example/python", last_n=10)
         await chat.ready()  # from here on every event arrives, or a Lost item does
         words = ("hello", "from", "Python")

@@ -653,9 +653,7 @@ async def connect(
         await client._close()
 
 
-async def _call(
-    callback: Callable[[Item], object], subscription: Subscription, label: str
-) -> None:
+async def _call(callback: Callable[[Item], object], subscription: Subscription, label: str) -> None:
     """Call `callback` with each item of a subscription; `label` begins each log line."""
     try:
         async for item in subscription:
