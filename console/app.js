@@ -204,7 +204,7 @@ function explain(state) {
   if (name === 'cut') return session.cutFor ? `Back in ${seconds(session.cutFor)}.` : 'Connecting again…';
   if (name === 'waiting') return `${navigator.onLine ? '' : 'This device is offline. '}Reason: ${why}. Attempt ${attempt} in ${seconds(ms - past)}.`;
   if (name === 'connecting') return `Connecting…${past > 1_000 ? ` no answer for ${Math.round(past / 1_000)} s.` : ''}`;
-  return why ?? '';
+  return why ? `${why}.` : '';
 }
 
 function drawState() {
@@ -219,8 +219,10 @@ function drawState() {
   $('banner').hidden = !isBad;
   if (!isBad) return;
   const since = new Date(state.since).toTimeString().slice(0, 8);
-  const words = { off: 'Disconnected', refused: 'Not reconnecting', stalled: 'No answer from the server', cut: 'You cut the connection' };
-  say($('banner-title'), `${words[name] ?? 'Not connected'}${name === 'off' || name === 'refused' || name === 'cut' ? '' : ` since ${since}`}.`);
+  const titles = {
+    off: 'Disconnected.', refused: 'Not reconnecting:', cut: 'You cut the connection.', stalled: `No answer from the server since ${since}.`,
+  };
+  say($('banner-title'), titles[name] ?? `Not connected since ${since}.`);
   say($('banner-text'), explain(state));
   $('now').hidden = name === 'cut' || name === 'stalled' || name === 'connecting';
   say($('now'), name === 'waiting' ? 'Try now' : 'Connect');

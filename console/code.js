@@ -1,6 +1,6 @@
 // The code of what the user did last, as curl, Python and JavaScript.
 
-import { $, copy, parse, say } from './dom.js';
+import { $, copy, parse, say, spaced } from './dom.js';
 
 const WIDTH = 76; // characters of a literal in one line
 const at = (path) => new URL(path, location.href).href;
@@ -32,11 +32,6 @@ export function js(value) {
   return flat.length <= WIDTH ? spaced(flat) : JSON.stringify(value, null, 2);
 }
 
-/** Puts a space behind each comma and colon of JSON that is not in a string. */
-function spaced(json) {
-  return json.replace(/"(?:[^"\\]|\\.)*"|[,:]/g, (part) => (part === ',' || part === ':' ? `${part} ` : part));
-}
-
 /** Returns a REST call in each language. `body` is a value, or `{ json }`: text that is JSON already. */
 export function rest(method, path, body, json = body === undefined ? undefined : JSON.stringify(body)) {
   return { curl: curl(method, path, json), python: urllib(method, path, json), js: viaFetch(method, path, json) };
@@ -44,13 +39,11 @@ export function rest(method, path, body, json = body === undefined ? undefined :
 
 /** Returns a REST call as a command for a POSIX shell. */
 export function curl(method, path, json) {
-  const words = ['curl'];
-  if (method !== 'GET') words.push('-X', method);
-  words.push(quote(at(path)));
-  if (json !== undefined) words.push('-H', "'Content-Type: application/json'");
-  if (isGuarded()) words.push('-H', '"Authorization: Bearer $TOKEN"');
-  if (json !== undefined) words.push('-d', quote(json));
-  return words.join(' ');
+  const isUsual = method === (json === undefined ? 'GET' : 'POST');
+  const words = [`curl ${isUsual ? '' : `-X ${method} `}${quote(at(path))}`];
+  if (isGuarded()) words.push('-H "Authorization: Bearer $TOKEN"');
+  if (json !== undefined) words.push(`-d ${quote(json)}`);
+  return words.join(' \\\n  ');
 }
 
 function urllib(method, path, json) {
@@ -94,7 +87,7 @@ function tokenForJs() {
 
 /** Returns a publish in each language; `json` is the payload as text, digit for digit. */
 export function publishing(topic, payload, json) {
-  const body = `{"topic":${JSON.stringify(topic)},"payload":${json}}`;
+  const body = `{"topic": ${JSON.stringify(topic)}, "payload": ${json}}`;
   return {
     curl: curl('POST', 'publish', body),
     ...withClient({
@@ -107,7 +100,7 @@ export function publishing(topic, payload, json) {
 /** Returns a subscription in each language. */
 export function subscribing(topic) {
   const name = JSON.stringify(topic);
-  const head = isGuarded() ? ' -H "Authorization: Bearer $TOKEN"' : '';
+  const head = isGuarded() ? ' \\\n  -H "Authorization: Bearer $TOKEN"' : '';
   return {
     curl: `curl -N ${quote(at(`events?topic=${encodeURIComponent(topic)}`))}${head}`,
     ...withClient({

@@ -78,6 +78,11 @@ export function parse(text) {
 /** Returns a value of `parse` as indented JSON. */
 export const pretty = (value) => JSON.stringify(value, null, 2);
 
+/** Returns JSON with a space behind each comma and colon that is not in a string. */
+export function spaced(json) {
+  return json.replace(/"(?:[^"\\]|\\.)*"|[,:]/g, (part) => (part === ',' || part === ':' ? `${part} ` : part));
+}
+
 /** Copies a text, and says so on the button that was pressed. Without the right to copy, selects `source`. */
 export async function copy(pressed, text, source) {
   const words = (pressed.dataset.words ??= pressed.textContent);

@@ -1,6 +1,6 @@
 // The list of events: what arrived, newest first, with a filter.
 
-import { $, Emitter, button, clock, copy, element, number, pretty, say, topicColour, topicLabel } from './dom.js';
+import { $, Emitter, button, clock, copy, element, number, pretty, say, spaced, topicColour, topicLabel } from './dom.js';
 
 const MAX_KEPT = 1_000; // entries
 const MAX_ROWS = 200; // in the document
@@ -11,7 +11,7 @@ const MAX_NAMES = 5; // topics in a recovery's sentence
 /** Returns what happened as one line of text. */
 function lineOf(entry) {
   if (entry.kind === 'recovery') return recovered(entry);
-  return entry.kind === 'event' ? JSON.stringify(entry.payload) : entry.text;
+  return entry.kind === 'event' ? spaced(JSON.stringify(entry.payload)) : entry.text;
 }
 
 /** Says what a reconnect has brought back, and what not. */
@@ -177,13 +177,13 @@ export class EventList extends Emitter {
   /** Returns what an open row shows. */
   #more({ kind, payload, raw, id, ts, offset, topic, text, answers }) {
     const body = pretty(kind === 'event' ? payload : raw ?? answers ?? text);
-    const facts = [['id', typeof id === 'string' ? id : id !== undefined && JSON.stringify(id)], ['server time', ts], ['offset', offset], ['topic', topic]];
-    const list = element('dl', {}, ...facts.filter(([, value]) => value !== undefined && value !== false)
+    const facts = [['topic', topic], ['id', typeof id === 'object' ? JSON.stringify(id) : id], ['offset', offset], ['server time', ts]];
+    const list = element('dl', {}, ...facts.filter(([, value]) => value !== undefined)
       .map(([name, value]) => element('div', {}, element('dt', {}, name), element('dd', {}, String(value)))));
     const code = element('pre', {}, body);
     const copier = button('quiet', 'Copy', { ariaLabel: 'Copy the payload' });
     copier.onclick = () => copy(copier, body, code);
-    return element('div', { className: 'more' }, code, list, copier);
+    return element('div', { className: 'more' }, code, copier, list);
   }
 
   /** Moves the focus from row to row by the arrow keys. */

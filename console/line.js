@@ -1,6 +1,6 @@
 // The WebSocket of the console: one that can be cut, and that notices when the server is silent.
 
-const BEAT_EVERY = 1_000; // ms between two pings while nothing else arrives
+const BEAT_EVERY = 1_000; // ms between two pings
 const SILENT_AFTER = 1_500; // ms without an answer to a ping
 const DEAD_AFTER = 8_000; // ms without an answer to a ping, after which the client connects again
 const LOOK_EVERY = 250; // ms between two looks at the time
@@ -59,6 +59,7 @@ class Line {
   #looking;
   #asked = null; // the time of a ping without an answer
   #heard = 0; // the time of the newest message
+  #sent = 0; // the time of the newest ping
   #silent = false; // whether silence was reported
   #looked = 0; // the time of the last look
 
@@ -113,7 +114,7 @@ class Line {
       const isPong = data.startsWith(PONG);
       this.#heard = performance.now();
       if (this.#silent) this.#wire.onSilence(0);
-      if (this.#asked !== null && isPong) this.#wire.onBeat(this.#heard - this.#asked);
+      if (isPong) this.#wire.onBeat(this.#heard - this.#sent);
       this.#asked = null;
       this.#silent = false;
       if (!isPong) this.onmessage?.({ data });
@@ -133,8 +134,8 @@ class Line {
     if (document.hidden) {
       this.#asked = null; // timers of hidden pages are late
     } else if (this.#asked === null) {
-      if (now - this.#heard < BEAT_EVERY) return;
-      this.#asked = now;
+      if (now - this.#sent < BEAT_EVERY) return;
+      this.#asked = this.#sent = now;
       this.send('{"type":"ping","request_id":"beat"}');
     } else if (!late && now - this.#asked > DEAD_AFTER) {
       this.lose();

@@ -23,8 +23,8 @@ export function mount(root, app) {
   const demo = new Demo(app);
   const chart = new Sparkline('large');
   const lines = new Map(); // by the name of the topic
-  const most = element('span', { className: 'most' }), now = element('strong'), ago = element('span', { className: 'ago' }, '60 s ago');
-  $('chart').append(chart.node, element('p', { className: 'rate' }, now, ' a second'), most, ago);
+  const now = element('strong'), most = element('span');
+  $('chart').append(element('span', {}, '60 s ago'), element('p', { title: 'Events in the last minute' }, now, ' a second', most), chart.node);
 
   // ---- Topics
 
@@ -67,6 +67,8 @@ export function mount(root, app) {
     say($('more-topics'), more > 0 ? `and ${number(more)} more` : '');
     const failed = [...session.topics.values()].findLast((it) => it.phase === 'failed');
     say($('subscribed'), failed?.problem ?? '');
+    const longest = Math.max(0, ...shown.map(({ name }) => name.length));
+    $('list').style.setProperty('--names', `${Math.min(Math.max(longest, 7), 18) + 3}ch`);
     $('known').replaceChildren(...shown.map(({ name }) => element('option', { value: name })));
     guide();
     drawRates();
@@ -75,7 +77,8 @@ export function mount(root, app) {
   function drawRates() {
     const counts = session.rate.read();
     say(now, rateText(session.rate.now));
-    say(most, `most: ${number(chart.draw(counts))}`);
+    const top = chart.draw(counts);
+    say(most, Math.max(...counts) ? `, at most ${number(top)}` : '');
     for (const [name, { spark, rate, count }] of lines) {
       const topic = session.topics.get(name);
       if (!topic) continue;

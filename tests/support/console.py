@@ -136,7 +136,7 @@ def payloads(page: Page) -> Locator:
 def topic_line(page: Page, topic: str) -> Locator:
     """A topic in the list of those that the user has subscribed to."""
     return page.get_by_role("list", name="Your topics").locator(
-        f"> li[data-topic={json.dumps(topic)}]"
+        f"> li[data-topic={json.dumps(topic, ensure_ascii=False)}]"
     )
 
 

@@ -1,0 +1,235 @@
+"""The connection of the console: how it ends, what is shown then, and what is recovered."""
+
+import json
+import re
+import signal
+
+import pytest
+from playwright.sync_api import Page, WebSocketRoute, expect
+
+from tests.support.browser import needs_chromium
+from tests.support.console import (
+    Server,
+    acking,
+    double,
+    panel,
+    payloads,
+    publish,
+    publish_elsewhere,
+    rows,
+    serving,
+    state,
+    subscribe,
+    topic_line,
+    visit,
+)
+
+pytestmark = needs_chromium
+BANNER = "#banner"
+IS_OFF = re.compile("Not connected since|No answer from the server since")
+HONEST = 3_000  # ms within which the console must say that it is cut off
+
+
+# --- A server that goes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
+def test_the_console_reconnects_by_itself(page: Page, how: signal.Signals) -> None:
+    with serving() as first:
+        visit(page, first, "?topic=lasting")
+        expect(topic_line(page, "lasting")).to_have_attribute("data-phase", "on")
+        expect(page.locator(BANNER)).to_be_hidden()
+        first.end(how)
+        expect(page.locator(BANNER)).to_contain_text(re.compile(r"Not connected since \d\d:\d\d"))
+        expect(page.locator(BANNER)).to_contain_text(re.compile(r"Attempt \d+ in \d+\.\d s"))
+        expect(topic_line(page, "lasting")).to_have_attribute("data-phase", "waiting")
+        if how is signal.SIGTERM:
+            expect(rows(page, "info")).to_contain_text("Server is shutting down.")
+
+    with serving(first.port) as second:
+        expect(topic_line(page, "lasting")).to_have_attribute("data-phase", "on")
+        expect(page.locator(BANNER)).to_be_hidden()
+        publish_elsewhere(page, second, "lasting", "again")
+        expect(payloads(page)).to_have_text('"again"')
+
+
+def test_try_now_does_not_wait_for_the_pause(staged: Page) -> None:
+    with serving() as first:
+        visit(staged, first)
+        first.end(signal.SIGKILL)
+    expect(state(staged)).to_have_text("Reconnecting")
+    with serving(first.port):
+        staged.get_by_role("button", name="Try now").click()  # no pause ends: the clock stands
+        expect(state(staged)).to_have_text("Connected")
+
+
+def test_a_frozen_server_is_reported_within_3_seconds(staged: Page) -> None:
+    """The server answers nothing, and no connection ends."""
+    with serving() as server:
+        visit(staged, server)
+        staged.clock.run_for(2_000)
+        expect(staged.locator("#latency")).not_to_be_empty()
+        server.process.send_signal(signal.SIGSTOP)
+        for _ in range(HONEST // 250):
+            staged.clock.run_for(250)
+        expect(staged.locator(BANNER)).to_contain_text("No answer from the server since")
+        expect(state(staged)).to_have_text("No answer")
+        server.process.send_signal(signal.SIGCONT)
+        expect(state(staged)).to_have_text("Connected")
+        expect(staged.locator(BANNER)).to_be_hidden()
+
+
+def test_a_frozen_server_is_given_up_at_last(staged: Page) -> None:
+    with serving() as server:
+        visit(staged, server)
+        server.process.send_signal(signal.SIGSTOP)
+        for _ in range(48):
+            staged.clock.run_for(250)
+        expect(rows(staged, "note").last).to_contain_text("the connection was lost (1006)")
+        server.process.send_signal(signal.SIGCONT)
+        staged.clock.run_for(20_000)
+        expect(state(staged)).to_have_text("Connected")
+
+
+def test_a_network_that_is_gone_is_reported(page: Page, server: Server) -> None:
+    visit(page, server)
+    page.context.set_offline(True)
+    expect(page.locator(BANNER)).to_contain_text(IS_OFF)
+    page.context.set_offline(False)
+    expect(state(page)).to_have_text("Connected")
+    expect(page.locator(BANNER)).to_be_hidden()
+
+
+def test_a_publish_survives_a_lost_connection(page: Page) -> None:
+    with serving() as first:
+        visit(page, first)
+        subscribe(page, "patient")
+        first.end(signal.SIGKILL)
+        expect(state(page)).to_have_text("Reconnecting")
+        publish(page, "patient", '"late"')
+        expect(panel(page, "Publish")).to_contain_text("once the connection is back")
+
+    with serving(first.port):
+        expect(panel(page, "Publish")).to_contain_text("Published to patient, acknowledged in")
+        expect(payloads(page)).to_have_text('"late"')
+
+
+# --- Recovery -------------------------------------------------------------------------------------
+
+
+def test_a_cut_shows_what_was_missed_and_recovered(page: Page) -> None:
+    with serving(HISTORY_SIZE="10") as server:
+        visit(page, server, "?topic=kept&topic=quiet")
+        expect(topic_line(page, "quiet")).to_have_attribute("data-phase", "on")
+        publish_elsewhere(page, server, "kept", 0)
+        expect(payloads(page)).to_have_text(["0"])
+        page.get_by_role("button", name="Cut for 3 s").click()
+        expect(page.locator(BANNER)).to_contain_text("You cut the connection. Back in")
+        for n in (1, 2):
+            publish_elsewhere(page, server, "kept", n)
+
+        expect(rows(page, "recovery")).to_have_text(
+            re.compile(r"Back after \d\.\d s: 2 missed, 2 recovered \(kept\)\.")
+        )
+        expect(payloads(page)).to_have_text(["2", "1", "0"])
+        expect(rows(page).get_by_text("recovered")).to_have_count(2)
+        publish_elsewhere(page, server, "kept", 3)
+        expect(payloads(page).first).to_have_text("3")
+        expect(rows(page).get_by_text("recovered")).to_have_count(2)
+
+
+def test_a_cut_says_which_topics_have_no_history(page: Page) -> None:
+    with serving(HISTORY_RULES="kept/=10:60") as server:
+        visit(page, server, "?topic=kept/1&topic=plain")
+        expect(topic_line(page, "plain")).to_have_attribute("data-phase", "on")
+        page.get_by_role("button", name="Cut for 3 s").click()
+        row = rows(page, "recovery")
+        expect(row).to_contain_text("nothing was lost (kept/1)")
+        expect(row).to_contain_text("plain has no history: start the server with HISTORY_SIZE=100")
+        expect(rows(page, "lost")).to_contain_text("plain: Something may be missing here")
+
+
+@pytest.mark.parametrize("remembered", [True, False], ids=["remembered", "forgotten"])
+def test_missed_events_are_shown_or_reported_as_lost(page: Page, remembered: bool) -> None:
+    with serving(HISTORY_SIZE="5") as server:
+        visit(page, server, "?topic=missed")
+        expect(topic_line(page, "missed")).to_have_attribute("data-phase", "on")
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="Disconnect").click()
+        page.get_by_role("button", name="Close").click()
+        expect(state(page)).to_have_text("Disconnected")
+        count = 5 if remembered else 6
+        for n in range(count):
+            publish_elsewhere(page, server, "missed", n)
+        page.locator(BANNER).get_by_role("button", name="Connect").click()
+
+        if remembered:
+            expect(rows(page, "recovery")).to_contain_text("5 missed, 5 recovered (missed)")
+            expect(payloads(page)).to_have_text(["4", "3", "2", "1", "0"])
+        else:
+            expect(rows(page, "recovery")).to_contain_text(
+                "the history of missed does not reach back so far"
+            )
+            expect(rows(page, "lost")).to_contain_text("which the server has forgotten")
+            expect(rows(page)).to_have_count(0)
+
+
+def test_after_disconnect_the_console_does_not_reconnect(staged: Page, server: Server) -> None:
+    opened: list[object] = []
+    staged.on("websocket", lambda socket: opened.append(socket))
+    visit(staged, server)
+    staged.get_by_role("button", name="Settings").click()
+    staged.get_by_role("button", name="Disconnect").click()
+    expect(state(staged)).to_have_text("Disconnected")
+    staged.clock.fast_forward("02:00")
+
+    expect(state(staged)).to_have_text("Disconnected")
+    assert len(opened) == 1
+
+
+def test_the_name_is_the_client_id(page: Page, server: Server) -> None:
+    visit(page, server)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("button", name="Disconnect").click()
+    page.get_by_label("Name").fill("ann")
+    page.get_by_label("Name").press("Enter")
+    expect(state(page)).to_have_text("Connected")
+    answer = page.request.get(f"{server.url}/connections").json()
+    assert [it["client_id"] for it in answer["connections"]] == ["ann"]
+
+
+# --- What only a double of the server says --------------------------------------------------------
+
+
+def test_after_a_refusal_by_policy_the_console_does_not_reconnect(
+    staged: Page, server: Server
+) -> None:
+    opened: list[WebSocketRoute] = []
+
+    def refuse(socket: WebSocketRoute) -> None:
+        opened.append(socket)
+        socket.close(code=1008, reason="ORIGIN")
+
+    double(staged, server, refuse)
+    expect(state(staged)).to_have_text("Refused")
+    refused = "Not reconnecting: refused by the server (1008 ORIGIN)."
+    expect(staged.locator(BANNER)).to_contain_text(refused)
+    staged.clock.fast_forward("02:00")
+    expect(staged.locator(BANNER)).to_contain_text(refused)
+    assert len(opened) == 1
+
+
+def test_a_gap_is_shown_in_its_place(staged: Page, server: Server) -> None:
+    opened: list[WebSocketRoute] = []
+
+    def answer(socket: WebSocketRoute) -> None:
+        opened.append(socket)
+        acking(socket)
+
+    double(staged, server, answer)
+    expect(topic_line(staged, "t")).to_have_attribute("data-phase", "on")
+    gap = {"id": "info_1", "payload": {"reason": "GAP", "dropped": 17}}
+    opened[0].send(json.dumps({"type": "info", "topic": "t", "message": gap}))
+    staged.clock.run_for(200)
+
+    expect(rows(staged, "lost")).to_contain_text("t: Missing here: 17 events")
