@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-faults test-installed test-loadtest fuzz-api check format settings lock check-wheels bench bench-quick bench-compare bench-guarded loadtest loadtest-picture clean
+.PHONY: help run install test test-faults test-installed test-loadtest test-docs fuzz-api check format settings lock check-wheels bench bench-quick bench-compare bench-guarded loadtest loadtest-picture docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -49,6 +49,9 @@ test-installed: $(VENV)/.test ## build the image and start the systemd unit on a
 
 test-loadtest: $(VENV)/.test $(VENV)/.loadtest ## try the load test with sound and faulty servers (2 minutes)
 	@$(BIN)/python -m pytest tests/loadtest --numprocesses 2
+
+test-docs: docs $(VENV)/.test ## build the site of the documentation, and try it in a browser
+	@$(BIN)/python -m pytest tests/site
 
 fuzz-api: $(VENV)/.test ## test the HTTP API with requests that schemathesis generates (2 minutes)
 	@FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/api/test_fuzz.py --override-ini faulthandler_timeout=900
@@ -71,6 +74,7 @@ lock: $(VENV)/.made ## write the lock files again from pyproject.toml
 	@$(COMPILE) --extra test --constraint requirements.lock --output-file requirements-test.lock
 	@$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock
 	@$(COMPILE) --extra loadtest --constraint requirements.lock --output-file requirements-loadtest.lock
+	@$(COMPILE) --extra docs --constraint requirements.lock --output-file requirements-docs.lock
 
 check-wheels: $(VENV)/.made ## check that the base image's libc and Python have a wheel for each pin
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && for arch in x86_64 aarch64; do \
@@ -100,8 +104,13 @@ loadtest: $(VENV)/.loadtest ## load-test a server for a minute; MINUTES=10 USERS
 loadtest-picture: $(VENV)/.test ## draw the newest report as docs/images/loadtest.png; REPORT=FILE draws another
 	@$(BIN)/python -m loadtest.picture $(REPORT)
 
+# The variable silences a notice of the theme on every build; decision 0073 has what it says. With
+# --quiet, MkDocs would not count warnings, and so not fail.
+docs: $(VENV)/.docs ## build the documentation as a site in site/, and fail on a broken link
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build
+
 clean: ## remove .venv and every cache
-	@rm -rf $(VENV) $(NPM)/node_modules $(TOOLS)/bin .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) site $(NPM)/node_modules $(TOOLS)/bin .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -130,6 +139,13 @@ $(VENV)/.loadtest: requirements-loadtest.lock $(VENV)/.made
 	@echo "installing $<"
 	@$(BIN)/python -m venv --without-pip $(VENV)/loadtest
 	@$(PIP) --python $(VENV)/loadtest/bin/python install --root-user-action ignore \
+		--require-hashes --requirement $<
+	@touch $@
+
+$(VENV)/.docs: requirements-docs.lock $(VENV)/.made
+	@echo "installing $<"
+	@$(BIN)/python -m venv --without-pip $(VENV)/docs
+	@$(PIP) --python $(VENV)/docs/bin/python install --root-user-action ignore \
 		--require-hashes --requirement $<
 	@touch $@
 

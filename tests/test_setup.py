@@ -23,7 +23,12 @@ from tests.support.locks import pins
 from tests.support.process import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-loadtest.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-test.lock",
+    "requirements-loadtest.lock",
+    "requirements-docs.lock",
+)
 # Seconds that a child may take before it is killed and its test fails; none takes two.
 PATIENCE = 30
 
@@ -46,6 +51,10 @@ def version(pin: Requirement) -> str:
         (
             "requirements-loadtest.lock",
             PROJECT["dependencies"] + PROJECT["optional-dependencies"]["loadtest"],
+        ),
+        (
+            "requirements-docs.lock",
+            PROJECT["dependencies"] + PROJECT["optional-dependencies"]["docs"],
         ),
     ],
 )
@@ -115,6 +124,7 @@ def tree(tmp_path: Path) -> Path:
         "requirements.lock",
         "requirements-test.lock",
         "requirements-loadtest.lock",
+        "requirements-docs.lock",
         f"{npm}/package-lock.json",
         f"{tools}/go.mod",
         f"{tools}/go.sum",
@@ -158,6 +168,8 @@ def stub_python(tree: Path, body: str) -> str:
         ("check", "requirements-test.lock", ".venv/bin/mypy"),
         ("loadtest", "requirements-loadtest.lock", ".venv/loadtest/bin/python loadtest/run.py"),
         ("test-loadtest", "requirements-loadtest.lock", "-m pytest tests/loadtest"),
+        ("docs", "requirements-docs.lock", ".venv/docs/bin/mkdocs build"),
+        ("test-docs", "requirements-docs.lock", "-m pytest tests/site"),
     ],
 )
 def test_make_installs_the_lock_before_it_does_its_work(

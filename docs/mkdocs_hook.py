@@ -1,0 +1,33 @@
+"""A hook of MkDocs: the site has the pages of the whole repository, at their paths.
+
+MkDocs knows only what is in its folder of documents. Here README.md is the first page, and a page
+may link to any file of the repository: a link means the same here, on a forge and in an editor.
+"""
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("*.md", "bench/*.md", "clients/*.md", "docs/**/*.md", "examples/*.md")
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Replace the documents by the pages of the repository, and the files that they link to."""
+    for file in list(files):
+        if file.src_dir == config.docs_dir:
+            files.remove(file)
+    pages = {path for pattern in PAGES for path in ROOT.glob(pattern)}
+    linked = {
+        (page.parent / target).resolve()
+        for page in pages
+        for target in LINK.findall(page.read_text())
+    }
+    styles = {ROOT / name for name in config.extra_css}
+    for path in sorted(pages | styles | {path for path in linked if path.is_file()}):
+        name = path.relative_to(ROOT).as_posix()
+        files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
+    return files

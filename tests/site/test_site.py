@@ -1,0 +1,181 @@
+"""The site of the documentation: `make test-docs` builds it; these tests read and browse it."""
+
+import functools
+import http.server
+import re
+import shutil
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browser import PATIENCE, chromium, needs_chromium
+from tests.support.process import ROOT
+
+SITE = ROOT / "site"
+PAGES = sorted(SITE.glob("**/index.html"))
+# The folders that a build reads.
+SOURCES = ("api", "bench", "clients", "deploy", "docs", "examples")
+FILES = (".env.example", "Makefile", "mkdocs.yml", "requirements-docs.lock")
+# What a reader sees of a document, and whose number both renderers agree on.
+SEEN = {"h2", "h3", "h4", "li", "ol", "table", "tr", "pre", "strong", "em", "img"}
+
+
+def source_of(page: Path) -> Path:
+    """Return the document of a page."""
+    folder = ROOT / page.parent.relative_to(SITE)
+    return folder / "README.md" if folder.is_dir() else folder.with_suffix(".md")
+
+
+class Reader(HTMLParser):
+    """Counts the elements of an article, and collects what a page loads."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen = Counter[str]()
+        self.loaded: list[str] = []
+        self._inside = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside |= tag == "article"
+        if self._inside and tag in SEEN:
+            self.seen[tag] += 1
+        address = dict(attrs).get("href" if tag == "link" else "src")
+        if tag != "a" and address and dict(attrs).get("rel") not in ("canonical", "prev", "next"):
+            self.loaded.append(address)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside &= tag != "article"
+
+
+# --- The build ------------------------------------------------------------------------------------
+
+
+def test_every_document_is_a_page() -> None:
+    documents = {
+        path
+        for pattern in ("*.md", "docs/**/*.md", *(f"{it}/*.md" for it in SOURCES))
+        for path in ROOT.glob(pattern)
+    }
+    assert {source_of(page) for page in PAGES} == documents
+
+
+@pytest.mark.parametrize(
+    ("link", "complaint"),
+    [
+        ("docs/nothing.md", "docs/nothing.md"),
+        ("deploy/nothing.conf", "deploy/nothing.conf"),
+        ("docs/tutorial.md#nothing", "#nothing"),
+        ("/docs/tutorial.md", "absolute link"),
+    ],
+)
+def test_a_broken_link_fails_the_build(tmp_path: Path, link: str, complaint: str) -> None:
+    others = shutil.ignore_patterns("node_modules", "__pycache__")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=others)
+    for file in (*ROOT.glob("*.md"), *(ROOT / name for name in FILES)):
+        shutil.copy2(file, tmp_path)
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    with (tmp_path / "README.md").open("a") as readme:
+        readme.write(f"\n[A link]({link}).\n")
+    result = subprocess.run(
+        ["make", "docs"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE / 1000 * 4,
+        check=False,
+    )
+    assert result.returncode == 2, result.stderr  # of make
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("WARNING")]
+    assert "README.md" in line
+    assert complaint in line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.parent.relative_to(SITE)))
+def test_a_page_has_the_structure_that_a_forge_shows(page: Path) -> None:
+    """The dialect of the site's Markdown differs: its lists need other indents, for example."""
+    forge = MarkdownIt("commonmark").enable("table").render(source_of(page).read_text())
+    assert Reader(page.read_text()).seen == Reader(f"<article>{forge}</article>").seen
+
+
+def test_nothing_is_loaded_from_another_address() -> None:
+    loaded = {it for page in PAGES for it in Reader(page.read_text()).loaded}
+    assert loaded
+    assert [it for it in loaded if urlsplit(it).netloc] == []
+    for style in SITE.glob("**/*.css"):
+        assert re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//", style.read_text()) == []
+
+
+# --- In a browser ---------------------------------------------------------------------------------
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a log."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    handler = functools.partial(Quiet, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A page as wide as a phone; it fails if it asks anybody but the site."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(PATIENCE)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    yield page
+    page.close()
+    assert [url for url in asked if not url.startswith((f"{address}/", "data:"))] == []
+
+
+@needs_chromium
+def test_search_finds_a_setting(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{address}/")
+    page.get_by_placeholder("Search").fill("HISTORY_TOTAL_BYTES")
+    page.locator("[data-md-component=search-result] a").first.click()
+    page.wait_for_url("**/docs/**")
+    expect(page.locator("article")).to_contain_text("HISTORY_TOTAL_BYTES")
+
+
+@needs_chromium
+def test_a_link_to_a_file_of_the_repository_gets_the_file(page: Page, address: str) -> None:
+    page.goto(f"{address}/docs/scaling/")
+    link = page.locator("article").get_by_role("link", name="nginx", exact=True)
+    answer = page.request.get(str(link.evaluate("it => it.href")))
+    assert answer.text() == (ROOT / "deploy/nginx/nginx.conf").read_text()
+
+
+@needs_chromium
+def test_no_page_scrolls_sideways_on_a_phone(page: Page, address: str) -> None:
+    for file in PAGES:
+        page.goto(f"{address}/{file.parent.relative_to(SITE).as_posix()}/")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, file
