@@ -85,9 +85,9 @@ class App extends Emitter {
   subscribe(name) { session.subscribe(name); }
   unsubscribe(name) { session.unsubscribe(name); }
 
-  /** Subscribes to a topic, and shows its events. */
-  watch(name) {
-    session.subscribe(name);
+  /** Subscribes to a topic, with a position to the events after it, and shows its events. */
+  watch(name, position) {
+    session.subscribe(name, position);
     this.go('live', { only: name });
   }
 

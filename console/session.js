@@ -94,9 +94,15 @@ export class Session extends Emitter {
     return this.#wire.remaining;
   }
 
-  subscribe(name) {
+  /** Subscribes to a topic; with a position, to the events after it, also if it was subscribed before. */
+  subscribe(name, position = null) {
     let topic = this.topics.get(name);
+    if (topic && position) {
+      topic.subscription?.close();
+      topic.subscription = null;
+    }
     if (!topic) this.topics.set(name, topic = new Topic(name));
+    if (position) topic.position = position;
     if (this.client && !this.isIdle && (!topic.subscription || topic.subscription.over)) this.#join(topic);
     this.emit('subscriptions');
     return topic;
@@ -133,7 +139,7 @@ export class Session extends Emitter {
     const before = topic.position;
     topic.phase = 'on';
     topic.problem = '';
-    if (!topic.isNew) {
+    if (!topic.isNew || before) {
       const known = ack.epoch !== undefined;
       const missed = ack.recovered && before ? ack.offset - before.offset : 0;
       topic.until = ack.recovered ? ack.offset : null; // events up to this one are recovered
