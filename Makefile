@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-faults test-installed test-loadtest test-docs fuzz-api check format settings lock check-wheels bench bench-quick bench-compare bench-guarded loadtest loadtest-picture docs clean
+.PHONY: help run install test test-dist test-faults test-installed test-loadtest test-docs fuzz-api check format settings lock check-wheels dist bench bench-quick bench-compare bench-guarded loadtest loadtest-picture docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ install: $(VENV)/.run ## make .venv with what the server needs
 
 test: $(VENV)/.test $(if $(shell command -v npm 2>/dev/null),$(NPM)/node_modules) $(if $(GO),$(TOOLS)/bin) ## run every test, and fail under 95 % coverage
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-dist: $(VENV)/.test ## build a release twice, and install its packages (1 minute)
+	@$(BIN)/python -m pytest tests/release
 
 test-faults: $(VENV)/.test ## hurt a real Redis in every way, and see the servers heal (5 minutes)
 	@$(BIN)/python -m pytest tests/faults
@@ -85,6 +88,9 @@ check-wheels: $(VENV)/.made ## check that the base image's libc and Python have 
 		echo "python $(IMAGE_PYTHON), glibc, $$arch: $$(ls "$$dir/$$arch" | wc -l) wheels"; \
 	done
 
+dist: $(VENV)/.test ## build the files of a release in dist/, from the last commit
+	@$(BIN)/python release/dist.py
+
 bench: $(VENV)/.bench ## measure everything beside every peer and write it down (over an hour); ONLY=KEYS SERVERS=NAMES prints some
 	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(SERVERS),--servers $(SERVERS))
 
@@ -110,7 +116,7 @@ docs: $(VENV)/.docs ## build the documentation as a site in site/, and fail on a
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build
 
 clean: ## remove .venv and every cache
-	@rm -rf $(VENV) site $(NPM)/node_modules $(TOOLS)/bin .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) dist site $(NPM)/node_modules $(TOOLS)/bin .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

@@ -50,6 +50,7 @@ RUN_ELSEWHERE = {
     "docker compose": "tests/deploy/test_compose.py",
     "docker compose up": "tests/deploy/test_compose.py",
     "docker run": "tests/test_readme.py",
+    "python release/version.py 0.3.0": "tests/test_release.py",
     "python server.py": "tests/test_tutorial.py",
     "python server.py --check": "tests/cli/test_serve.py",
     "python server.py token": "tests/cli/test_tokens.py",

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.support.dockerfile import STAGES
-from tests.support.locks import pins
+from tests.support.locks import pins, version
 from tests.support.process import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -34,10 +34,6 @@ PATIENCE = 30
 
 
 # --- Locks and tools ------------------------------------------------------------------------------
-
-
-def version(pin: Requirement) -> str:
-    return str(pin.specifier).removeprefix("==")
 
 
 @pytest.mark.parametrize(

@@ -11,3 +11,8 @@ def pins(lock: str) -> dict[str, Requirement]:
     lines = (ROOT / lock).read_text().splitlines()
     found = [Requirement(line.rstrip(" \\")) for line in lines if line[0] not in "# "]
     return {canonicalize_name(pin.name): pin for pin in found}
+
+
+def version(pin: Requirement) -> str:
+    """Return the version that a line of a lock pins."""
+    return str(pin.specifier).removeprefix("==")

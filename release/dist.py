@@ -1,0 +1,117 @@
+"""Build what a release consists of into dist/: the work of `make dist`.
+
+Everything is built from a commit, in a folder of its own, so that only files in git get in. The
+time in every file is the commit's, so that the same commit gives the same bytes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+ROOT = Path(__file__).parents[1]
+DIST = ROOT / "dist"
+NAME = "websocket-broadcast"
+SUMS = "SHA256SUMS"
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environ: str) -> str:
+    """Run a program and return what it prints; its complaints go to standard error."""
+    result = subprocess.run(
+        command, cwd=cwd, env=os.environ | environ, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return result.stdout.strip()
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def archive(version: str, folder: Path) -> Path:
+    """Write the server's source archive into dist/, and unpack it in `folder`.
+
+    Returns the root of the unpacked tree.
+    """
+    prefix = f"{NAME}-{version}"
+    packed = DIST / f"{prefix}.tar.gz"
+    run(
+        *("git", "-c", "tar.umask=0022", "archive", "--format=tar.gz"),
+        *(f"--prefix={prefix}/", f"--output={packed}", "HEAD"),
+    )
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / prefix
+
+
+def build_clients(tree: Path, epoch: str) -> None:
+    """Write the Python client's wheel and sdist, and the JavaScript client's tarball."""
+    build = "-m", "build", "--no-isolation", "--outdir", str(DIST)
+    run(sys.executable, *build, tree / "clients/python", SOURCE_DATE_EPOCH=epoch)
+    run("npm", "pack", "--silent", "--pack-destination", DIST, cwd=tree / "clients/js")
+
+
+def write_sbom(tree: Path, version: str, epoch: str) -> None:
+    """Write the bill of materials: what requirements.lock pins, and the clients.
+
+    Raises:
+        ValueError: the result is not valid CycloneDX.
+    """
+    found = run(
+        *(sys.executable, "-m", "cyclonedx_py", "requirements", "requirements.lock"),
+        *("--pyproject", "pyproject.toml", "--output-reproducible", "--sv", "1.6"),
+        cwd=tree,
+        SOURCE_DATE_EPOCH=epoch,
+        PYTHONWARNINGS="ignore",  # it misses a graph of dependencies, which a lock does not have
+    )
+    sbom: dict[str, Any] = json.loads(found)
+    for component in sbom["components"]:
+        del component["description"]  # the line of the lock once more, with all hashes
+    for path in sorted([*DIST.glob("*.whl"), *DIST.glob("*.tgz")]):
+        sbom["components"].append(
+            {
+                "bom-ref": path.name,
+                "type": "library",
+                "name": path.name,
+                "version": version,
+                "hashes": [{"alg": "SHA-256", "content": sha256(path)}],
+            }
+        )
+    text = json.dumps(sbom, indent=2, sort_keys=True) + "\n"
+    if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
+        raise ValueError(error)
+    (DIST / f"{NAME}-{version}.cdx.json").write_text(text)
+
+
+def main() -> str | None:
+    """Build dist/ anew; return what is wrong."""
+    if not (ROOT / ".git").exists():
+        return "make dist needs a clone, since it builds a commit"
+    if changes := run("git", "status", "--porcelain", "--untracked-files=no"):
+        return f"make dist builds a commit, so commit these changes first:\n{changes}"
+    shutil.rmtree(DIST, ignore_errors=True)
+    DIST.mkdir()
+    version = run(sys.executable, "release/version.py")
+    epoch = run("git", "show", "--no-patch", "--format=%ct", "HEAD")
+    with tempfile.TemporaryDirectory(prefix="dist-") as folder:
+        tree = archive(version, Path(folder))
+        build_clients(tree, epoch)
+        write_sbom(tree, version, epoch)
+    files = sorted(DIST.iterdir())
+    lines = [f"{sha256(path)}  {path.name}\n" for path in files]
+    (DIST / SUMS).write_text("".join(lines))
+    print("".join(lines), end="")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
