@@ -34,6 +34,7 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 run: install ## serve on :8080 (PORT, HOST and the other settings come from the environment)
+	@echo "The console: http://localhost:$${PORT:-8080}/ (Ctrl-C stops the server)"
 	@exec $(BIN)/python server.py
 
 install: $(VENV)/.run ## make .venv with what the server needs

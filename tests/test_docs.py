@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import sys
@@ -46,6 +47,7 @@ async def printed_by(command: str, *flags: str) -> list[str]:
         *shlex.split(command)[1:],
         *flags,
         cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": "clients/python"},
         stdout=asyncio.subprocess.PIPE,
     )
     printed, _ = await process.communicate()
@@ -157,6 +159,11 @@ async def test_the_benchmark_of_the_log_prints_its_figures() -> None:
     printed = await printed_by(LOGS, "--lines=100", "--requests=10")
     figures = [re.fullmatch(r"(.*?) +\d+\.\d µs", line) for line in printed]
     assert [it and it[1] for it in figures] == rows("0060", r"(?:a line|GET) [^|]+")
+
+
+async def test_pydoc_has_the_python_client() -> None:
+    printed = await printed_by("python -m pydoc broadcast_client")
+    assert any(line.strip().startswith("connect(") for line in printed)
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

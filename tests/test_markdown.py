@@ -22,6 +22,7 @@ DOCUMENTS = sorted(
 TESTS = {
     "README.md": "tests/test_readme.py",
     "clients/README.md": "tests/clients/test_readme.py",
+    "clients/python/README.md": "tests/clients/test_python_package.py",
     "docs/command-line.md": "tests/cli/test_document.py",
     "docs/configuration.md": "tests/cli/test_serve.py",
     "docs/operations.md": "tests/deploy/test_document.py",
@@ -34,6 +35,7 @@ PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md", "docs/load-testing.md")
 LANGUAGES = {
     "README.md": {"html", "python"},
     "clients/README.md": {"js", "python"},
+    "clients/python/README.md": {"python"},
     "docs/architecture.md": {"python"},  # tests/test_docs.py
     "docs/security.md": {"python", "js", "go"},
 }
@@ -51,6 +53,8 @@ RUN_ELSEWHERE = {
     "docker compose up": "tests/deploy/test_compose.py",
     "docker run": "tests/test_readme.py",
     "python release/version.py 0.3.0": "tests/test_release.py",
+    "pip install ./clients/python": "tests/clients/test_python_package.py",
+    "python -m pydoc broadcast_client": "tests/test_docs.py",
     "python server.py": "tests/test_tutorial.py",
     "python server.py --check": "tests/cli/test_serve.py",
     "python server.py token": "tests/cli/test_tokens.py",

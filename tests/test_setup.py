@@ -133,9 +133,9 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def make(tree: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run make as from a shell, without the environment of a make that runs these tests."""
-    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", **settings}
     return subprocess.run(
         ["make", *arguments],
         cwd=tree,
@@ -175,6 +175,24 @@ def test_make_installs_the_lock_before_it_does_its_work(
     installing = said.index(f"--require-hashes --requirement {lock}")
     assert said.rindex(command) >= said.index("-m venv")
     assert command == "pip" or said.index(command) > installing
+
+
+@pytest.mark.parametrize("port", [None, "9000"])
+def test_make_run_begins_with_the_address_of_the_console(tree: Path, port: str | None) -> None:
+    stub = stub_python(
+        tree,
+        'case "$*" in "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python;;'
+        ' server.py) echo "2026-11-26 INFO server: starting";; esac',
+    )
+    said = make(tree, "run", stub, **({"PORT": port} if port else {})).stdout.splitlines()
+    assert said[-2:] == [
+        f"The console: http://localhost:{port or 8080}/ (Ctrl-C stops the server)",
+        "2026-11-26 INFO server: starting",
+    ]
+    assert said[:-2] == [
+        f"making .venv with {said[0].partition(' with ')[2]}",
+        "installing requirements.lock",
+    ]
 
 
 def test_make_alone_lists_every_target(tree: Path) -> None:

@@ -62,7 +62,7 @@ class Reader(HTMLParser):
 def test_every_document_is_a_page() -> None:
     documents = {
         path
-        for pattern in ("*.md", "docs/**/*.md", *(f"{it}/*.md" for it in SOURCES))
+        for pattern in ("*.md", "clients/*/*.md", "docs/**/*.md", *(f"{it}/*.md" for it in SOURCES))
         for path in ROOT.glob(pattern)
     }
     assert {source_of(page) for page in PAGES} == documents
