@@ -156,6 +156,13 @@ def test_links_have_a_target(document: str) -> None:
             assert anchor in anchors(file.read_text()), f"{document} links to {target}"
 
 
+def test_every_document_is_in_the_navigation_of_the_site() -> None:
+    _, _, navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")
+    listed = re.findall(r"(?m)^ +- [^:]+: (\S+\.md)$", navigation)
+    decisions = {path for path in DOCUMENTS if re.match(r"docs/decisions/\d", path)}
+    assert sorted(listed) == sorted(set(DOCUMENTS) - decisions)
+
+
 def test_files_in_contributing_exist() -> None:
     spans = code(prose((ROOT / "CONTRIBUTING.md").read_text()))
     paths = [span for span in spans if re.fullmatch(r"[\w./-]*\w(/|/\w+|\.[a-z]+)", span)]
