@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-dist test-faults test-installed test-loadtest test-docs fuzz-api check format settings lock check-wheels dist bench bench-quick bench-compare bench-guarded loadtest loadtest-picture docs clean
+.PHONY: help run install test test-dist test-faults test-installed test-loadtest test-docs fuzz-api check format settings lock check-wheels dist bench bench-quick bench-compare bench-guarded loadtest loadtest-picture docs pictures clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -110,6 +110,9 @@ loadtest: $(VENV)/.loadtest ## load-test a server for a minute; MINUTES=10 USERS
 
 loadtest-picture: $(VENV)/.test ## draw the newest report as docs/images/loadtest.png; REPORT=FILE draws another
 	@$(BIN)/python -m loadtest.picture $(REPORT)
+
+pictures: $(VENV)/.test ## take the pictures of examples/ again
+	@PYTHONPATH=clients/python $(BIN)/python -m tests.examples.pictures
 
 # The variable silences a notice of the theme on every build; decision 0073 has what it says. With
 # --quiet, MkDocs would not count warnings, and so not fail.

@@ -28,6 +28,7 @@ TESTS = {
     "docs/operations.md": "tests/deploy/test_document.py",
     "docs/security.md": "tests/test_security_doc.py",
     "docs/tutorial.md": "tests/test_tutorial.py",
+    "examples/README.md": "tests/examples/test_readme.py",
 }
 # Documents whose commands are make's.
 PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md", "docs/load-testing.md")
