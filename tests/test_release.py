@@ -101,6 +101,7 @@ def test_actionlint_refuses_a_wrong_workflow(tmp_path: Path) -> None:
 def test_a_workflow_pins_its_actions_and_bounds_rights_and_time(path: Path) -> None:
     workflow = read(path)
     assert workflow["permissions"] == {"contents": "read"}
+    assert "github.ref" in workflow["concurrency"]["group"]
     for name, job in workflow["jobs"].items():
         assert job["timeout-minutes"] <= 60, name
         assert job.get("permissions", {"contents": "write"}) == {"contents": "write"}

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 60  # seconds for a start or an end on a busy machine; only a failure takes them
 
 
 class ServerProcess:
@@ -24,7 +25,7 @@ class ServerProcess:
     async def wait_for_log(self, pattern: str) -> re.Match[str]:
         """Read the log up to a line that matches."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while line := (await self.process.stderr.readline()).decode():
                 self.log.append(line)
                 if found := re.search(pattern, line):
@@ -41,9 +42,16 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
 
     async def exit_code(self) -> int:
-        """Wait for the end of the process, and keep the rest of its log."""
-        async with asyncio.timeout(20):
-            _, rest = await self.process.communicate()
+        """Wait for the end of the process, and keep the rest of its log.
+
+        A process that goes on is killed, since the event loop of the tests could not be closed.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                _, rest = await self.process.communicate()
+        except TimeoutError:
+            self.process.kill()
+            raise
         self.log.append(rest.decode())
         assert self.process.returncode is not None
         return self.process.returncode
