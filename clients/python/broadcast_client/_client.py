@@ -218,12 +218,15 @@ class Client:
         publish = _Publish(encode({**message, "idempotency_key": key or uuid.uuid4().hex}))
         self._publishes[request_id] = publish
         self._send(request_id)
+        timer = None
+        if timeout is not None:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(timeout, self._give_up, request_id, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                answer = await publish.answer
-        except TimeoutError:
-            raise RefusedError("TIMEOUT", self._unanswered(publish, timeout)) from None
+            answer = await publish.answer
         finally:
+            if timer is not None:
+                timer.cancel()
             self._publishes.pop(request_id, None)
         if isinstance(answer, RefusedError):
             raise answer.copy()
@@ -349,13 +352,18 @@ class Client:
         if self._error is not None and self._error.code != "CLOSED":
             raise self._error.copy()
 
-    def _unanswered(self, publish: _Publish, timeout: float | None) -> str:
-        """Say what is known about a publish without an answer after `timeout` seconds."""
+    def _give_up(self, request_id: str, timeout: float) -> None:
+        """Settle a publish that has no answer after `timeout` seconds."""
+        publish = self._publishes.get(request_id)
+        if publish is None:  # its caller was cancelled in this tick
+            return
         if publish.sent is not None:
-            return f"no answer within {timeout:g} s; the publish may have been carried out"
-        why = self._connection.why or "no attempt has ended yet"
-        text = f"no connection to {self._server.shown} within {timeout:g} s: {why}"
-        return f"{text}; the publish was not sent"
+            text = f"no answer within {timeout:g} s; the publish may have been carried out"
+        else:
+            why = self._connection.why or "no attempt has ended yet"
+            text = f"no connection to {self._server.shown} within {timeout:g} s: {why}"
+            text += "; the publish was not sent"
+        self._settle(request_id, RefusedError("TIMEOUT", text))
 
     def _check_queue(self) -> None:
         """Raise BUSY if the queue is full; it also counts cancelled and closed requests."""
