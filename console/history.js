@@ -2,7 +2,7 @@
 
 import { Grid, Loader, cell, counted, query, topicPath } from './admin.js';
 import { rest, withClient } from './code.js';
-import { button, copy, element, pretty, say, topicLabel } from './dom.js';
+import { button, copy, element, pretty, say, spaced, topicLabel } from './dom.js';
 import { rateText } from './rates.js';
 
 const EVERY = 2_000; // ms between two requests
@@ -102,7 +102,7 @@ export function mount(root, app) {
   }
 
   function row({ epoch, offset, ts, message: { id, payload } }) {
-    const flat = JSON.stringify(payload);
+    const flat = spaced(JSON.stringify(payload));
     const shown = flat.length > SHOWN ? `${flat.slice(0, SHOWN)}…` : flat;
     const text = element('pre', { tabIndex: 0, role: 'group', ariaLabel: `Payload of event ${offset}` });
     const copying = button('quiet', 'Copy');

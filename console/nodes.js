@@ -7,18 +7,19 @@ import { Sparkline } from './rates.js';
 
 const EVERY = 2_000; // ms between two requests
 const SAMPLES = 60; // of the lag, in its picture
+const FACTS = ['Version', 'Uptime', 'Clients', 'Topics', 'Subscriptions'];
 const SLOW = 50, VERY_SLOW = 500; // ms of lag: events are late by as much
 
 export function mount(root, app) {
   const figures = element('dl', { className: 'figures' });
   const ready = element('p', { className: 'checks' });
   const note = element('p', { className: 'soft' });
-  const columns = [{ title: 'Server' }, ...['Uptime', 'Clients', 'Topics', 'Lag, last 2 min', 'Redis'].map((title) => ({ title, className: 'num' })), { title: 'Actions', className: 'acts' }];
+  const columns = [{ title: 'Server' }, ...[...FACTS, 'Lag', 'Redis'].map((title) => ({ title, className: 'num' })), { title: 'Actions', className: 'acts' }];
   const grid = new Grid('Servers', columns, ({ id }) => id, ({ id }) => row(id));
   const loader = new Loader(app, { every: EVERY, ask, show, need: () => ['manage', '#'], clear: () => { grid.show([]); figures.replaceChildren(); say(note, ''); } });
   root.append(
     element('div', { className: 'head' }, element('h2', {}, 'Nodes')), figures, ready, loader.notice, grid.element, note,
-    element('p', { className: 'soft' }, 'Lag is the longest delay of the event loop in the last 10 s: what the server does for any client may be as late. ',
+    element('p', { className: 'soft' }, 'Lag is the longest delay of the event loop in the last 10 s, and its picture shows the last 2 min: what the server does for any client may be as late. ',
       'Redis is the time that a message to itself through Redis took.'),
   );
 
@@ -40,9 +41,9 @@ export function mount(root, app) {
   function show({ nodes, missing = [], degraded }) {
     const rows = [...nodes, ...missing.map((id) => ({ id }))].sort((a, b) => (a.id < b.id ? -1 : 1));
     grid.show(rows);
-    const sum = (key) => nodes.reduce((total, node) => total + node[key], 0);
+    const sum = (key) => nodes.reduce((total, node) => total + (node[key] ?? 0), 0);
     const most = Math.max(0, ...nodes.map((node) => node.lag_ms));
-    drawFigures([['servers', number(nodes.length)], ['clients', number(sum('clients'))], ['longest lag', `${number(most)} ms`], ['missing', number(missing.length)]]);
+    drawFigures([['servers', number(nodes.length)], ['clients', number(sum('clients'))], ['subscriptions', number(sum('subscriptions'))], ['longest lag', `${number(most)} ms`], ['missing', number(missing.length)]]);
     const isAlone = rows.length === 1 && nodes[0]?.redis_ms === undefined && !degraded;
     say(note, degraded ? 'Redis is out of reach: this server does not know the others.'
       : missing.length ? `${counted(missing.length, 'server')} did not answer within 1.5 s. One that has crashed is gone after 15 s.`
@@ -59,7 +60,7 @@ export function mount(root, app) {
     const lags = Array(SAMPLES).fill(0);
     const spark = new Sparkline('small');
     const state = element('span', { className: 'badge bad' });
-    const cells = ['Uptime', 'Clients', 'Topics'].map((label) => cell('num', '', label));
+    const cells = FACTS.map((label) => cell('num', '', label));
     const lag = element('span');
     const redis = cell('num', '', 'Redis');
     const link = element('a', { className: 'button quiet', href: app.link('connections', { after: `${id}-0` }), ariaLabel: `Connections of ${id}`, dataset: { view: 'connections', act: 'connections' } }, 'Connections');
@@ -71,16 +72,21 @@ export function mount(root, app) {
         const isMissing = node.uptime_sec === undefined;
         mark(state, isMissing ? 'no answer' : '');
         link.hidden = isMissing;
-        const texts = isMissing ? ['–', '–', '–'] : [duration(node.uptime_sec), number(node.clients), number(node.topics)];
-        cells.forEach((it, place) => say(it, texts[place]));
+        const texts = isMissing ? [] : [node.version, duration(node.uptime_sec), number(node.clients), number(node.topics), known(node.subscriptions)];
+        cells.forEach((it, place) => say(it, texts[place] ?? '–'));
         say(lag, isMissing ? '–' : `${number(node.lag_ms)} ms`);
         lag.className = node.lag_ms >= VERY_SLOW ? 'badge bad' : node.lag_ms >= SLOW ? 'badge warn' : '';
-        say(redis, node.redis_ms === undefined ? '–' : `${number(node.redis_ms)} ms`);
+        say(redis, known(node.redis_ms, ' ms'));
         lags.push((node.lag_ms ?? 0) / SLOW); // so that less than SLOW never fills the picture
         lags.shift();
         spark.draw(lags);
       },
     };
+  }
+
+  /** Returns a number as text; older servers do not tell some. */
+  function known(value, unit = '') {
+    return value === undefined ? '–' : `${number(value)}${unit}`;
   }
 
   return {

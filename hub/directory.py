@@ -16,6 +16,7 @@ from hub.hub import Hub
 from hub.loop_lag import LoopLag
 from hub.protocol.list_requests import ConnectionQuery, decode_fields
 from hub.values import Json
+from hub.version import VERSION
 
 AT_ONCE: Final = 8  # lists under way; each may have two pages of connections in memory
 _NODES: Final = {"list": "nodes"}  # a question to other nodes
@@ -101,9 +102,11 @@ class Directory:
         hub = self._hub
         row: dict[str, Json] = {
             "id": hub.node,
+            "version": VERSION,
             "uptime_sec": int(hub.clock() - self._started),
             "clients": len(hub.clients),
             "topics": hub.topic_count,
+            "subscriptions": hub.subscriptions,
             "lag_ms": round(self._lag.longest * 1_000),
         }
         if hub.broker.round_trip is not None:

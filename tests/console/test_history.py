@@ -63,7 +63,7 @@ def test_the_newest_events_come_first_and_new_ones_appear(page: Page, keeping: S
     view = panel(page, "History")
     expect(view.get_by_role("heading")).to_have_text(f"History of {topic}")
     expect(offsets(page)).to_have_text(["2", "1"])
-    expect(lines(page).locator("summary")).to_have_text(['{"n":2}', '{"n":1}'])
+    expect(lines(page).locator("summary")).to_have_text(['{"n": 2}', '{"n": 1}'])
     expect(view).to_contain_text(re.compile(r"Epoch\w+Newest offset2Events/s"))
     expect(view).to_contain_text("Events 1 to 2 of 2; nothing older is kept")
 
@@ -110,7 +110,7 @@ def test_recover_from_here_replays_the_events_after_it(page: Page, keeping: Serv
     fill(page, keeping, "replay", 5)
     visit(page, keeping, VIEW + "replay")
     page.get_by_role("button", name="Recover from here: offset 3").click()
-    expect(payloads(page)).to_have_text(['{"n":5}', '{"n":4}'])
+    expect(payloads(page)).to_have_text(['{"n": 5}', '{"n": 4}'])
     expect(rows(page)).to_contain_text(["recovered", "recovered"])
 
     page.go_back()  # subscribed by now; again from an earlier event

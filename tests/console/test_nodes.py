@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from hub.version import VERSION
 from tests.support.browser import needs_chromium
 from tests.support.console import (
     PHONE,
@@ -48,10 +49,11 @@ def test_a_single_server_is_shown(page: Page, server: Server) -> None:
     expect(lines(page)).to_have_count(1)
     cells = lines(page).get_by_role("cell")
     expect(cells.nth(0)).to_have_text(re.compile(r"^[0-9a-f]{16}\s*$"))
-    expect(cells.nth(1)).to_have_text(re.compile(r"^\d+ (s|min)$"))
-    expect(cells.nth(2)).to_have_text("1")  # this page
-    expect(cells.nth(4)).to_have_text(re.compile(r"^[\d,]+ ms$"))
-    expect(cells.nth(5)).to_have_text(UNKNOWN)
+    expect(cells.nth(1)).to_have_text(VERSION)
+    expect(cells.nth(2)).to_have_text(re.compile(r"^\d+ (s|min)$"))
+    expect(cells.nth(3)).to_have_text("1")  # this page
+    expect(cells.nth(6)).to_have_text(re.compile(r"^[\d,]+ ms$"))
+    expect(cells.nth(7)).to_have_text(UNKNOWN)
     expect(panel(page, "Nodes")).to_contain_text("One server, which keeps all topics in its memory")
     expect(panel(page, "Nodes")).to_contain_text("connections: ok")
     expect(figure(page, "clients")).to_have_text("1")
@@ -66,7 +68,7 @@ def test_nodes_are_counted_and_missing_ones_are_named(
     expect(figure(page, "servers")).to_have_text("2")
     expect(figure(page, "missing")).to_have_text("0")
     for place in range(2):
-        expect(lines(page).nth(place).get_by_role("cell").nth(5)).to_have_text(
+        expect(lines(page).nth(place).get_by_role("cell").nth(7)).to_have_text(
             re.compile(r"^\d+ ms$")
         )
     expect(panel(page, "Nodes")).to_contain_text("redis: ok")
@@ -130,7 +132,7 @@ def test_a_late_event_loop_is_marked(page: Page, server: Server) -> None:
     marks = lines(page).locator(".lags > span")
     expect(marks).to_have_text(["49 ms", "50 ms", "500 ms"])
     expect(marks).to_have_class(["", "badge warn", "badge bad"])
-    expect(lines(page).first.get_by_role("cell").nth(1)).to_have_text("1 d 1 h")
+    expect(lines(page).first.get_by_role("cell").nth(2)).to_have_text("1 d 1 h")
     page.unroute_all()
 
 

@@ -17,6 +17,7 @@ from hub.delivery.client import Client
 from hub.ids import ConnectionId
 from hub.protocol.list_requests import ConnectionQuery
 from hub.settings import Settings
+from hub.version import VERSION
 from tests.support.access import BACK_END, bearer, rest, serving
 from tests.support.eventually import eventually
 from tests.support.looks import looks
@@ -71,9 +72,11 @@ async def test_nodes_has_this_server(server: Running, session: aiohttp.ClientSes
         (node,) = (await ask(session, "/nodes")).pop("nodes")
     assert node == {
         "id": server.hub.node,
+        "version": VERSION,
         "uptime_sec": 0,
         "clients": 2,
         "topics": 3,
+        "subscriptions": 3,
         "lag_ms": 0,
     }
 

@@ -20,6 +20,7 @@ from hub.logs import events
 from hub.redis.address import parse_redis_address
 from hub.redis.questions import KEPT, MAX_ANSWERING, PATIENCE
 from hub.settings import Settings
+from hub.version import VERSION
 from tests.support.access import BACK_END, Caller, bearer, rest, serving
 from tests.support.bus import bus_node, hub_node
 from tests.support.cluster import cluster
@@ -106,7 +107,14 @@ async def test_nodes_has_every_server(address: str, prefix: str) -> None:
                 assert 0 <= node.pop("redis_ms") < 1_000
                 assert node.pop("uptime_sec") in (0, 1)
             assert answer["nodes"] == [
-                {"id": server.hub.node, "clients": number, "topics": bool(number), "lag_ms": 0}
+                {
+                    "id": server.hub.node,
+                    "version": VERSION,
+                    "clients": number,
+                    "topics": bool(number),
+                    "subscriptions": number,
+                    "lag_ms": 0,
+                }
                 for number, server in enumerate(made)
             ]
 
