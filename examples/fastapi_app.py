@@ -87,8 +87,9 @@ async def send(
     """Send a note to a user."""
     if to not in USERS:
         raise HTTPException(404, "There is no such user.")
+    note = {"from": user, "text": text}
     try:
-        await request.app.state.client.publish(f"user/{to}/notes", {"from": user, "text": text})
+        await request.app.state.client.publish(f"user/{to}/notes", note, timeout=10)
     except RefusedError as error:  # TOPIC_NOT_FOUND: the user is not there
         raise HTTPException(503, f"Not sent: {error.code}") from None
     return {"detail": "Sent."}

@@ -17,6 +17,7 @@ from tests.support.examples import (
     started,
     wait_until,
 )
+from tests.support.go_tools import needs_go
 from tests.support.markdown import blocks, section
 from tests.support.programs import needs
 from tests.support.proxy import Proxy
@@ -26,7 +27,7 @@ from tests.support.tokens import settings as access_settings
 
 HEADINGS = [
     pytest.param("Publish from Node", marks=needs("node")),
-    pytest.param("Publish from Go", marks=needs("go")),
+    pytest.param("Publish from Go", marks=needs_go),
 ]
 each = pytest.mark.parametrize("heading", HEADINGS)
 BUILDING = 100  # seconds: Go compiles parts of its standard library once
@@ -85,6 +86,6 @@ def test_it_sends_its_key_and_names_a_missing_right(
     assert len(history[1]["events"]) == 3
 
 
-@needs("go")
+@needs_go
 def test_the_go_example_is_formatted_and_vetted(root: Path) -> None:
     assert output("gofmt -l examples/publish.go && go vet examples/publish.go", root) == ""

@@ -39,7 +39,7 @@ def test_an_example_is_short_and_says_what_it_shows(part: Path) -> None:
 def test_the_readme_has_an_example(part: Path) -> None:
     for file in sources(part):
         name = file.relative_to(EXAMPLES).as_posix()
-        assert name in README or f"{file.stem}:app" in README, name
+        assert f"]({name})" in README, name
 
 
 def test_each_picture_is_shown_and_small() -> None:

@@ -1,9 +1,11 @@
-"""The checkers in Go of `tests/deploy/tools`, which `make test` builds if Go is installed."""
+"""Go, and the checkers of `tests/deploy/tools`, which `make test` builds if Go is installed."""
 
+import re
+import shutil
 import subprocess
 
 from tests.support.process import ROOT
-from tests.support.programs import without
+from tests.support.programs import PATH, skip_unless, without
 
 _FOLDER = ROOT / "tests/deploy/tools/bin"
 PATIENCE = 60  # seconds
@@ -23,3 +25,16 @@ def go_tool(name: str, *arguments: str, **environ: str) -> subprocess.CompletedP
         timeout=PATIENCE,
         check=False,
     )
+
+
+def _is_usable() -> bool:
+    """Return True if there is a Go that the examples are written for."""
+    program = shutil.which("go", path=PATH)
+    if program is None:
+        return False
+    said = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r" go1\.(\d+)", said)
+    return found is not None and int(found[1]) >= 24
+
+
+needs_go = skip_unless(_is_usable(), "Go 1.24 or newer")
