@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-
 	--no-annotate --custom-compile-command "make lock" $(LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-dist test-faults test-installed test-loadtest test-docs fuzz-api check format settings lock check-wheels dist bench bench-quick bench-compare bench-guarded loadtest loadtest-picture docs pictures clean
+.PHONY: help run install test test-dist test-faults test-installed test-loadtest test-docs fuzz-api check format settings types lock check-wheels dist bench bench-quick bench-compare bench-guarded loadtest loadtest-picture pictures docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -71,6 +71,9 @@ format: $(VENV)/.test ## repair what ruff can repair
 
 settings: $(VENV)/.run ## write .env.example and docs/configuration.md again from the table of settings
 	@$(BIN)/python -m cli.setting_lists
+
+types: $(NPM)/node_modules ## write clients/js/client.d.ts again from the comments of client.js
+	@$(NPM)/node_modules/.bin/tsc --project clients/js
 
 lock: $(VENV)/.made ## write the lock files again from pyproject.toml
 	@$(INSTALL) uv==$(UV_VERSION)

@@ -58,6 +58,7 @@ export class Session extends Emitter {
   start() {
     this.client = connect(new URL('ws', this.#base), {
       clientId: this.name,
+      transports: ['websocket'], // what the wire can cut
       token: this.token || null,
       parse,
       WebSocket: this.#wire.WebSocket,

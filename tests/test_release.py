@@ -22,6 +22,7 @@ PLACES = [
     "api/asyncapi.yaml",
     "api/openapi.yaml",
     "clients/python/pyproject.toml",
+    "clients/js/package.json",
     "deploy/kubernetes/kustomization.yaml",
     "hub/version.py",
     "pyproject.toml",

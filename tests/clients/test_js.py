@@ -374,6 +374,18 @@ def test_events_before_the_ack_belong_to_an_earlier_subscription(wire: Wire) -> 
     assert wire.shown() == ["now"]
 
 
+def test_the_ack_of_an_unsubscribe_is_none_of_the_next_subscription(wire: Wire) -> None:
+    wire.subscribe()
+    wire.js("news.close(); window.news = client.subscribe('news', keep); 0")
+    unsubscribe, subscribe = wire.heard()
+    assert "request_id" not in unsubscribe
+    wire.say("ack", topic="news", status="ok")
+    wire.event("not yet")
+    wire.ack(subscribe)
+    wire.event("now")
+    assert wire.shown() == ["now"]
+
+
 def test_the_subscriptions_of_a_topic_share_one_on_the_wire(wire: Wire) -> None:
     wire.js("window.one = client.subscribe('news', keep); window.two = client.subscribe('news'); 0")
     (command,) = wire.heard()

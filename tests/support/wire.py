@@ -58,7 +58,8 @@ class Wire:
                     states.push(why ? `${state}: ${why}` : state);
                     window.ended = error?.message;
                 };
-                const options = { clientId: "ann", onState, token: (0, eval)(token) };
+                const transports = ["websocket"];
+                const options = { clientId: "ann", onState, token: (0, eval)(token), transports };
                 window.client = connect("http://server.example/ws", options);
             }""",
             [script, token],

@@ -1,0 +1,347 @@
+/**
+ * A client of the broadcast server: one module without dependencies, which reports every loss.
+ *
+ *     import { connect } from "http://localhost:8080/client.js";
+ *     const client = connect();
+ *     const news = client.subscribe("news", (item) => console.log(item));
+ *     await client.publish("news", { hello: "world" });
+ *
+ * It reconnects when the connection is lost, subscribes again, and recovers missed events if the topic
+ * has a history. If events may be missing, the subscriber gets an item of the kind "lost" in their place.
+ * A publish is settled by the server's answer, also after a reconnect; its idempotency key makes sure
+ * that it is published once. Where WebSocket is blocked, it uses Server-Sent Events and HTTP.
+ *
+ * All times are in ms.
+ *
+ * @typedef {{epoch: string, offset: number}} Position  a place in a topic's order; all events up to it are known
+ * @typedef {{kind: "event", topic: string, id: any, payload: any, ts: string, offset?: number}} Event
+ * @typedef {{kind: "lost", topic: string, why: string, count?: number}} Lost  load your state again
+ * @typedef {{kind: "deleted", topic: string}} Deleted  the topic was deleted: the last item
+ * @typedef {Event | Lost | Deleted} Item
+ * @typedef {{[key: string]: any, type: string}} Message  a message of the server
+ * @typedef {{[key: string]: any, topic: string, epoch?: string, offset?: number, recovered?: boolean,
+ *   duplicate?: boolean, degraded?: boolean}} Ack  the server's answer to a subscribe or a publish
+ * @typedef {{topic: string, payload: any, key?: string}} BatchItem  `key`: as of `publish`
+ * @typedef {{topic: string, events: Event[], position: Position}} History  `position`: of the topic's newest event
+ * @typedef {{count: number, topics: {[name: string]: number}, next?: string}} TopicPage  `topics`: the numbers of
+ *   subscribers; `count`: of all topics; `next`: pass it as `after` to get the next page, if there is one
+ * @typedef {"connecting" | "open" | "waiting" | "closed"} State
+ * @typedef {{why?: string, attempt?: number, ms?: number, error?: RefusedError | null}} Detail
+ *   of "waiting": the reason, the number of the next attempt, and the ms until it; of "closed": the error, or null
+ *   after `close`
+ * @typedef {(state: State, detail: Detail) => void} StateListener
+ * @typedef {"websocket" | "sse"} Transport
+ * @typedef {{send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
+ * @typedef {object} Options
+ * @property {string} [clientId]
+ * @property {string | null | (() => string | Promise<string>)} [token]  a token, or a function that returns one; it
+ *   is called for each connection and each HTTP call, and before the token of an open connection expires
+ * @property {{[name: string]: string}} [headers]  of handshakes and HTTP calls; not in browsers, where pages cannot
+ *   set them
+ * @property {{[name: string]: any}} [tls]  options of TLS for the package ws: `ca`, `cert`, `key`, `rejectUnauthorized`
+ * @property {new (url: any, ...rest: any[]) => Socket} [WebSocket]  replaces the global one; such as that of the
+ *   package ws
+ * @property {(url: any, init?: any) => Promise<any>} [fetch]  replaces the global one
+ * @property {Transport[]} [transports]  what may be used, in this order; by default both
+ * @property {StateListener} [onState]  the first listener, as of `client.onState`: it also hears of the first attempt
+ * @property {(message: Message) => void} [onMessage]  called with every message of the server
+ * @property {(text: string) => any} [parse]  replaces JSON.parse
+ * @typedef {object} SubscribeOptions
+ * @property {number | null} [lastN]  number of newest events to begin with
+ * @property {Position | null} [recover]  or the position after which to begin
+ * @property {(ack: Ack) => void} [onAck]  called with the first ack, and with one on each new connection
+ * @property {(error: RefusedError) => void} [onRefused]
+ */
+export type Position = {
+    epoch: string;
+    offset: number;
+};
+export type Event = {
+    kind: "event";
+    topic: string;
+    id: any;
+    payload: any;
+    ts: string;
+    offset?: number;
+};
+export type Lost = {
+    kind: "lost";
+    topic: string;
+    why: string;
+    count?: number;
+};
+export type Deleted = {
+    kind: "deleted";
+    topic: string;
+};
+export type Item = Event | Lost | Deleted;
+export type Message = {
+    [key: string]: any;
+    type: string;
+};
+export type Ack = {
+    [key: string]: any;
+    topic: string;
+    epoch?: string;
+    offset?: number;
+    recovered?: boolean;
+    duplicate?: boolean;
+    degraded?: boolean;
+};
+export type BatchItem = {
+    topic: string;
+    payload: any;
+    key?: string;
+};
+export type History = {
+    topic: string;
+    events: Event[];
+    position: Position;
+};
+export type TopicPage = {
+    count: number;
+    topics: {
+        [name: string]: number;
+    };
+    next?: string;
+};
+export type State = "connecting" | "open" | "waiting" | "closed";
+export type Detail = {
+    why?: string;
+    attempt?: number;
+    ms?: number;
+    error?: RefusedError | null;
+};
+export type StateListener = (state: State, detail: Detail) => void;
+export type Transport = "websocket" | "sse";
+export type Socket = {
+    send(text: string): void;
+    close(): void;
+    onopen: any;
+    onmessage: any;
+    onclose: any;
+    onerror: any;
+};
+export type Options = {
+    clientId?: string;
+    /**
+     * a token, or a function that returns one; it
+     * is called for each connection and each HTTP call, and before the token of an open connection expires
+     */
+    token?: string | null | (() => string | Promise<string>);
+    /**
+     * of handshakes and HTTP calls; not in browsers, where pages cannot
+     * set them
+     */
+    headers?: {
+        [name: string]: string;
+    };
+    /**
+     * options of TLS for the package ws: `ca`, `cert`, `key`, `rejectUnauthorized`
+     */
+    tls?: {
+        [name: string]: any;
+    };
+    /**
+     * replaces the global one; such as that of the
+     * package ws
+     */
+    WebSocket?: new (url: any, ...rest: any[]) => Socket;
+    /**
+     * replaces the global one
+     */
+    fetch?: (url: any, init?: any) => Promise<any>;
+    /**
+     * what may be used, in this order; by default both
+     */
+    transports?: Transport[];
+    /**
+     * the first listener, as of `client.onState`: it also hears of the first attempt
+     */
+    onState?: StateListener;
+    /**
+     * called with every message of the server
+     */
+    onMessage?: (message: Message) => void;
+    /**
+     * replaces JSON.parse
+     */
+    parse?: (text: string) => any;
+};
+export type SubscribeOptions = {
+    /**
+     * number of newest events to begin with
+     */
+    lastN?: number | null;
+    /**
+     * or the position after which to begin
+     */
+    recover?: Position | null;
+    /**
+     * called with the first ack, and with one on each new connection
+     */
+    onAck?: (ack: Ack) => void;
+    onRefused?: (error: RefusedError) => void;
+};
+/**
+ * A request was refused, or the client was refused for good. `code` is the server's, or CLOSED (the
+ * client was closed), REFUSED (for good), BUSY (too many publishes are pending), TOO_BIG, UNKNOWN (the request
+ * may have been carried out), or TIMEOUT (it took longer than allowed).
+ */
+export declare class RefusedError extends Error {
+    code: string;
+    text: string;
+    retryAfterMs: number | undefined;
+    /**
+     * @param {string} code
+     * @param {string} text
+     * @param {number} [retryAfterMs]
+     */
+    constructor(code: string, text: string, retryAfterMs?: number);
+}
+/** One subscriber's items, in order; create it with `Client.subscribe`. Without a callback, an async iterator. */
+export declare class Subscription {
+    #private;
+    /** The topic's name. */
+    get topic(): string;
+    /**
+     * The position after the last item that you got. Save it to recover on another page. Null if the topic
+     * has no history, is not subscribed yet, or none of lastN has arrived.
+     * @returns {Position | null}
+     */
+    get position(): Position | null;
+    /**
+     * Wait for the server's ack.
+     * @param {{timeout?: number | null}} [options]  `timeout` in ms; null: no limit
+     * @returns {Promise<void>}  rejected by a refusal; with CLOSED if it was closed before the ack; with TIMEOUT
+     */
+    ready({ timeout }?: {
+        timeout?: number | null;
+    }): Promise<void>;
+    /** @returns {AsyncIterableIterator<Item>} */
+    [Symbol.asyncIterator](): AsyncIterableIterator<Item>;
+    /** @returns {Promise<IteratorResult<Item, undefined>>}  rejected if the server refuses the subscription, or the client */
+    next(): Promise<IteratorResult<Item, undefined>>;
+    /**
+     * Called by `for await` at a break.
+     * @returns {Promise<IteratorResult<Item, undefined>>}
+     */
+    return(): Promise<IteratorResult<Item, undefined>>;
+    /** Drop the buffered items and end the subscription; unsubscribe if it is the topic's last one. */
+    close(): void;
+}
+/** A client that reconnects; create it with `connect`. */
+export declare class Client {
+    #private;
+    /**
+     * The state of the connection.
+     * @returns {State}
+     */
+    get state(): State;
+    /**
+     * How an open connection was made; null without one.
+     * @returns {Transport | null}
+     */
+    get transport(): Transport | null;
+    /**
+     * Round trip of the newest ping in ms; null before it, and with streams.
+     * @returns {number | null}
+     */
+    get latency(): number | null;
+    /**
+     * Call `listener` with each new state. The state at the time of the call is in `state`.
+     * @param {StateListener} listener
+     * @returns {() => void}  removes the listener
+     */
+    onState(listener: StateListener): () => void;
+    /**
+     * Wait until the connection is open. After a timeout the client still tries to connect.
+     * @param {{timeout?: number | null}} [options]  `timeout` in ms; null: no limit
+     * @returns {Promise<void>}  rejected with TIMEOUT, which says why the last attempt failed, or with the error
+     *   that ended the client
+     */
+    ready({ timeout }?: {
+        timeout?: number | null;
+    }): Promise<void>;
+    /**
+     * Wait until the client is closed.
+     * @returns {Promise<void>}  rejected if the server has refused the client
+     */
+    ended(): Promise<void>;
+    /**
+     * Subscribe to a topic. Several subscriptions may share a topic.
+     * @param {string} name
+     * @param {((item: Item) => unknown) | null} deliver  called with each item; without it, iterate over the
+     *   subscription
+     * @param {SubscribeOptions} options  the server gets `lastN` or `recover` of the topic's first subscription
+     *   only; a later one with others begins at the topic's current position, with an item of the kind "lost"
+     * @returns {Subscription}
+     */
+    subscribe(name: string, deliver?: ((item: Item) => unknown) | null, options?: SubscribeOptions): Subscription;
+    /**
+     * Publish a message, and wait for the server's answer.
+     * @param {string} topic
+     * @param {any} payload  any JSON
+     * @param {{key?: string, timeout?: number | null}} options  `key`: an idempotency key, to repeat a publish whose
+     *   outcome is unknown; `timeout` in ms, after which it is not sent again; null: no limit
+     * @returns {Promise<Ack>}  the ack; rejected with a RefusedError if the message was not published, or
+     *   (UNKNOWN, CLOSED, TIMEOUT) may have been; with another error if the payload is not JSON that the server can read
+     */
+    publish(topic: string, payload: any, { key, timeout }?: {
+        key?: string;
+        timeout?: number | null;
+    }): Promise<Ack>;
+    /**
+     * Publish up to 1,000 messages in one HTTP request. It is repeated, with the same keys, if the connection is lost
+     * or the server is not available, until the timeout.
+     * @param {BatchItem[]} items
+     * @param {{timeout?: number | null}} options  `timeout` in ms; null: no limit
+     * @returns {Promise<(Ack | RefusedError)[]>}  for each item, in order, the server's answer, or why it was refused;
+     *   rejected if the whole request was
+     */
+    publishBatch(items: BatchItem[], { timeout }?: {
+        timeout?: number | null;
+    }): Promise<(Ack | RefusedError)[]>;
+    /**
+     * Read the history of a topic, without a subscription.
+     * @param {string} topic
+     * @param {{limit?: number, sinceEpoch?: string, sinceOffset?: number, reverse?: boolean, wait?: number,
+     *   timeout?: number | null}} options  `limit`: maximum number of events, 100 by default; `sinceEpoch` and
+     *   `sinceOffset`: a position, after which the events begin, or with `reverse` before which they end; `reverse`: the
+     *   newest first; `wait` in ms: to wait for an event, if there is none; `timeout` in ms, in addition to `wait`;
+     *   null: no limit
+     * @returns {Promise<History>}  rejected with TOPIC_NOT_FOUND if there is no such topic, or it has no history; with
+     *   GONE if events after the position are forgotten
+     */
+    history(topic: string, { limit, sinceEpoch, sinceOffset, reverse, wait, timeout }?: {
+        limit?: number;
+        sinceEpoch?: string;
+        sinceOffset?: number;
+        reverse?: boolean;
+        wait?: number;
+        timeout?: number | null;
+    }): Promise<History>;
+    /**
+     * List topics with their numbers of subscribers, in the order of their names.
+     * @param {{prefix?: string, after?: string, limit?: number, timeout?: number | null}} options  topics whose names
+     *   begin with `prefix` and come after `after`, at most `limit` (1,000); `timeout` in ms; null: no limit
+     * @returns {Promise<TopicPage>}
+     */
+    topics({ prefix, after, limit, timeout }?: {
+        prefix?: string;
+        after?: string;
+        limit?: number;
+        timeout?: number | null;
+    }): Promise<TopicPage>;
+    /** Connect now, without waiting for the pause to end. */
+    retry(): void;
+    /** Close the client; unanswered publishes are rejected. */
+    close(): void;
+}
+/**
+ * Connect to the server at `url`, until the client is closed.
+ * @param {string | URL} [url]  ws://host:8080/ws; by default the server that served this module
+ * @param {Options} [options]
+ * @returns {Client}
+ */
+export declare function connect(url?: string | URL, options?: Options): Client;
