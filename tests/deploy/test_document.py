@@ -1,4 +1,4 @@
-"""docs/operations.md, "Install and run": each of its commands is run or checked by a test."""
+"""docs/installation.md: each of its commands is run or checked by a test."""
 
 import re
 import shlex
@@ -11,8 +11,7 @@ from tests.support.go_tools import go_tool
 from tests.support.markdown import blocks, section
 from tests.support.process import ROOT
 
-_, _, DOCUMENT = (ROOT / "docs/operations.md").read_text().partition("\n\n## systemd\n")
-DOCUMENT = f"## systemd\n{DOCUMENT}"
+DOCUMENT = (ROOT / "docs/installation.md").read_text()
 # Sections with commands, and the tests that follow or check them.
 TESTS = {
     "systemd": "tests/installed/test_systemd.py",

@@ -1,4 +1,4 @@
-"""The steps of docs/operations.md for systemd, followed in a machine; its servers are tried."""
+"""The steps of docs/installation.md for systemd, followed in a machine; its servers are tried."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.support.process import ROOT
 from tests.support.raw import HANDSHAKE, RawClient
 
 PLACE = "/opt/broadcast"
-STEPS = [it.lines for it in blocks(section((ROOT / "docs/operations.md").read_text(), "systemd"))]
+STEPS = [it.lines for it in blocks(section((ROOT / "docs/installation.md").read_text(), "systemd"))]
 ONE, TWO = "broadcast@8080", "broadcast@8081"
 
 

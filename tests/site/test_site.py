@@ -20,7 +20,8 @@ from tests.support.browser import PATIENCE, chromium, needs_chromium
 from tests.support.process import ROOT
 
 SITE = ROOT / "site"
-PAGES = sorted(SITE.glob("**/index.html"))
+PATTERNS = ("*.md", "bench/*.md", "clients/*.md", "clients/*/*.md", "docs/**/*.md", "examples/*.md")
+DOCUMENTS = sorted({path for pattern in PATTERNS for path in ROOT.glob(pattern)})
 # The folders that a build reads.
 SOURCES = ("api", "bench", "clients", "deploy", "docs", "examples")
 FILES = (".env.example", "Makefile", "mkdocs.yml", "requirements-docs.lock")
@@ -28,10 +29,10 @@ FILES = (".env.example", "Makefile", "mkdocs.yml", "requirements-docs.lock")
 SEEN = {"h2", "h3", "h4", "li", "ol", "table", "tr", "pre", "strong", "em", "img"}
 
 
-def source_of(page: Path) -> Path:
-    """Return the document of a page."""
-    folder = ROOT / page.parent.relative_to(SITE)
-    return folder / "README.md" if folder.is_dir() else folder.with_suffix(".md")
+def page_of(document: Path) -> Path:
+    """Return the page of a document."""
+    folder = document.parent if document.stem == "README" else document.with_suffix("")
+    return SITE / folder.relative_to(ROOT) / "index.html"
 
 
 class Reader(HTMLParser):
@@ -57,15 +58,6 @@ class Reader(HTMLParser):
 
 
 # --- The build ------------------------------------------------------------------------------------
-
-
-def test_every_document_is_a_page() -> None:
-    documents = {
-        path
-        for pattern in ("*.md", "clients/*/*.md", "docs/**/*.md", *(f"{it}/*.md" for it in SOURCES))
-        for path in ROOT.glob(pattern)
-    }
-    assert {source_of(page) for page in PAGES} == documents
 
 
 @pytest.mark.parametrize(
@@ -101,15 +93,16 @@ def test_a_broken_link_fails_the_build(tmp_path: Path, link: str, complaint: str
     assert complaint in line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.parent.relative_to(SITE)))
-def test_a_page_has_the_structure_that_a_forge_shows(page: Path) -> None:
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_has_the_structure_that_a_forge_shows(document: Path) -> None:
     """The dialect of the site's Markdown differs: its lists need other indents, for example."""
-    forge = MarkdownIt("commonmark").enable("table").render(source_of(page).read_text())
-    assert Reader(page.read_text()).seen == Reader(f"<article>{forge}</article>").seen
+    forge = MarkdownIt("commonmark").enable("table").render(document.read_text())
+    page = Reader(page_of(document).read_text())
+    assert page.seen == Reader(f"<article>{forge}</article>").seen
 
 
 def test_nothing_is_loaded_from_another_address() -> None:
-    loaded = {it for page in PAGES for it in Reader(page.read_text()).loaded}
+    loaded = {it for document in DOCUMENTS for it in Reader(page_of(document).read_text()).loaded}
     assert loaded
     assert [it for it in loaded if urlsplit(it).netloc] == []
     for style in SITE.glob("**/*.css"):
@@ -175,7 +168,6 @@ def test_a_link_to_a_file_of_the_repository_gets_the_file(page: Page, address: s
 
 @needs_chromium
 def test_no_page_scrolls_sideways_on_a_phone(page: Page, address: str) -> None:
-    for file in PAGES:
-        page.goto(f"{address}/{file.parent.relative_to(SITE).as_posix()}/")
-        width = page.evaluate("document.documentElement.scrollWidth")
-        assert width <= 390, file
+    for document in DOCUMENTS:
+        page.goto(f"{address}/{page_of(document).parent.relative_to(SITE).as_posix()}/")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, document
