@@ -11,7 +11,15 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("*.md", "bench/*.md", "clients/*.md", "clients/*/*.md", "docs/**/*.md", "examples/*.md")
+PAGES = (
+    "*.md",
+    "bench/*.md",
+    "clients/*.md",
+    "clients/*/*.md",
+    "docs/**/*.md",
+    "examples/*.md",
+    "examples/*/*.md",
+)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 

@@ -22,6 +22,7 @@ DOCUMENTS = sorted(
 TESTS = {
     "README.md": "tests/test_readme.py",
     "clients/README.md": "tests/clients/test_readme.py",
+    "clients/js/README.md": "tests/clients/test_npm.py",
     "clients/python/README.md": "tests/clients/test_python_package.py",
     "docs/command-line.md": "tests/cli/test_document.py",
     "docs/configuration.md": "tests/cli/test_serve.py",
@@ -29,6 +30,7 @@ TESTS = {
     "docs/operations.md": "tests/metrics/test_operations_doc.py",
     "docs/security.md": "tests/test_security_doc.py",
     "docs/tutorial.md": "tests/test_tutorial.py",
+    "examples/react/README.md": "tests/clients/test_npm.py",
     "examples/README.md": "tests/examples/test_readme.py",
 }
 # Documents whose commands are make's.
@@ -37,6 +39,7 @@ PASTES_TARGETS = ("CONTRIBUTING.md", "bench/README.md", "docs/load-testing.md")
 LANGUAGES = {
     "README.md": {"html", "python"},
     "clients/README.md": {"js", "python"},
+    "clients/js/README.md": {"js"},
     "clients/python/README.md": {"python"},
     "docs/architecture.md": {"python"},  # tests/test_docs.py
     "docs/security.md": {"python", "js", "go"},

@@ -20,7 +20,15 @@ from tests.support.browser import PATIENCE, chromium, needs_chromium
 from tests.support.process import ROOT
 
 SITE = ROOT / "site"
-PATTERNS = ("*.md", "bench/*.md", "clients/*.md", "clients/*/*.md", "docs/**/*.md", "examples/*.md")
+PATTERNS = (
+    "*.md",
+    "bench/*.md",
+    "clients/*.md",
+    "clients/*/*.md",
+    "docs/**/*.md",
+    "examples/*.md",
+    "examples/*/*.md",
+)
 DOCUMENTS = sorted({path for pattern in PATTERNS for path in ROOT.glob(pattern)})
 # The folders that a build reads.
 SOURCES = ("api", "bench", "clients", "deploy", "docs", "examples")
