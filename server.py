@@ -4,10 +4,23 @@ Start it with `python server.py`. README.md has the table of settings. `python s
 lists other commands (`cli/`).
 """
 
-import asyncio
 import os
-import secrets
 import sys
+
+if __name__ == "__main__":
+    # Ahead of the other imports, which take half a second: only the server needs them.
+    from cli.interrupts import end_at_once
+
+    end_at_once()
+    from cli.commands import run
+
+    outcome = run(sys.argv[1:], os.environ)
+    if isinstance(outcome, int):
+        sys.exit(outcome)
+    TO_SERVE = outcome
+
+import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +31,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client.registry import Collector
 
-from cli.commands import run
+from cli.commands import refuse
 from handlers.access_log import log_unanswered
 from handlers.answers import close_in_shutdown, errors_as_json
 from handlers.authentication import authenticate
@@ -109,9 +122,13 @@ from workers.worker import Worker
 _Result = TypeVar("_Result")
 
 
-def main() -> None:
-    """Carry out the command of the command line; without one, serve."""
-    sys.exit(run(sys.argv[1:], os.environ, run_server))
+def main(inspection: Inspection) -> int:
+    """Serve with these settings until a signal; return the exit code."""
+    try:
+        run_server(inspection)
+    except SettingError as error:
+        return refuse(error)
+    return 0
 
 
 def run_server(inspection: Inspection) -> None:
@@ -451,4 +468,4 @@ def _http_sweep(settings: Settings, observer: Observer, servers: Sequence[web.Se
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(TO_SERVE))

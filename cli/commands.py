@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from typing import Final
 
+from cli.interrupts import Interruptible
 from cli.output import CommandError, Exit, discard_output, printable, say
 from hub.errors import SettingError
 from hub.settings import Inspection
@@ -24,42 +25,31 @@ COMMANDS: Final = {
     "check-token": "show what a token allows",
 }
 
-Serve = Callable[[Inspection], None]
 
-
-def run(arguments: Sequence[str], environ: Mapping[str, str], serve: Serve) -> int:
-    """Carry out a command, and return the exit code of the process.
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:
+    """Carry out a command; errors, Ctrl-C and a closed output become exit codes.
 
     Args:
         arguments: those of the command line, without the program.
         environ: the environment.
-        serve: serves with these settings until a signal; it may raise SettingError.
+
+    Returns:
+        The exit code of the process, or the settings to serve with.
     """
     _open_streams()
-    inspection = _guarded(arguments, environ)
-    if isinstance(inspection, Exit):
-        return inspection
     try:
-        serve(inspection)
-    except SettingError as error:
-        return _refuse(error)
-    return Exit.OK
-
-
-def _guarded(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:
-    """Carry out a command; errors, Ctrl-C and a closed output become exit codes."""
-    try:
-        if isinstance(sys.stdout, TextIOWrapper):  # not in a test
-            sys.stdout.reconfigure(errors="backslashreplace")  # for a locale without UTF-8
-        try:
-            return _carry_out(arguments, environ)
-        finally:
-            sys.stdout.flush()
+        with Interruptible():
+            if isinstance(sys.stdout, TextIOWrapper):  # not in a test
+                sys.stdout.reconfigure(errors="backslashreplace")  # for a locale without UTF-8
+            try:
+                return _carry_out(arguments, environ)
+            finally:
+                sys.stdout.flush()
     except CommandError as error:
         say(printable(str(error)))
         return error.code
     except SettingError as error:
-        return _refuse(error)
+        return refuse(error)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
@@ -79,7 +69,8 @@ def _open_streams() -> None:
             setattr(sys, name, stream)
 
 
-def _refuse(error: SettingError) -> Exit:
+def refuse(error: SettingError) -> Exit:
+    """Say what is wrong with a setting, and return the exit code."""
     say(printable(str(error)))
     return Exit.USAGE
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, Final, Self, TextIO
 
+from cli.interrupts import EXIT_CODE
+
 _SHOW_EVERY: Final = 0.1  # seconds between two texts of a progress
 _RED: Final = "31"
 _DIM: Final = "2"
@@ -26,7 +28,7 @@ class Exit(IntEnum):
     USAGE = 2  # a wrong argument or setting
     UNREACHABLE = 3  # there is no server, or it cannot answer now
     NOT_ALLOWED = 4  # a token or key is missing, not valid, or does not give the right
-    INTERRUPTED = 130  # by Ctrl-C, as shells count it
+    INTERRUPTED = EXIT_CODE  # by Ctrl-C
     CLOSED_PIPE = 141  # the reader of the output has ended, as with `| head -1`
 
 

@@ -73,4 +73,4 @@ def test_ctrl_c_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "stdout", Interrupted())
-    assert run(["--version"], {}, lambda _: None) == 130
+    assert run(["--version"], {}) == 130

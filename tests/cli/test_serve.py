@@ -22,9 +22,8 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 def served(arguments: list[str], **environ: str) -> Inspection:
     """Return the settings that a command line serves with."""
-    given: list[Inspection] = []
-    assert run(arguments, environ, given.append) == 0
-    (inspection,) = given
+    inspection = run(arguments, environ)
+    assert isinstance(inspection, Inspection)
     return inspection
 
 

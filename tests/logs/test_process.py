@@ -174,11 +174,13 @@ async def test_the_number_of_lines_left_out_is_written_although_nothing_follows(
 
 
 CRASHING = """
+import os
 import server
+from hub.settings import inspect
 async def serve(*args):
     raise ZeroDivisionError("a fault of the test")
 server.serve = serve
-server.main()
+server.main(inspect(os.environ, {}))
 """
 
 
@@ -204,14 +206,15 @@ async def test_a_crash_is_one_critical_line_with_its_traceback() -> None:
 
 
 BLOCKING = """
-import asyncio, time
+import asyncio, os, time
 import server
+from hub.settings import inspect
 serve = server.serve
 async def blocking(*args):
     asyncio.get_running_loop().call_later(0.5, time.sleep, 1.2)
     await serve(*args)
 server.serve = blocking
-server.main()
+server.main(inspect(os.environ, {}))
 """
 
 

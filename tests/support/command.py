@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cli.commands import run
-from hub.settings import Inspection
+from cli.output import Exit
 from tests.support.process import ROOT
 
 PATIENCE = 30  # seconds for a command to end
@@ -30,11 +30,9 @@ def environment(**variables: str) -> dict[str, str]:
 
 def carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run a command in this process, and return its exit code; fail if it serves."""
-
-    def serve(_: Inspection) -> None:
-        raise AssertionError("it serves")
-
-    return run(arguments, environ, serve)
+    code = run(arguments, environ)
+    assert isinstance(code, Exit), "it serves"
+    return code
 
 
 async def start(
