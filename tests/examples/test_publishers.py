@@ -30,19 +30,11 @@ HEADINGS = [
     pytest.param("Publish from Go", marks=needs_go),
 ]
 each = pytest.mark.parametrize("heading", HEADINGS)
-BUILDING = 100  # seconds: Go compiles parts of its standard library once
 
 
 def shown(heading: str) -> str:
     (text,) = [it for it in blocks(section(README, heading)) if it.tag == "text"]
     return "".join(f"{line}\n" for line in text.lines)
-
-
-@pytest.fixture(autouse=True)
-def _outside_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Go work as in the repository, where it needs neither a module nor a C compiler."""
-    for name, value in {"GO111MODULE": "off", "CGO_ENABLED": "0", "GOFLAGS": ""}.items():
-        monkeypatch.setenv(name, value)
 
 
 @each

@@ -25,6 +25,7 @@ from tests.support.programs import PATH
 from tests.support.proxy import Proxy
 from tests.support.server import Running
 
+RUNNING = 100  # seconds for a command to end: Go compiles its standard library once
 EXAMPLES = ROOT / "examples"
 README = (EXAMPLES / "README.md").read_text()
 # Those of the command in the README that starts the server.
@@ -74,7 +75,7 @@ def started(command: str, root: Path, **environ: str) -> Iterator[subprocess.Pop
 def output(command: str, root: Path, **environ: str) -> str:
     """Run a command of the README to its end, and return what it prints."""
     with started(command, root, **environ) as process:
-        said, _ = process.communicate(timeout=2 * PATIENCE / 1000)
+        said, _ = process.communicate(timeout=RUNNING)
         return f"{said}{f'exit code {code}' if (code := process.returncode) else ''}"
 
 
