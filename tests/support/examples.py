@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -80,13 +81,18 @@ def output(command: str, root: Path, **environ: str) -> str:
 
 
 def line_of(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
-    """Read the output of a process up to a line that matches."""
+    """Read the output of a command up to a line that matches."""
     assert process.stdout is not None
     said: list[str] = []
-    for line in process.stdout:
-        said.append(line)
-        if found := re.search(pattern, line):
-            return found
+    guard = threading.Timer(RUNNING, os.killpg, (process.pid, signal.SIGKILL))
+    guard.start()
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if found := re.search(pattern, line):
+                return found
+    finally:
+        guard.cancel()
     raise AssertionError(f"no line matches {pattern!r}:\n{''.join(said)}")
 
 
