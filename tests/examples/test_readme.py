@@ -12,18 +12,17 @@ from tests.support.markdown import blocks
 
 LONGEST = 99  # lines of an example that are not blank
 LARGEST = 150_000  # bytes of a picture
+SUFFIXES = {".html", ".py", ".mjs", ".go", ".sh", ".js", ".ts", ".tsx"}
+MADE = {"node_modules", "dist"}  # by npm
 PARTS = sorted(
     it for it in EXAMPLES.iterdir() if it.name not in ("README.md", "images", "__pycache__")
 )
 
 
 def sources(part: Path) -> list[Path]:
-    """Return the files of an example, which is a file or a folder."""
+    """Return the files of an example, which is a file or a folder, without those of tools."""
     names = part.rglob("*") if part.is_dir() else [part]
-    return [it for it in names if it.suffix in SUFFIXES]
-
-
-SUFFIXES = {".html", ".py", ".mjs", ".go", ".sh", ".js", ".jsx", ".ts", ".tsx", ".css"}
+    return [it for it in names if it.suffix in SUFFIXES and not MADE & set(it.parts)]
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)

@@ -35,7 +35,8 @@ SETTINGS = Settings(history_size=1000, recovery_limit=1000)
 
 def copied(folder: Path, port: int) -> Path:
     """Copy the examples into a folder, for the server on a port, and return the new root."""
-    where = copytree(EXAMPLES, folder / "examples", ignore=ignore_patterns("images", "__pycache__"))
+    ignored = ignore_patterns("images", "__pycache__", "react")  # which has a test of its own
+    where = copytree(EXAMPLES, folder / "examples", ignore=ignored)
     for file in where.rglob("*"):
         if file.is_file():
             file.write_text(file.read_text().replace(SHOWN_AT, f"127.0.0.1:{port}"))
