@@ -1,6 +1,6 @@
 """Run the server: read the settings, build the application, serve until a signal, shut down.
 
-Start it with `python server.py`. README.md has the table of settings. `python server.py --help`
+Start it with `python server.py`. docs/configuration.md has the settings. `python server.py --help`
 lists other commands (`cli/`).
 """
 

@@ -80,7 +80,8 @@ MAX_QUEUE_SIZE='0' is not valid: a whole number from 1 to 1000000 is allowed
 
 ## All settings
 
-Times are in seconds and sizes in bytes.
+Times are in seconds and sizes in bytes. Below the variable of each setting is its option, and for a
+secret first the variable with the path of its file.
 """
 
 # The settings that most deployments need, and when.
@@ -120,19 +121,15 @@ def configuration() -> str:
     parts += [_row(_code(name), _code(defaults[name]), why) for name, why in FIRST.items()]
     parts.append(_PAGE_RULES)
     for title, members in groupby(SETTINGS, lambda setting: setting.group):
-        parts.append(
-            f"\n### {title}\n\n| Setting | Option | Default | Meaning |\n|---|---|---|---|\n"
-        )
-        parts += [
-            _row(_names(it), _code(it.option), _code(it.default_text), _meaning(it))
-            for it in members
-        ]
+        parts.append(f"\n### {title}\n\n| Setting | Default | Meaning |\n|---|---|---|\n")
+        parts += [_row(_names(it), _code(it.default_text), _meaning(it)) for it in members]
     return "".join(parts)
 
 
 def _names(setting: Setting) -> str:
-    names = [setting.name, setting.file_name] if setting.secret else [setting.name]
-    return ", ".join(map(_code, names))
+    """Return the names of a setting, a line each: its variables and its option."""
+    variables = [setting.name, setting.file_name] if setting.secret else [setting.name]
+    return "<br>".join(map(_code, [*variables, setting.option]))
 
 
 def _meaning(setting: Setting) -> str:
