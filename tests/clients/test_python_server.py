@@ -128,7 +128,7 @@ async def test_a_private_authority_is_trusted_by_a_context_and_by_nothing_else(
             assert error.code == "TIMEOUT"
             said = "the certificate is not trusted: unable to get local issuer certificate"
             assert said in error.text
-            with pytest.raises(RefusedError, match=f"UNAVAILABLE: {said}"):
+            with pytest.raises(RefusedError, match=f"UNAVAILABLE: no answer of {url}: {said}"):
                 await client.topics()
         assert {client.client_id for client in server.hub.clients} == set()
 

@@ -105,7 +105,8 @@ class Http:
         except (aiohttp.ClientError, OSError) as error:
             if self._over.is_set():
                 raise closed from None
-            raise RefusedError("UNAVAILABLE", describe_failure(error)) from None
+            why = f"no answer of {self._server.shown}: {describe_failure(error)}"
+            raise RefusedError("UNAVAILABLE", why) from None
 
 
 def _read(response: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:

@@ -97,9 +97,10 @@ class RefusedError(Exception):
 
     Attributes:
         code: the server's code, or one of the client: CLOSED (you closed it), REFUSED (the server
-            refuses this client for good), BUSY (too many requests are pending), TOO_BIG, TIMEOUT
-            (no answer within the given time) or UNKNOWN. After TIMEOUT and UNKNOWN a publish may
-            have been carried out.
+            refuses this client for good, or an item of a batch), BUSY (too many requests are
+            pending), TOO_BIG, TIMEOUT (no answer within the given time) or UNKNOWN. After TIMEOUT
+            and UNKNOWN a publish may have been carried out. HTTP calls have these, too: NOT_FOUND,
+            GONE (events after the position are forgotten) and UNAVAILABLE (no server answers).
         text: the reason, for people.
         retry_after_ms: the time in milliseconds after which the same request may succeed, if the
             server says it (RATE_LIMITED).
