@@ -25,7 +25,7 @@ export class Grid {
     this.#head = element('tr', {}, ...columns.map(({ title, className = '' }) => (
       element('th', { scope: 'col', className }, title))));
     const table = element('table', { className: 'grid', ariaLabel: label }, element('thead', {}, this.#head), this.#body);
-    this.element = element('div', { className: 'card scroll', tabIndex: 0, role: 'group', ariaLabel: `${label}, table` }, table);
+    this.element = element('div', { className: 'card scroll', hidden: true, tabIndex: 0, role: 'group', ariaLabel: `${label}, table` }, table);
   }
 
   /** Shows these items and no others. A focus on a row that goes moves to the row in its place. */
@@ -90,6 +90,7 @@ export class Loader {
   #newest = 0; // the number of the newest request
   #due = 0; // the time of the next request
   #off = [];
+  #shown = false; // whether an answer is shown
 
   /**
    * @param {object} app  of the shell
@@ -140,6 +141,7 @@ export class Loader {
       this.#due = performance.now() + (performance.now() - started) * this.#rest - this.#every;
       this.#tell();
       this.#show(answer);
+      this.#shown = true;
     } catch (error) {
       if (error.name !== 'CallError') throw error;
       if (own === this.#newest) this.#fail(error);
@@ -151,8 +153,9 @@ export class Loader {
     const refused = status === 401 || status === 403;
     const soon = status === 0 || status >= 500 || status === 429;
     this.#due = refused ? Infinity : performance.now() + (status === 0 ? 0 : (retryAfter ?? RETRY_AFTER) * 1_000);
-    if (!soon) this.#clear(error);
-    this.#tell(error.message, refused ? tokenFor(...this.#need()) : soon ? ['What is shown is old. Asking again.'] : []);
+    if (!soon) this.#clear();
+    this.#shown &&= soon;
+    this.#tell(error.message, refused ? tokenFor(...this.#need()) : soon ? [this.#shown ? 'What is shown is old. Asking again.' : 'Asking again.'] : []);
   }
 
   #tell(text = '', advice = []) {
@@ -186,7 +189,7 @@ export class Pager {
     this.#first = turn('First page', 'first', () => { this.#before = []; open(''); });
     this.#previous = turn('Previous', 'previous', () => open(this.#before.pop()));
     this.#next = turn('Next', 'next', () => { this.#before.push(this.#after); open(this.#following); });
-    this.element = element('nav', { className: 'pager', ariaLabel: 'Pages' }, this.#first, this.#previous, this.#next);
+    this.element = element('nav', { className: 'pager', ariaLabel: 'Pages', hidden: true }, this.#first, this.#previous, this.#next);
   }
 
   show(after, following) {

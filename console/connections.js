@@ -148,7 +148,7 @@ function disconnectDialog(app, tell, done) {
   const count = element('p', { role: 'status' }), after = element('p', { className: 'soft' }), problem = element('p', { className: 'bad', role: 'status' });
   const act = element('button', { className: 'button danger' }, 'Disconnect');
   const cancel = element('button', { type: 'button', className: 'button', onclick: () => dialog.close() }, 'Cancel');
-  const form = element('form', {}, element('label', { className: 'field' }, 'Close every connection with', by), banField, count, after, problem, element('div', { className: 'row end' }, cancel, act));
+  const form = element('form', {}, element('label', { className: 'field' }, 'Close every connection with', by), banField, count, after, problem, element('div', { className: 'row' }, act, cancel));
   const title = element('h2', { id: 'h-disconnect' }, 'Disconnect');
   const dialog = element('dialog', { className: 'disconnect' }, title, form);
   dialog.setAttribute('aria-labelledby', title.id);

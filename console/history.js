@@ -8,6 +8,7 @@ import { rateText } from './rates.js';
 const EVERY = 2_000; // ms between two requests
 const PAGE = 50; // events
 const SHOWN = 300; // characters of a payload that is not expanded
+const isToday = (when) => when.toDateString() === new Date().toDateString();
 
 export function mount(root, app) {
   let topic = '', before = null; // the page has the events before this position; null for the newest
@@ -114,7 +115,7 @@ export function mount(root, app) {
     const recover = button('quiet', 'Recover from here', {
       ariaLabel: `Recover from here: offset ${offset}`, dataset: { act: 'recover' }, onclick: () => recoverFrom({ epoch, offset }),
     });
-    const line = element('tr', {}, cell('num', String(offset), 'Offset'), cell('time', element('time', { dateTime: ts, title: ts }, `${when.toLocaleDateString('en-CA')} ${when.toTimeString().slice(0, 8)}`)),
+    const line = element('tr', {}, cell('num', String(offset), 'Offset'), cell('time', element('time', { dateTime: ts, title: when.toLocaleString() }, `${isToday(when) ? '' : `${when.toLocaleDateString('en-CA')} `}${when.toTimeString().slice(0, 8)}`)),
       cell('payload', details), cell('acts', recover));
     return { line, update() {} };
   }

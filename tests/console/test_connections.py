@@ -2,9 +2,7 @@
 
 import json
 import re
-import shlex
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +17,7 @@ from tests.support.console import (
     assert_fits,
     panel,
     publish_elsewhere,
+    run_code,
     serving,
     visit,
 )
@@ -205,12 +204,8 @@ def test_a_client_id_is_disconnected(page: Page, server: Server) -> None:
         expect(panel(page, "Connections")).to_contain_text("Closed 1 connection of “tablet”")
         assert b"disconnected" in read_to_the_end(opened)
 
-    command = page.get_by_label("Code of what you did last").inner_text()
-    done = subprocess.run(
-        shlex.split(command), capture_output=True, text=True, timeout=20, check=True
-    )
     answer = {"status": "disconnected", "client_id": "tablet", "clients": 0}
-    assert json.loads(done.stdout) == answer
+    assert run_code(page) == answer
 
 
 def test_a_subject_is_banned(boss: Page, guarded: Server) -> None:

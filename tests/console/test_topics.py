@@ -1,10 +1,7 @@
 """The view "Topics" of the console: search, create and delete, with subscribers."""
 
-import json
 import re
-import shlex
 import signal
-import subprocess
 from urllib.parse import quote
 
 import pytest
@@ -17,6 +14,7 @@ from tests.support.console import (
     assert_accessible,
     assert_fits,
     panel,
+    run_code,
     serving,
     state,
     topic_line,
@@ -52,10 +50,6 @@ def line(page: Page, topic: str) -> Locator:
 
 def search(page: Page, text: str) -> None:
     page.get_by_role("searchbox", name="Name begins with").fill(text)
-
-
-def code(page: Page) -> str:
-    return page.get_by_label("Code of what you did last").inner_text()
 
 
 def test_topics_are_listed_in_the_order_of_the_server(page: Page, server: Server) -> None:
@@ -175,19 +169,11 @@ def test_the_code_of_an_action_does_the_same(page: Page, server: Server) -> None
     panel(page, "Topics").get_by_role("button", name="Create").click()
     expect(panel(page, "Topics")).to_contain_text(f"Created “{name}”.")
     assert page.request.delete(f"{server.url}/topics/{quote(name, safe='')}").ok
-    done = run(code(page))
-    assert json.loads(done.stdout) == {"status": "created", "topic": name}
+    assert run_code(page) == {"status": "created", "topic": name}
 
     search(page, "it's")
     expect(names(page)).to_have_text([name])
-    assert name in json.loads(run(code(page)).stdout)["topics"]
-
-
-def run(command: str) -> "subprocess.CompletedProcess[str]":
-    """Run a curl command of the code panel."""
-    words = shlex.split(command)
-    assert words[0] == "curl"
-    return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    assert name in run_code(page)["topics"]
 
 
 def test_a_topic_is_deleted_after_a_question(page: Page, browser: Browser, server: Server) -> None:
@@ -251,7 +237,7 @@ def test_what_a_token_may_not_do_is_explained(browser: Browser) -> None:
         view.get_by_label("New topic").fill("orders/1")
         view.get_by_role("button", name="Create").click()
         expect(view).to_contain_text("“orders/1” was not created: The token does not allow manage")
-        assert '"Authorization: Bearer $TOKEN"' in code(page)
+        assert '"Authorization: Bearer $TOKEN"' in page.get_by_label("Code of what you did last").inner_text()
 
         use_token(page, sign(-100))
         expect(view).to_contain_text("Token is not valid: it has expired")

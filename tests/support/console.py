@@ -158,6 +158,14 @@ def publish(page: Page, topic: str, payload: str) -> None:
     panel(page, "Publish").get_by_label("Payload").press("Control+Enter")
 
 
+def run_code(page: Page) -> Any:
+    """Run the curl command of the code panel in a shell, and return its answer."""
+    command = page.get_by_label("Code of what you did last").inner_text()
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def publish_elsewhere(page: Page, server: Server, topic: str, payload: object) -> None:
     """Publish over REST, as another client."""
     answer = page.request.post(f"{server.url}/publish", data={"topic": topic, "payload": payload})
