@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import CHROMIUM
+from tests.support.browser import needs_chromium
 from tests.support.examples import opened
 from tests.support.server import Running
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 HTML = "<img src=x onerror=document.title='harmed'> & <b>bold</b>"
 
 

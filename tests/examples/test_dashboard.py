@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.browser import CHROMIUM
-from tests.support.examples import commands, opened, started
+from tests.support.backstage import Backstage
+from tests.support.browser import needs_chromium
+from tests.support.examples import call, commands, copied, opened, started, wait_until
+from tests.support.process import server_process
+from tests.support.redis import free_port
 from tests.support.server import Running
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 FIGURES = ("visitors", "orders", "latency")
 
 
+@needs_chromium
 def test_who_opens_the_page_gets_the_last_values_at_once_and_then_each_new_one(
     browser: Browser, root: Path, here: Running
 ) -> None:
@@ -42,3 +44,20 @@ def test_who_opens_the_page_gets_the_last_values_at_once_and_then_each_new_one(
                 late.locator("polyline").nth(place).get_attribute("points") for place in range(3)
             ]
             assert drawn == [lines.nth(place).get_attribute("points") for place in range(3)]
+
+
+def test_the_program_goes_on_after_a_restart_of_the_server(
+    backstage: Backstage, tmp_path: Path
+) -> None:
+    port = free_port()
+    history = f"http://127.0.0.1:{port}/topics/shop/history"
+    settings = {"PORT": str(port), "HISTORY_SIZE": "1000"}
+    (command,) = commands("Live dashboard")
+    server = backstage.enter(server_process(**settings))
+    with started(f"{command} 0.02", copied(tmp_path, port)) as feed:
+        wait_until(lambda: call(history)[0] == 200)
+        server.process.kill()
+        backstage.run(server.exit_code())
+        backstage.enter(server_process(**settings))
+        wait_until(lambda: call(history)[1].get("offset", 0) > 0)
+        assert feed.poll() is None

@@ -4,16 +4,15 @@ import importlib.util
 import signal
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM
+from tests.support.browser import needs_chromium
 from tests.support.examples import EXAMPLES, commands, copied, cut, opened, started
 from tests.support.proxy import Proxy
 from tests.support.server import Running
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 QUESTION = "Why is <b>the sky</b> blue?"
 LOST = r"ws://\S+: .* \((1005|1006)\); connecting again in .*"
 
