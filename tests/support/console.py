@@ -183,15 +183,16 @@ def _axe() -> str:
 def assert_accessible(page: Page) -> None:
     """Fail if axe-core finds anything wrong with what the page shows now. Needs `needs_npm`."""
     page.evaluate(_axe())
-    assert page.evaluate(CHECK) == []
+    found = page.evaluate(CHECK)
+    assert not found, "\n".join(found)
 
 
 def assert_fits(page: Page) -> None:
     """Fail if the page scrolls sideways, or on a phone has a control that a finger may miss."""
     width, shown = page.evaluate("[innerWidth, document.documentElement.scrollWidth]")
-    assert shown <= width
-    if width == PHONE["width"]:
-        assert page.evaluate(SMALL) == []
+    assert shown <= width, f"{shown} px are shown in {width} px"
+    found = page.evaluate(SMALL) if width == PHONE["width"] else []
+    assert not found, "\n".join(found)
 
 
 # --- A double of the server, for what the real one never sends ------------------------------------
