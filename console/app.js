@@ -182,6 +182,7 @@ class App extends Emitter {
       const now = this.params;
       now.delete('topic');
       for (const name of session.topics.keys()) now.append('topic', name);
+      if (`?${now}` === `?${this.params}`) return;
       history.replaceState(null, '', `${base.pathname}${now.size ? `?${now}` : ''}`);
       this.#drawLinks();
     }, WRITE_URL);

@@ -39,6 +39,7 @@ export class EventList extends Emitter {
   #text = ''; // of the filter, in lower case
   #paused = false;
   #held = 0; // new entries since Pause, or since the user has scrolled away
+  #isScrolled = false; // whether the user has scrolled away from the newest
   #isDrawing = false;
   #drawn = 0;
 
@@ -51,8 +52,11 @@ export class EventList extends Emitter {
     $('clear').onclick = () => this.#clear();
     $('filter').oninput = () => { this.#apply($('filter').value, this.topic); };
     $('only').onclick = () => { this.only(''); $('filter').focus(); };
-    $('held').onclick = () => { this.#scroller.scrollTop = 0; this.redraw(); };
-    this.#scroller.addEventListener('scroll', () => { if (this.#scroller.scrollTop === 0) this.redraw(); }, { passive: true });
+    $('held').onclick = () => { this.#scroller.scrollTop = 0; this.#isScrolled = false; this.redraw(); };
+    this.#scroller.addEventListener('scroll', () => {
+      this.#isScrolled = this.#scroller.scrollTop > 0;
+      if (!this.#isScrolled) this.redraw();
+    }, { passive: true });
     $('list').addEventListener('keydown', (event) => this.#move(event));
   }
 
@@ -75,7 +79,8 @@ export class EventList extends Emitter {
   redraw() {
     if (this.#isDrawing) return;
     this.#isDrawing = true;
-    requestAnimationFrame((now) => this.#draw(now));
+    const wait = this.#drawn + DRAW_EVERY - performance.now();
+    setTimeout(() => requestAnimationFrame(() => this.#draw()), Math.max(0, wait));
   }
 
   get #scroller() {
@@ -114,7 +119,7 @@ export class EventList extends Emitter {
 
   /** Whether new rows would move what the user reads. */
   get #isHeld() {
-    return this.#paused || this.#scroller.scrollTop > 0;
+    return this.#paused || this.#isScrolled;
   }
 
   #rebuild() {
@@ -134,10 +139,9 @@ export class EventList extends Emitter {
     this.redraw();
   }
 
-  #draw(now) {
-    if (now - this.#drawn < DRAW_EVERY) return requestAnimationFrame((later) => this.#draw(later));
+  #draw() {
     this.#isDrawing = false;
-    this.#drawn = now;
+    this.#drawn = performance.now();
     if (!this.#isHeld) this.#show();
     const { received } = this.#session;
     const kept = Math.min(this.#kept.length, MAX_KEPT);

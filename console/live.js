@@ -23,6 +23,7 @@ export function mount(root, app) {
   const demo = new Demo(app);
   const chart = new Sparkline('large');
   const lines = new Map(); // by the name of the topic
+  let drawing = null;
   const now = element('strong'), most = element('span');
   $('chart').append(element('span', {}, '60 s ago'), element('p', { title: 'Events in the last minute' }, now, ' a second', most), chart.node);
 
@@ -39,7 +40,6 @@ export function mount(root, app) {
     const spark = new Sparkline('small');
     const label = element('button', { type: 'button', className: 'name', title: 'Show only its events' }, name);
     label.onclick = () => { list.only(list.topic === name ? '' : name); fill(name); };
-    label.style.setProperty('--topic', topicColour(name));
     const rate = element('span', { className: 'num' }), count = element('span', { className: 'num soft' });
     const leave = button('quiet icon', '×', { ariaLabel: `Unsubscribe from ${name}`, title: 'Unsubscribe' });
     leave.onclick = () => {
@@ -48,10 +48,17 @@ export function mount(root, app) {
       (next?.querySelector('.icon') ?? $('from')).focus();
     };
     const node = element('li', { dataset: { topic: name } }, label, spark.node, rate, count, leave);
+    node.style.setProperty('--topic', topicColour(name));
     return { node, spark, label, rate, count };
   }
 
+  /** Draws the topics in the next frame: a change of 1,000 topics is drawn once. */
+  function drawSoon() {
+    drawing ??= requestAnimationFrame(drawTopics);
+  }
+
   function drawTopics() {
+    drawing = null;
     const shown = [...session.topics.values()].slice(0, MAX_TOPICS);
     for (const [name, { node }] of lines) if (!shown.includes(session.topics.get(name))) { node.remove(); lines.delete(name); }
     for (const topic of shown) {
@@ -136,9 +143,8 @@ export function mount(root, app) {
   $('to').oninput = $('payload').oninput = preview;
   $('payload').onkeydown = (event) => { if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) $('publish').requestSubmit(); };
   $('link').onclick = () => copy($('link'), location.href);
-  session.on('subscriptions', drawTopics);
-  session.on('recovery', guide);
-  list.on('filter', drawTopics);
+  session.on('subscriptions', drawSoon);
+  list.on('filter', drawSoon);
   setInterval(() => { if (!root.hidden && !document.hidden) drawRates(); }, DRAW_EVERY);
   if (session.topics.size) $('to').value = [...session.topics.keys()][0];
   preview();

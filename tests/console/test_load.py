@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from tests.support.browser import needs_chromium
+from tests.support.browser import PATIENCE, needs_chromium
 from tests.support.console import (
     Server,
     acking,
@@ -32,6 +32,7 @@ def busy() -> Iterator[Server]:
 
 def test_1000_topics_and_1000_events_a_second(page: Page, busy: Server) -> None:
     query = urlencode([("topic", it) for it in ["here", *TOPICS]])
+    page.set_default_timeout(4 * PATIENCE)  # it is a heavy load for a busy machine
     page.goto(f"{busy.url}/?{query}")
     expect(state(page)).to_have_text("Connected")
     topics = page.get_by_role("list", name="Your topics").locator("> li")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -170,6 +171,12 @@ def publish_elsewhere(page: Page, server: Server, topic: str, payload: object) -
     """Publish over REST, as another client."""
     answer = page.request.post(f"{server.url}/publish", data={"topic": topic, "payload": payload})
     assert answer.ok, answer.text()
+
+
+def stop_clock(page: Page) -> None:
+    """Stop the clock of a staged page; only `page.clock.run_for` moves it from now on."""
+    soon = page.evaluate("Date.now()") / 1000 + 1
+    page.clock.pause_at(datetime.fromtimestamp(soon, UTC))
 
 
 # --- What every view must do ----------------------------------------------------------------------
