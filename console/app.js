@@ -213,8 +213,10 @@ function drawState() {
   const { name } = state;
   document.body.dataset.state = name;
   say($('state'), WORDS[name]);
-  say($('latency'), name === 'open' && session.latency !== null ? `${Math.max(1, Math.round(session.latency))} ms` : '');
-  $('cut').disabled = name !== 'open';
+  const isStream = session.client?.transport === 'sse'; // where WebSockets are blocked
+  const latency = isStream ? 'over SSE' : session.latency === null ? '' : `${Math.max(1, Math.round(session.latency))} ms`;
+  say($('latency'), name === 'open' ? latency : '');
+  $('cut').disabled = name !== 'open' || isStream;
   const past = performance.now() - state.at;
   const isBad = name === 'connecting' ? state.wasOpen || past > 1_500 : name !== 'open';
   $('banner').hidden = !isBad;

@@ -38,8 +38,7 @@ export class EventList extends Emitter {
   #fresh = []; // entries that are not drawn yet
   #text = ''; // of the filter, in lower case
   #paused = false;
-  #held = 0; // new entries since Pause, or since the user has scrolled away
-  #isScrolled = false; // whether the user has scrolled away from the newest
+  #held = 0; // new entries that are not shown yet
   #isDrawing = false;
   #drawn = 0;
 
@@ -52,11 +51,8 @@ export class EventList extends Emitter {
     $('clear').onclick = () => this.#clear();
     $('filter').oninput = () => { this.#apply($('filter').value, this.topic); };
     $('only').onclick = () => { this.only(''); $('filter').focus(); };
-    $('held').onclick = () => { this.#scroller.scrollTop = 0; this.#isScrolled = false; this.redraw(); };
-    this.#scroller.addEventListener('scroll', () => {
-      this.#isScrolled = this.#scroller.scrollTop > 0;
-      if (!this.#isScrolled) this.redraw();
-    }, { passive: true });
+    $('held').onclick = () => { this.#scroller.scrollTop = 0; this.redraw(); };
+    this.#scroller.addEventListener('scroll', () => { if (this.#held) this.redraw(); }, { passive: true });
     $('list').addEventListener('keydown', (event) => this.#move(event));
   }
 
@@ -112,14 +108,14 @@ export class EventList extends Emitter {
     if (this.#matches(entry)) {
       this.#fresh.push(entry);
       if (this.#fresh.length > 2 * MAX_ROWS) this.#fresh.splice(0, this.#fresh.length - MAX_ROWS);
-      if (this.#isHeld) this.#held += 1;
+      this.#held += 1;
     }
     this.redraw();
   }
 
-  /** Whether new rows would move what the user reads. */
+  /** Whether new rows would move what the user reads. Asked once for a drawing: it may need a layout. */
   get #isHeld() {
-    return this.#paused || this.#isScrolled;
+    return this.#paused || this.#scroller.scrollTop > 0;
   }
 
   #rebuild() {

@@ -54,9 +54,9 @@ def test_1000_topics_and_1000_events_a_second(page: Page, busy: Server) -> None:
         expect(rows(page).first.locator("pre")).to_be_visible()
         assert rows(page).first.inner_text().startswith(first.splitlines()[0])
         page.get_by_role("button", name="Resume (").click()
-        page.get_by_role("link", name="Nodes").click()
+        page.get_by_role("navigation").get_by_role("link", name="Nodes").click()
         expect(panel(page, "Nodes")).to_be_visible()
-        page.get_by_role("link", name="Live").click()
+        page.get_by_role("navigation").get_by_role("link", name="Live").click()
         assert rows(page).count() <= MAX_ROWS
         assert topics.count() == MAX_LINES
         assert page.evaluate("document.querySelectorAll('*').length") < 5_000

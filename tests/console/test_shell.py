@@ -155,7 +155,7 @@ def test_no_address_of_others_is_asked(page: Page, server: Server) -> None:
     page.on("request", lambda it: asked.add(re.sub(r"^(\w+://[^/]+).*", r"\1", it.url)))
     visit(page, server)
     for name in ("Topics", "Nodes", "Connections"):
-        page.get_by_role("link", name=name).click()
+        page.get_by_role("navigation").get_by_role("link", name=name).click()
         expect(panel(page, name).first).to_be_visible()
     expect(state(page)).to_have_text("Connected")
     assert {it for it in asked if not it.startswith("data:")} == {server.url}
