@@ -43,7 +43,7 @@ test: $(VENV)/.test $(if $(shell command -v npm 2>/dev/null),$(NPM)/node_modules
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-dist: $(VENV)/.test ## build a release twice, and install its packages (1 minute)
-	@$(BIN)/python -m pytest tests/release
+	@$(BIN)/python -m pytest tests/release -o faulthandler_timeout=900
 
 test-faults: $(VENV)/.test ## hurt a real Redis in every way, and see the servers heal (5 minutes)
 	@$(BIN)/python -m pytest tests/faults

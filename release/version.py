@@ -16,8 +16,8 @@ PLACES = {
     "Dockerfile": r'(?m)^( +org\.opencontainers\.image\.version=")(.*)(" \\)$',
     "api/asyncapi.yaml": r"(?m)^(info:\n(?: .*\n)*?  version: )(.*)()$",
     "api/openapi.yaml": r"(?m)^(info:\n(?: .*\n)*?  version: )(.*)()$",
-    "clients/python/pyproject.toml": r'(?m)^(version = ")(.*)(")$',
     "clients/js/package.json": r'(?m)^(  "version": ")(.*)(",)$',
+    "clients/python/pyproject.toml": r'(?m)^(version = ")(.*)(")$',
     "deploy/kubernetes/kustomization.yaml": r"(?m)^(    newTag: )(.*)()$",
 }
 

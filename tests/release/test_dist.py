@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,6 +165,8 @@ def serving(tree: Path) -> Iterator[int]:
     with subprocess.Popen(
         command, cwd=tree, env=environ, stderr=subprocess.PIPE, text=True
     ) as process:
+        guard = threading.Timer(PATIENCE, process.terminate)
+        guard.start()
         try:
             assert process.stderr is not None
             log = []
@@ -175,6 +178,7 @@ def serving(tree: Path) -> Iterator[int]:
                 pytest.fail("the server ended before it listened:\n" + "".join(log))
             yield int(found[1])
         finally:
+            guard.cancel()
             process.terminate()  # make passes it on
 
 
