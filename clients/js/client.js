@@ -75,10 +75,11 @@ const REPLACE_EVERY = 5_000; // ms, at least, between two replacements of the to
 const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/; // what a subprotocol may hold (RFC 9110, 5.6.2)
 
 const TOKEN_NEEDED = 3000; // the Close code for: get a token, then reconnect
+const FORBIDDEN = 3003; // the Close code for: do not reconnect
 const TOO_BIG = 1009; // the Close code for a message over MAX_MESSAGE_BYTES
 // Close codes after which the client must not reconnect; after all others it does.
 /** @type {Set<number>} */
-const FOR_GOOD = new Set([1002, 1007, 1008, 3003]);
+const FOR_GOOD = new Set([1002, 1007, 1008, FORBIDDEN]);
 const DELETED = "Topic has been deleted"; // from servers that give no reason
 /** @type {{[code: number]: string}} */
 const CLOSES = {
@@ -711,10 +712,15 @@ class EventSocket {
     return this.#control.signal.aborted;
   }
 
+  /** Open, if the server answers, and accepts the token. */
   async #probe() {
-    const response = await this.#request("live");
-    if (response && !response.ok) this.#lose(`HTTP ${response.status}`);
-    else if (response && !this.#isClosed) this.onopen();
+    const response = await this.#request("topics?limit=1");
+    if (!response) return;
+    const answer = await jsonOf(response);
+    if (response.status === 401) this.#end(TOKEN_NEEDED, "unauthorized");
+    else if (response.status === 403) this.#end(FORBIDDEN, "forbidden");
+    else if (!response.ok || !answer) this.#lose(`HTTP ${response.status}`);
+    else if (!this.#isClosed) this.onopen();
   }
 
   /** @param {string} text */
@@ -886,7 +892,7 @@ class EventSocket {
     const { type, topic } = message;
     if (topic === undefined) {
       const word = message.reason ?? message.error?.code;
-      stream.end = message.until ? [3003, "forbidden"] : ENDS[word] ?? stream.end;
+      stream.end = message.until ? [FORBIDDEN, "forbidden"] : ENDS[word] ?? stream.end;
       if (type === "error") stream.fault = `${word}: ${message.error.message}`;
       this.#say(message);
     } else if (stream.wanted.has(topic)) {

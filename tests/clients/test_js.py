@@ -53,20 +53,29 @@ def warnings(tab: Page) -> Iterator[list[str]]:
 # --- Against a real server ------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["websocket", "sse"])
+def via(request: pytest.FixtureRequest) -> str:
+    """Return how the clients connect."""
+    return str(request.param)
+
+
 class Scene:
     """A server, a proxy in front, and the client in a page of another origin."""
 
-    def __init__(self, backstage: Backstage, page: Page, settings: Settings) -> None:
+    def __init__(
+        self, backstage: Backstage, page: Page, settings: Settings, transport: str
+    ) -> None:
         self.backstage = backstage
         self.server: Running = backstage.enter(running(settings))
         self.way: Proxy = backstage.enter(proxy(self.server.port))
         self.page = page
         page.goto(f"http://127.0.0.1:{self.way.port}/health")  # another port, another origin
         page.evaluate(
-            """async ([server, way]) => {
+            """async ([server, way, transport]) => {
                 Math.random = () => 0.02;  // very short pauses
                 window.connect = (await import(`${server}/client.js`)).connect;
-                window.open_one = (name) => connect(way, { clientId: name });
+                const transports = [transport];
+                window.open_one = (clientId) => connect(way, { clientId, transports });
                 window.client = open_one("ann");
                 window.other = open_one("bob");
                 window.items = [];
@@ -76,7 +85,7 @@ class Scene:
                 window.shown = () => items.map(({ kind, payload }) => payload ?? kind);
                 await news.ready();
             }""",
-            [self.server.url, f"ws://127.0.0.1:{self.way.port}/ws"],
+            [self.server.url, f"ws://127.0.0.1:{self.way.port}/ws", transport],
         )
 
     def js(self, script: str, argument: Any = None) -> Any:
@@ -104,9 +113,9 @@ class Scene:
 
 
 def test_every_event_arrives_once_and_in_order_despite_network_faults(
-    backstage: Backstage, tab: Page
+    backstage: Backstage, tab: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, LARGE)
+    it = Scene(backstage, tab, LARGE, via)
     wounds: list[str] = []
     backstage.start(hurt(it.way, 3, wounds, 0.15))
     it.js(
@@ -136,9 +145,9 @@ def test_every_event_arrives_once_and_in_order_despite_network_faults(
 
 
 def test_losses_beyond_the_history_and_by_a_restart_are_reported(
-    backstage: Backstage, tab: Page, warnings: list[str]
+    backstage: Backstage, tab: Page, via: str, warnings: list[str]
 ) -> None:
-    it = Scene(backstage, tab, SMALL)
+    it = Scene(backstage, tab, SMALL, via)
     it.js(
         "window.direct = connect(`ws://127.0.0.1:${port}/ws`)".replace(
             "${port}", str(it.server.port)
@@ -173,8 +182,10 @@ def test_losses_beyond_the_history_and_by_a_restart_are_reported(
     assert it.js("items.at(-1).offset") == 1
 
 
-def test_a_publish_whose_ack_was_lost_is_published_once(backstage: Backstage, tab: Page) -> None:
-    it = Scene(backstage, tab, LARGE)
+def test_a_publish_whose_ack_was_lost_is_published_once(
+    backstage: Backstage, tab: Page, via: str
+) -> None:
+    it = Scene(backstage, tab, LARGE, via)
     it.js("(url) => { window.direct = connect(url); window.heard = [] }", it.server.ws)
     it.js("direct.subscribe('news', (item) => heard.push(item.payload)).ready()")
     it.way.mute = True
@@ -192,8 +203,8 @@ def test_a_publish_whose_ack_was_lost_is_published_once(backstage: Backstage, ta
     assert it.js("[heard, shown()]") == [[1, 2], [1, 2]]
 
 
-def test_closing_the_client_ends_the_connection(backstage: Backstage, tab: Page) -> None:
-    it = Scene(backstage, tab, LARGE)
+def test_closing_the_client_ends_the_connection(backstage: Backstage, tab: Page, via: str) -> None:
+    it = Scene(backstage, tab, LARGE, via)
     script = """async () => {
         const publishing = client.publish("news", 1);
         client.close(); other.close();

@@ -32,16 +32,22 @@ def tab(browser: Browser) -> Page:
     return page
 
 
+@pytest.fixture(params=["websocket", "sse"])
+def via(request: pytest.FixtureRequest) -> str:
+    """Return how the client connects."""
+    return str(request.param)
+
+
 class Scene:
     """A server, and the client in a page."""
 
-    def __init__(self, backstage: Backstage, page: Page, *tokens: str) -> None:
+    def __init__(self, backstage: Backstage, page: Page, transport: str, *tokens: str) -> None:
         self.backstage = backstage
         self.server: Running = backstage.enter(running(settings()))
         self.page = page
         page.goto(f"{self.server.url}/health")
         page.evaluate(
-            """async ([server, url, tokens]) => {
+            """async ([server, url, transport, tokens]) => {
                 Math.random = () => 0.02;  // short pauses
                 window.tokens = tokens;
                 window.asked = 0;
@@ -55,7 +61,7 @@ class Scene:
                 const onState = (state, { why, error }) =>
                     states.push(error?.message ?? why ?? state);
                 window.connect = (await import(`${server}/client.js`)).connect;
-                window.begin = (token) => connect(url, { token, onState });
+                window.begin = (token) => connect(url, { token, onState, transports: [transport] });
                 window.client = begin(token);
                 const onRefused = ({ code }) => items.push(code);
                 for (const topic of ["news", "other"]) {
@@ -63,7 +69,7 @@ class Scene:
                     await client.subscribe(topic, keep, { onRefused }).ready();
                 }
             }""",
-            [self.server.url, self.server.ws, list(tokens)],
+            [self.server.url, self.server.ws, transport, list(tokens)],
         )
 
     def js(self, script: str) -> Any:
@@ -86,8 +92,10 @@ class Scene:
         self.until("asked >= 2")
 
 
-def test_a_token_is_replaced_without_losing_an_event(backstage: Backstage, tab: Page) -> None:
-    it = Scene(backstage, tab, sign(SHORT), sign())
+def test_a_token_is_replaced_without_losing_an_event(
+    backstage: Backstage, tab: Page, via: str
+) -> None:
+    it = Scene(backstage, tab, via, sign(SHORT), sign())
     it.js("client.publish('news', 1)")
     it.announce()
     it.js("client.publish('news', 2)")
@@ -98,8 +106,10 @@ def test_a_token_is_replaced_without_losing_an_event(backstage: Backstage, tab: 
     assert it.js("states") == ["connecting", "open"]
 
 
-def test_an_expired_token_is_replaced_by_a_reconnect(backstage: Backstage, tab: Page) -> None:
-    it = Scene(backstage, tab, sign(SHORT))
+def test_an_expired_token_is_replaced_by_a_reconnect(
+    backstage: Backstage, tab: Page, via: str
+) -> None:
+    it = Scene(backstage, tab, via, sign(SHORT))
     it.announce()
     it.visit(END)
     it.until("states.some((state) => state.includes('(3000 token_expired)'))")
@@ -109,17 +119,17 @@ def test_an_expired_token_is_replaced_by_a_reconnect(backstage: Backstage, tab: 
     assert it.js("items") == [1]
 
 
-def test_an_invalid_string_ends_the_client(backstage: Backstage, tab: Page) -> None:
-    it = Scene(backstage, tab, sign())
+def test_an_invalid_string_ends_the_client(backstage: Backstage, tab: Page, via: str) -> None:
+    it = Scene(backstage, tab, via, sign())
     it.js("client.close(); states.length = 0")
     it.page.evaluate("(token) => { begin(token); }", FOREIGN)
     it.until("states.at(-1).startsWith('REFUSED: the token was refused')")
 
 
 def test_narrower_rights_end_a_subscription_and_reject_commands(
-    backstage: Backstage, tab: Page
+    backstage: Backstage, tab: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, sign(SHORT), sign(subscribe=["news"], publish=["news"]))
+    it = Scene(backstage, tab, via, sign(SHORT), sign(subscribe=["news"], publish=["news"]))
     it.js("client.publish('other', 1)")
     it.announce()
     it.js("client.publish('news', 2)")
@@ -131,9 +141,9 @@ def test_narrower_rights_end_a_subscription_and_reject_commands(
 
 
 def test_a_disconnected_subject_comes_back_and_a_banned_one_ends(
-    backstage: Backstage, tab: Page
+    backstage: Backstage, tab: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, sign(), sign())
+    it = Scene(backstage, tab, via, sign(), sign())
     backstage.run(disconnect(it.server, {"sub": "ann"}))
     it.until("states.at(-1) === 'open' && asked === 2")
     it.js("client.publish('news', 1)")

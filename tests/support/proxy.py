@@ -43,6 +43,12 @@ class Proxy:
         await asyncio.wait(old, timeout=10)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.join(reader, writer)
+
+    async def join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes = b""
+    ) -> None:
+        """Connect a client to the target; `first` are bytes that it has sent."""
         try:
             if self.shut:
                 raise ConnectionError
@@ -50,6 +56,7 @@ class Proxy:
         except ConnectionError:
             writer.transport.abort()
             return
+        there[1].write(first)
         for source, sink, back in ((reader, there[1], False), (there[0], writer, True)):
             passing = self._pass_on(source, sink, self._open, back)
             task = asyncio.create_task(passing, name=str(id(self._open)))

@@ -1,0 +1,53 @@
+"""A proxy that blocks WebSocket and passes on HTTP, as some networks do."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.support.proxy import Proxy
+
+REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class BlockingProxy(Proxy):
+    """A proxy that refuses WebSocket handshakes, swallows them, or passes them on.
+
+    `blocks`: "refuse", "swallow", or "" to pass them on. `upgrades` counts the handshakes.
+    """
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        self.blocks = "refuse"
+        self.upgrades = 0
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+            return
+        is_upgrade = b"upgrade: websocket" in head.lower()
+        self.upgrades += is_upgrade
+        if is_upgrade and self.blocks == "refuse":
+            writer.write(REFUSAL)
+            writer.close()
+        elif is_upgrade and self.blocks == "swallow":
+            with contextlib.suppress(ConnectionError):
+                await reader.read()  # until the client gives up
+            writer.close()
+        else:
+            await self.join(reader, writer, head)
+
+
+@asynccontextmanager
+async def blocking_proxy(target: int) -> AsyncIterator[BlockingProxy]:
+    made = BlockingProxy(target)
+    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        made.cut()
+        await made.close()
