@@ -1260,13 +1260,12 @@ export class Client {
     const control = new AbortController();
     this.#calls.add(control);
     /** @type {Promise<never>} */
-    const aborted = new Promise((_, reject) => (control.signal.onabort = () => reject(this.#error)));
+    const aborted = new Promise((_, reject) => control.signal.addEventListener("abort", () => reject(this.#error)));
     try {
       const late = (/** @type {string} */ time) => `no answer of ${this.#name} within ${time}${note}`;
       return await within(timeout, Promise.race([act(control.signal), aborted]), late);
     } finally {
       this.#calls.delete(control);
-      control.signal.onabort = null;
       control.abort();
     }
   }

@@ -847,6 +847,48 @@ def test_ready_waits_for_the_connection(staged: Page) -> None:
     assert wire.js("told.splice(0)") == ["CLOSED: the client was closed"] * 7
 
 
+def test_a_publish_may_have_a_limit_and_is_not_sent_again(wire: Wire) -> None:
+    wire.js("""() => {
+        window.told = [];
+        client.publish("news", 1, { timeout: 500 }).catch(({ message }) => told.push(message));
+        settle(client.publish("news", 2, { timeout: 500 }));
+    }""")
+    first, second = wire.heard()
+    wire.ack(second)
+    wire.page.clock.run_for(600)
+    text = "TIMEOUT: news: no answer to a publish within 0.5 s; it may have been carried out"
+    assert wire.js("told") == [text]
+    wire.ack(first)  # too late
+    wire.end(1006)
+    wire.reopen()
+    assert wire.heard() == []
+    assert [outcome["status"] for outcome in wire.outcomes()] == ["ok"]
+
+
+def test_the_end_can_be_awaited(staged: Page) -> None:
+    wire = Wire(staged)
+    wire.js("settle(client.ended().then(() => 'closed')); client.close()")
+    assert wire.outcomes() == ["closed"]
+    wire = Wire(staged)
+    wire.js("settle(client.ended()); 0")
+    wire.end(1008)
+    assert wire.outcomes() == ["REFUSED"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ("{ headers: { a: 'b' } }", "TypeError: headers: a page cannot set the headers"),
+        ("{ tls: { ca: 'x' } }", "TypeError: tls: it needs the package ws"),
+        ("{ transports: [] }", 'TypeError: transports must be a list of "websocket" and "sse"'),
+        ("{ transports: ['tcp'] }", "TypeError: transports must be a list"),
+    ],
+)
+def test_options_that_cannot_work_are_errors(wire: Wire, options: str, error: str) -> None:
+    with pytest.raises(Error, match=error):
+        wire.js(f"connect('ws://server.example/ws', {options})")
+
+
 def test_ready_of_a_subscription_may_have_a_limit(wire: Wire) -> None:
     wire.js("""() => {
         window.told = [];
