@@ -1,7 +1,7 @@
 // What the views Topics, Nodes, Connections and History share: tables that are refreshed in place,
 // pages, and the reasons why a call has failed.
 
-import { quote } from './code.js';
+import { js, py, quote, rest, withClient } from './code.js';
 import { element, say } from './dom.js';
 
 const RETRY_AFTER = 5; // s, if the server does not say when the same may succeed
@@ -82,7 +82,7 @@ export function mark(badge, text) {
 export class Loader {
   #app;
   #every;
-  #rest;
+  #pauseFactor;
   #ask;
   #show;
   #need;
@@ -95,16 +95,16 @@ export class Loader {
   /**
    * @param {object} app  of the shell
    * @param {number} every  ms between two requests
-   * @param {number} [rest]  the pause between two requests is at least so many times as long as the first took
+   * @param {number} [pauseFactor]  the pause between two requests is at least so many times as long as the first took
    * @param {() => Promise<*>} ask  makes the request
    * @param {(answer: *) => void} show  draws its answer
    * @param {() => [string, string]} need  the right that the request needs, as a verb and a pattern of topics
    * @param {() => void} clear  removes what an earlier answer has shown
    */
-  constructor(app, { every, rest = 0, ask, show, need, clear }) {
+  constructor(app, { every, pauseFactor = 0, ask, show, need, clear }) {
     this.#app = app;
     this.#every = every;
-    this.#rest = rest;
+    this.#pauseFactor = pauseFactor;
     this.#ask = ask;
     this.#show = show;
     this.#need = need;
@@ -138,7 +138,7 @@ export class Loader {
     try {
       const answer = await this.#ask();
       if (own !== this.#newest) return;
-      this.#due = performance.now() + (performance.now() - started) * this.#rest - this.#every;
+      this.#due = performance.now() + (performance.now() - started) * this.#pauseFactor - this.#every;
       this.#tell();
       this.#show(answer);
       this.#shown = true;
@@ -174,30 +174,48 @@ export function tokenFor(verb, pattern) {
   return [`This needs the right ${verb} of '${pattern}'. Make a token that has it, and enter it in the settings:`, element('code', { className: 'command' }, command)];
 }
 
+/** Returns a GET in each language; Python and JavaScript use the clients' method of this name. */
+export function reading(path, method, positional, params) {
+  const given = Object.entries(params).filter(([, value]) => value !== '' && value !== undefined);
+  const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+  const named = given.map(([name, value]) => `${name}=${py(value)}`);
+  const options = Object.fromEntries(given.map(([name, value]) => [camel(name), value]));
+  return {
+    ...withClient({
+      python: `print(await client.${method}(${[...positional.map((it) => py(it)), ...named].join(', ')}))`,
+      js: `console.log(await client.${method}(${[...positional, options].map((it) => js(it)).join(', ')}));`,
+    }),
+    curl: rest('GET', path).curl,
+  };
+}
+
 /** The buttons below a list that comes in pages: `after` is where the page begins, `next` where the next one does. */
 export class Pager {
   #first;
   #previous;
   #next;
-  #before = []; // the `after` of each page before
-  #after = '';
+  #pages = ['']; // where the pages begin that were shown, in order
+  #place = 0; // of the page that is shown
   #following = '';
 
   /** `open(after)` opens the page that begins there; '' is the first one. */
   constructor(open) {
     const turn = (text, act, go) => element('button', { type: 'button', className: 'button', dataset: { act }, onclick: go }, text);
-    this.#first = turn('First page', 'first', () => { this.#before = []; open(''); });
-    this.#previous = turn('Previous', 'previous', () => open(this.#before.pop()));
-    this.#next = turn('Next', 'next', () => { this.#before.push(this.#after); open(this.#following); });
+    this.#first = turn('First page', 'first', () => open(''));
+    this.#previous = turn('Previous', 'previous', () => open(this.#pages[this.#place - 1]));
+    this.#next = turn('Next', 'next', () => {
+      this.#pages = [...this.#pages.slice(0, this.#place + 1), this.#following];
+      open(this.#following);
+    });
     this.element = element('nav', { className: 'pager', ariaLabel: 'Pages', hidden: true }, this.#first, this.#previous, this.#next);
   }
 
   show(after, following) {
-    this.#after = after;
+    if (!this.#pages.includes(after)) this.#pages = [after];
+    this.#place = this.#pages.indexOf(after);
     this.#following = following;
-    if (!after) this.#before = [];
     this.#first.disabled = !after;
-    this.#previous.disabled = !this.#before.length;
+    this.#previous.disabled = this.#place === 0;
     this.#next.disabled = !following;
     this.element.hidden = !after && !following;
   }

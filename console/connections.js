@@ -61,14 +61,13 @@ export function mount(root, app) {
 
   function row(connection) {
     const { id, node, address, transport } = connection;
-    const known = app.may('manage', '#') !== false;
     const [subject, clientId] = ['Subject', 'Client id'].map((label) => cell('label', '', label));
     const [age, topics] = ['Age', 'Topics'].map((label) => cell('num', '', label));
     const own = element('span', { className: 'badge' });
     const words = element('span'), slowMark = element('span', { className: 'badge bad' });
     const bar = element('span');
     const meter = element('span', { className: 'meter', role: 'img' }, bar);
-    const act = element('button', { type: 'button', className: 'button quiet danger', dataset: { act: 'disconnect' }, hidden: !known, ariaLabel: `Disconnect ${id}` }, 'Disconnect');
+    const act = element('button', { type: 'button', className: 'button quiet danger', dataset: { act: 'disconnect' }, ariaLabel: `Disconnect ${id}` }, 'Disconnect');
     let newest = connection;
     act.onclick = () => dialog.open(newest);
     const line = element('tr', {}, cell('title', element('span', {}, element('code', { title: `Server ${node}` }, `${node.slice(0, 6)}…-${id.slice(node.length + 1)}`), ' ', element('span', { className: 'soft' }, address), ' ', own)),

@@ -1,6 +1,6 @@
 // The history of a topic: its events, newest first, in pages.
 
-import { Grid, Loader, cell, counted, query, topicPath } from './admin.js';
+import { Grid, Loader, cell, counted, query, reading, topicPath } from './admin.js';
 import { rest, withClient } from './code.js';
 import { button, copy, element, pretty, say, spaced, topicLabel } from './dom.js';
 import { rateText } from './rates.js';
@@ -23,7 +23,7 @@ export function mount(root, app) {
   const empty = element('div', { className: 'empty' });
   const newest = button('', 'Newest', { onclick: () => turn(null) });
   const older = button('', 'Older', { onclick: () => turn(oldest) });
-  const words = element('span', { className: 'soft', role: 'status' });
+  const words = element('span', { className: 'soft' });
   const columns = [{ title: 'Offset', className: 'num' }, { title: 'Time' }, { title: 'Payload' }, { title: 'Actions', className: 'acts' }];
   const grid = new Grid('Events, newest first', columns, ({ key }) => key, row);
   const loader = new Loader(app, { every: EVERY, ask, show, need: () => ['subscribe', topic], clear: () => draw([]) });
@@ -34,9 +34,8 @@ export function mount(root, app) {
     element('nav', { className: 'pager', ariaLabel: 'Pages' }, newest, older, words),
   );
 
-  const path = (limit) => query(`${topicPath(topic)}/history`, {
-    reverse: true, limit, since_epoch: before?.epoch, since_offset: before?.offset,
-  });
+  const page = (limit) => ({ reverse: true, limit, since_epoch: before?.epoch, since_offset: before?.offset });
+  const path = (limit) => query(`${topicPath(topic)}/history`, page(limit));
 
   /** Asks for one event more than the page has, to know whether there are older ones. */
   async function ask() {
@@ -96,10 +95,10 @@ export function mount(root, app) {
     delete facts.dataset.texts;
   }
 
-  function explain(first, ...rest) {
+  function explain(first, ...more) {
     empty.hidden = false;
     if (empty.firstChild?.textContent === first) return;
-    empty.replaceChildren(element('p', {}, first), ...rest.map((it) => (typeof it === 'string' ? element('p', { className: 'soft' }, it) : it)));
+    empty.replaceChildren(element('p', {}, first), ...more.map((it) => (typeof it === 'string' ? element('p', { className: 'soft' }, it) : it)));
   }
 
   function row({ epoch, offset, ts, message: { id, payload } }) {
@@ -126,7 +125,7 @@ export function mount(root, app) {
     app.did(`Recover ${topic} from offset ${position.offset}`, {
       ...rest('GET', query(`${topicPath(topic)}/history`, { since_epoch: position.epoch, since_offset: position.offset })),
       ...withClient({
-        python: `start = Position("${position.epoch}", ${position.offset})\nasync for item in client.subscribe(${quoted}, recover=start):\n    print(item)`,
+        python: `start = ("${position.epoch}", ${position.offset})\nasync for item in client.subscribe(${quoted}, recover=start):\n    print(item)`,
         js: `const start = { epoch: "${position.epoch}", offset: ${position.offset} };\nclient.subscribe(${quoted}, (item) => console.log(item), { recover: start });`,
         stays: true,
       }),
@@ -146,7 +145,7 @@ export function mount(root, app) {
   return {
     show(params) {
       topic = params.get('of') ?? '';
-      before = params.get('before') ? { epoch: params.get('epoch') ?? '', offset: params.get('before') } : null;
+      before = params.get('before') ? { epoch: params.get('epoch') ?? '', offset: Number(params.get('before')) } : null;
       seen = null;
       name.value = topic;
       open.hidden = !topic;
@@ -157,7 +156,7 @@ export function mount(root, app) {
         return explain('Choose a topic, or open the history of one from the list of topics.');
       }
       try {
-        app.did(`Read the history of ${topic}`, rest('GET', path(PAGE)));
+        app.did(`Read the history of ${topic}`, reading(path(PAGE), 'history', [topic], page(PAGE)));
       } catch { /* the loader says why it has no path */ }
       loader.start();
     },

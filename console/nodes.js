@@ -63,7 +63,7 @@ export function mount(root, app) {
     const cells = FACTS.map((label) => cell('num', '', label));
     const lag = element('span');
     const redis = cell('num', '', 'Redis');
-    const link = element('a', { className: 'button quiet', href: app.link('connections', { after: `${id}-0` }), ariaLabel: `Connections of ${id}`, dataset: { view: 'connections', act: 'connections' } }, 'Connections');
+    const link = element('a', { className: 'button quiet', ariaLabel: `Connections of ${id}`, dataset: { view: 'connections', act: 'connections' } }, 'Connections');
     const line = element('tr', {}, cell('title', element('span', {}, element('code', {}, id), ' ', state)), ...cells,
       cell('num', element('span', { className: 'lags' }, spark.node, lag), 'Lag'), redis, cell('acts', link));
     return {
@@ -72,6 +72,7 @@ export function mount(root, app) {
         const isMissing = node.uptime_sec === undefined;
         mark(state, isMissing ? 'no answer' : '');
         link.hidden = isMissing;
+        link.href = app.link('connections', { after: `${id}-0` });
         const texts = isMissing ? [] : [node.version, duration(node.uptime_sec), number(node.clients), number(node.topics), known(node.subscriptions)];
         cells.forEach((it, place) => say(it, texts[place] ?? '–'));
         say(lag, isMissing ? '–' : `${number(node.lag_ms)} ms`);

@@ -1,12 +1,12 @@
 // Topics: search, create and delete, with subscribers. The server searches and makes the pages.
 
-import { Grid, Loader, Pager, cell, compareNames, counted, query, tokenFor, topicPath } from './admin.js';
+import { Grid, Loader, Pager, cell, compareNames, counted, query, reading, tokenFor, topicPath } from './admin.js';
 import { rest } from './code.js';
 import { button, element, number, say, topicLabel } from './dom.js';
 import { rateText } from './rates.js';
 
 const EVERY = 2_000; // ms between two requests
-const REST = 20; // the server examines all topics, and is to do so for at most 5 % of its time
+const PAUSE_FACTOR = 20; // the server examines all topics, and is to do so for at most 5 % of its time
 const PAGE = 50; // topics
 const COLUMNS = [{ title: 'Topic' }, { title: 'Subscribers', className: 'num' }, { title: 'Events/s', className: 'num' }, { title: 'Actions', className: 'acts' }];
 const TYPED = 250; // ms after the last key before the server searches
@@ -22,14 +22,15 @@ export function mount(root, app) {
   const empty = element('p', { className: 'empty', hidden: true });
   const grid = new Grid('Topics', COLUMNS, ([topic]) => topic, ([topic]) => row(topic));
   const pager = new Pager((to) => app.go('topics', { q: prefix, after: to }));
-  const loader = new Loader(app, { every: EVERY, rest: REST, ask: () => app.call('GET', path()), show, need: () => ['manage', '#'], clear: () => draw([]) });
+  const loader = new Loader(app, { every: EVERY, pauseFactor: PAUSE_FACTOR, ask: () => app.call('GET', path()), show, need: () => ['manage', '#'], clear: () => draw([]) });
   root.append(
     element('div', { className: 'head' }, element('h2', {}, 'Topics'), total),
     element('div', { className: 'toolbar' }, element('label', { className: 'field grow' }, 'Name begins with', search), creating),
     answer, loader.notice, grid.element, empty, pager.element,
   );
 
-  const path = () => query('topics', { prefix, after, limit: PAGE });
+  const page = () => ({ prefix, after, limit: PAGE });
+  const path = () => query('topics', page());
 
   function show({ count, topics, next = '', degraded }) {
     say(total, `${counted(count, 'topic')} in all${degraded ? '; those of other servers are missing, since Redis is out of reach' : ''}`);
@@ -56,11 +57,11 @@ export function mount(root, app) {
 
   function row(topic) {
     const subscribers = cell('num', '', 'Subscribers'), rate = cell('num', '', 'Events/s');
-    const link = (text, view, params) => element('a', { className: 'button quiet', href: app.link(view, params), ariaLabel: `${text} of ${topic}`, dataset: { view, act: view } }, text);
+    const link = (text, view) => element('a', { className: 'button quiet', ariaLabel: `${text} of ${topic}`, dataset: { view, act: view } }, text);
+    const links = [link('History', 'history'), link('Connections', 'connections')];
     const actions = element('div', { className: 'actions' },
       button('quiet', 'Open', { ariaLabel: `Open ${topic} in Live`, dataset: { act: 'open' }, onclick: () => app.watch(topic) }),
-      link('History', 'history', { of: topic }),
-      link('Connections', 'connections', { of: topic }),
+      ...links,
       button('quiet danger', 'Delete', { ariaLabel: `Delete ${topic}`, dataset: { act: 'delete' }, onclick: () => remove(topic, count) }));
     let count = 0;
     const line = element('tr', {}, cell('title', topicLabel(topic)), subscribers, rate, cell('acts', actions));
@@ -68,6 +69,7 @@ export function mount(root, app) {
       line,
       update([, now]) {
         count = now;
+        for (const it of links) it.href = app.link(it.dataset.view, { of: topic });
         say(subscribers, number(now));
         subscribers.classList.toggle('soft', now === 0);
         const own = app.session.topics.get(topic);
@@ -128,7 +130,7 @@ export function mount(root, app) {
     search.value = prefix = text;
     after = '';
     app.setParams({ q: prefix, after });
-    app.did('List topics', rest('GET', path()));
+    app.did('List topics', reading(path(), 'topics', [], page()));
     return loader.now();
   }
 
@@ -148,7 +150,7 @@ export function mount(root, app) {
       after = params.get('after') ?? '';
       search.value = prefix;
       tell();
-      app.did('List topics', rest('GET', path()));
+      app.did('List topics', reading(path(), 'topics', [], page()));
       loader.start();
     },
     hide() {

@@ -272,3 +272,14 @@ def test_the_view_is_accessible_and_fits(browser: Browser, server: Server, schem
             assert_fits(page)
             page.close()
         opened.close()
+
+
+@needs_npm
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_refusal_is_accessible_and_fits(browser: Browser, guarded: Server, scheme: str) -> None:
+    page = browser.new_page(viewport=PHONE, has_touch=True, color_scheme=scheme)
+    page.goto(f"{guarded.url}/{VIEW}")
+    expect(panel(page, "Connections")).to_contain_text("An API key is needed")
+    assert_accessible(page)
+    assert_fits(page)
+    page.close()

@@ -1,7 +1,10 @@
 """The view "History" of the console: the events of a topic, newest first."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +25,7 @@ from tests.support.console import (
     visit,
 )
 from tests.support.npm import needs_npm
+from tests.support.process import ROOT
 from tests.support.tokens import SECRET, sign
 
 pytestmark = needs_chromium
@@ -152,6 +156,23 @@ def test_a_token_without_the_right_is_explained(browser: Browser) -> None:
         expect(view).to_contain_text("The token does not allow subscribe on topic")
         expect(view).to_contain_text("python server.py token --sub=ops --subscribe='it'\\''s'")
     page.close()
+
+
+def test_the_python_code_reads_the_same(page: Page, keeping: Server) -> None:
+    fill(page, keeping, 'it\'s "read"', 3)
+    visit(page, keeping, VIEW + 'it\'s "read"')
+    expect(offsets(page)).to_have_text(numbers(3, 1))
+    page.get_by_role("button", name="Python").click()
+    done = subprocess.run(
+        [sys.executable, "-c", page.get_by_label("Code of what you did last").inner_text()],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "clients/python")},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "payload={'n': 3}" in done.stdout
+    page.get_by_role("button", name="curl").click()
 
 
 @needs_npm

@@ -106,6 +106,20 @@ def test_many_topics_come_in_pages(page: Page, server: Server) -> None:
     expect(names(page).first).to_have_text("many/000")
 
 
+def test_previous_is_the_page_before_also_after_the_browsers_back(
+    page: Page, server: Server
+) -> None:
+    create(page, server, *(f"back/{n:03}" for n in range(120)))
+    visit(page, server, f"{VIEW}&q=back/")
+    for first in ("back/050", "back/100"):
+        page.get_by_role("button", name="Next").click()
+        expect(names(page).first).to_have_text(first)
+    page.go_back()
+    expect(names(page).first).to_have_text("back/050")
+    page.get_by_role("button", name="Previous").click()
+    expect(names(page).first).to_have_text("back/000")
+
+
 def test_subscribers_are_counted_while_one_watches(
     page: Page, browser: Browser, server: Server
 ) -> None:
