@@ -1,6 +1,7 @@
 """The limits of a request's head: its target, and each header."""
 
 import json
+import re
 
 import pytest
 
@@ -19,7 +20,10 @@ async def ask(port: int, request: str) -> tuple[int, str, bytes]:
     client = await RawClient.dial(port)
     await client.send(f"{request}\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
     head = (await client.read_head()).decode()
-    body = b"" if "text/event-stream" in head else await client.read_to_end()
+    # Not to the end: from Python 3.12 on, a server that refuses a head may reset the connection
+    # behind its answer, while the rest of the head is on its way.
+    length = re.search(r"Content-Length: (\d+)", head)
+    body = b"" if length is None else await client.read_exactly(int(length[1]))
     client.close()
     return int(head.split()[1]), head, body
 
