@@ -1,6 +1,7 @@
 """examples/llm: viewers that are cut or late in mid-answer get the whole answer once."""
 
 import importlib.util
+import os
 import signal
 from pathlib import Path
 
@@ -8,7 +9,17 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.backstage import Backstage
 from tests.support.browser import needs_chromium
-from tests.support.examples import EXAMPLES, commands, copied, cut, opened, started
+from tests.support.examples import (
+    EXAMPLES,
+    call,
+    commands,
+    copied,
+    cut,
+    opened,
+    remembered,
+    started,
+    wait_until,
+)
 from tests.support.proxy import Proxy
 from tests.support.server import Running
 
@@ -30,6 +41,12 @@ def whole(question: str) -> str:
 def ask(page: Page) -> None:
     page.get_by_label("Question").fill(QUESTION)
     page.get_by_role("button", name="Ask").click()
+
+
+def has_begun(here: Running) -> bool:
+    """Return whether ten tokens of an answer were published."""
+    _, answer = call(f"{here.url}/topics?prefix=answers/")
+    return any(len(remembered(here, topic)) >= 10 for topic in answer["topics"])
 
 
 def test_a_viewer_that_is_cut_and_one_that_is_late_get_the_whole_answer_once(
@@ -54,13 +71,15 @@ def test_a_viewer_that_is_cut_and_one_that_is_late_get_the_whole_answer_once(
         )
         expect(hurt.locator("#state")).to_have_text("open")
         ask(calm)
+        wait_until(lambda: has_begun(here))
+        os.killpg(model.pid, signal.SIGSTOP)  # so that the rest certainly happens in mid-answer
         hurt.wait_for_function("Number(document.querySelector('#count').textContent) >= 10")
-        model.send_signal(signal.SIGSTOP)  # so that the rest certainly happens in mid-answer
-        backstage.run(cut(way))
-        hurt.wait_for_function("document.querySelector('#state').textContent !== 'open'")
+        expect(hurt.locator("article:not(.done)")).to_be_visible()
+        with hurt.expect_websocket():  # a new one
+            backstage.run(cut(way))
         with opened(browser, (root / page).as_uri()) as late:
             late.wait_for_function("Number(document.querySelector('#count').textContent) >= 10")
-            model.send_signal(signal.SIGCONT)
+            os.killpg(model.pid, signal.SIGCONT)
             expected = whole(QUESTION)
             for viewer in (calm, hurt, late):
                 expect(viewer.locator("article.done")).to_be_visible()
