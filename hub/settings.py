@@ -97,8 +97,8 @@ class Settings:
         WORKERS,
         _LISTENING,
         "processes that share the port; auto: one for each core",
-        "They are for several cores. `auto` counts the cores of the container. More than one "
-        "needs `REDIS_ADDR` ([Workers](scaling.md#workers)).",
+        "`auto` counts the cores of the container. More than one needs `REDIS_ADDR` "
+        "([Workers](scaling.md#workers)).",
     )
     trusted_proxies: Networks = _setting(
         (),
@@ -223,7 +223,7 @@ class Settings:
         seconds(),
         _SLOW,
         "silence after which a client is cut",
-        "It is more than `PING_INTERVAL`.",
+        "It must be more than `PING_INTERVAL`.",
     )
     write_timeout: float = _setting(
         10.0,
