@@ -63,7 +63,8 @@ export class Grid {
   #refocus(focus) {
     if (!focus || focus.line.isConnected) return;
     const line = this.#body.rows[Math.min(focus.place, this.#body.rows.length - 1)];
-    (line?.querySelector(`[data-act="${focus.act}"]`) ?? this.element).focus();
+    const instead = line?.querySelector(`[data-act="${focus.act}"]`) ?? this.element;
+    (this.element.hidden ? this.element.closest('.view').querySelector('input') : instead)?.focus();
   }
 }
 

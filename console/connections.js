@@ -14,6 +14,7 @@ const COLUMNS = [{ title: 'Connection' }, { title: 'Subject' }, { title: 'Client
 const BANS = [['0', 'No ban'], ['60', '1 minute'], ['600', '10 minutes'], ['3600', '1 hour'], ['86400', '1 day'], ['2678400', '31 days']];
 
 export function mount(root, app) {
+  let shown = []; // the connections of the page
   let wanted = { sub: '', of: '', after: '', slow: '' };
 
   const text = (placeholder) => element('input', { type: 'search', placeholder, autocomplete: 'off', autocapitalize: 'off', spellcheck: false });
@@ -52,6 +53,7 @@ export function mount(root, app) {
   }
 
   function draw(rows) {
+    shown = rows;
     grid.show(rows);
     empty.hidden = true;
     if (!rows.length) pager.show('', '');
@@ -69,7 +71,7 @@ export function mount(root, app) {
     const meter = element('span', { className: 'meter', role: 'img' }, bar);
     const act = element('button', { type: 'button', className: 'button quiet danger', dataset: { act: 'disconnect' }, ariaLabel: `Disconnect ${id}` }, 'Disconnect');
     let newest = connection;
-    act.onclick = () => dialog.open(newest);
+    act.onclick = () => dialog.open(newest, shown.filter((it) => it.client_id === newest.client_id).length);
     const line = element('tr', {}, cell('title', element('span', {}, element('code', { title: `Server ${node}` }, `${node.slice(0, 6)}…-${id.slice(node.length + 1)}`), ' ', element('span', { className: 'soft' }, address), ' ', own)),
       subject, clientId, cell('', transport === 'websocket' ? 'WebSocket' : 'SSE', 'Transport'), age, topics,
       cell('num', element('span', { className: 'waiting' }, slowMark, words, meter), 'Waiting'), cell('acts', act));
@@ -139,6 +141,7 @@ export function mount(root, app) {
 /** The dialog that closes connections, by their subject or client id. */
 function disconnectDialog(app, tell, done) {
   let target = null; // the connection from which it was opened
+  let seen = 0; // how many on the page have its client id
   let counting = 0; // the number of the newest question for how many there are
 
   const by = element('select');
@@ -167,7 +170,7 @@ function disconnectDialog(app, tell, done) {
   /** Says how many connections may be closed. The server counts subjects; a client id it does not search for. */
   async function countThem() {
     const own = (counting += 1);
-    if (!isBySub()) return say(count, 'All connections with this client id are closed, on all servers.');
+    if (!isBySub()) return say(count, `${counted(seen, 'connection')} on this page ${seen === 1 ? 'has' : 'have'} it. All connections with this client id are closed, on all servers.`);
     say(count, 'Counting…');
     try {
       const { connections, next } = await app.call('GET', query('connections', { sub: target.sub, limit: MOST }));
@@ -203,8 +206,9 @@ function disconnectDialog(app, tell, done) {
 
   return {
     element: dialog,
-    open(connection) {
+    open(connection, alike) {
       target = connection;
+      seen = alike;
       const choices = [['sub', 'the subject', target.sub], ['client_id', 'the client id', target.client_id]].filter(([, , name]) => name);
       by.replaceChildren(...choices.map(([value, words, name]) => element('option', { value }, `${words} ${name}`)));
       ban.value = '0';

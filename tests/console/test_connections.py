@@ -193,6 +193,7 @@ def test_a_client_id_is_disconnected(page: Page, server: Server) -> None:
         visit(page, server, VIEW)
         line(page, "tablet").get_by_role("button").click()
         expect(dialog(page)).to_contain_text("the client id tablet")
+        expect(dialog(page)).to_contain_text("1 connection on this page has it.")
         expect(dialog(page)).to_contain_text("Clients of this project connect again at once")
         expect(dialog(page).get_by_label("Ban the subject")).to_be_hidden()
         dialog(page).get_by_role("button", name="Cancel").click()
