@@ -16,13 +16,13 @@ from playwright.sync_api import Browser, Error, Page
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE
+from tests.support.browser import PATIENCE, needs_chromium
 from tests.support.hurt import hurt
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import Running, running
 from tests.support.wire import SERVER, Wire, staged_page
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 
 LARGE = Settings(history_rules={"": Rule(10_000, 60.0, 10_000_000)}, recovery_limit=10_000)
 SMALL = replace(LARGE, history_rules={"": Rule(5, 60.0, 10_000_000)})

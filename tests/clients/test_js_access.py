@@ -7,21 +7,19 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE
+from tests.support.browser import PATIENCE, needs_chromium
 from tests.support.server import Running, running
 from tests.support.tokens import (
     END,
     FOREIGN,
     SHORT,
     disconnect,
-    needs_auth,
     settings,
     sign,
 )
 
 pytestmark = [
-    needs_auth,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    needs_chromium,
 ]
 
 

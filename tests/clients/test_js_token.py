@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Error, Page
 
-from tests.support.browser import CHROMIUM, chromium
+from tests.support.browser import chromium, needs_chromium
 from tests.support.wire import SERVER, Wire, staged_page
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 
 SECRET = "secret"  # in each token
 STRING = f"'{SECRET}'"

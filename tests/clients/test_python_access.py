@@ -17,12 +17,9 @@ from tests.support.tokens import (
     KEY,
     SHORT,
     disconnect,
-    needs_auth,
     settings,
     sign,
 )
-
-pytestmark = needs_auth
 
 PATIENCE = 10  # seconds for anything to come
 

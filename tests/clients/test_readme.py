@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from hub.errors import ErrorCode
 from hub.settings import Settings
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE
+from tests.support.browser import PATIENCE, needs_chromium
 from tests.support.markdown import Block, blocks, code, table
 from tests.support.process import ROOT
 from tests.support.server import Running, running
@@ -85,7 +85,7 @@ def public(kind: type) -> list[str]:
 
 # --- In a browser ---------------------------------------------------------------------------------
 
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+in_browser = needs_chromium
 
 
 def visit(browser: Browser, here: Running, html: str) -> tuple[Page, list[str]]:

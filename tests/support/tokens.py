@@ -7,10 +7,8 @@ import json
 import time
 from typing import Any
 
-import pytest
 from aiohttp import ClientSession
 
-from hub.protocol import commands
 from hub.settings import Settings, read_settings
 from tests.support.server import Running
 
@@ -20,10 +18,6 @@ BACK_END = {"Authorization": f"Bearer {KEY}"}  # the headers of its requests
 SHORT = 20  # seconds: so soon the end of a token is announced at once
 END = SHORT + 10  # seconds after which such a token has ended; a silent client is not cut yet
 EVERYTHING = {"subscribe": ["#"], "publish": ["#"]}
-
-needs_auth = pytest.mark.skipif(
-    not hasattr(commands, "Auth"), reason="this server does not know tokens yet"
-)
 
 
 def settings() -> Settings:
