@@ -114,8 +114,9 @@ loadtest: $(VENV)/.loadtest ## load-test a server for a minute; MINUTES=10 USERS
 loadtest-picture: $(VENV)/.test ## draw the newest report as docs/images/loadtest.png; REPORT=FILE draws another
 	@$(BIN)/python -m loadtest.picture $(REPORT)
 
-pictures: $(VENV)/.test ## take the pictures of examples/ again
+pictures: $(VENV)/.test $(VENV)/.bench ## take the pictures of examples/ and of the console again
 	@PYTHONPATH=clients/python $(BIN)/python -m tests.examples.pictures
+	@$(BIN)/python -m tests.console.pictures
 
 # The variable silences a notice of the theme on every build; decision 0073 has what it says. With
 # --quiet, MkDocs would not count warnings, and so not fail.

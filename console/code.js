@@ -135,6 +135,7 @@ export class CodePanel {
 
   #draw() {
     for (const it of document.querySelectorAll('[data-language]')) it.setAttribute('aria-pressed', it.dataset.language === this.#language);
+    $('code-text').dataset.shown = this.#language;
     say($('code-text'), this.#code[this.#language] ?? '');
   }
 }
