@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from hub.settings import Settings
 from hub.version import VERSION
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE, chromium
+from tests.support.browser import CHROMIUM, PATIENCE
 from tests.support.markdown import blocks
 from tests.support.npm import (
     NAME,
@@ -42,6 +42,11 @@ pytestmark = needs_npm
 in_browser = skip_unless(CHROMIUM, "Chromium")
 README = (ROOT / "clients/README.md").read_text()
 REACT = ROOT / "examples/react"
+
+
+def block_with(line: str, text: str = README) -> str:
+    (block,) = (block for block in blocks(text) if line in block.lines)
+    return "\n".join(block.lines)
 
 
 @pytest.fixture
@@ -122,12 +127,6 @@ def test_the_lock_names_no_registry() -> None:
 # --- In bundles -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running_browser:
-        yield running_browser
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     page = browser.new_page()
@@ -162,6 +161,20 @@ def test_a_bundle_works_in_a_browser(
     payload, without = page.evaluate(script, here.ws)
     assert payload == "bundled"
     assert without.startswith("pass the address of the server, such as ws://host:8080/ws")
+
+
+def test_the_size_is_that_of_the_readme(project: Path) -> None:
+    link(project, ".bin")
+    ran = run(
+        project,
+        "sh",
+        "-c",
+        block_with("  npx esbuild --bundle --minify --format=esm | gzip -9 | wc -c"),
+    )
+    assert ran.returncode == 0, ran.stderr
+    shown = re.search(r"minified and gzipped \| ([\d.]+) KB", README)
+    assert shown is not None
+    assert abs(int(ran.stdout) / 1000 - float(shown[1])) < 0.1, ran.stdout
 
 
 # --- In React -------------------------------------------------------------------------------------
@@ -253,11 +266,6 @@ def script(directory: Path, which: str, text: str) -> subprocess.CompletedProces
     command = NODES[which]
     assert command is not None
     return run(directory, command, "program.js")
-
-
-def block_with(line: str, text: str = README) -> str:
-    (block,) = (block for block in blocks(text) if line in block.lines)
-    return "\n".join(block.lines)
 
 
 def test_the_node_example_of_the_readme_prints_the_shown_output(

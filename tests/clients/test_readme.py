@@ -51,12 +51,13 @@ def here() -> Iterator[Running]:
 
 
 def test_every_block_is_run() -> None:
-    # The last one, which is for Node, is run by test_npm.py.
-    assert [block.tag for block in BLOCKS] == ["python", "text", "sh", "text", "js", "js", "js"]
+    # The last two, which are for Node and npm, are run by test_npm.py.
+    tags = ["python", "text", "sh", "text", "js", "js", "js", "sh"]
+    assert [block.tag for block in BLOCKS] == tags
 
 
 def test_the_python_example_of_the_readme_prints_the_shown_output(here: Running) -> None:
-    (python,), (shell,) = of("python"), of("sh")
+    (python,), (shell, _) = of("python"), of("sh")
     command, *arguments = shlex.split("\n".join(shell.lines))
     assert command == ".venv/bin/python"
     printed = (
