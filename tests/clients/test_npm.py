@@ -18,6 +18,7 @@ from hub.settings import Settings
 from hub.version import VERSION
 from tests.support.backstage import Backstage
 from tests.support.browser import CHROMIUM, PATIENCE
+from tests.support.certificate import make_certificate
 from tests.support.markdown import blocks
 from tests.support.npm import (
     NAME,
@@ -369,6 +370,32 @@ def test_headers_are_sent_with_handshakes_and_http_calls(project: Path, which: s
     assert sorted(ran.stdout.splitlines()) == sorted(
         ["/deep/topics?limit=3 blue Bearer t", "blue bearer,t"]
     ), ran.stderr
+
+
+@pytest.mark.parametrize(("tls", "expected"), [("{ ca: cert }", "open"), ("{}", "self-signed")])
+def test_the_package_ws_gets_the_options_of_tls(project: Path, tls: str, expected: str) -> None:
+    make_certificate(project, "localhost")
+    (project / "tls.js").write_text(
+        """
+        import { readFileSync } from "node:fs";
+        import { createServer } from "node:https";
+        import WebSocket, { WebSocketServer } from "ws";
+        import { connect } from "websocket-broadcast-client";
+
+        const cert = readFileSync("server.crt"), key = readFileSync("server.key");
+        const server = createServer({ cert, key }).listen(0, "localhost", () => {
+            new WebSocketServer({ server });
+            const url = `wss://localhost:${server.address().port}/ws`;
+            const onState = (state, { why }) => {
+                if (state !== "open" && state !== "waiting") return;
+                console.log(why ?? state);
+                process.exit();
+            };
+            connect(url, { WebSocket, tls: TLS, transports: ["websocket"], onState });
+        });
+        """.replace("TLS", tls)
+    )
+    assert expected in node(project, "tls.js").stdout
 
 
 def test_without_a_websocket_the_error_names_what_is_missing(project: Path) -> None:
