@@ -175,7 +175,9 @@ def test_a_link_to_a_file_of_the_repository_gets_the_file(page: Page, address: s
 
 
 @needs_chromium
-def test_no_page_scrolls_sideways_on_a_phone(page: Page, address: str) -> None:
-    for document in DOCUMENTS:
-        page.goto(f"{address}/{page_of(document).parent.relative_to(SITE).as_posix()}/")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, document
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_does_not_scroll_sideways_on_a_phone(
+    page: Page, address: str, document: Path
+) -> None:
+    page.goto(f"{address}/{page_of(document).parent.relative_to(SITE).as_posix()}/")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
