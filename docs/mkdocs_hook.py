@@ -20,7 +20,7 @@ PAGES = (
     "examples/*.md",
     "examples/*/*.md",
 )
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+LINK = re.compile(r"(?:\]\(|src=\")(?!https?:)([^)#\"]+)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -152,7 +152,7 @@ def anchors(text: str) -> set[str]:
 def test_links_have_a_target(document: str) -> None:
     text = re.sub(r"`[^`]*`", "", prose((ROOT / document).read_text()))
     assert not re.findall(r"(?m)^\[[^\]]+\]: |\]\[", text), "a link has its target beside it"
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    for target in re.findall(r"\]\(([^)]+)\)", text) + re.findall(r"src=\"([^\"]+)\"", text):
         path, _, anchor = target.partition("#")
         if path.startswith("https:"):
             continue

@@ -39,8 +39,8 @@ SEEN = {"h2", "h3", "h4", "li", "ol", "table", "tr", "pre", "strong", "em", "img
 
 def page_of(document: Path) -> Path:
     """Return the page of a document."""
-    folder = document.parent if document.stem == "README" else document.with_suffix("")
-    return SITE / folder.relative_to(ROOT) / "index.html"
+    name = "index" if document.stem == "README" else document.stem
+    return SITE / document.relative_to(ROOT).with_name(f"{name}.html")
 
 
 class Reader(HTMLParser):
@@ -146,13 +146,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A page as wide as a phone; it fails if it asks anybody but the site."""
+    """A page as wide as a phone; a request to others, or for what is missing, fails the test."""
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(PATIENCE)
     asked: list[str] = []
+    missing: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
+    page.on("response", lambda it: missing.append(it.url) if it.status >= 400 else None)
     yield page
     page.close()
+    assert missing == []
     assert [url for url in asked if not url.startswith((f"{address}/", "data:"))] == []
 
 
@@ -168,7 +171,7 @@ def test_search_finds_a_setting(page: Page, address: str) -> None:
 
 @needs_chromium
 def test_a_link_to_a_file_of_the_repository_gets_the_file(page: Page, address: str) -> None:
-    page.goto(f"{address}/docs/scaling/")
+    page.goto(f"{address}/docs/scaling.html")
     link = page.locator("article").get_by_role("link", name="nginx", exact=True)
     answer = page.request.get(str(link.evaluate("it => it.href")))
     assert answer.text() == (ROOT / "deploy/nginx/nginx.conf").read_text()
@@ -179,5 +182,5 @@ def test_a_link_to_a_file_of_the_repository_gets_the_file(page: Page, address: s
 def test_a_page_does_not_scroll_sideways_on_a_phone(
     page: Page, address: str, document: Path
 ) -> None:
-    page.goto(f"{address}/{page_of(document).parent.relative_to(SITE).as_posix()}/")
+    page.goto(f"{address}/{page_of(document).relative_to(SITE).as_posix()}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
