@@ -210,8 +210,8 @@ export class Session extends Emitter {
   #enter(name, detail = {}) {
     this.#wasOpen ||= name === 'open';
     const isSame = this.state.name === name || (this.state.isDown && name !== 'open');
-    const isDown = name !== 'open' && name !== 'stalled';
-    this.state = { ...detail, name, isDown, wasOpen: this.#wasOpen, since: isSame ? this.state.since : Date.now(), at: performance.now() };
+    const isDown = name !== 'open';
+    this.state = { ...detail, name, isDown, wasOpen: this.#wasOpen, since: isSame ? this.state.since : Date.now() - (detail.silent ?? 0), at: performance.now() };
     this.emit('state');
   }
 

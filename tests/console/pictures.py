@@ -124,7 +124,7 @@ def take_still(browser: Browser, server: Server) -> None:
 
 
 def take_phone(browser: Browser, server: Server) -> None:
-    page = browser.new_page(viewport=PHONE, device_scale_factor=2, is_mobile=True, has_touch=True)
+    page = browser.new_page(viewport=PHONE, device_scale_factor=1.5, is_mobile=True, has_touch=True)
     prepare(page, server, "?topic=demo&topic=news")
     page.get_by_role("button", name="Start demo").click()
     page.wait_for_timeout(14_000)
