@@ -3,7 +3,7 @@
 import { Account } from './account.js';
 import { findPattern, findRule, claimsOf } from './access.js';
 import { CodePanel } from './code.js';
-import { $, Emitter, say, topicColour } from './dom.js';
+import { $, Emitter, say } from './dom.js';
 import { mount as mountConnections } from './connections.js';
 import { mount as mountHistory } from './history.js';
 import { mount as mountLive } from './live.js';
@@ -24,10 +24,8 @@ const kept = () => { try { return sessionStorage.getItem('token') ?? ''; } catch
 const session = new Session(base, `console-${Math.random().toString(36).slice(2, 6)}`, access ? kept() : '');
 
 class App extends Emitter {
-  base = base;
   access = access;
   session = session;
-  topicColour = topicColour;
   code = new CodePanel();
   #mounted = new Map(); // by the name of the view
   #view = null; // its name

@@ -27,7 +27,7 @@ export class Demo {
 
   /** Starts if this is a new server: nobody has a topic yet, and the address names none. */
   async startIfNew() {
-    const { app } = { app: this.#app };
+    const app = this.#app;
     if (app.session.topics.size || !app.may('subscribe', TOPIC) || !app.may('publish', TOPIC)) return;
     try {
       const { total_topics: total } = await app.call('GET', 'stats');

@@ -13,6 +13,7 @@ class Topic {
   rate = new Rate();
   subscription = null;
   position = null; // the position at the loss of the connection
+  until = null; // the offset up to which events are recovered ones
   isNew = true; // whether no connection has had it
 
   constructor(name) {
@@ -22,8 +23,8 @@ class Topic {
 
 /**
  * The connection. `state.name` is "off", "connecting", "open", "stalled" (open, and silent), "waiting"
- * (for the next attempt), "cut" (by the user) or "refused". Emits "state", "token", "subscriptions",
- * "entry" (something for the list of events) and "recovery" (after a lost connection).
+ * (for the next attempt), "cut" (by the user) or "refused". Emits "state", "beat" (an answer to a ping),
+ * "token", "expires", "subscriptions" and "entry" (something for the list of events).
  */
 export class Session extends Emitter {
   state = { name: 'off', since: Date.now() };
@@ -36,7 +37,7 @@ export class Session extends Emitter {
   token = '';
   #base;
   #wire = new Wire();
-  #lost = null; // the time at which the connection was lost, and by whom
+  #lost = null; // the time at which the connection was lost
   #answers = []; // acks since the connection is back
   #wasOpen = false; // whether any connection was
   #quiet = false; // whether a change of the state is part of another token
@@ -86,7 +87,7 @@ export class Session extends Emitter {
 
   /** Loses the connection for so many ms. */
   cut(ms) {
-    this.#lost = { at: performance.now(), byUser: true };
+    this.#lost = performance.now();
     this.#wire.cut(ms);
   }
 
@@ -143,7 +144,7 @@ export class Session extends Emitter {
     if (!topic.isNew || before) {
       const known = ack.epoch !== undefined;
       const missed = ack.recovered && before ? ack.offset - before.offset : 0;
-      topic.until = ack.recovered ? ack.offset : null; // events up to this one are recovered
+      topic.until = ack.recovered ? ack.offset : null;
       this.#answers.push({ name: topic.name, known, recovered: ack.recovered === true, missed });
       if ([...this.topics.values()].every((it) => it.phase !== 'waiting')) this.#report();
     }
@@ -156,7 +157,7 @@ export class Session extends Emitter {
   #report() {
     const answers = this.#answers;
     this.#answers = [];
-    const seconds = this.#lost ? (performance.now() - this.#lost.at) / 1_000 : null;
+    const seconds = this.#lost === null ? null : (performance.now() - this.#lost) / 1_000;
     this.#lost = null;
     this.log({ kind: 'recovery', seconds, answers });
   }
@@ -168,9 +169,10 @@ export class Session extends Emitter {
       topic.count += 1;
       topic.rate.add();
       this.rate.add();
-      const recovered = topic.until != null && item.offset <= topic.until;
+      const recovered = topic.until !== null && item.offset <= topic.until;
       this.emit('entry', { at: new Date(), ...item, recovered });
     } else if (item.kind === 'lost') {
+      topic.until = null; // what follows may be of another epoch
       this.log({ kind: 'lost', topic: name, text: `${item.count ? 'Missing here' : 'Something may be missing here'}: ${item.why}.` });
     } else {
       this.log({ kind: 'info', topic: name, text: 'The topic was deleted.' });
@@ -190,10 +192,10 @@ export class Session extends Emitter {
   #changed(name, detail) {
     const before = this.state.name;
     if (name === 'open') {
-      if (this.#lost) this.log({ kind: 'note', text: 'Connected again.' });
+      if (this.#lost !== null) this.log({ kind: 'note', text: 'Connected again.' });
       if (!this.topics.size) this.#lost = null;
     } else if (before === 'open' || before === 'stalled') {
-      this.#lost ??= { at: performance.now(), byUser: false };
+      this.#lost ??= performance.now();
       const why = this.cutFor ? 'cut here' : detail.why ?? 'by you';
       if (!this.#quiet) this.log({ kind: 'note', text: `Connection closed: ${why}.` });
       this.latency = null;
