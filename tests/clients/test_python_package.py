@@ -1,5 +1,6 @@
 """The Python client as a package: what the archives hold, and how users install it."""
 
+import json
 import os
 import re
 import shlex
@@ -7,15 +8,20 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from broadcast_client import Client, connect
 
 from hub.settings import Settings
+from hub.values import Rule
 from hub.version import VERSION
+from tests.support import tokens
 from tests.support.backstage import Backstage
+from tests.support.eventually import eventually
 from tests.support.markdown import blocks
 from tests.support.process import ROOT
 from tests.support.programs import without
@@ -28,6 +34,7 @@ COMMANDS = [line for block in BLOCKS if block.tag == "sh" for line in block.line
 FORGE = "https://HOST/REPOSITORY"  # what the README says for the address of a repository
 OLDEST = "3.12.0"  # of aiohttp, that the package allows
 PATIENCE = 300  # seconds for a command
+REMEMBERING = Settings(history_rules={"": Rule(5, 60.0, 10_000_000)})
 
 # What a user's program may do with the client, with types.
 PROGRAM = """
@@ -195,8 +202,48 @@ def test_the_client_is_installed_as_the_readme_says(
     assert environment.run_program(tmp_path, here) == PRINTED
 
 
-def test_the_program_of_the_readme_prints_what_it_says(here: Running) -> None:
-    (block,) = [block for block in BLOCKS if block.tag == "python"]
-    code = "\n".join(block.lines).replace("localhost:8080", f"127.0.0.1:{here.port}")
+def program(place: int, server: Running) -> tuple[str, ...]:
+    """Return the command that runs a program of the README with a server."""
+    code = "\n".join([block.lines for block in BLOCKS if block.tag == "python"][place])
     path = f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n"
-    assert run(sys.executable, "-c", path + code) == "{'hello': 'world'}\n"
+    return sys.executable, "-uc", path + code.replace("localhost:8080", f"127.0.0.1:{server.port}")
+
+
+def test_the_first_program_of_the_readme_prints_what_it_says(here: Running) -> None:
+    assert run(*program(0, here)) == "{'hello': 'world'}\n"
+
+
+async def subscribe(client: Client, topic: str) -> None:
+    await client.subscribe(topic).ready()
+
+
+def test_the_second_program_of_the_readme_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    file = tmp_path / "position.json"
+    with Backstage() as backstage:
+        server = backstage.enter(running(REMEMBERING))
+        client = backstage.enter(connect(server.ws))
+        backstage.run(subscribe(client, "news"))
+        for earlier, later in (([], "one"), (["two", "three"], "four"), ([], "five")):
+            for payload in earlier:  # the program does not run
+                backstage.run(client.publish("news", payload))
+            with subprocess.Popen(
+                program(1, server), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+            ) as process:
+                backstage.run(eventually(lambda: server.topics() == {"news": 2}))
+                ack = backstage.run(client.publish("news", later))
+                stored = json.dumps([ack["epoch"], ack["offset"]])
+                assert process.stdout is not None
+                for payload in (*earlier, later):
+                    assert f"payload={payload!r}" in process.stdout.readline()
+                while file.read_text() != stored:
+                    time.sleep(0.01)
+                process.terminate()
+
+
+def test_the_third_program_of_the_readme_sends_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", tokens.sign())
+    with Backstage() as backstage:
+        server = backstage.enter(running(tokens.settings()))
+        client = backstage.enter(connect(server.ws, token=tokens.KEY))
+        backstage.run(subscribe(client, "chat/ann"))
+        assert "'status': 'ok'" in run(*program(2, server))
