@@ -121,6 +121,8 @@ async def test_a_batch_has_a_result_for_each_item_in_order() -> None:
         items = [await anext(news) for _ in range(2)]
         assert [it.payload for it in items if isinstance(it, Event)] == [1, [None, "ü"]]
         assert await client.publish_batch([]) == []
+        (large,) = await client.publish_batch([{"topic": "other", "payload": "x" * 2**21}])
+        assert isinstance(large, RefusedError)
 
 
 async def test_a_batch_whose_answer_was_lost_is_published_once() -> None:
@@ -147,9 +149,9 @@ async def test_a_batch_whose_answer_was_lost_is_published_once() -> None:
         assert last["offset"] == 4
 
 
-async def test_history_is_read_forwards_backwards_and_from_a_position() -> None:
+@pytest.mark.parametrize("topic", ["a/b?c#d é", "..", "a/../%2F+"])
+async def test_history_is_read_forwards_backwards_and_from_a_position(topic: str) -> None:
     async with met() as (_, client):
-        topic = "a/b?c#d é"
         await client.subscribe(topic).ready()
         for number in range(1, 4):
             ack = await client.publish(topic, number)
@@ -167,8 +169,12 @@ async def test_history_is_read_forwards_backwards_and_from_a_position() -> None:
 
 
 async def test_history_waits_for_the_next_event_beyond_the_timeout() -> None:
+    clock = asyncio.get_running_loop().time
     async with met() as (_, client):
         await client.subscribe("news").ready()
+        began = clock()
+        assert (await client.history("news", wait=0.1)).events == []
+        assert clock() - began > 0.09
         reading = asyncio.create_task(client.history("news", wait=PATIENCE, timeout=0.01))
         while not reading.done():
             await client.publish("news", "next")
@@ -235,8 +241,10 @@ async def test_calls_go_beside_the_websocket_with_the_headers() -> None:
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
 async def test_a_batch_is_repeated_with_the_same_keys_while_the_server_is_unavailable(
-    status: int,
+    status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pauses: list[int] = []
+    monkeypatch.setattr(http, "pause", lambda attempt: pauses.append(attempt) or 0.0)
     async with scripted() as (script, client):
         script.answer(status, "<p>busy</p>")
         script.answer(status, {"error": "busy"}, Retry_After="0")
@@ -244,6 +252,7 @@ async def test_a_batch_is_repeated_with_the_same_keys_while_the_server_is_unavai
         assert await client.publish_batch([{"topic": "news", "payload": 1}]) == [{"id": "m"}]
         bodies = [(await script.hear())[1] for _ in range(3)]
         assert bodies[0] == bodies[1] == bodies[2]
+        assert pauses == [0, 1]
         (item,) = bodies[0]["items"]
         assert (item["topic"], item["payload"]) == ("news", 1)
         assert item["idempotency_key"]
@@ -267,13 +276,15 @@ async def test_a_batch_older_than_its_keys_has_an_unknown_outcome(
     async with scripted() as (script, client):
         script.answer(503, {"error": "busy"}, Retry_After="1")
         batch = client.publish_batch([{"topic": "news", "payload": 1}], timeout=None)
-        assert (await error_of(batch)).code == "UNKNOWN"
+        error = await error_of(batch)
+        assert error.code == "UNKNOWN"
+        assert error.text == "not repeated after 0 s: busy; it may have been carried out"
 
 
 @pytest.mark.parametrize(
     ("status", "body", "headers", "code", "text", "retry_after_ms"),
     [
-        (200, "<p>log in</p>", {}, "NOT_FOUND", "the answer is not that of a broadcast", None),
+        (200, "<p>log in</p>", {}, "NOT_FOUND", "no broadcast server answers at http://", None),
         (
             302,
             "",
@@ -306,6 +317,34 @@ async def test_an_error_has_a_code_and_the_text_of_the_server(
         assert error.retry_after_ms == retry_after_ms
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (200, {}, "NOT_FOUND"),
+        (200, [], "NOT_FOUND"),
+        (404, "<p>nothing</p>", "NOT_FOUND"),
+        (404, {"error": "no topic"}, "TOPIC_NOT_FOUND"),
+    ],
+)
+async def test_an_answer_of_another_server_is_not_taken_for_that_of_a_topic(
+    status: int, body: Any, code: str
+) -> None:
+    async with scripted() as (script, client):
+        for call in (
+            client.history("news"),
+            client.topics(),
+            client.publish_batch([{"topic": "news", "payload": 1}]),
+        ):
+            script.answer(status, body)
+            error = await error_of(call)
+            if status == 200:
+                request, _ = await script.hear()
+                place = f"http://127.0.0.1:{script.port}{request.path}"
+                assert error.text == f"no broadcast server answers at {place}"
+            assert error.code == code
+            code = "NOT_FOUND"
+
+
 async def test_a_call_without_an_answer_or_a_server_or_a_token_is_an_error() -> None:
     async def fail() -> str:
         raise LookupError(SECRET)
@@ -333,7 +372,25 @@ async def test_items_that_are_none_fail_in_the_client() -> None:
             deep = [deep]
         with pytest.raises(ValueError, match="nested too deeply"):
             await client.publish_batch([{"topic": "news", "payload": deep}])
+        with pytest.raises(ValueError, match="'idempotency_key'"):
+            await client.publish_batch([{"topic": "news", "payload": 1, "idempotency_key": "k"}])
         assert script.requests.empty()
+
+
+async def test_closing_the_client_does_not_wait_for_the_token_of_a_call() -> None:
+    asked: list[None] = []
+
+    async def fetch() -> str:
+        asked.append(None)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with scripted(token=fetch) as (_, client):
+        await eventually(lambda: len(asked) == 1)  # for the WebSocket
+        calling = asyncio.create_task(client.topics(timeout=None))
+        await eventually(lambda: len(asked) == 2)
+    async with asyncio.timeout(1):
+        assert (await error_of(calling)).code == "CLOSED"
 
 
 @pytest.mark.parametrize("state", ["asked", "waiting"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broadcast_client import Event, RefusedError, connect
+from broadcast_client import Client, Event, RefusedError, connect
 from broadcast_client import _connection as connection
 
 from hub.settings import Settings
@@ -34,6 +34,12 @@ async def error_of(waiting: Any) -> RefusedError:
     return caught.value
 
 
+async def failure_of(client: Client) -> RefusedError:
+    """Wait until an attempt has failed; return the error that says why."""
+    await eventually(lambda: client.state in ("waiting", "closed"))
+    return await error_of(client.ready(timeout=0))
+
+
 # --- Redirects ------------------------------------------------------------------------------------
 
 
@@ -58,16 +64,60 @@ async def test_no_redirect_is_followed_neither_at_first_nor_on_a_reconnect(statu
         assert (other.unseen, other.refused) == (0, 0)
 
 
+# --- Other servers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "the server hung up without an answer"),
+        (b"+OK ready\r\n\r\n", "no valid answer (ClientResponseError Bad status line)"),
+    ],
+)
+async def test_a_server_of_another_protocol_is_named(answer: bytes, said: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}/ws") as client:
+            error = await failure_of(client)
+            assert said in error.text
+            assert "\n" not in error.text
+            failed = await error_of(client.topics())
+            assert (failed.code, said in failed.text) == ("UNAVAILABLE", True)
+
+
 # --- URLs and headers -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "url", ["nowhere", "localhost:8080/ws", "ftp://localhost/ws", "ws:///ws", "ws://localhost:x/ws"]
+    "url",
+    [
+        "nowhere",
+        "localhost:8080/ws",
+        "ftp://localhost/ws",
+        "ws:///ws",
+        "ws://localhost:x/ws",
+        "ws://a..b/ws",
+    ],
 )
 async def test_what_is_no_url_of_a_server_is_named_at_once(url: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(url))) as caught:
         await connect(f"{url}?access_token={SECRET}").__aenter__()
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("path", "status"), [("", 200), ("/", 200), ("/socket", 404)])
+async def test_a_path_without_a_websocket_is_named(path: str, status: int) -> None:
+    async with running(Settings()) as server:
+        async with connect(server.ws.removesuffix("/ws") + path) as client:
+            error = await failure_of(client)
+        said = f"HTTP status {status}, and no WebSocket: is the path of the URL right?"
+        assert f"{said} The server's is /ws" in error.text
 
 
 async def test_a_user_in_the_url_is_sent_and_not_shown() -> None:
@@ -76,7 +126,7 @@ async def test_a_user_in_the_url_is_sent_and_not_shown() -> None:
         server.status = 503
         async with connect(url) as client:
             assert (await server.refusals.get()).startswith("Basic ")
-            error = await error_of(client.ready(timeout=0.05))
+            error = await failure_of(client)
             assert server.url in error.text
             assert SECRET not in error.text
 
@@ -124,7 +174,7 @@ async def test_a_private_authority_is_trusted_by_a_context_and_by_nothing_else(
             assert item.payload == "by TLS"
             assert (await client.topics()).topics == {"news": 1}
         async with connect(url) as client:
-            error = await error_of(client.ready(timeout=1))
+            error = await failure_of(client)
             assert error.code == "TIMEOUT"
             said = "the certificate is not trusted: unable to get local issuer certificate"
             assert said in error.text
@@ -138,5 +188,5 @@ async def test_a_server_without_tls_on_the_port_is_named() -> None:
         running(Settings()) as server,
         connect(server.ws.replace("ws", "wss", 1)) as client,
     ):
-        error = await error_of(client.ready(timeout=0.5))
+        error = await failure_of(client)
         assert "no TLS connection: " in error.text

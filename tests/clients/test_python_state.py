@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from broadcast_client import RefusedError, State, StateDetail, connect
+from broadcast_client import Client, RefusedError, State, StateDetail, connect
 from broadcast_client import _connection as connection
 
 from tests.support.double import PATIENCE, double
@@ -54,7 +55,8 @@ async def test_listeners_get_each_change_with_what_is_known() -> None:
         *("waiting", "connecting", "open"),
         "closed",
     ]
-    _, _, (_, waiting), (_, again), _, (_, closed) = changes
+    _, (_, first), (_, waiting), (_, again), (_, second), (_, closed) = changes
+    assert (first, second) == (StateDetail(), StateDetail(attempt=1))
     why = "closed by the server (1001 going_away)"
     assert (waiting.why, waiting.attempt, waiting.error) == (why, 1, None)
     assert waiting.seconds is not None
@@ -79,17 +81,50 @@ async def test_a_removed_listener_is_not_called_and_the_others_are() -> None:
         assert len(kept) > len(removed) == 2
 
 
+@pytest.mark.parametrize(("steady", "attempts"), [(LONG, [1, 2, 3]), (0.0, [1, 1, 1])])
+async def test_a_steady_connection_begins_the_count_of_attempts_again(
+    steady: float, attempts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STEADY", steady)
+    counts: list[int] = []
+
+    def count(state: State, detail: StateDetail) -> None:
+        if state == "waiting":
+            counts.append(detail.attempt)
+
+    async with double() as server, connect(server.url, on_state=count):
+        for _ in attempts:
+            await (await server.peer()).close(1001)
+        await server.peer()
+    assert counts == attempts
+
+
+async def test_a_listener_that_another_one_removes_is_not_called_again() -> None:
+    states: list[State] = []
+    removers: list[Callable[[], None]] = []
+    async with double() as server, connect(server.url) as client:
+        client.on_state(lambda *_: removers.pop()() if removers else None)
+        removers.append(client.on_state(lambda state, _: states.append(state)))
+        await client.ready()
+    assert states == []
+
+
+@pytest.mark.parametrize("fault", [LookupError, asyncio.CancelledError])
 async def test_a_listener_that_fails_is_logged_and_stops_nothing(
-    caplog: pytest.LogCaptureFixture,
+    fault: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(state: State, detail: StateDetail) -> None:
-        raise LookupError("in the listener")
+        raise fault("in the listener")
 
     changes: list[State] = []
     async with double() as server, connect(server.url, on_state=fail) as client:
         client.on_state(lambda state, _: changes.append(state))
         await client.ready()
         assert changes == ["connecting", "open"]
+        await (await server.peer()).close(1001)
+        await server.peer()
+        await client.ready()
+    assert client.state == "closed"
     assert "a state listener failed" in caplog.text
     assert "in the listener" in caplog.text
 
@@ -113,7 +148,8 @@ async def test_a_listener_may_publish_when_the_connection_is_open() -> None:
 async def test_a_dead_port_is_an_error_that_names_address_and_reason() -> None:
     url = f"ws://127.0.0.1:{free_port()}/ws?secret=1"
     async with connect(url) as client:
-        error = await error_of(client.ready(timeout=0.5))
+        await eventually(lambda: client.state == "waiting")
+        error = await error_of(client.ready(timeout=0))
         assert error.code == "TIMEOUT"
         assert url.partition("?")[0] in error.text
         assert "connection refused" in error.text
@@ -129,6 +165,32 @@ async def test_after_the_timeout_the_client_goes_on_until_the_server_is_there() 
             server.status = 101
             await client.ready(timeout=None)
             assert client.state == "open"
+
+
+@pytest.mark.parametrize("state", ["connecting", "open", "waiting"])
+async def test_the_end_of_the_block_leaves_nothing_behind_in_any_state(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_for_long(monkeypatch)
+    async with double() as server:
+        server.status = 503 if state == "waiting" else 101
+        async with connect(server.url) as client:
+            await eventually(lambda: client.state == state)
+            news = client.subscribe("news", lambda item: None)
+            waiting = client.ready(timeout=None), client.publish("news", 1), news.ready()
+            calls = [asyncio.create_task(it) for it in waiting]
+            await asyncio.sleep(0)  # which starts them
+        assert client.state == "closed"
+        ready, publish, subscribe = await asyncio.gather(*calls, return_exceptions=True)
+        assert ready is None if state == "open" else code_of(ready) == "CLOSED"
+        assert code_of(publish) == code_of(subscribe) == "CLOSED"
+        files = [task.get_coro().cr_code.co_filename for task in asyncio.all_tasks()]
+        assert [file for file in files if "broadcast_client" in file] == []
+
+
+def code_of(result: object) -> str:
+    assert isinstance(result, RefusedError)
+    return result.code
 
 
 async def test_ready_says_when_no_attempt_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +214,29 @@ async def test_ready_raises_what_ended_the_client() -> None:
         async with connect(server.url) as client:
             pass
         assert (await error_of(client.ready())).code == "CLOSED"
+
+
+async def test_a_block_that_is_cancelled_again_and_again_still_closes_the_client() -> None:
+    """Which anyio does, on which Starlette and FastAPI are built."""
+    clients: list[Client] = []
+
+    async def use(url: str) -> None:
+        async with connect(url) as client:
+            clients.append(client)
+            await asyncio.Event().wait()
+
+    async with double() as server:
+        using = asyncio.create_task(use(server.url))
+        peer = await server.peer()
+        (client,) = clients
+        publishing = asyncio.create_task(client.publish("news", "hello"))
+        await peer.hear()
+        while not using.done():
+            using.cancel()
+            await asyncio.sleep(0)
+        assert (await error_of(publishing)).code == "CLOSED"
+        assert client.state == "closed"
+        assert await peer.left()
 
 
 async def test_ready_waits_again_after_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:

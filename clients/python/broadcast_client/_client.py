@@ -253,22 +253,14 @@ class Client:
         Raises:
             RefusedError: nothing was published, or (TIMEOUT, UNKNOWN, CLOSED) items may have been.
             KeyError: an item has no "topic" or no "payload".
+            ValueError: an item has another field.
             TypeError, ValueError: an item is not JSON that the server can read.
         """
-        encoded = [
-            encode(
-                {
-                    "topic": item["topic"],
-                    "payload": item["payload"],
-                    "idempotency_key": item.get("key") or uuid.uuid4().hex,
-                }
-            )
-            for item in items
-        ]
+        encoded = [encode(_item(it)) for it in items]
         if not encoded:
             return []
         body = b'{"items":[%b]}' % b",".join(encoded)
-        answer = await self._http.post("/publish/batch", body, timeout)
+        answer = await self._http.post("/publish/batch", body, timeout, {"results"})
         return [
             RefusedError("REFUSED", it["error"]) if "error" in it else it
             for it in answer["results"]
@@ -310,12 +302,8 @@ class Client:
         }
         path = f"/topics/{quote(topic, safe='')}/history"
         whole = None if timeout is None else timeout + wait
-        try:
-            answer = await self._http.get(path, _known(query), whole)
-        except RefusedError as error:
-            if error.code != "NOT_FOUND":
-                raise
-            raise RefusedError("TOPIC_NOT_FOUND", error.text) from None
+        fields = {"events", "epoch", "offset"}
+        answer = await self._http.get(path, _known(query), whole, fields, "TOPIC_NOT_FOUND")
         events = [event_of(topic, it) for it in answer["events"]]
         return History(topic, events, Position(answer["epoch"], answer["offset"]))
 
@@ -339,7 +327,7 @@ class Client:
             RefusedError: there is no answer, or it is an error.
         """
         query = {"prefix": prefix, "after": after, "limit": limit}
-        answer = await self._http.get("/topics", _known(query), timeout)
+        answer = await self._http.get("/topics", _known(query), timeout, {"count", "topics"})
         return TopicPage(answer["count"], answer["topics"], answer.get("next"))
 
     async def ended(self) -> None:
@@ -428,8 +416,10 @@ class Client:
             log.exception(text, self._server.shown)
             self._end(RefusedError("REFUSED", repr(fault)))
 
-    async def _close(self) -> None:
-        """End all that is pending, and wait for callbacks and the token function to end."""
+    async def _close(self, running: asyncio.Task[None]) -> None:
+        """Disconnect, end all that is pending, and wait for callbacks and the token function."""
+        running.cancel()
+        await asyncio.wait([running])
         if self._error is None:
             self._end(RefusedError("CLOSED", "the client was closed"))
         tasks = list(self._callbacks)
@@ -448,10 +438,12 @@ class Client:
             self._settled.set()
         else:
             self._settled.clear()
-        for listener in list(self._listeners.values()):
+        for key, listener in list(self._listeners.items()):
+            if key not in self._listeners:  # removed by a listener before it
+                continue
             try:
                 listener(state, detail)
-            except Exception:  # a fault of the listener must not end the client
+            except (Exception, asyncio.CancelledError):  # its fault must not end the client
                 log.exception("%s: a state listener failed", self._server.shown)
 
     def _opened(self) -> None:
@@ -656,9 +648,8 @@ async def connect(
     try:
         yield client
     finally:
-        task.cancel()
-        await asyncio.wait([task])
-        await client._close()
+        # In a task of its own: anyio, and so Starlette, cancels every wait of a cancelled block.
+        await asyncio.shield(asyncio.create_task(client._close(task)))
 
 
 async def _call(callback: Callable[[Item], object], subscription: Subscription, label: str) -> None:
@@ -678,6 +669,15 @@ async def _call(callback: Callable[[Item], object], subscription: Subscription, 
                 log.exception("%s: the callback failed; going on with the next item", label)
     except RefusedError as error:
         log.error("%s: %s", label, error)
+
+
+def _item(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item of a batch, as the server reads it."""
+    unknown = [key for key in given if key not in ("topic", "payload", "key")]
+    if unknown:  # an idempotency key in a field that nobody reads would be a trap
+        raise ValueError(f"an item has the fields topic, payload and key, and not {unknown[0]!r}")
+    key = given.get("key") or uuid.uuid4().hex
+    return {"topic": given["topic"], "payload": given["payload"], "idempotency_key": key}
 
 
 def _known(query: dict[str, Any]) -> dict[str, str]:

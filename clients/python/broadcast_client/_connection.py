@@ -172,6 +172,8 @@ class Connection:
             RefusedError: it is not temporary.
         """
         why = f"HTTP status {status}"
+        if status in (200, 404):  # also of a broadcast server, whose console is at its root
+            why += ", and no WebSocket: is the path of the URL right? The server's is /ws"
         if status in REDIRECTS:
             why = describe_redirect(status, headers.get("Location", ""))
         if status == 401 and self._server.token.given:

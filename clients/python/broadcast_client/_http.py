@@ -6,8 +6,9 @@ State: an HTTP session, whose connections are reused.
 import asyncio
 import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Set
+from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Any, Final
 
 import aiohttp
@@ -36,10 +37,16 @@ class Http:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
-        self._over = asyncio.Event()
+        self._limits: set[asyncio.Timeout] = set()  # of the calls that wait
+        self._over = False
 
     async def get(
-        self, path: str, query: Mapping[str, str], timeout: float | None
+        self,
+        path: str,
+        query: Mapping[str, str],
+        timeout: float | None,
+        fields: Set[str],
+        missing: str = "NOT_FOUND",
     ) -> dict[str, Any]:
         """Return the answer to a GET.
 
@@ -47,27 +54,31 @@ class Http:
             path: begins with a slash, and is URL-encoded.
             query: its fields.
             timeout: maximum time in seconds; None for no limit.
+            fields: what the answer must have.
+            missing: the code of the error if this server has no such thing.
 
         Raises:
             RefusedError: there is no answer, or it is an error.
         """
         try:
-            async with asyncio.timeout(timeout):
-                return await self._ask("GET", path, params=query)
+            async with self._limit(timeout):
+                return await self._ask("GET", path, fields, missing, params=query)
         except TimeoutError:
             raise RefusedError("TIMEOUT", f"no answer within {timeout:g} s") from None
 
-    async def post(self, path: str, body: bytes, timeout: float | None) -> dict[str, Any]:
+    async def post(
+        self, path: str, body: bytes, timeout: float | None, fields: Set[str]
+    ) -> dict[str, Any]:
         """Return the answer to a POST, which is repeated while the server is unavailable.
 
         So the body must have idempotency keys. The arguments and errors are those of `get`.
         """
         began, attempt, why = time.time(), 0, ""
         try:
-            async with asyncio.timeout(timeout):
+            async with self._limit(timeout):
                 while True:
-                    try:
-                        return await self._ask("POST", path, data=body)
+                    try:  # as a file, since aiohttp warns of large bytes
+                        return await self._ask("POST", path, fields, data=BytesIO(body))
                     except RefusedError as error:
                         if error.code != "UNAVAILABLE":
                             raise
@@ -75,41 +86,69 @@ class Http:
                         wait = (error.retry_after_ms or 0) / 1000 or pause(attempt)
                     attempt += 1
                     if time.time() + wait - began > REPEATABLE:
-                        text = f"no answer in {REPEATABLE:g} s{why}; it may have been carried out"
-                        raise RefusedError("UNKNOWN", text)
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(wait):
-                            await self._over.wait()
+                        text = f"not repeated after {REPEATABLE:g} s{why}"
+                        raise RefusedError("UNKNOWN", f"{text}; it may have been carried out")
+                    await asyncio.sleep(wait)
         except TimeoutError:
             text = f"no answer within {timeout:g} s{why}; it may have been carried out"
             raise RefusedError("TIMEOUT", text) from None
 
     async def close(self) -> None:
         """End all calls."""
-        self._over.set()
+        self._over = True
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(0)  # which is past
         await self._session.close()
 
-    async def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+    @asynccontextmanager
+    async def _limit(self, timeout: float | None) -> AsyncIterator[None]:
+        """Limit a call to `timeout` seconds, and to the life of the client.
+
+        Raises:
+            RefusedError: CLOSED, if the client was closed before or meanwhile.
+            TimeoutError: the time is over.
+        """
         closed = RefusedError("CLOSED", "the client was closed")
-        if self._over.is_set():
+        if self._over:
             raise closed
+        limit = asyncio.timeout(timeout)
+        self._limits.add(limit)
+        try:
+            async with limit:
+                yield
+        except (RefusedError, TimeoutError):
+            if self._over:
+                raise closed from None
+            raise
+        finally:
+            self._limits.discard(limit)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        fields: Set[str],
+        missing: str = "NOT_FOUND",
+        **content: Any,
+    ) -> dict[str, Any]:
         url = self._server.http_url(path)
         try:
             headers = self._server.headers(await self._server.token.fetch())
             async with self._session.request(
                 method, url, headers=headers, ssl=self._server.ssl, allow_redirects=False, **content
             ) as response:
-                return _read(response, await response.read())
+                return _read(response, await response.read(), fields, missing)
         except TokenError as error:
             raise RefusedError("UNAVAILABLE", str(error)) from None
         except (aiohttp.ClientError, OSError) as error:
-            if self._over.is_set():
-                raise closed from None
             why = f"no answer of {self._server.shown}: {describe_failure(error)}"
             raise RefusedError("UNAVAILABLE", why) from None
 
 
-def _read(response: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:
+def _read(
+    response: aiohttp.ClientResponse, body: bytes, fields: Set[str], missing: str
+) -> dict[str, Any]:
     """Return the answer that a response has.
 
     Raises:
@@ -120,15 +159,18 @@ def _read(response: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:
         answer = json.loads(body)
     except ValueError:  # from a proxy
         answer = None
-    if status == 200 and isinstance(answer, dict):
+    if status == 200 and isinstance(answer, dict) and fields <= answer.keys():
         return answer
+    said = answer.get("error") if isinstance(answer, dict) else None
     if status == 200:
-        raise RefusedError("NOT_FOUND", "the answer is not that of a broadcast server")
+        where = f"{response.url.origin()}{response.url.raw_path}"
+        raise RefusedError("NOT_FOUND", f"no broadcast server answers at {where}")
+    if status == 404 and said:
+        raise RefusedError(missing, str(said))
     if status in REDIRECTS:
         location = response.headers.get("Location", "")
         raise RefusedError("REFUSED", describe_redirect(status, location))
     code = _CODES.get(status, "UNAVAILABLE" if status >= 500 else "REFUSED")
-    said = answer.get("error") if isinstance(answer, dict) else None
     seconds = response.headers.get("Retry-After", "")
     retry_after_ms = int(seconds) * 1000 if seconds.isdecimal() else None
     raise RefusedError(code, str(said or f"HTTP status {status}"), retry_after_ms)

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from broadcast_client._token import Token
 
@@ -37,7 +38,10 @@ class Server:
         try:
             parts = urlsplit(url)
             known = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
-        except ValueError:  # such as a port that is no number
+            folder = parts.path.rpartition("/")[0]  # of HTTP calls: "/push" of "/push/ws"
+            self._http = URL(f"{_SCHEMES.get(parts.scheme)}://{parts.netloc}{folder}")
+            (parts.hostname or "").encode("idna")  # as for its look-up
+        except ValueError:  # such as a port that is no number, or a name with an empty part
             known = None
         if not known:
             raise ValueError(f"url must be like ws://localhost:8080/ws, and not {shown!r}")
@@ -46,7 +50,6 @@ class Server:
         self.ssl: SSLContext | bool = True if ssl is None else ssl
         self.token = token
         self._headers = _checked(headers or {})
-        self._http = f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rpartition('/')[0]}"
         authorizations = {
             "token": token.given,
             "the header Authorization": any(it.lower() == "authorization" for it in self._headers),
@@ -62,9 +65,10 @@ class Server:
             return self._headers
         return {**self._headers, "Authorization": f"Bearer {token}"}
 
-    def http_url(self, path: str) -> str:
-        """Return the address for HTTP calls of a path, which begins with a slash."""
-        return self._http + path
+    def http_url(self, path: str) -> URL:
+        """Return the address for HTTP calls of a URL-encoded path, which begins with a slash."""
+        whole = self._http.raw_path.rstrip("/") + path
+        return self._http.with_path(whole, encoded=True)  # a topic may be named ".."
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:
@@ -90,7 +94,7 @@ def describe_failure(error: aiohttp.ClientError | OSError) -> str:
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return f"no TLS connection: {getattr(error.os_error, 'reason', None) or error.os_error}"
     if isinstance(error, aiohttp.ClientResponseError):
-        what = error.message.partition("\n")[0]
+        what = error.message.partition("\n")[0].rstrip(":")
         return f"no valid answer ({type(error).__name__} {what})"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server hung up without an answer"

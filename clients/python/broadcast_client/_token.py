@@ -31,7 +31,8 @@ class Token:
             ValueError: `source` is a string that no HTTP header can hold.
         """
         if isinstance(source, str) and PRINTABLE.fullmatch(source) is None:
-            raise ValueError("token must be printable ASCII without spaces, and not be empty")
+            text = "token must be printable ASCII without spaces or line ends, and not be empty"
+            raise ValueError(text)
         self._source = source
         self._refusals = 0
         self.current: str | None = None  # what the current connection has sent last
