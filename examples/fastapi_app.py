@@ -1,14 +1,15 @@
-"""A FastAPI application that sends its users notes, which nobody else can read.
+"""A FastAPI application whose users send each other notes, which nobody else can read.
 
 Shows: the back end publishes with an API key, and gives each logged-in user a token that lets the
-browser subscribe to that user's topics and to no others. The users are ann and bob, both with the
-password "sesame": put your own login into `current_user`.
+browser subscribe to that user's topics only. The users are ann and bob, with the password "sesame":
+put your own login into `current_user`.
 """
 
 import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from html import escape
 from typing import Annotated
 
 import jwt
@@ -19,24 +20,19 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 USERS = {"ann": "sesame", "bob": "sesame"}
 PAGE = """<!doctype html>
-<html lang="en">
+<html lang="en" style="max-width: 32rem; margin: auto; color-scheme: light dark">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
 <title>Notes</title>
-<style>
-  body { max-width: 32rem; margin: auto; padding: 1rem; font: 1rem/1.6 system-ui, sans-serif; }
-  form { display: flex; flex-wrap: wrap; gap: .5rem; } [name=text] { flex: 1; min-width: 0; }
-  h1 { width: 100%; margin: 0; font-size: 1.3rem; } input, button { padding: .5rem; font: inherit; }
-</style>
-<h1>Notes for USER</h1>
-<form><input name="to" size="8" aria-label="To" value="bob">
-<input name="text" aria-label="Note"> <button>Send</button></form>
+<style>html { font: 1rem/1.6 system-ui; } input, button { padding: .5rem; font: inherit; }</style>
+<h1>Notes for <span>USER</span></h1>
+<form><input name="to" size="6" aria-label="To" value="bob">
+<input name="text" size="15" aria-label="Note"> <button>Send</button></form>
 <p role="status"></p><ul></ul>
 <script type="module">
 import { connect } from "http://localhost:8080/client.js";
-
+const user = document.querySelector("span").textContent;
 const client = connect(undefined, { token: async () => (await fetch("/token")).text() });
-client.subscribe("user/USER/notes", ({ kind, payload }) => {
+client.subscribe(`user/${user}/notes`, ({ kind, payload }) => {
   const textContent = kind === "event" ? `${payload.from}: ${payload.text}` : "Some are missing.";
   document.querySelector("ul").append(Object.assign(document.createElement("li"), { textContent }));
 }, { lastN: 20 });
@@ -98,4 +94,4 @@ async def send(
 @app.get("/", response_class=HTMLResponse)
 def page(user: Annotated[str, Depends(current_user)]) -> str:
     """Return the page of the user that is logged in."""
-    return PAGE.replace("USER", user)
+    return PAGE.replace("USER", escape(user))

@@ -65,6 +65,22 @@ def test_the_token_of_a_user_gives_the_own_topics_only(browser: Browser, app: Ap
         assert answered[0] == 403
 
 
+@needs_chromium
+def test_a_page_of_another_site_cannot_send_a_note(browser: Browser, app: App) -> None:
+    """Its requests may carry the user's login, but no JSON and no token of Django."""
+    form, path, status = {
+        "FastAPI": ('{"to": "ann", "text": "forged"}', "notes", 422),
+        "Django": ("to=ann&text=forged", "", 403),
+    }[app.framework]
+    with app.visited(browser, "ann") as ann:
+        app.wait_for_users(ann, 1)
+        for kind in ("text/plain", "application/x-www-form-urlencoded"):
+            answer = ann.request.post(f"{app.url}{path}", data=form, headers={"Content-Type": kind})
+            assert answer.status == status
+        send(ann, "ann", "my own")
+        expect(ann.get_by_role("listitem")).to_have_text(["ann: my own"])
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_it_issues_tokens_as_the_document_says(place: int) -> None:
     """Only the rights are its own."""
