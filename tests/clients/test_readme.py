@@ -1,14 +1,13 @@
-"""The code of clients/README.md and the example programs, which all run here."""
+"""The code of clients/README.md, which runs here."""
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import broadcast_client
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from hub.errors import ErrorCode
 from hub.settings import Settings
@@ -52,20 +51,13 @@ def here() -> Iterator[Running]:
 
 def test_every_block_is_run() -> None:
     # The last two, which are for Node and npm, are run by test_npm.py.
-    tags = ["python", "text", "sh", "text", "js", "js", "js", "sh"]
-    assert [block.tag for block in BLOCKS] == tags
+    assert [block.tag for block in BLOCKS] == ["python", "text", "js", "js", "js", "sh"]
 
 
 def test_the_python_example_of_the_readme_prints_the_shown_output(here: Running) -> None:
-    (python,), (shell, _) = of("python"), of("sh")
-    command, *arguments = shlex.split("\n".join(shell.lines))
-    assert command == ".venv/bin/python"
-    printed = (
-        output(here, sys.executable, "-c", "\n".join(python.lines)),
-        output(here, sys.executable, *arguments),
-    )
-    shown = tuple("\n".join(block.lines) + "\n" for block in of("text"))
-    assert printed == shown
+    (python,), (shown,) = of("python"), of("text")
+    printed = output(here, sys.executable, "-c", "\n".join(python.lines))
+    assert printed == "\n".join(shown.lines) + "\n"
 
 
 def test_the_tables_have_every_public_name() -> None:
@@ -111,19 +103,3 @@ def test_the_javascript_example_of_the_readme_works(
         page.wait_for_timeout(10)
     assert said == [shown]
     page.close()
-
-
-@in_browser
-def test_the_example_page_chats_with_another(browser: Browser, here: Running) -> None:
-    html = (ROOT / "clients/js/example.html").read_text()
-    ann, ann_said = visit(browser, here, html)
-    bob, bob_said = visit(browser, here, html)
-    for page in (ann, bob):
-        expect(page.locator("#state")).to_have_text("open")
-    ann.get_by_label("Words").fill("hello <b>")
-    ann.get_by_role("button", name="Say").click()
-    expect(ann.get_by_role("status")).to_have_text("Said.")
-    for page in (ann, bob):
-        expect(page.get_by_role("listitem")).to_have_text(["hello <b>"])
-        page.close()
-    assert ann_said + bob_said == []

@@ -143,7 +143,7 @@ def test_files_that_only_redis_needs_are_in_the_build() -> None:
         ".ci/run",
         ".env",
         "hub/__pycache__/a.pyc",
-        "clients/python/example.py",
+        "clients/python/README.md",
         "deploy/systemd",
     ],
 )
