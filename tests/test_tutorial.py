@@ -25,6 +25,9 @@ NOT_RUN = {
     "make run": "serves until it is stopped: the tour's server takes its place",
     "curl -N 'localhost:8080/events?topic=news'": "tests/handlers/test_events.py runs and stops it",
     ".venv/bin/python server.py subscribe alerts builds": "tests/cli/test_follow.py stops one",
+    "PYTHONPATH=clients/python .venv/bin/python examples/dashboard/feed.py": (
+        "tests/examples/test_dashboard.py runs it with its page"
+    ),
 }
 
 PATIENCE = 20  # seconds for any output to appear
