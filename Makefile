@@ -55,7 +55,7 @@ test-loadtest: $(VENV)/.test $(VENV)/.loadtest ## try the load test with sound a
 	@$(BIN)/python -m pytest tests/loadtest --numprocesses 2
 
 test-docs: docs $(VENV)/.test ## build the site of the documentation, and try it in a browser
-	@$(BIN)/python -m pytest tests/site
+	@$(BIN)/python -m pytest tests/site --numprocesses auto
 
 fuzz-api: $(VENV)/.test ## test the HTTP API with requests that schemathesis generates (2 minutes)
 	@FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/api/test_fuzz.py --override-ini faulthandler_timeout=900
@@ -121,7 +121,7 @@ pictures: $(VENV)/.test $(VENV)/.bench ## take the pictures of examples/ and of 
 # The variable silences a notice of the theme on every build; decision 0073 has what it says. With
 # --quiet, MkDocs would not count warnings, and so not fail.
 docs: $(VENV)/.docs ## build the documentation as a site in site/, and fail on a broken link
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build
 
 clean: ## remove .venv and every cache
 	@rm -rf $(VENV) dist site $(NPM)/node_modules $(TOOLS)/bin .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -34,8 +34,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for page in pages
         for target in LINK.findall(page.read_text())
     }
-    styles = {ROOT / name for name in config.extra_css}
-    for path in sorted(pages | styles | {path for path in linked if path.is_file()}):
+    extras = {ROOT / name for name in (*config.extra_css, *config.extra["polyfills"])}
+    for path in sorted(pages | extras | {path for path in linked if path.is_file()}):
         name = path.relative_to(ROOT).as_posix()
         files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
