@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import logging
+import pickle
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -1056,3 +1057,10 @@ def test_the_pause_is_random_within_a_span_that_doubles(monkeypatch: pytest.Monk
     monkeypatch.setattr(connection.random, "uniform", record)
     assert [connection.pause(attempt) for attempt in (0, 1, 2, 100_000)] == [0, 0, 0, 0]
     assert spans == [(0, 0.5), (0, 1.0), (0, 2.0), (0, 20.0)]
+
+
+def test_an_error_survives_the_way_to_another_process() -> None:
+    error = RefusedError("RATE_LIMITED", "too fast", 2_000)
+    for same in (error, pickle.loads(pickle.dumps(error)), error.copy()):
+        assert (same.code, same.text, same.retry_after_ms) == ("RATE_LIMITED", "too fast", 2_000)
+        assert str(same) == "RATE_LIMITED: too fast"

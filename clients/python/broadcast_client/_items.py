@@ -108,10 +108,13 @@ class RefusedError(Exception):
 
     def __init__(self, code: str, text: str, retry_after_ms: int | None = None) -> None:
         """Make an error; `str()` of it is the code and the text."""
-        super().__init__(f"{code}: {text}")
+        super().__init__(code, text, retry_after_ms)  # what pickle makes it from again
         self.code = code
         self.text = text
         self.retry_after_ms = retry_after_ms
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}"
 
     def copy(self) -> "RefusedError":
         """Return a copy: each caller needs its own, since raising adds to the traceback."""
