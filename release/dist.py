@@ -7,6 +7,7 @@ time in every file is the commit's, so that the same commit gives the same bytes
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -93,14 +94,21 @@ def write_sbom(tree: Path, version: str, epoch: str) -> None:
 
 
 def main() -> str | None:
-    """Build dist/ anew; return what is wrong."""
+    """Build dist/ anew; return what is wrong.
+
+    Raises:
+        subprocess.CalledProcessError: a program failed; it has said why.
+    """
+    for program in ("git", "npm"):
+        if shutil.which(program) is None:
+            return f"make dist needs {program}, which is not installed"
     if not (ROOT / ".git").exists():
         return "make dist needs a clone, since it builds a commit"
     if changes := run("git", "status", "--porcelain", "--untracked-files=no"):
         return f"make dist builds a commit, so commit these changes first:\n{changes}"
+    version = run(sys.executable, "release/version.py")
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir()
-    version = run(sys.executable, "release/version.py")
     epoch = run("git", "show", "--no-patch", "--format=%ct", "HEAD")
     with tempfile.TemporaryDirectory(prefix="dist-") as folder:
         tree = archive(version, Path(folder))
@@ -114,4 +122,7 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"make dist stopped: {shlex.join(map(str, error.cmd))} failed")

@@ -233,17 +233,52 @@ def test_the_server_of_the_archive_serves_both_installed_clients(
         assert run("node", "hello.mjs", url, cwd=project) == f"{VERSION}\n"
 
 
-def test_a_tree_with_changes_is_not_built(origin: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def clone(origin: Path, tmp_path: Path) -> Path:
+    """A clone with a release before in dist/."""
     run("git", "clone", "--quiet", origin, tmp_path / "clone", cwd=origin)
-    (tmp_path / "clone/README.md").write_text("changed\n")
+    (tmp_path / "clone/dist").mkdir()
+    (tmp_path / "clone/dist/SHA256SUMS").write_text("")
+    return tmp_path / "clone"
+
+
+def refused(clone: Path, **environ: str) -> list[str]:
+    """Return the lines of the error of a build that is refused, and touches nothing."""
     result = subprocess.run(
         [sys.executable, "release/dist.py"],
-        cwd=tmp_path / "clone",
+        cwd=clone,
+        env=ENVIRON | environ,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.splitlines()[1:] == ["M README.md"]
-    assert not (tmp_path / "clone/dist").exists()
+    assert [path.name for path in (clone / "dist").iterdir()] == ["SHA256SUMS"]
+    return result.stderr.splitlines()
+
+
+def test_a_tree_with_changes_is_not_built(clone: Path) -> None:
+    (clone / "README.md").write_text("changed\n")
+    assert refused(clone)[1:] == ["M README.md"]
+
+
+def test_a_tree_with_two_versions_is_not_built(clone: Path) -> None:
+    package = clone / "clients/js/package.json"
+    package.write_text(package.read_text().replace(VERSION, "98.7.6"))
+    author = "-c", "user.name=Test", "-c", "user.email=test@example.com"
+    run("git", *author, "commit", "--quiet", "--all", "--message", "Two versions", cwd=clone)
+    *versions, last = refused(clone)
+    assert "clients/js/package.json has 98.7.6" in versions
+    assert last.startswith("make dist stopped: ")
+    assert last.endswith(" release/version.py failed")
+
+
+def test_a_missing_program_is_named(clone: Path, tmp_path: Path) -> None:
+    git = shutil.which("git")
+    assert git is not None
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").symlink_to(git)
+    assert refused(clone, PATH=str(tmp_path / "bin")) == [
+        "make dist needs npm, which is not installed"
+    ]
