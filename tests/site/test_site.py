@@ -129,11 +129,12 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    handler = functools.partial(Quiet, directory=str(SITE))
+    """Serve the site below a path, as a forge does; return its address."""
+    handler = functools.partial(Quiet, directory=str(SITE.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}/{SITE.name}"
         server.shutdown()
         thread.join()
 
@@ -163,7 +164,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 def test_search_finds_a_setting(page: Page, address: str) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{address}/")
-    page.get_by_placeholder("Search").fill("HISTORY_TOTAL_BYTES")
+    page.get_by_placeholder("Search").press_sequentially("HISTORY_TOTAL_BYTES")
     page.locator("[data-md-component=search-result] a").first.click()
     page.wait_for_url("**/docs/**")
     expect(page.locator("article")).to_contain_text("HISTORY_TOTAL_BYTES")
@@ -176,7 +177,7 @@ def test_search_works_in_a_page_that_is_opened_as_a_file(browser: Browser) -> No
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto((SITE / "docs/tutorial.html").as_uri())
-    page.get_by_placeholder("Search").fill("HISTORY_TOTAL_BYTES")
+    page.get_by_placeholder("Search").press_sequentially("HISTORY_TOTAL_BYTES")
     page.locator("[data-md-component=search-result] a").first.click()
     expect(page.locator("article")).to_contain_text("HISTORY_TOTAL_BYTES")
     page.close()
