@@ -18,7 +18,7 @@ from hub.observer import Observers
 from hub.settings import Settings
 from hub.values import Rule
 from hub.wires import WIRES
-from tests.support.markdown import blocks
+from tests.support.markdown import blocks, section
 from tests.support.node import Node
 from tests.support.raw import HANDSHAKE, RawClient, raw_client
 from tests.support.server import Running
@@ -164,6 +164,43 @@ async def test_the_benchmark_of_the_log_prints_its_figures() -> None:
 async def test_pydoc_has_the_python_client() -> None:
     printed = await printed_by("python -m pydoc broadcast_client")
     assert any(line.strip().startswith("connect(") for line in printed)
+
+
+MEASURED = section((ROOT / "bench/README.md").read_text(), "Beside Centrifugo and NATS")
+
+
+def close(shown: str, measured: str) -> bool:
+    """Return whether a figure is the rounded measured one, perhaps in thousands."""
+    if not shown or not measured:
+        return False
+    digits = len(shown.partition(".")[2])
+    value = float(measured.replace(",", ""))
+    return any(f"{it:.{digits}f}" == shown for it in (value, value / 1000))
+
+
+def test_the_figures_of_the_comparison_are_measured() -> None:
+    measured = [
+        [re.findall(r"^[\d,.]+|$", cell)[0] for cell in (ours, centrifugo, nats)]
+        for ours, centrifugo, nats in re.findall(
+            r"(?m)^\|[^|]*\|[^|]*\| (\d.*) \| (.*) \| .* \| (.*) \|$", MEASURED
+        )
+    ]
+    comparison = DOCUMENTS[ROOT / "docs/comparison.md"]
+    _, _, table = comparison.rpartition("|---|---|---|---|\n")
+    rows = re.findall(r"(?m)^\|.*\| (.*) \| (.*) \| (.*) \|$", table)
+    assert len(rows) == len(re.findall(r"(?m)^\|", table)) > 0
+    for row in rows:
+        figures = [re.findall(r"^[\d.]+|$", cell)[0] for cell in row]
+        assert any(
+            all(close(*pair) for pair in zip(figures, found, strict=True) if any(pair))
+            for found in measured
+        ), row
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/installation.md"])
+def test_the_deliveries_in_a_second_are_measured(name: str) -> None:
+    (figure,) = re.findall(r"([\d,]+)(?: deliveries)? a second to 1,000", (ROOT / name).read_text())
+    assert f"are {figure} by this server" in MEASURED
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
