@@ -113,7 +113,7 @@ class Settings:
         _LISTENING,
         "origins of pages that may send requests; *: every one",
         "Separated by commas: `https://app.example.com`, `https://*.example.com` for its "
-        "sub-domains, `same` for the server's own ([Origins and "
+        "sub-domains, `same` for the server's own, which the console needs ([Origins and "
         "hosts](protocol.md#origins-and-hosts)).",
     )
     allowed_hosts: frozenset[str] = _setting(

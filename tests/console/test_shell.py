@@ -182,3 +182,15 @@ def test_behind_a_prefix_every_address_keeps_it(page: Page, server: Server) -> N
     )
     assert asked != []
     assert all("/inner/" in it for it in asked)
+
+
+def test_a_page_that_cannot_start_says_what_may_be_wrong(browser: Browser) -> None:
+    """A server that allows other origins alone refuses the scripts of its own page."""
+    page = browser.new_page()
+    with serving(ALLOWED_ORIGINS="https://app.example.com") as server, watched(page):
+        page.goto(server.url)
+        expect(page.get_by_text("ALLOWED_ORIGINS needs “same”")).to_be_visible()
+    with serving() as server, watched(page):
+        visit(page, server)
+        expect(page.get_by_text("ALLOWED_ORIGINS")).to_be_hidden()
+    page.close()
