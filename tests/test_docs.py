@@ -36,7 +36,7 @@ FRAMES, READERS, LOAD, HISTORY = (
 FAIRNESS = ".venv/bin/python bench/fairness.py"  # tests/bench/test_fairness.py runs it
 ACCESS = ".venv/bin/python bench/access.py"  # tests/bench/test_access.py runs it
 LOGS = ".venv/bin/python bench/logs.py"
-COMMANDS = re.findall(r"`(\.venv/bin/python [^`]+)`", TEXT)
+COMMANDS = re.findall(r"`(\.venv/bin/python bench/[^`]+)`", TEXT)
 FILES = set(re.findall(r"`((?:hub|handlers|bench|tests|docs)/[\w./]*)`", TEXT))
 NUMBERED = sorted(DECISIONS.glob("[0-9]*.md"))
 

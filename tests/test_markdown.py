@@ -61,10 +61,10 @@ RUN_ELSEWHERE = {
     "pip install ./clients/python": "tests/clients/test_python_package.py",
     "python -m pydoc broadcast_client": "tests/test_docs.py",
     "python server.py": "tests/test_tutorial.py",
-    "python server.py --check": "tests/cli/test_serve.py",
+    ".venv/bin/python server.py --check": "tests/cli/test_serve.py",
     "python server.py --version": "tests/cli/test_new_user.py",
     "python server.py token": "tests/cli/test_tokens.py",
-    "python server.py check-token": "tests/cli/test_tokens.py",
+    ".venv/bin/python server.py check-token": "tests/cli/test_tokens.py",
 }
 PATIENCE = 20  # seconds for make
 

@@ -72,7 +72,7 @@ def started(bare: Machine) -> Machine:
 @pytest.fixture(scope="module")
 def two(started: Machine) -> Machine:
     """The machine after the steps for a second server."""
-    follow(started, STEPS[1])
+    follow(started, STEPS[2])
     for port in (8080, 8081):
         started.output(f"curl -sf --retry 9 --retry-connrefused localhost:{port}/ready")
     return started
@@ -122,6 +122,14 @@ def test_the_secrets_are_for_the_server_alone(started: Machine) -> None:
     assert key_of(started) not in started.output(f"tr '\\0' '\\n' < /proc/{process}/environ")
 
 
+def test_the_token_for_the_console_may_manage_and_publish(started: Machine) -> None:
+    token = follow(started, STEPS[1]).strip()
+    ask = f"curl -sw %{{http_code}} -o /dev/null -H 'Authorization: Bearer {token}' localhost:8080"
+    assert started.output(f"{ask}/nodes") == "200"
+    assert started.output(f"""{ask}/topics -d '{{"name":"mine"}}'""") == "201"
+    assert started.output(f"""{ask}/publish -d '{{"topic":"mine","payload":1}}'""") == "200"
+
+
 def test_the_server_is_started_again_when_it_is_killed(started: Machine) -> None:
     killed = main_process(started, ONE)
     started.output(f"kill -KILL {killed}")
@@ -161,18 +169,18 @@ async def test_a_stopped_server_drains(two: Machine) -> None:
     shown = two.output(f"systemctl show --property Result,ExecMainStatus {TWO}")
     assert set(shown.splitlines()) == {"Result=success", "ExecMainStatus=0"}
     assert "INFO server: stopped\n" in two.output(f"journalctl --output cat --unit {TWO}")
-    two.output(f"systemctl start {TWO}; {STEPS[2][-1]}")
+    two.output(f"systemctl start {TWO}; {STEPS[3][-1]}")
 
 
 async def test_an_upgrade_restarts_one_server_after_the_other(two: Machine) -> None:
-    half = STEPS[2].index(f"systemctl restart {TWO}")
+    half = STEPS[3].index(f"systemctl restart {TWO}")
     async with subscriber(two, 8081) as client:
-        assert json.loads(follow(two, STEPS[2][:half]))["status"] == "ok"
+        assert json.loads(follow(two, STEPS[3][:half]))["status"] == "ok"
         async with subscriber(two, 8080) as moved:
             publish(two, 8081, 1)
             for it in (client, moved):
                 assert (await it.hear())["message"]["payload"] == 1
-            restart, *rest = STEPS[2][half:]
+            restart, *rest = STEPS[3][half:]
             two.output(restart.replace("restart", "restart --no-block"))
             await leave(client)
             assert json.loads(follow(two, rest))["status"] == "ok"
@@ -181,12 +189,12 @@ async def test_an_upgrade_restarts_one_server_after_the_other(two: Machine) -> N
 
 
 async def test_workers_are_replaced_by_a_reload(two: Machine) -> None:
-    assert json.loads(follow(two, STEPS[3]))["status"] == "ok"
-    ask = partial(two.output, STEPS[3][-1])
+    assert json.loads(follow(two, STEPS[4]))["status"] == "ok"
+    ask = partial(two.output, STEPS[4][-1])
     await eventually(lambda: json.loads(ask())["checks"]["workers"] == "ok")
     main = main_process(two, ONE)
     async with subscriber(two, 8080) as client:
-        reloading = asyncio.create_task(asyncio.to_thread(follow, two, STEPS[4]))
+        reloading = asyncio.create_task(asyncio.to_thread(follow, two, STEPS[5]))
         await leave(client)
         await reloading
     journal = partial(two.output, f"journalctl --output cat --unit {ONE}")
@@ -201,7 +209,7 @@ async def test_workers_are_replaced_by_a_reload(two: Machine) -> None:
     assert set(shown.splitlines()) == {"Result=success", "ExecMainStatus=0"}
     folder = "/etc/systemd/system/broadcast@.service.d"
     two.output(f"rm {folder}/workers.conf; systemctl daemon-reload; systemctl start {ONE}")
-    two.output(f"systemctl enable --now {TWO}; {STEPS[2][-1]}")
+    two.output(f"systemctl enable --now {TWO}; {STEPS[3][-1]}")
 
 
 def test_a_wrong_setting_does_not_make_a_loop(two: Machine) -> None:
@@ -213,4 +221,4 @@ def test_a_wrong_setting_does_not_make_a_loop(two: Machine) -> None:
         time.sleep(0.1)
     assert two.output(f"systemctl show --property NRestarts --value {TWO}") == "0"
     two.output("sed -i '$d' /etc/broadcast/broadcast.env")
-    two.output(f"systemctl start {TWO}; {STEPS[2][-1]}")
+    two.output(f"systemctl start {TWO}; {STEPS[3][-1]}")
