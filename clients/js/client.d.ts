@@ -14,8 +14,18 @@
  * All times are in ms.
  *
  * @typedef {{epoch: string, offset: number}} Position  a place in a topic's order; all events up to it are known
- * @typedef {{kind: "event", topic: string, id: any, payload: any, ts: string, offset?: number}} Event
- * @typedef {{kind: "lost", topic: string, why: string, count?: number}} Lost  load your state again
+ * @typedef {object} Event
+ * @property {"event"} kind
+ * @property {string} topic
+ * @property {any} id  of the message
+ * @property {any} payload  any JSON
+ * @property {string} ts  when the server took it, in UTC
+ * @property {number} [offset]  its place in the topic's order; only with a history
+ * @typedef {object} Lost
+ * @property {"lost"} kind  events are missing, or may be, in this place: load your state again
+ * @property {string} topic
+ * @property {string} why  for people
+ * @property {number} [count]  the number of lost events, if it is known
  * @typedef {{kind: "deleted", topic: string}} Deleted  the topic was deleted: the last item
  * @typedef {Event | Lost | Deleted} Item
  * @typedef {{[key: string]: any, type: string}} Message  a message of the server
@@ -26,10 +36,14 @@
  * @typedef {{count: number, topics: {[name: string]: number}, next?: string}} TopicPage  `topics`: the numbers of
  *   subscribers; `count`: of all topics; `next`: pass it as `after` to get the next page, if there is one
  * @typedef {"connecting" | "open" | "waiting" | "closed"} State
- * @typedef {{why?: string, attempt?: number, ms?: number, error?: RefusedError | null}} Detail
- *   of "waiting": the reason, the number of the next attempt, and the ms until it; of "closed": the error, or null
- *   after `close`
- * @typedef {(state: State, detail: Detail) => void} StateListener
+ * @typedef {object} Detail
+ * @property {string} [why]  of "waiting": why there is no connection
+ * @property {number} [attempt]  of "waiting": the number of the next attempt
+ * @property {number} [ms]  of "waiting": the time until it
+ * @property {RefusedError | null} [error]  of "closed": why the client has ended; null after `close`
+ * @typedef {(...change: [state: "connecting" | "open", detail: Detail]
+ *   | [state: "waiting", detail: Detail & {why: string, attempt: number, ms: number}]
+ *   | [state: "closed", detail: Detail & {error: RefusedError | null}]) => void} StateListener
  * @typedef {"websocket" | "sse"} Transport
  * @typedef {{send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
  * @typedef {object} Options
@@ -50,7 +64,8 @@
  * @property {number | null} [lastN]  number of newest events to begin with
  * @property {Position | null} [recover]  or the position after which to begin
  * @property {(ack: Ack) => void} [onAck]  called with the first ack, and with one on each new connection
- * @property {(error: RefusedError) => void} [onRefused]
+ * @property {(error: RefusedError) => void} [onRefused]  called if the server refuses or ends the subscription; by
+ *   default, the error is logged
  */
 export type Position = {
     epoch: string;
@@ -59,15 +74,36 @@ export type Position = {
 export type Event = {
     kind: "event";
     topic: string;
+    /**
+     * of the message
+     */
     id: any;
+    /**
+     * any JSON
+     */
     payload: any;
+    /**
+     * when the server took it, in UTC
+     */
     ts: string;
+    /**
+     * its place in the topic's order; only with a history
+     */
     offset?: number;
 };
 export type Lost = {
+    /**
+     * events are missing, or may be, in this place: load your state again
+     */
     kind: "lost";
     topic: string;
+    /**
+     * for people
+     */
     why: string;
+    /**
+     * the number of lost events, if it is known
+     */
     count?: number;
 };
 export type Deleted = {
@@ -107,12 +143,30 @@ export type TopicPage = {
 };
 export type State = "connecting" | "open" | "waiting" | "closed";
 export type Detail = {
+    /**
+     * of "waiting": why there is no connection
+     */
     why?: string;
+    /**
+     * of "waiting": the number of the next attempt
+     */
     attempt?: number;
+    /**
+     * of "waiting": the time until it
+     */
     ms?: number;
+    /**
+     * of "closed": why the client has ended; null after `close`
+     */
     error?: RefusedError | null;
 };
-export type StateListener = (state: State, detail: Detail) => void;
+export type StateListener = (...change: [state: "connecting" | "open", detail: Detail] | [state: "waiting", detail: Detail & {
+    why: string;
+    attempt: number;
+    ms: number;
+}] | [state: "closed", detail: Detail & {
+    error: RefusedError | null;
+}]) => void;
 export type Transport = "websocket" | "sse";
 export type Socket = {
     send(text: string): void;
@@ -181,6 +235,10 @@ export type SubscribeOptions = {
      * called with the first ack, and with one on each new connection
      */
     onAck?: (ack: Ack) => void;
+    /**
+     * called if the server refuses or ends the subscription; by
+     * default, the error is logged
+     */
     onRefused?: (error: RefusedError) => void;
 };
 /**

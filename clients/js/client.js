@@ -14,8 +14,18 @@
  * All times are in ms.
  *
  * @typedef {{epoch: string, offset: number}} Position  a place in a topic's order; all events up to it are known
- * @typedef {{kind: "event", topic: string, id: any, payload: any, ts: string, offset?: number}} Event
- * @typedef {{kind: "lost", topic: string, why: string, count?: number}} Lost  load your state again
+ * @typedef {object} Event
+ * @property {"event"} kind
+ * @property {string} topic
+ * @property {any} id  of the message
+ * @property {any} payload  any JSON
+ * @property {string} ts  when the server took it, in UTC
+ * @property {number} [offset]  its place in the topic's order; only with a history
+ * @typedef {object} Lost
+ * @property {"lost"} kind  events are missing, or may be, in this place: load your state again
+ * @property {string} topic
+ * @property {string} why  for people
+ * @property {number} [count]  the number of lost events, if it is known
  * @typedef {{kind: "deleted", topic: string}} Deleted  the topic was deleted: the last item
  * @typedef {Event | Lost | Deleted} Item
  * @typedef {{[key: string]: any, type: string}} Message  a message of the server
@@ -26,10 +36,14 @@
  * @typedef {{count: number, topics: {[name: string]: number}, next?: string}} TopicPage  `topics`: the numbers of
  *   subscribers; `count`: of all topics; `next`: pass it as `after` to get the next page, if there is one
  * @typedef {"connecting" | "open" | "waiting" | "closed"} State
- * @typedef {{why?: string, attempt?: number, ms?: number, error?: RefusedError | null}} Detail
- *   of "waiting": the reason, the number of the next attempt, and the ms until it; of "closed": the error, or null
- *   after `close`
- * @typedef {(state: State, detail: Detail) => void} StateListener
+ * @typedef {object} Detail
+ * @property {string} [why]  of "waiting": why there is no connection
+ * @property {number} [attempt]  of "waiting": the number of the next attempt
+ * @property {number} [ms]  of "waiting": the time until it
+ * @property {RefusedError | null} [error]  of "closed": why the client has ended; null after `close`
+ * @typedef {(...change: [state: "connecting" | "open", detail: Detail]
+ *   | [state: "waiting", detail: Detail & {why: string, attempt: number, ms: number}]
+ *   | [state: "closed", detail: Detail & {error: RefusedError | null}]) => void} StateListener
  * @typedef {"websocket" | "sse"} Transport
  * @typedef {{send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
  * @typedef {object} Options
@@ -50,7 +64,8 @@
  * @property {number | null} [lastN]  number of newest events to begin with
  * @property {Position | null} [recover]  or the position after which to begin
  * @property {(ack: Ack) => void} [onAck]  called with the first ack, and with one on each new connection
- * @property {(error: RefusedError) => void} [onRefused]
+ * @property {(error: RefusedError) => void} [onRefused]  called if the server refuses or ends the subscription; by
+ *   default, the error is logged
  */
 
 const BUFFER = 1_000; // items buffered for an iterator; beyond that the oldest are dropped
@@ -546,7 +561,10 @@ class Token {
       throw new RefusedError("UNAVAILABLE", `the token function failed (${nameOf(fault)})`);
     });
     const token = await within(ANSWER_WITHIN, calling, (time) => `the token function took over ${time}`);
-    if (!isToken(token)) throw new RefusedError("UNAVAILABLE", "the token function returned no token");
+    if (!isToken(token)) {
+      const what = typeof token === "string" ? "another string, such as one with a line break" : typeof token;
+      throw new RefusedError("UNAVAILABLE", `the token function returned no token, but ${what}`);
+    }
     return token;
   }
 
@@ -684,7 +702,9 @@ class EventSocket {
   #http;
   #token;
   #parse;
-  #control = new AbortController(); // of all requests but those of streams
+  #isClosed = false;
+  /** @type {Set<AbortController>} */
+  #controls = new Set(); // of requests under way; one each, since a signal keeps a listener of each request
   /** @type {Set<Stream>} */
   #streams = new Set();
   /** @type {Stream | null} */
@@ -708,15 +728,11 @@ class EventSocket {
     this.#probe();
   }
 
-  get #isClosed() {
-    return this.#control.signal.aborted;
-  }
-
   /** Open, if the server answers, and accepts the token. */
   async #probe() {
-    const response = await this.#request("topics?limit=1");
-    if (!response) return;
-    const answer = await jsonOf(response);
+    const answered = await this.#request("topics?limit=1", withJson);
+    if (!answered) return;
+    const [response, answer] = answered;
     if (response.status === 401) this.#end(TOKEN_NEEDED, "unauthorized");
     else if (response.status === 403) this.#end(FORBIDDEN, "forbidden");
     else if (!response.ok || !answer) this.#lose(`HTTP ${response.status}`);
@@ -735,7 +751,8 @@ class EventSocket {
   }
 
   close() {
-    this.#control.abort();
+    this.#isClosed = true;
+    for (const control of this.#controls) control.abort();
     for (const stream of this.#streams) stream.control.abort();
     this.#streams.clear();
   }
@@ -765,17 +782,25 @@ class EventSocket {
   }
 
   /**
-   * Return the response, or null if there is none: then the connection is lost, or the request was aborted.
+   * Return what `read` makes of the response, or null if there is none: then the connection is lost, or the request
+   * was aborted.
+   * @template T
    * @param {string} path
-   * @param {{method?: string, body?: string, signal?: AbortSignal}} init
+   * @param {(response: any) => T | Promise<T>} read
+   * @param {{method?: string, body?: string}} init
+   * @returns {Promise<T | null>}
    */
-  async #request(path, init = {}) {
-    const signal = init.signal ?? this.#control.signal;
+  async #request(path, read, init = {}, control = new AbortController()) {
+    this.#controls.add(control);
+    const timer = setTimeout(() => this.#lose(`no answer within ${seconds(ANSWER_WITHIN)}`), ANSWER_WITHIN);
     try {
-      return await this.#http.send(path, this.#token, { ...init, signal });
+      return await read(await this.#http.send(path, this.#token, { ...init, signal: control.signal }));
     } catch (fault) { // a TypeError of the network, or an AbortError
-      if (!signal.aborted) this.#lose(reasonIn(fault));
+      if (!control.signal.aborted) this.#lose(reasonIn(fault));
       return null;
+    } finally {
+      clearTimeout(timer);
+      this.#controls.delete(control);
     }
   }
 
@@ -869,7 +894,7 @@ class EventSocket {
 
   /** @param {Stream} stream */
   async #read(stream) {
-    const response = await this.#request(stream.path, { signal: stream.control.signal });
+    const response = await this.#request(stream.path, (it) => it, {}, stream.control);
     if (!response) return;
     if (!response.ok) return this.#refused(stream, response);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -940,8 +965,8 @@ class EventSocket {
    */
   async #check(topic) {
     const control = new AbortController();
-    const response = await this.#request(`events?${new URLSearchParams({ topic })}`, { signal: control.signal });
-    const refusal = response && !response.ok ? await refusalOf(response) : null;
+    const read = (/** @type {any} */ response) => (response.ok ? null : refusalOf(response));
+    const refusal = await this.#request(`events?${new URLSearchParams({ topic })}`, read, {}, control);
     control.abort();
     return refusal;
   }
@@ -964,9 +989,9 @@ class EventSocket {
    */
   async #post(body, request_id) {
     if (this.#isClosed) return;
-    const response = await this.#request("publish", { method: "POST", body });
-    if (!response) return;
-    const answer = await jsonOf(response);
+    const answered = await this.#request("publish", withJson, { method: "POST", body });
+    if (!answered) return;
+    const [response, answer] = answered;
     if (response.ok && answer) {
       this.#say({ ...answer, type: "ack", request_id, status: "ok" });
     } else if (response.status === 401 && this.#token !== null) {
@@ -1281,7 +1306,8 @@ export class Client {
     try {
       response = await this.#http.send(path, token, init);
     } catch (fault) { // a TypeError of the network, or an AbortError
-      throw new RefusedError("UNAVAILABLE", `no answer of ${this.#name}: ${reasonIn(fault) || nameOf(fault)}`);
+      const why = reasonIn(fault) || "it cannot be reached, or does not allow this page's origin"; // browsers hide which
+      throw new RefusedError("UNAVAILABLE", `no answer of ${this.#name}: ${why}`);
     }
     const answer = await jsonOf(response);
     if (!response.ok || !answer) throw refusalFor(response, answer);
@@ -1860,6 +1886,14 @@ async function jsonOf(response) {
   }
 }
 
+/**
+ * Return a response with its JSON, or null if it has none.
+ * @param {any} response
+ */
+async function withJson(response) {
+  return [response, await jsonOf(response)];
+}
+
 /** @param {any} response */
 async function refusalOf(response) {
   return refusalFor(response, await jsonOf(response));
@@ -1872,7 +1906,7 @@ async function refusalOf(response) {
  */
 function refusalFor({ status, headers }, body) {
   const text = body?.error ?? "this is not the answer of a broadcast server";
-  const after = Number(headers.get("Retry-After")); // from another origin, browsers hide it
+  const after = Number(headers.get("Retry-After"));
   return new RefusedError(
     STATUSES[status] ?? (status >= 500 ? "UNAVAILABLE" : "REFUSED"),
     body?.error ? text : `HTTP ${status}: ${text}`,

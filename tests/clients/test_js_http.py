@@ -1,6 +1,5 @@
 """The HTTP calls of the JavaScript client in a page: with a real server, and a double of fetch."""
 
-import json
 from typing import Any
 
 import pytest
@@ -111,11 +110,13 @@ def test_topics_are_listed_in_pages(page: Page) -> None:
 
 FETCH = """
 window.calls = [];
+window.signals = new Set();
 window.answers = [];  // of the next calls; without one, a call is not answered
 window.told = [];
 window.tell = (promise) => promise.then((it) => told.push(it), (it) => told.push(it.message));
 window.fetch = (url, { method, body, headers, signal }) => {
     calls.push({ url, method, headers, body: body && JSON.parse(body) });
+    signals.add(signal);
     const answer = answers.shift();
     if (!answer) return new Promise((_, reject) => {
         signal.onabort = () => reject(new Error("aborted"));
@@ -218,4 +219,33 @@ def test_an_error_has_a_code(calls: Calls, status: int, body: Any, expected: str
 
 def test_a_lost_request_is_unavailable(calls: Calls) -> None:
     calls.js("answers.push({ status: 0 }); 0")
-    assert json.dumps(calls.js(f"client.topics().{CODE}")) == '"UNAVAILABLE"'
+    assert calls.js("client.topics().catch((it) => [it.code, it.text])") == [
+        "UNAVAILABLE",
+        "no answer of ws://server.example/deep/ws: it cannot be reached, or does not allow this "
+        "page's origin",
+    ]
+
+
+def test_a_publish_without_an_answer_is_repeated_where_websocket_is_blocked(calls: Calls) -> None:
+    calls.js("client.close(); calls.length = 0; signals.clear(); 0")
+    calls.answer(200, {"count": 0, "topics": {}})
+    calls.js(
+        """async () => {
+            const onState = (state, { why }) => { if (why) told.push(why); };
+            client = connect("ws://server.example/ws", { transports: ["sse"], onState });
+            await client.ready();
+            tell(client.publish("a", 1));
+        }"""
+    )
+    calls.wire.page.clock.run_for(9_900)
+    assert calls.told() == []
+    calls.answer(200, {"count": 0, "topics": {}})
+    calls.answer(200, {"topic": "a", "id": "1"})
+    calls.wire.page.clock.run_for(1_000)
+    why, ack = calls.told()
+    assert why == "no answer within 10 s"
+    assert ack["id"] == "1"
+    probe, publish, *repeated = calls.js("calls")
+    assert repeated == [probe, publish]
+    # A signal of many requests would collect their listeners.
+    assert calls.js("signals.size") == 4

@@ -183,16 +183,19 @@ def test_a_forbidden_client_ends_although_it_has_a_function(page: Page) -> None:
 # --- Token functions ------------------------------------------------------------------------------
 
 
+OTHER = "returned no token, but another string, such as one with a line break"
+
+
 @pytest.mark.parametrize(
     ("outcome", "why"),
     [
         ("throw new TypeError(`bad ${secret}`)", "failed (TypeError)"),
         ("throw secret", "failed (string)"),
         ("throw null", "failed (object)"),
-        ("return `${secret} `", "returned no token"),
-        ("return ''", "returned no token"),
-        ("return 'bearer'", "returned no token"),
-        ("return 7", "returned no token"),
+        ("return `${secret}\\n`", OTHER),
+        ("return ''", OTHER),
+        ("return 'bearer'", OTHER),
+        ("return 7", "returned no token, but number"),
     ],
 )
 def test_a_function_without_a_token_is_called_again(

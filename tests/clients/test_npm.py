@@ -21,6 +21,7 @@ from tests.support.browser import CHROMIUM, PATIENCE
 from tests.support.certificate import make_certificate
 from tests.support.markdown import blocks
 from tests.support.npm import (
+    MODULES,
     NAME,
     NODE,
     NODE_22,
@@ -250,6 +251,25 @@ def test_the_react_example_mounts_twice_in_development_with_one_connection(
             chat(page, here, url)
         finally:
             vite.terminate()
+
+
+RENDER = """
+import { createElement } from "react";
+import { renderToString } from "react-dom/server";
+import { useConnection, useTopic } from "./src/broadcast.ts";
+const Page = () => createElement("p", null, useConnection(), useTopic("news").length);
+console.log(renderToString(createElement(Page)));
+"""
+
+
+def test_the_react_example_is_rendered_on_a_server_without_a_connection(app: Path) -> None:
+    (app / "render.js").write_text(RENDER)
+    link(app, "esbuild")
+    options = ["--bundle", "--platform=node", "--format=cjs", "--outfile=render.cjs"]
+    built = run(app, MODULES / ".bin/esbuild", "render.js", "--define:import.meta={}", *options)
+    assert built.returncode == 0, built.stderr
+    rendered = node(app, "render.cjs")
+    assert rendered.stdout == "<p>connecting<!-- -->0</p>\n", rendered.stderr
 
 
 # --- In Node --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Requests from an origin or for a host that is not allowed are refused, without an effect."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -107,6 +108,19 @@ async def test_an_allowed_origin_may_read_every_answer(strict: Running, origin: 
     assert status == 200
     assert f"Access-Control-Allow-Origin: {origin}\r\n" in head
     assert (await ask(strict.port, "GET /ws", f"Origin: {origin}"))[0] == 101
+
+
+@pytest.mark.parametrize("call", ["GET /stats", "POST /publish", "GET /events?topic=t"])
+async def test_a_page_of_another_origin_may_read_when_to_ask_again(call: str) -> None:
+    async with running(Settings(request_rate=1, connect_rate_per_ip=1)) as server:
+        heads = [await ask(server.port, call, "Origin: https://app.test") for _ in range(9)]
+    refused = [head for status, head in heads if status == 429]
+    assert refused
+    for head in refused:
+        assert "\r\nRetry-After: " in head
+        exposed = re.search(r"\r\nAccess-Control-Expose-Headers: (.*)\r\n", head)
+        assert exposed is not None
+        assert "Retry-After" in exposed[1].split(",")
 
 
 @pytest.mark.parametrize("host", ["app.test", "APP.test:8080", "app.test.", "[::1]:8080", "[0::1]"])

@@ -1,14 +1,23 @@
 import { useEffect, useState, useSyncExternalStore } from "react";
-import { connect, type Item } from "websocket-broadcast-client";
+import { connect, type Client, type Item } from "websocket-broadcast-client";
 
-// One connection for the whole page: components come and go, and StrictMode mounts each twice.
-export const client = connect(import.meta.env.VITE_SERVER ?? "ws://localhost:8080/ws");
+let client: Client | undefined;
 
-const onChange = (changed: () => void) => client.onState(changed);
+/**
+ * The one client of the page: components come and go, and StrictMode mounts each twice. It is made by the first
+ * effect or event that needs it, so not while React renders on a server.
+ */
+export function broadcast() {
+  return (client ??= connect(import.meta.env.VITE_SERVER ?? "ws://localhost:8080/ws"));
+}
+
+import.meta.hot?.dispose(() => client?.close()); // in development, Vite loads this module again when it has changed
+
+const onChange = (changed: () => void) => broadcast().onState(changed);
 
 /** The state of the connection: "connecting", "open", "waiting" or "closed". */
 export function useConnection() {
-  return useSyncExternalStore(onChange, () => client.state);
+  return useSyncExternalStore(onChange, () => broadcast().state, () => "connecting");
 }
 
 /** The items of a topic since the component was mounted, after the newest ten events before it. */
@@ -16,7 +25,7 @@ export function useTopic(topic: string) {
   const [items, setItems] = useState<Item[]>([]);
   useEffect(() => {
     const add = (item: Item) => setItems((items) => [...items, item].slice(-100));
-    const subscription = client.subscribe(topic, add, { lastN: 10 });
+    const subscription = broadcast().subscribe(topic, add, { lastN: 10 });
     return () => {
       subscription.close();
       setItems([]);

@@ -1,7 +1,7 @@
 // Shows a chat: the state of the connection, what is said in one topic, and a form to say something.
 import { StrictMode, useState, type FormEvent } from "react";
 import { createRoot } from "react-dom/client";
-import { client, useConnection, useTopic } from "./broadcast";
+import { broadcast, useConnection, useTopic } from "./broadcast";
 
 const TOPIC = "example/react";
 
@@ -15,7 +15,7 @@ function Chat() {
     event.preventDefault();
     setWords("");
     try {
-      await client.publish(TOPIC, words, { timeout: 10_000 }); // also if the connection is lost meanwhile
+      await broadcast().publish(TOPIC, words, { timeout: 10_000 }); // also if the connection is lost meanwhile
       setProblem("");
     } catch (error) {
       setProblem(String(error));

@@ -1,6 +1,6 @@
 // What a program in TypeScript may write with the client, and what it may not. It is compiled, and not run.
 import WebSocket from "ws";
-import { connect, RefusedError, type Client, type Item, type Position, type State, type Subscription } from "websocket-broadcast-client";
+import { connect, RefusedError, type Client, type Detail, type Item, type Position, type State, type Subscription } from "websocket-broadcast-client";
 
 const client: Client = connect("ws://localhost:8080/ws", {
   WebSocket,
@@ -13,6 +13,11 @@ const client: Client = connect("ws://localhost:8080/ws", {
 });
 const state: State = client.state;
 const remove: () => void = client.onState(() => remove());
+client.onState((state, detail) => {
+  if (state === "waiting") console.log(detail.why.length, detail.attempt.toFixed(), detail.ms.toFixed());
+  else if (state === "closed") console.log(detail.error === null ? "by us" : detail.error.code);
+});
+client.onState((state: State, detail: Detail) => console.log(state, detail.why));
 await client.ready({ timeout: null });
 
 const news: Subscription = client.subscribe("news", (item: Item) => {
