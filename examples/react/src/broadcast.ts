@@ -11,7 +11,8 @@ export function broadcast() {
   return (client ??= connect(import.meta.env.VITE_SERVER ?? "ws://localhost:8080/ws"));
 }
 
-import.meta.hot?.dispose(() => client?.close()); // in development, Vite loads this module again when it has changed
+// In development: without this, a change of this module would leave the client of its old version connected.
+import.meta.hot?.accept(() => location.reload());
 
 const onChange = (changed: () => void) => broadcast().onState(changed);
 
