@@ -1024,6 +1024,7 @@ export class Client {
   /** @type {Transport | null} */
   #via = null; // its kind
   #blocked = 0; // WebSockets in a row that did not open
+  #hadOne = false; // whether a WebSocket was open since streams were used
   #open = false;
   #opened = 0; // the time when it opened
   /** @type {RefusedError | null} */
@@ -1385,10 +1386,19 @@ export class Client {
   }
 
   #welcome() {
+    if (this.#via === "sse" && this.#hadOne) {
+      // The whole network may have been away. Now that the server answers, try a WebSocket once more.
+      this.#hadOne = false;
+      this.#letGo();
+      this.#dial(this.#token.current);
+      return;
+    }
     this.#open = true;
     this.#opened = performance.now();
-    if (this.#via === "websocket") this.#blocked = 0;
-    else if (this.#transports.includes("websocket")) {
+    if (this.#via === "websocket") {
+      this.#blocked = 0;
+      this.#hadOne = true;
+    } else if (this.#transports.includes("websocket")) {
       console.warn(`${this.#name}: no WebSocket (${this.#why}); using Server-Sent Events and HTTP`);
       this.#latency = null;
     }

@@ -242,6 +242,20 @@ def test_a_websocket_is_used_again_when_it_works(backstage: Backstage, runtime: 
     it.js("client.close()")
 
 
+def test_after_an_outage_a_websocket_is_tried_once_more(
+    backstage: Backstage, runtime: Runtime
+) -> None:
+    """Where all was away, the streams may be the first to come back."""
+    it = Scene(backstage, runtime, blocks="")
+    it.js("client.ready()")
+    it.way.blocks, it.way.most = "refuse", it.way.upgrades + 2
+    it.cut()
+    it.until("states.includes('waiting') && client.state === 'open'")
+    assert it.js("[...used]") == ["websocket"]
+    assert it.way.upgrades == 4
+    it.js("client.close()")
+
+
 def test_more_topics_than_a_stream_has_share_few_streams(
     backstage: Backstage, runtime: Runtime
 ) -> None:

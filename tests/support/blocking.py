@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,13 +14,15 @@ REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n
 class BlockingProxy(Proxy):
     """A proxy that refuses WebSocket handshakes, swallows them, or passes them on.
 
-    `blocks`: "refuse", "swallow", or "" to pass them on. `upgrades` counts the handshakes.
+    `blocks`: "refuse", "swallow", or "" to pass them on. `upgrades` counts the handshakes; those
+    after the first `most` are passed on.
     """
 
     def __init__(self, target: int) -> None:
         super().__init__(target)
         self.blocks = "refuse"
         self.upgrades = 0
+        self.most = math.inf
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -29,10 +32,11 @@ class BlockingProxy(Proxy):
             return
         is_upgrade = b"upgrade: websocket" in head.lower()
         self.upgrades += is_upgrade
-        if is_upgrade and self.blocks == "refuse":
+        blocks = self.blocks if is_upgrade and self.upgrades <= self.most else ""
+        if blocks == "refuse":
             writer.write(REFUSAL)
             writer.close()
-        elif is_upgrade and self.blocks == "swallow":
+        elif blocks == "swallow":
             with contextlib.suppress(ConnectionError):
                 await reader.read()  # until the client gives up
             writer.close()
