@@ -91,7 +91,7 @@ export class Account {
     const { token } = this.#session;
     tell('standing', token ? 'Asking the server…' : this.#whatAllMay(), false);
     $('sign-out').hidden = !token;
-    say($('open-settings'), token ? claimsOf(token)?.sub ?? 'Settings' : 'Settings');
+    say($('open-settings'), token ? claimsOf(token)?.sub ?? 'Settings' : 'Sign in');
     if (token) this.#judge();
   }
 

@@ -215,6 +215,7 @@ function drawState() {
   const latency = isStream ? 'over SSE' : session.latency === null ? '' : `${Math.max(1, Math.round(session.latency))} ms`;
   say($('latency'), name === 'open' ? latency : '');
   $('cut').disabled = name !== 'open' || isStream;
+  $('cut').title = isStream ? 'Only a WebSocket can be cut, and this network lets none through' : 'Lose the connection, and see what is recovered';
   const past = performance.now() - state.at;
   const isBad = name === 'connecting' ? state.wasOpen || past > 1_500 : name !== 'open';
   $('banner').hidden = !isBad;
@@ -238,7 +239,6 @@ session.on('beat', drawState);
 session.on('token', () => app.emit('token'));
 session.on('subscriptions', () => { app.emit('subscriptions'); app.writeTopics(); });
 setInterval(() => { if (session.state.name !== 'open') drawState(); }, 100);
-addEventListener('online', () => session.client?.retry());
 addEventListener('offline', drawState);
 
 $('cut').onclick = () => session.cut(CUT);

@@ -51,7 +51,11 @@ export class EventList extends Emitter {
     $('clear').onclick = () => this.#clear();
     $('filter').oninput = () => { this.#apply($('filter').value, this.topic); };
     $('only').onclick = () => { this.only(''); $('filter').focus(); };
-    $('held').onclick = () => { this.#scroller.scrollTop = 0; this.redraw(); };
+    $('held').onclick = () => {
+      for (const it of $('list').querySelectorAll('[open]')) it.open = false;
+      this.#scroller.scrollTop = 0;
+      this.redraw();
+    };
     this.#scroller.addEventListener('scroll', () => { if (this.#held) this.redraw(); }, { passive: true });
     $('list').addEventListener('keydown', (event) => this.#move(event));
   }
@@ -105,6 +109,7 @@ export class EventList extends Emitter {
   #add(entry) {
     this.#kept.push(entry);
     if (this.#kept.length > 2 * MAX_KEPT) this.#kept.splice(0, this.#kept.length - MAX_KEPT);
+    if (entry.kind === 'recovery') this.#app.say(lineOf(entry)); // its row may be far down already
     if (this.#matches(entry)) {
       this.#fresh.push(entry);
       if (this.#fresh.length > 2 * MAX_ROWS) this.#fresh.splice(0, this.#fresh.length - MAX_ROWS);
@@ -115,7 +120,7 @@ export class EventList extends Emitter {
 
   /** Whether new rows would move what the user reads. Asked once for a drawing: it may need a layout. */
   get #isHeld() {
-    return this.#paused || this.#scroller.scrollTop > 0;
+    return this.#paused || this.#scroller.scrollTop > 0 || $('list').querySelector('[open]') !== null;
   }
 
   #rebuild() {
@@ -170,7 +175,10 @@ export class EventList extends Emitter {
     if (entry.recovered) summary.append(element('span', { className: 'badge good' }, 'recovered'));
     if (offset !== undefined) summary.append(element('span', { className: 'offset', title: 'offset' }, `#${offset}`));
     const details = element('details', {}, summary);
-    details.addEventListener('toggle', () => { if (details.open && !details.children[1]) details.append(this.#more(entry)); });
+    details.addEventListener('toggle', () => {
+      if (details.open && !details.children[1]) details.append(this.#more(entry));
+      this.redraw();
+    });
     return element('li', { className: kind }, details);
   }
 

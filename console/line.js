@@ -3,6 +3,7 @@
 const BEAT_EVERY = 1_000; // ms between two pings
 const SILENT_AFTER = 1_500; // ms without an answer to a ping
 const DEAD_AFTER = 8_000; // ms without an answer to a ping, after which the client connects again
+const WAKE_AFTER = 2_500; // the same for the first ping of a page that was hidden: phones lose connections in the pocket
 const LOOK_EVERY = 250; // ms between two looks at the time
 const PONG = '{"type":"pong","request_id":"beat"'; // the server writes its keys in this order
 const LOST = { code: 1006, reason: '' };
@@ -61,6 +62,7 @@ class Line {
   #heard = 0; // the time of the newest message
   #sent = 0; // the time of the newest ping
   #silent = false; // whether silence was reported
+  #patience = DEAD_AFTER;
   #looked = 0; // the time of the last look
 
   constructor(wire, url, protocols = []) {
@@ -117,6 +119,7 @@ class Line {
       if (isPong) this.#wire.onBeat(this.#heard - this.#sent);
       this.#asked = null;
       this.#silent = false;
+      this.#patience = DEAD_AFTER;
       if (!isPong) this.onmessage?.({ data });
     };
     socket.onclose = ({ code, reason }) => {
@@ -133,11 +136,12 @@ class Line {
     this.#looked = now;
     if (document.hidden) {
       this.#asked = null; // timers of hidden pages are late
+      this.#patience = WAKE_AFTER;
     } else if (this.#asked === null) {
       if (now - this.#sent < BEAT_EVERY) return;
       this.#asked = this.#sent = now;
       this.send('{"type":"ping","request_id":"beat"}');
-    } else if (!late && now - this.#asked > DEAD_AFTER) {
+    } else if (!late && now - this.#asked > this.#patience) {
       this.lose();
     } else if (!late && now - this.#asked > SILENT_AFTER) {
       this.#silent = true;

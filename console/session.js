@@ -40,6 +40,7 @@ export class Session extends Emitter {
   #lost = null; // the time at which the connection was lost
   #answers = []; // acks since the connection is back
   #wasOpen = false; // whether any connection was
+  #refusal = ''; // the newest subscribe's, which the list has already
   #quiet = false; // whether a change of the state is part of another token
 
   constructor(base, name, token) {
@@ -59,7 +60,6 @@ export class Session extends Emitter {
   start() {
     this.client = connect(new URL('ws', this.#base), {
       clientId: this.name,
-      transports: ['websocket'], // what the wire can cut
       token: this.token || null,
       parse,
       WebSocket: this.#wire.WebSocket,
@@ -130,7 +130,7 @@ export class Session extends Emitter {
       onRefused: (error) => {
         if (error.code === 'REFUSED') return; // the whole client is
         topic.phase = 'failed';
-        topic.problem = error.message;
+        topic.problem = this.#refusal = error.message;
         this.log({ kind: 'error', topic: name, text: `Not subscribed: ${error.message}` });
         this.emit('subscriptions');
       },
@@ -185,7 +185,9 @@ export class Session extends Emitter {
   #heard(message) {
     const { type, topic, error, ts, reason } = message;
     if (reason === 'TOKEN_EXPIRES') this.emit('expires', message.expires_at);
-    if (type === 'error') this.log({ kind: 'error', text: `${error.code}: ${error.message}`, ts, raw: message });
+    const problem = type === 'error' && `${error.code}: ${error.message}`;
+    if (problem && problem !== this.#refusal) this.log({ kind: 'error', text: problem, ts, raw: message });
+    this.#refusal = '';
     if (type === 'info' && topic === undefined) this.log({ kind: 'info', text: String(message.message.payload), ts, raw: message });
   }
 
@@ -195,7 +197,8 @@ export class Session extends Emitter {
       if (this.#lost !== null) this.log({ kind: 'note', text: 'Connected again.' });
       if (!this.topics.size) this.#lost = null;
     } else if (before === 'open' || before === 'stalled') {
-      this.#lost ??= performance.now();
+      const silent = before === 'stalled' ? Date.now() - this.state.since : 0;
+      this.#lost ??= performance.now() - silent;
       const why = this.cutFor ? 'cut here' : detail.why ?? 'by you';
       if (!this.#quiet) this.log({ kind: 'note', text: `Connection closed: ${why}.` });
       this.latency = null;

@@ -302,6 +302,17 @@ def test_the_end_of_a_token_is_announced(page: Page) -> None:
     expect(panel(page, "Access")).not_to_contain_text("This token ends soon.")
 
 
+def test_a_refused_topic_is_reported_once_beside_a_way_to_sign_in(page: Page) -> None:
+    close_settings(page)
+    subscribed = panel(page, "Topics").get_by_label("Topic", exact=True)
+    subscribed.fill("secret")
+    subscribed.press("Enter")
+    expect(topic_line(page, "secret")).to_have_attribute("data-phase", "failed")
+    expect(rows(page, "error")).to_have_text(re.compile("secret: Not subscribed: UNAUTHORIZED"))
+    page.get_by_role("button", name="Sign in").click()
+    expect(panel(page, "Access")).to_be_visible()
+
+
 def test_without_any_right_the_page_says_that_a_token_is_needed(browser: Browser) -> None:
     page = browser.new_page()
     with watched(page), serving(JWT_SECRET=SECRET, AUTH_TIMEOUT="0.1") as server:

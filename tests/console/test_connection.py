@@ -3,10 +3,13 @@
 import json
 import re
 import signal
+from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
+from tests.support.backstage import Backstage
+from tests.support.blocking import blocking_proxy
 from tests.support.browser import needs_chromium
 from tests.support.console import (
     Server,
@@ -28,7 +31,16 @@ from tests.support.console import (
 pytestmark = needs_chromium
 BANNER = "#banner"
 IS_OFF = re.compile("Not connected since|No answer from the server since")
+# Hides the page, or shows it again; headless Chromium has no other way.
+HIDDEN = """(hidden) => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 HONEST = 3_000  # ms within which the console must say that it is cut off
+
+
+def time_of(row: Locator) -> datetime:
+    return datetime.strptime(row.locator("time").inner_text(), "%H:%M:%S.%f").replace(tzinfo=UTC)
 
 
 # --- A server that goes ---------------------------------------------------------------------------
@@ -85,8 +97,31 @@ def test_a_frozen_server_is_reported_within_3_seconds(staged: Page) -> None:
 def test_a_frozen_server_is_given_up_at_last(staged: Page) -> None:
     with serving() as server:
         visit(staged, server)
+        expect(topic_line(staged, "here")).to_have_attribute("data-phase", "on")
         server.process.send_signal(signal.SIGSTOP)
         for _ in range(48):
+            staged.clock.run_for(250)
+        expect(rows(staged, "note").last).to_contain_text("the connection was lost (1006)")
+        server.process.send_signal(signal.SIGCONT)
+        while not rows(staged, "recovery").count():
+            staged.clock.run_for(250)
+        expect(state(staged)).to_have_text("Connected")
+        # It was away since the server fell silent, not since it was given up.
+        back, lost = rows(staged, "recovery").last, rows(staged, "note").last
+        away = re.search(r"Back after ([\d.]+) s", back.inner_text())
+        assert away is not None
+        assert float(away[1]) > (time_of(back) - time_of(lost)).total_seconds() + 5
+
+
+def test_a_page_that_was_hidden_gives_a_silent_server_up_soon(staged: Page) -> None:
+    """A phone has often lost its connection while it was locked."""
+    with serving() as server:
+        visit(staged, server)
+        staged.evaluate(HIDDEN, True)
+        staged.clock.run_for(2_000)
+        server.process.send_signal(signal.SIGSTOP)
+        staged.evaluate(HIDDEN, False)
+        for _ in range(HONEST // 250 + 1):
             staged.clock.run_for(250)
         expect(rows(staged, "note").last).to_contain_text("the connection was lost (1006)")
         server.process.send_signal(signal.SIGCONT)
@@ -115,6 +150,23 @@ def test_a_publish_survives_a_lost_connection(page: Page) -> None:
     with serving(first.port):
         expect(panel(page, "Publish")).to_contain_text("Published to patient, acknowledged in")
         expect(payloads(page)).to_have_text('"late"')
+
+
+# --- A network that blocks WebSocket --------------------------------------------------------------
+
+
+def test_where_websockets_are_blocked_the_console_uses_streams(page: Page, server: Server) -> None:
+    with Backstage() as backstage:
+        way = backstage.enter(blocking_proxy(server.port))
+        page.goto(f"http://127.0.0.1:{way.port}/?topic=streamed")
+        expect(topic_line(page, "streamed")).to_have_attribute("data-phase", "on")
+        expect(page.get_by_role("banner")).to_contain_text("over SSE")
+        cut = page.get_by_role("button", name="Cut for 3 s")
+        expect(cut).to_be_disabled()
+        expect(cut).to_have_attribute("title", re.compile("Only a WebSocket can be cut"))
+        publish(page, "streamed", '"through"')
+        expect(panel(page, "Publish")).to_contain_text("Published to streamed")
+        expect(payloads(page)).to_have_text('"through"')
 
 
 # --- Recovery -------------------------------------------------------------------------------------

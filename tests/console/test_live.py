@@ -145,6 +145,7 @@ def test_an_unknown_topic_is_refused_with_a_way_out(page: Page, server: Server) 
     page.get_by_role("button", name="Subscribe to nobody first").click()
     expect(topic_line(page, "nobody")).to_have_attribute("data-phase", "on")
     publish(page, "nobody", "1")
+    page.get_by_role("button", name="1 new").click()  # the open row has held the list
     expect(payloads(page)).to_have_text("1")
 
 
@@ -246,6 +247,24 @@ def test_new_events_do_not_move_what_is_read(page: Page, server: Server) -> None
     page.get_by_role("button", name="1 new").click()
     expect(payloads(page).first).to_have_text('"new"')
     expect(payloads(page).first).to_be_in_viewport()
+
+
+def test_an_open_event_stays_in_its_place(page: Page, server: Server) -> None:
+    visit(page, server, "?topic=read")
+    expect(topic_line(page, "read")).to_have_attribute("data-phase", "on")
+    publish_elsewhere(page, server, "read", "old")
+    rows(page).locator("summary").click()
+    place = rows(page).bounding_box()
+    publish_elsewhere(page, server, "read", "new")
+    expect(page.get_by_role("button", name="1 new")).to_be_visible()
+    assert rows(page).bounding_box() == place
+    page.get_by_role("button", name="1 new").click()
+    expect(payloads(page)).to_have_text(['"new"', '"old"'])
+    rows(page).last.locator("summary").click()
+    publish_elsewhere(page, server, "read", "newer")
+    expect(page.get_by_role("button", name="1 new")).to_be_visible()
+    rows(page).last.locator("summary").click()  # closed again
+    expect(payloads(page).first).to_have_text('"newer"')
 
 
 def test_a_deleted_topic_is_reported_and_leaves_the_list(page: Page, server: Server) -> None:

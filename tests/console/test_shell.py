@@ -10,6 +10,7 @@ from tests.support.browser import needs_chromium
 from tests.support.console import (
     DESKTOP,
     PHONE,
+    SMALL,
     Server,
     assert_accessible,
     assert_fits,
@@ -27,6 +28,10 @@ from tests.support.npm import needs_npm
 
 pytestmark = needs_chromium
 VIEWS = ["live", "topics", "nodes", "connections", "history"]
+# Returns what does not show all of its text, in the header.
+CLIPPED = """() => [...document.querySelectorAll(".top button, .top a, #state")]
+    .filter((it) => it.checkVisibility() && it.scrollWidth > it.clientWidth)
+    .map((it) => it.outerHTML)"""
 DEVICES: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": DESKTOP},
     "phone": {"viewport": PHONE, "has_touch": True, "is_mobile": True},
@@ -69,6 +74,27 @@ def test_rows_of_all_kinds_and_the_offline_state_are_accessible(
             expect(rows(page, "lost")).to_have_count(1)
         expect(page.locator("#banner")).to_contain_text("Not connected since")
         assert_accessible(page)
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "size", [(320, 568), (360, 640), (740, 360), (844, 390), (768, 1024)], ids=str
+)
+def test_the_header_fits_on_small_screens(
+    browser: Browser, server: Server, size: tuple[int, int]
+) -> None:
+    width, height = size
+    viewport: Any = {"width": width, "height": height}
+    page = browser.new_page(viewport=viewport, has_touch=True, is_mobile=True)
+    with watched(page):
+        visit(page, server)
+        publish_elsewhere(page, server, "here", {"n": 1})
+        expect(payloads(page)).to_be_in_viewport()
+        expect(page.locator("#latency")).not_to_be_empty()
+        # A page for phones grows with what does not fit.
+        assert page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width] * 2
+        assert page.evaluate(SMALL) == []
+        assert page.evaluate(CLIPPED) == []
     page.close()
 
 
