@@ -1389,6 +1389,7 @@ export class Client {
     if (this.#via === "sse" && this.#hadOne) {
       // The whole network may have been away. Now that the server answers, try a WebSocket once more.
       this.#hadOne = false;
+      this.#blocked = BLOCKED - 1; // with all the time that it needs
       this.#letGo();
       this.#dial(this.#token.current);
       return;
