@@ -297,6 +297,29 @@ def test_topics_with_a_history_come_and_go_without_a_loss(
     it.js("client.close()")
 
 
+def test_topics_subscribed_at_once_begin_where_each_wants(
+    backstage: Backstage, runtime: Runtime
+) -> None:
+    it = Scene(backstage, runtime)
+    names = ["h0", "h1", "h2"]
+    it.js(f"Promise.all({names}.map((name) => client.subscribe(name, () => 0).ready()))")
+    for name in names:
+        it.js("(name) => Promise.all([1, 2, 3].map((n) => client.publish(name, name + n)))", name)
+    it.js("client.close()")
+    it.js(
+        """(url) => {
+            globalThis.client = connect(url, { ...ws, transports: ["sse"] });
+            return Promise.all([2, 0, 1].map((lastN, number) =>
+                client.subscribe(`h${number}`, keep, { lastN }).ready()));
+        }""",
+        f"ws://127.0.0.1:{it.way.port}/ws",
+    )
+    it.js("client.publish('h1', 'h14')")
+    it.until("items.length >= 4")
+    assert sorted(it.js("shown()")) == ["h02", "h03", "h14", "h23"]
+    it.js("client.close()")
+
+
 def test_a_forbidden_topic_ends_no_other(backstage: Backstage, runtime: Runtime) -> None:
     token = sign(subscribe=["a", "b"], publish=["a"])
     it = Scene(backstage, runtime, access_settings(), "refuse", token)
