@@ -118,6 +118,7 @@ def test_a_page_that_was_hidden_gives_a_silent_server_up_soon(staged: Page) -> N
     with serving() as server:
         visit(staged, server)
         staged.evaluate(HIDDEN, True)
+        stop_clock(staged)
         staged.clock.run_for(2_000)
         server.process.send_signal(signal.SIGSTOP)
         staged.evaluate(HIDDEN, False)
@@ -186,6 +187,7 @@ def test_a_cut_shows_what_was_missed_and_recovered(page: Page) -> None:
         expect(rows(page, "recovery")).to_have_text(
             re.compile(r"Back after \d\.\d s: 2 missed, 2 recovered \(kept\)\.")
         )
+        expect(page.locator("#status")).to_contain_text("2 missed, 2 recovered (kept).")
         expect(payloads(page)).to_have_text(["2", "1", "0"])
         expect(rows(page).get_by_text("recovered")).to_have_count(2)
         publish_elsewhere(page, server, "kept", 3)
