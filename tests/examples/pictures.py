@@ -17,6 +17,9 @@ from tests.support.notes import send, serving
 from tests.support.server import running
 
 SCALE = 1.75  # of pixels, for sharp screens
+# Whether a question was refused, or is being answered.
+ANSWERED = """() => document.querySelector('#outcome').textContent
+    || document.querySelector('#asked').textContent !== 'Ask the model'"""
 FRAME = """<!doctype html>
 <body style="margin: 0; width: max-content; display: flex; flex-flow: {flow}">
 <img src="data:image/png;base64,{}" width={width}>
@@ -64,9 +67,10 @@ def llm(root: Path, light: Page, dark: Page) -> None:
 
 def ask(page: Page) -> None:
     """Ask until the model is there to answer."""
-    page.get_by_role("button", name="Ask").click()
-    while "no model" in (page.get_by_role("status").text_content() or ""):
+    while page.locator("#asked").text_content() == "Ask the model":
+        page.evaluate("document.querySelector('#outcome').textContent = ''")
         page.get_by_role("button", name="Ask").click()
+        page.wait_for_function(ANSWERED)
 
 
 def notes(browser: Browser, backstage: Backstage, folder: Path) -> None:
