@@ -702,6 +702,7 @@ class EventSocket {
   #http;
   #token;
   #parse;
+  #isOpen = false;
   #isClosed = false;
   /** @type {Set<AbortController>} */
   #controls = new Set(); // of requests under way; one each, since a signal keeps a listener of each request
@@ -736,7 +737,10 @@ class EventSocket {
     if (response.status === 401) this.#end(TOKEN_NEEDED, "unauthorized");
     else if (response.status === 403) this.#end(FORBIDDEN, "forbidden");
     else if (!response.ok || !answer) this.#lose(`HTTP ${response.status}`);
-    else if (!this.#isClosed) this.onopen();
+    else if (!this.#isClosed) {
+      this.#isOpen = true;
+      this.onopen();
+    }
   }
 
   /** @param {string} text */
@@ -792,7 +796,9 @@ class EventSocket {
    */
   async #request(path, read, init = {}, control = new AbortController()) {
     this.#controls.add(control);
-    const timer = setTimeout(() => this.#lose(`no answer within ${seconds(ANSWER_WITHIN)}`), ANSWER_WITHIN);
+    // Without an answer to the first request, the reason of the WebSocket says more.
+    const why = this.#isOpen ? `no answer within ${seconds(ANSWER_WITHIN)}` : "";
+    const timer = setTimeout(() => this.#lose(why), ANSWER_WITHIN);
     try {
       return await read(await this.#http.send(path, this.#token, { ...init, signal: control.signal }));
     } catch (fault) { // a TypeError of the network, or an AbortError
