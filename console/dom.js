@@ -33,9 +33,13 @@ export function topicColour(name) {
   return `light-dark(oklch(0.48 0.13 ${hue}), oklch(0.8 0.1 ${hue}))`;
 }
 
+/** Returns a text with the characters that turn the direction of writing as JSON escapes, so that none reads otherwise. */
+const unturned = (text) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (each) => (
+  `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`));
+
 /** Returns a topic's name with its colour. */
 export function topicLabel(name) {
-  const label = element('span', { className: 'topic' }, name);
+  const label = element('span', { className: 'topic' }, unturned(name));
   label.style.setProperty('--topic', topicColour(name));
   return label;
 }
@@ -76,11 +80,11 @@ export function parse(text) {
 }
 
 /** Returns a value of `parse` as indented JSON. */
-export const pretty = (value) => JSON.stringify(value, null, 2);
+export const pretty = (value) => unturned(JSON.stringify(value, null, 2));
 
 /** Returns JSON with a space behind each comma and colon that is not in a string. */
 export function spaced(json) {
-  return json.replace(/"(?:[^"\\]|\\.)*"|[,:]/g, (part) => (part === ',' || part === ':' ? `${part} ` : part));
+  return unturned(json).replace(/"(?:[^"\\]|\\.)*"|[,:]/g, (part) => (part === ',' || part === ':' ? `${part} ` : part));
 }
 
 /** Copies a text, and says so on the button that was pressed. Without the right to copy, selects `source`. */

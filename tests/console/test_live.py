@@ -121,6 +121,19 @@ def test_markup_is_shown_as_text(page: Page, server: Server) -> None:
     expect(page.locator("img, b")).to_have_count(0)
 
 
+def test_characters_that_turn_the_direction_of_writing_are_escaped(
+    page: Page, server: Server
+) -> None:
+    visit(page, server)
+    subscribe(page, "a\u202eb")
+    publish_elsewhere(page, server, "a\u202eb", {"pay": "\u202e001"})
+
+    expect(payloads(page)).to_have_text('{"pay": "\\u202e001"}')
+    expect(rows(page).locator(".topic")).to_have_text("a\\u202eb")
+    rows(page).locator("summary").click()
+    expect(rows(page).locator("pre")).to_contain_text('"pay": "\\u202e001"')
+
+
 def test_unsubscribing_ends_the_topic(page: Page, server: Server) -> None:
     visit(page, server, "?topic=brief")
     page.get_by_role("button", name="Unsubscribe from brief").press("Enter")
