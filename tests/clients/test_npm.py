@@ -243,6 +243,7 @@ def test_the_react_example_mounts_twice_in_development_with_one_connection(
     here: Running, page: Page, app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VITE_SERVER", here.ws)
+    monkeypatch.setenv("NO_COLOR", "1")  # in CI, Vite colours the address that it prints
     # Not through npm: its end would leave Vite running.
     command = [app / "node_modules/.bin/vite", "--host", "127.0.0.1", "--port", "0"]
     with subprocess.Popen(command, cwd=app, stdout=subprocess.PIPE, text=True) as vite:
