@@ -164,7 +164,7 @@ def stub_python(tree: Path, body: str) -> str:
         ("check", "requirements-test.lock", ".venv/bin/mypy"),
         ("loadtest", "requirements-loadtest.lock", ".venv/loadtest/bin/python loadtest/run.py"),
         ("test-loadtest", "requirements-loadtest.lock", "-m pytest tests/loadtest"),
-        ("docs", "requirements-docs.lock", ".venv/docs/bin/mkdocs build"),
+        ("docs", "requirements-docs.lock", ".venv/docs/bin/python -m mkdocs build"),
         ("test-docs", "requirements-docs.lock", "-m pytest tests/site"),
     ],
 )

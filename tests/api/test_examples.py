@@ -114,7 +114,8 @@ async def test_an_example_of_a_request_has_a_described_answer(
         if name == "readEvents":
             assert (await answer.content.readline()).startswith(b"retry: ")
         elif status != 101:
-            assert answer_errors(described, status, await answer.read()) == []
+            given = await answer.read()
+            assert answer_errors(described, status, answer.content_type, given) == []
 
 
 async def created(server: Running, topic: str) -> None:
@@ -172,7 +173,8 @@ def test_the_answer_of_a_vector_is_described(step: dict[str, Any]) -> None:
         assert step["status"] in (404, 405)
         assert errors(OPENAPI, {"$ref": "#/components/schemas/Error"}, step["answer"]) == []
     else:
-        assert answer_errors(described, step["status"], json.dumps(step["answer"]).encode()) == []
+        body = json.dumps(step["answer"]).encode()
+        assert answer_errors(described, step["status"], "application/json", body) == []
 
 
 @pytest.mark.parametrize(

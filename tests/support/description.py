@@ -93,13 +93,15 @@ def operation(method: str, path: str) -> dict[str, Any]:
     return found
 
 
-def answer_errors(described: dict[str, Any], status: int, body: bytes) -> list[str]:
-    """Return why an answer is not one that an operation describes."""
+def answer_errors(described: dict[str, Any], status: int, kind: str, body: bytes) -> list[str]:
+    """Return why an answer of this content type is not one that an operation describes."""
     if str(status) not in described["responses"]:
         return [f"status {status} is not described"]
     response = follow(OPENAPI, described["responses"][str(status)])
     if "content" not in response:
         return [f"a body: {body!r}"] if body else []
-    ((kind, content),) = response["content"].items()
+    if kind not in response["content"]:
+        return [f"content type {kind} is not described"]
+    content = response["content"][kind]
     value = json.loads(body) if kind == "application/json" else body.decode()
     return errors(OPENAPI, content["schema"], value, closed=True)
