@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -217,6 +217,10 @@ async def subscribe(client: Client, topic: str) -> None:
     await client.subscribe(topic).ready()
 
 
+def holds(file: Path, text: str) -> bool:
+    return file.exists() and file.read_text() == text
+
+
 def test_the_second_program_of_the_readme_goes_on_where_it_stopped(tmp_path: Path) -> None:
     file = tmp_path / "position.json"
     with Backstage() as backstage:
@@ -229,15 +233,17 @@ def test_the_second_program_of_the_readme_goes_on_where_it_stopped(tmp_path: Pat
             with subprocess.Popen(
                 program(1, server), cwd=tmp_path, stdout=subprocess.PIPE, text=True
             ) as process:
-                backstage.run(eventually(lambda: server.topics() == {"news": 2}))
-                ack = backstage.run(client.publish("news", later))
-                stored = json.dumps([ack["epoch"], ack["offset"]])
-                assert process.stdout is not None
-                for payload in (*earlier, later):
-                    assert f"payload={payload!r}" in process.stdout.readline()
-                while file.read_text() != stored:
-                    time.sleep(0.01)
-                process.terminate()
+                try:
+                    backstage.run(eventually(lambda: server.topics() == {"news": 2}))
+                    ack = backstage.run(client.publish("news", later))
+                    stored = json.dumps([ack["epoch"], ack["offset"]])
+                    assert process.stdout is not None
+                    for payload in (*earlier, later):
+                        assert f"payload={payload!r}" in process.stdout.readline()
+                    # The program prints an event before it writes the position.
+                    backstage.run(eventually(partial(holds, file, stored)))
+                finally:
+                    process.terminate()
 
 
 def test_the_third_program_of_the_readme_sends_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
