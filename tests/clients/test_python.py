@@ -24,12 +24,7 @@ CUTS = 20  # so long a stream goes on
 SOME = 100  # events of it at a time
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the client's pauses very short."""
-    monkeypatch.setattr(connection, "FIRST", 0.01)
-    monkeypatch.setattr(connection, "LONGEST", 0.02)
-    monkeypatch.setattr(connection, "GOODBYE", 0.05)
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 class Scene:

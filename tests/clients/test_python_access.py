@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from broadcast_client import Client, RefusedError, connect
-from broadcast_client import _connection as connection
 
 from tests.support.server import Running, running
 from tests.support.tokens import (
@@ -24,12 +23,7 @@ from tests.support.tokens import (
 PATIENCE = 10  # seconds for anything to come
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the Python client's pauses very short."""
-    monkeypatch.setattr(connection, "FIRST", 0.01)
-    monkeypatch.setattr(connection, "LONGEST", 0.02)
-    monkeypatch.setattr(connection, "GOODBYE", 0.05)
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 class Tokens:

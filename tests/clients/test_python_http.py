@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from broadcast_client import Client, Event, History, Position, RefusedError, TopicPage, connect
-from broadcast_client import _connection as connection
 from broadcast_client import _http as http
 
 from hub.settings import Settings
 from hub.values import Rule
-from tests.support import tokens
+from tests.support import python_client, tokens
 from tests.support.double import PATIENCE
 from tests.support.eventually import eventually
 from tests.support.proxy import proxy
@@ -23,20 +22,13 @@ REMEMBERING = Settings(history_rules={"": Rule(5, 60.0, 10_000_000)})
 SECRET = "secret"
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the client's pauses very short."""
-    monkeypatch.setattr(connection, "FIRST", 0.01)
-    monkeypatch.setattr(connection, "LONGEST", 0.02)
-    monkeypatch.setattr(connection, "GOODBYE", 0.05)
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 async def error_of(waiting: Any) -> RefusedError:
-    with pytest.raises(RefusedError) as caught:
-        async with asyncio.timeout(PATIENCE):
-            await waiting
-    assert SECRET not in repr(caught.value)
-    return caught.value
+    error = await python_client.error_of(waiting)
+    assert SECRET not in repr(error)
+    return error
 
 
 @asynccontextmanager

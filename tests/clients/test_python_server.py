@@ -7,31 +7,19 @@ from typing import Any
 
 import pytest
 from broadcast_client import Client, Event, RefusedError, connect
-from broadcast_client import _connection as connection
 
 from hub.settings import Settings
 from tests.support.balancers import caddy
 from tests.support.behind import BEHIND
-from tests.support.double import PATIENCE, double
+from tests.support.double import double
 from tests.support.eventually import eventually
+from tests.support.python_client import error_of
 from tests.support.server import running
 
 SECRET = "secret"  # in each credential
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the client's pauses very short."""
-    monkeypatch.setattr(connection, "FIRST", 0.01)
-    monkeypatch.setattr(connection, "LONGEST", 0.02)
-    monkeypatch.setattr(connection, "GOODBYE", 0.05)
-
-
-async def error_of(waiting: Any) -> RefusedError:
-    with pytest.raises(RefusedError) as caught:
-        async with asyncio.timeout(PATIENCE):
-            await waiting
-    return caught.value
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 async def failure_of(client: Client) -> RefusedError:

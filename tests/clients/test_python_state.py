@@ -10,32 +10,21 @@ import pytest
 from broadcast_client import Client, RefusedError, State, StateDetail, connect
 from broadcast_client import _connection as connection
 
-from tests.support.double import PATIENCE, double
+from tests.support.double import double
 from tests.support.eventually import eventually
+from tests.support.python_client import error_of
 from tests.support.redis import free_port
 
 LONG = 1_000_000.0  # seconds: a pause that does not end in a test
 Change = tuple[State, StateDetail]
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the client's pauses very short."""
-    monkeypatch.setattr(connection, "FIRST", 0.01)
-    monkeypatch.setattr(connection, "LONGEST", 0.02)
-    monkeypatch.setattr(connection, "GOODBYE", 0.05)
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def pause_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the client's pauses so long that only `retry` ends one."""
     monkeypatch.setattr(connection, "pause", lambda attempt: LONG)
-
-
-async def error_of(waiting: Any) -> RefusedError:
-    with pytest.raises(RefusedError) as caught:
-        async with asyncio.timeout(PATIENCE):
-            await waiting
-    return caught.value
 
 
 async def test_listeners_get_each_change_with_what_is_known() -> None:

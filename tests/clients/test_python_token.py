@@ -19,12 +19,11 @@ from tests.support.eventually import eventually
 SECRET = "secret"  # in each token
 
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
+
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the client's pauses very short."""
-    monkeypatch.setattr(connection, "FIRST", 0.01)
-    monkeypatch.setattr(connection, "LONGEST", 0.02)
-    monkeypatch.setattr(connection, "GOODBYE", 0.05)
+def replaced_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "REPLACE_EVERY", 0.0)
 
 

@@ -33,12 +33,7 @@ from tests.support.eventually import eventually
 GONE = "Topic has been deleted"
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the client's pauses very short."""
-    monkeypatch.setattr(connection, "FIRST", 0.01)
-    monkeypatch.setattr(connection, "LONGEST", 0.02)
-    monkeypatch.setattr(connection, "GOODBYE", 0.05)
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @asynccontextmanager

@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, listening
 
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -44,14 +43,5 @@ class BlockingProxy(Proxy):
             await self.join(reader, writer, head)
 
 
-@asynccontextmanager
-async def blocking_proxy(target: int) -> AsyncIterator[BlockingProxy]:
-    made = BlockingProxy(target)
-    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
-        yield made
-    finally:
-        server.close()
-        made.cut()
-        await made.close()
+def blocking_proxy(target: int) -> AbstractAsyncContextManager[BlockingProxy]:
+    return listening(BlockingProxy(target))

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
 
 
 class Proxy:
@@ -95,9 +96,12 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+_Proxy = TypeVar("_Proxy", bound=Proxy)
+
+
 @asynccontextmanager
-async def proxy(target: int) -> AsyncIterator[Proxy]:
-    made = Proxy(target)
+async def listening(made: _Proxy) -> AsyncIterator[_Proxy]:
+    """Let a proxy accept connections at a free port; end them with the block."""
     server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
@@ -105,3 +109,7 @@ async def proxy(target: int) -> AsyncIterator[Proxy]:
     finally:
         server.close()
         await made.close()
+
+
+def proxy(target: int) -> AbstractAsyncContextManager[Proxy]:
+    return listening(Proxy(target))
