@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-import uvloop
 from hypothesis import settings as hypothesis_settings
 
 from hub.settings import Settings
 from tests.support.backstage import Backstage
+from tests.support.loop import Loop
 from tests.support.server import Running, running
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ hypothesis_settings.load_profile("project")
 def pytest_asyncio_loop_factories(
     config: Any, item: Any
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": Loop}
 
 
 @pytest_asyncio.fixture

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self, TypeVar
 
-import uvloop
+from tests.support.loop import Loop
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ class Backstage:
     """Runs coroutines in a second thread; all of them end with the `with` block."""
 
     def __init__(self) -> None:
-        self._loop = uvloop.new_event_loop()
+        self._loop = Loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._contexts = AsyncExitStack()
 

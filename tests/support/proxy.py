@@ -43,6 +43,20 @@ class Proxy:
         old = [task for task in self._tasks if task.get_name() == str(id(self._held))]
         await asyncio.wait(old, timeout=10)
 
+    async def called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Handle a new connection until it has ended, or the proxy is closed."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self.accept(reader, writer)
+            await writer.wait_closed()
+        except ConnectionError:
+            pass  # it was reset
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.join(reader, writer)
 
@@ -102,7 +116,7 @@ _Proxy = TypeVar("_Proxy", bound=Proxy)
 @asynccontextmanager
 async def listening(made: _Proxy) -> AsyncIterator[_Proxy]:
     """Let a proxy accept connections at a free port; end them with the block."""
-    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.called, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

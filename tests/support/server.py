@@ -10,7 +10,7 @@ from aiohttp.web_protocol import RequestHandler
 import server as product
 from handlers.keys import DRAIN, HUB, SERVICE
 from handlers.lifetime import start
-from handlers.sockets import Listeners, listen
+from handlers.sockets import Listeners, http_transports, listen
 from hub.delivery.keepalive import SLICES
 from hub.drain import Drain
 from hub.hub import Hub
@@ -69,14 +69,16 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     (listener,) = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     runner, listeners = await start(app, [listener])
+    assert runner.server is not None
     try:
-        assert runner.server is not None
         sweeper = product.build_sweeper(app, [runner.server])
         yield Running(runner, listeners, app[HUB], app[DRAIN], app[SERVICE].sessions, sweeper, port)
     finally:
+        listeners.close_all()
+        for transport in http_transports([runner.server]):  # a request could become a client
+            transport.abort()
         for client in list(app[HUB].clients):
             client.abort()
-        listeners.close_all()
         await runner.cleanup()
 
 
