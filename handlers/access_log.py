@@ -71,7 +71,7 @@ async def log_unanswered(request: web.Request, handler: _Handler) -> web.StreamR
 
 
 class _Upgrade(NamedTuple):
-    """What the line of a WebSocket or stream needs of its request."""
+    """The fields of a WebSocket's or stream's request, for the line at its end."""
 
     method: str
     path: str

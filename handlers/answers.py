@@ -19,13 +19,13 @@ from hub.protocol.validation import MAX_ELEMENTS, TOO_MANY_ELEMENTS, has_too_man
 from hub.reports import ConnectionKind, Limit
 from hub.values import Json
 
-RETRY_AFTER: Final = "5"  # seconds; by then another server, or this one restarted, is ready
+RETRY_AFTER: Final = "5"  # seconds; by then another server is ready, or this one has restarted
 
 # The paths on which a request becomes a client's connection.
 CONNECT: Final = "/ws"
 EVENTS: Final = "/events"
 _KINDS: Final = {CONNECT: ConnectionKind.WEBSOCKET, EVENTS: ConnectionKind.SSE}
-BATCH: Final = "/publish/batch"  # the one path whose bodies may be larger than a message
+BATCH: Final = "/publish/batch"  # the only path whose bodies may be larger than a message
 
 BODY_TIMEOUT: Final = 30.0  # seconds for a body to arrive
 _PIECES: Final = 100  # pieces of a body that are taken in one tick
@@ -46,7 +46,7 @@ REASON: Final = web.ResponseKey[RefusalReason]("reason")
 # The text of the refusal, for the log.
 TEXT: Final = web.ResponseKey[str]("text")
 
-# Statuses that are logged on every path. On those of connections all are.
+# Statuses that are logged on every path. On the paths of connections, every refusal is logged.
 _LOGGED: Final = frozenset(
     {
         HTTPStatus.UNAUTHORIZED,
@@ -56,7 +56,7 @@ _LOGGED: Final = frozenset(
     }
 )
 
-# The reasons of errors without the key. Other errors are bad requests.
+# The reasons of errors that have no REASON, by status. The reason of all others is BAD_REQUEST.
 _REASONS: Final[dict[int, RequestRefusal]] = {
     HTTPStatus.FORBIDDEN: RequestRefusal.ORIGIN,
     HTTPStatus.NOT_FOUND: RequestRefusal.NOT_FOUND,
@@ -100,7 +100,16 @@ def answer(fields: dict[str, Json], status: int = HTTPStatus.OK) -> web.Response
 
 
 def answer_file(request: web.Request, body: bytes, content_type: str, etag: str) -> web.Response:
-    """Answer with a file, which the client must ask for again, or with 304 if it has it already."""
+    """Answer with a file, or with 304 if the client has the same version.
+
+    Clients may keep the file, but must ask each time whether it has changed.
+
+    Args:
+        request: may have `If-None-Match`.
+        body: the content.
+        content_type: with the charset, if any.
+        etag: names the version.
+    """
     known = {it.value for it in request.if_none_match or ()}
     if etag in known or "*" in known:
         response = web.Response(status=HTTPStatus.NOT_MODIFIED)
@@ -118,7 +127,7 @@ def answer_json(body: bytes, status: int = HTTPStatus.OK) -> web.Response:
 
 
 def refuse(refusal: Refusal) -> web.Response:
-    """Return the response for a refusal: the status of its code, or 400 for a bad request."""
+    """Return the response for a refusal, with the status of its code; 400 if it has none."""
     status = _STATUS.get(refusal.code, HTTPStatus.BAD_REQUEST)
     response = answer({"error": refusal.text}, status)
     response[REASON], response[TEXT] = refusal.code, refusal.text
@@ -143,7 +152,7 @@ def raise_refusal(refusal: Refusal | None) -> None:
 
 
 def access_error(refusal: Refusal) -> web.HTTPException:
-    """Return the error for a caller that is not known, or has no right: 401 or 403."""
+    """Return the error for a caller that is unknown (401) or lacks a right (403)."""
     error: web.HTTPException
     if refusal.code is ErrorCode.FORBIDDEN:
         error = web.HTTPForbidden(text=refusal.text)
@@ -179,8 +188,8 @@ async def read_body(request: web.Request) -> bytes:
     """Read a request's body.
 
     Raises:
-        HTTPException: the body is too large, encoded, malformed or slow; or its caller has been
-            banned while it arrived, or the caller's token has ended.
+        HTTPException: the body is too large, encoded, malformed or slow. Or the caller was banned,
+            or its token ended, while the body arrived.
         CancelledError: the client has disconnected.
     """
     if not {"", "identity"}.issuperset(header_tokens(request.headers, hdrs.CONTENT_ENCODING)):
@@ -217,9 +226,9 @@ async def read_body(request: web.Request) -> bytes:
 async def _collect(content: StreamReader, limit: int) -> bytes:
     """Return a whole body of at most `limit` bytes, taken in slices.
 
-    A piece is a chunk of a chunked body, or what one read of the socket brought. One read brings
-    up to 43,000 chunks of one byte; aiohttp's `Request.read` takes them all in one tick, and
-    parses more meanwhile: 85 ms (measured on 2026-11-25).
+    A piece is a chunk of a chunked body, or else the bytes of one read of the socket. One read may
+    bring 43,000 chunks of one byte. aiohttp's `Request.read` takes all of them in one tick, and
+    parses more meanwhile: that takes 85 ms (measured on 2026-11-25).
     """
     body = bytearray()
     pieces = 0
@@ -238,11 +247,11 @@ async def _continue(request: web.Request) -> None:
     """Send `100 Continue` (RFC 9110 section 10.1.1) if the client speaks HTTP/1.1."""
     if request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # aiohttp must not take it for a part of the response
+        request.writer.output_size = 0  # else aiohttp would count it as a part of the response
 
 
 def refuse_while_draining(request: web.Request) -> None:
-    """Raise 503 during the shutdown."""
+    """Raise 503 if the server shuts down."""
     if request.app[DRAIN].begun:
         raise unavailable("Server is shutting down", RequestRefusal.SHUTDOWN)
 
@@ -293,7 +302,8 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         response = await handler(request)
     except web.HTTPException as error:
         response = _answer_error(request, error)
-    except Exception as fault:  # of the server: log it, and answer 500
+    except Exception as fault:
+        # A fault of the server may be any exception. Without this, aiohttp would answer in HTML.
         events.REQUEST_FAULT.log(fault, **request_fields(request))
         return answer({"error": "Internal server error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
     if REASON in response:

@@ -1,4 +1,4 @@
-"""The credentials of requests: where they are found, and what answers an invalid one."""
+"""The credentials of requests: where they are found, and how an invalid one is answered."""
 
 from collections.abc import Awaitable, Callable
 from itertools import pairwise

@@ -162,10 +162,11 @@ def build_registry(collector: ServerCollector) -> CollectorRegistry:
 
 
 class WithoutClashes(Collector):
-    """The families of another collector, with names as OpenMetrics demands.
+    """The families of another collector, without names that clash in OpenMetrics.
 
-    There a counter's family has no `_total`, so `broadcast_connections_total` would be in the
-    family of the gauge `broadcast_connections`. It becomes a family of its own, without a type.
+    OpenMetrics names the family of a counter without `_total`. So `broadcast_connections_total`
+    would be in the family of the gauge `broadcast_connections`. Here it becomes a family of its
+    own, without a type.
     """
 
     def __init__(self, collector: Collector) -> None:
@@ -185,9 +186,9 @@ class WithoutClashes(Collector):
 
 
 def _process(figures: ProcessFigures) -> Iterator[Metric]:
-    """Yield the metrics that all clients of Prometheus have (`process_`).
+    """Yield the metrics that every client library of Prometheus exports (`process_`).
 
-    Not by prometheus_client, which lists all descriptors to count them.
+    prometheus_client is not used for them, because it lists all descriptors to count them.
     """
     for name, text, value in (
         ("virtual_memory_bytes", "Virtual memory.", figures.virtual_bytes),

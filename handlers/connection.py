@@ -27,7 +27,7 @@ from hub.reports import Limit
 
 
 class Link(asyncio.Protocol):
-    """The asyncio protocol of any client. It passes every event of the connection to the hub."""
+    """The asyncio protocol of a client's connection, which passes all of its events to the hub."""
 
     __slots__ = ("_client", "_hub", "ended")
 
@@ -40,9 +40,9 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
         self._client = self._join(transport)
-        # At (0, 0) pause_writing follows any write that the kernel does not take completely, and
-        # resume_writing follows when the transport's buffer is empty, also if earlier answers are
-        # still in it now.
+        # With limits of (0, 0), asyncio calls pause_writing after each write that the kernel does
+        # not take completely, and resume_writing when the transport's buffer is empty. The buffer
+        # may hold earlier answers now; resume_writing follows for these, too.
         transport.set_write_buffer_limits(high=0, low=0)
 
     def _join(self, transport: Transport) -> Client:
@@ -82,9 +82,9 @@ class Handshake(NamedTuple):
 class Connection(Link):
     """The protocol of a WebSocket connection: it parses frames and handles them in slices.
 
-    A slice is the number of frames handled in one tick. While more frames have
-    arrived than were handled, reading is paused. A client whose commands await the broker is held:
-    its next slice follows when it is released.
+    A slice is the frames that are handled in one tick. Reading is paused while frames that have
+    arrived are not handled yet. A client is held while enough of its commands await the broker; its
+    next slice follows when it is released.
     """
 
     __slots__ = ("_dispatcher", "_handshake", "_queued", "_reader")
@@ -121,7 +121,7 @@ class Connection(Link):
             self._pause_for_slices()
 
     def _pause_for_slices(self) -> None:
-        """Pause reading until the rest of a read is handled."""
+        """Pause reading until all frames of the last read are handled."""
         client = self._client
         if client.commands.unread is None:
             client.commands.unread = self._read_on
@@ -153,7 +153,7 @@ class Connection(Link):
     def _handle(self, messages: list[tuple[int, bytearray]]) -> None:
         client, reader = self._client, self._reader
         liveness = client.liveness
-        liveness.unfinished = reader.unfinished
+        liveness.incomplete = reader.incomplete
         try:
             for opcode, payload in messages:
                 liveness.heard = True
@@ -170,7 +170,8 @@ class Connection(Link):
                     self._dispatcher.handle_binary(client)
             if reader.broken is not None and client.open:
                 self._hub.fail(client, reader.broken)
-        except Exception as fault:  # of the server: log it, and close this connection only
+        except Exception as fault:
+            # A fault of the server may be any exception. It must end this connection alone.
             events.CONNECTION_FAULT.log(fault, **client_fields(client))
             if client.open:
                 self._hub.fail(client, INTERNAL_ERROR)
@@ -199,10 +200,10 @@ class RefusedConnection(Connection):
 
 
 class LimitedConnection(Connection):
-    """A WebSocket connection with limits of its rates. `Connection` itself knows nothing of them.
+    """A WebSocket connection with limits of its rates, of which `Connection` knows nothing.
 
-    Messages over MESSAGE_RATE are refused one by one. After a read over BYTE_RATE, reading pauses
-    as it does for slices: the pause is one more reason for `unread`.
+    Messages over MESSAGE_RATE are refused one by one. After a read over BYTE_RATE, reading pauses;
+    `commands.unread` is set for the time of the pause, as it is for frames that are not handled.
     """
 
     __slots__ = ("_inflow", "_pause")
@@ -247,7 +248,7 @@ class LimitedConnection(Connection):
 
     def _end_pause(self) -> None:
         self._pause = None
-        if not self._reader.more:  # else the last slice resumes reading
+        if not self._reader.more:  # otherwise the last slice resumes reading
             super()._all_read()
 
     def connection_lost(self, exc: Exception | None) -> None:

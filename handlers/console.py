@@ -14,7 +14,7 @@ from hub.settings import Settings
 
 _ROOT: Final = Path(__file__).parents[1]
 _TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
-_SLOT: Final = b'data-access=""'  # in the page, for what it must know where access is on
+_SLOT: Final = b'data-access=""'  # in the page; replaced by what it must know if access is on
 
 
 class _File(NamedTuple):
@@ -55,7 +55,7 @@ async def page(request: web.Request) -> web.Response:
 
 
 def _access(settings: Settings) -> bytes:
-    """Return the page's slot, with settings that every client may know."""
+    """Return the page's slot, filled with settings that every client may know."""
     claims = {"iss": settings.jwt_issuer, "aud": settings.jwt_audience}  # of the page's tokens
     known = {
         "separator": settings.topic_separator,

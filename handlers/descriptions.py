@@ -40,7 +40,7 @@ async def _serve(request: web.Request, name: str) -> web.Response:
 @cache
 def _convert(name: str) -> _Description:
     """Return a file as JSON, converted when it is asked for the first time."""
-    # Only here: it takes 3 MB, and most servers are never asked.
+    # Imported here, because it takes 3 MB and most servers are never asked.
     import yaml
 
     fields = yaml.load((_FOLDER / name).read_bytes(), Loader=yaml.CSafeLoader)

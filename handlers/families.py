@@ -1,4 +1,4 @@
-"""Metrics as plain data, in which the processes of a server send them to each other."""
+"""Metrics as plain data, the form in which workers and their parent exchange them."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,10 @@ from hub.values import Json
 
 
 def to_plain(collector: Collector) -> Json:
-    """Return all families: name, documentation, type, and the samples."""
+    """Return the families of a collector as lists that JSON can hold.
+
+    A family is its name, documentation, type and samples. A sample is a name, labels and a value.
+    """
     return [
         (it.name, it.documentation, it.type, [sample[:3] for sample in it.samples])
         for it in collector.collect()
@@ -18,7 +21,7 @@ def to_plain(collector: Collector) -> Json:
 
 
 class PlainFamilies(Collector):
-    """The families of plain data."""
+    """Collects the families that `to_plain` has made plain."""
 
     def __init__(self, plain: Json) -> None:
         self._plain = plain

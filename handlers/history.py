@@ -25,7 +25,7 @@ async def read_history(request: web.Request) -> web.Response:
     # In reverse order the events before the position are asked for.
     history = await service.history(who, topic, None if query.reverse else position)
     if query.wait and isinstance(history, History):
-        position = position or history.position  # without one: the events from now on
+        position = position or history.position  # without a position, wait for events from now on
         history = await service.next_history(
             who,
             topic,

@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from hub.auth.jwks import FETCH_TIMEOUT, MAX_DOCUMENT_BYTES, FetchError, KeySet
 
-CHECK: Final = 1.0  # seconds between two looks whether a refresh is due
+CHECK: Final = 1.0  # seconds between two checks whether a refresh is due
 
 
 class KeySetClient:

@@ -23,7 +23,7 @@ from hub.status import Status
 
 
 class Announcing(Protocol):
-    """What knows whether the shutdown has been announced."""
+    """An object that says whether the shutdown has been announced."""
 
     announced: bool
 
@@ -43,6 +43,6 @@ REGISTRY = web.AppKey("registry", CollectorRegistry)
 SHUTDOWN = web.AppKey("shutdown", Announcing)
 OBSERVER = web.AppKey("observer", Observer)
 ANONYMOUS = web.AppKey("anonymous", Principal)
-# What probes ask, and the metrics: of this process, or of all workers.
+# Functions that return the state for probes, and the metrics: of this process or of all workers.
 STATUS: web.AppKey[Callable[[], Awaitable[Status]]] = web.AppKey("status")
 FIGURES: web.AppKey[Callable[[], Awaitable[Collector]]] = web.AppKey("figures")

@@ -28,22 +28,23 @@ from hub.logs import events
 from hub.logs.events import ACCESS_LOGGER
 from hub.settings import Settings
 
-# Seconds that an HTTP connection may idle between two requests. Longer than proxies keep theirs
-# (nginx: 60), so that a request never meets a connection that is being closed.
+# Seconds that an HTTP connection may be idle between two requests. Longer than proxies keep their
+# connections (nginx: 60), so that a proxy never sends a request on one that is being closed.
 HTTP_KEEPALIVE: Final = 75.0
-# Seconds for requests to end whose connections were cut at the end of SHUTDOWN_TIMEOUT.
+# Seconds for requests to end after their connections were cut at the end of SHUTDOWN_TIMEOUT.
 HTTP_SHUTDOWN: Final = 1.0
-# Seconds to read on when a request is answered before its body has arrived. A connection closed
-# at once would be reset, and the client might lose the answer.
+# Seconds to read on when a request is answered before its body has arrived. If the connection were
+# closed at once, it would be reset, and the client might lose the answer.
 HTTP_LINGER: Final = 2.0
-# Seconds for the connections in the backlog to be accepted before the listeners are closed.
+# Seconds for the connections in the backlog to be accepted before the listening sockets are closed.
 ACCEPT_BACKLOG: Final = 1.0
-# Seconds that an HTTP connection may idle after the listeners are closed: a request may be on its
-# way.
+# Seconds that an HTTP connection may be idle after the listening sockets are closed: a request may
+# be on its way.
 HTTP_IDLE: Final = 1.0
-# Seconds for new connections to send their first request, before clients go to another process.
+# Seconds for new connections to send their first request, before another process takes over.
 FIRST_REQUEST: Final = 1.0
-_LOOK: Final = 0.05  # seconds between two looks whether they have; also for the last to be answered
+# Seconds between two checks whether they have sent it, and for the last of them to be answered.
+_LOOK: Final = 0.05
 
 
 async def start(
@@ -62,8 +63,8 @@ async def start(
         only: the one path that is served; empty for all.
 
     Returns:
-        The runner, and what accepts connections. The caller closes the latter and then cleans up
-        the runner.
+        The runner, and the listeners, which accept connections. The caller must close the
+        listeners, and then clean up the runner.
     """
     runner = web.AppRunner(
         app,
@@ -80,7 +81,7 @@ async def start(
     await runner.setup()
     assert runner.server is not None
     server = runner.server
-    # The access log needs the middleware that writes it.
+    # The shortcut skips the middlewares, and so the one that writes the access log.
     through_aiohttp = only or app[SETTINGS].access_log
     serve = partial(FirstRequest, server, None if through_aiohttp else shortcut(app))
     close = partial(close_longest_idle, server)
@@ -129,10 +130,10 @@ class Shutdown:
         return len(self._hub.clients)
 
     async def hand_over(self) -> None:
-        """Stop accepting, as another process goes on accepting from the same sockets.
+        """Stop accepting connections, while another process accepts from the same sockets.
 
-        Return when new connections have sent their first request, after a second at most: their
-        handshakes are then accepted, and not refused because of the shutdown.
+        Return when new connections have sent their first request, after FIRST_REQUEST seconds at
+        most. So their handshakes are accepted, and not refused because of the shutdown.
         """
         self._drain.announce()
         self._listeners.close_all()
@@ -146,8 +147,9 @@ class Shutdown:
         """Drain the clients, and return when every connection has ended.
 
         Args:
-            seconds: after this time, the connections that are left are cut.
-            clients: that other processes drain at the same time, with those of this one.
+            seconds: after this time, the remaining connections are cut.
+            clients: the number of clients that all workers drain at the same time; 0 for those of
+                this process alone.
         """
         hub = self._hub
         events.SHUTTING_DOWN.log(clients=len(hub.clients))
@@ -160,7 +162,7 @@ class Shutdown:
             events.CUTTING.log(clients=len(hub.clients), seconds=self._timeout)
             for client in list(hub.clients):
                 client.abort(GOING_AWAY.reason)
-            for transport in http_transports([self._server]):  # that take too long
+            for transport in http_transports([self._server]):
                 transport.abort()
 
 

@@ -35,7 +35,7 @@ def _limit_request(request: web.Request) -> None:
 
 
 def limit_guesses(request: web.Request) -> None:
-    """Raise 429 if a request with an invalid credential is over the rate of its address."""
+    """Count a request with an invalid credential; raise 429 if its address is over its rate."""
     if request.path not in (CONNECT, EVENTS):
         _limit_request(request)
         return

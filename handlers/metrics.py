@@ -46,9 +46,9 @@ async def open_metrics(request: web.Request) -> web.Response:
     """Answer with all metrics, in the format that `Accept` asks for."""
     figures = await request.app[FIGURES]()
     accepted = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
-    try:  # the version of a format is echoed
+    try:  # the Content-Type repeats the version of the format, so it must be ASCII
         encode, content_type = choose_encoder(accepted if accepted.isascii() else "")
-    except TypeError:  # it has other parts than numbers
+    except TypeError:  # the version has other parts than numbers
         encode, content_type = choose_encoder("")
     is_open = content_type.startswith("application/openmetrics-text")
     body = encode(WithoutClashes(figures) if is_open else figures)
@@ -79,8 +79,8 @@ def metrics_app(
 
     Args:
         settings: of the server.
-        shutdown: knows whether it has been announced.
-        observer: gets the refusals of requests.
+        shutdown: says whether the shutdown has been announced.
+        observer: gets reports about refused requests.
         figures: returns the metrics.
     """
     app = web.Application(middlewares=[close_in_shutdown, errors_as_json, check_sender])

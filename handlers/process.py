@@ -17,7 +17,7 @@ _DESCRIPTORS: Final = _PROC / "fd"
 def stop_signal(at_once: Callable[[], None] | None = None) -> asyncio.Event:
     """Return an event that the first SIGTERM or SIGINT sets; a second one ends the process.
 
-    `at_once` is called before that.
+    `at_once`: called before a second signal ends the process; None for nothing.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -43,7 +43,7 @@ def reload_signal() -> asyncio.Event:
 
 
 def ignore_signals() -> None:
-    """Ignore the signals that the parent of this process obeys.
+    """Ignore the signals that are for the parent of this process.
 
     systemd sends them to all processes of a service.
     """
@@ -52,9 +52,9 @@ def ignore_signals() -> None:
 
 
 def tune_garbage_collection() -> None:
-    """Exempt the objects that exist now from collection, and collect rarely from here on.
+    """Exempt the objects that exist now from collection, and collect rarely from now on.
 
-    They live as long as the process. Connections leave hardly any garbage in cycles.
+    These objects live as long as the process, and connections leave hardly any garbage in cycles.
     """
     gc.collect()
     gc.freeze()
@@ -76,7 +76,7 @@ def process_figures() -> ProcessFigures | None:
     """Return the kernel's figures; None where it has no /proc, as on macOS."""
     try:
         fields = (_PROC / "stat").read_bytes().rpartition(b")")[2].split()  # from the state on
-        # Linux 6.2 and later have the number there. A list of 10,000 takes 5 ms.
+        # From Linux 6.2 on, the folder's size is the number. A list of 10,000 takes 5 ms.
         descriptors = _DESCRIPTORS.stat().st_size or len(os.listdir(_DESCRIPTORS))
     except OSError:
         return None

@@ -50,7 +50,8 @@ async def publish_batch(request: web.Request) -> web.Response:
     app, settings = request.app, request.app[SETTINGS]
     raise_refusal(app[SERVICE].check_any(caller(request), Verb.PUBLISH))
     size = MAX_BATCH_BYTES if request.content_length is None else request.content_length
-    # A body no larger than a message is not counted; one that is too large is not read.
+    # Bodies up to the size of a message are not counted. One that is too large for a batch is not
+    # either, since it is refused unread.
     counted = size if settings.max_message_bytes < size <= MAX_BATCH_BYTES else 0
     with app[BODY_BUDGET].reserve(counted_as(request), counted) as reserved:
         if not reserved:
@@ -64,7 +65,7 @@ async def publish_batch(request: web.Request) -> web.Response:
 
 
 async def _in_slices(items: Iterator[Publish | Refusal]) -> PublishItems:
-    """Return all items of a batch, decoded in slices: 4 MB take 30 ms after the parsing."""
+    """Return all items of a batch, decoded in slices: those of 4 MB take 30 ms in all."""
     parts: PublishItems = []
     while True:
         await asyncio.sleep(0)
@@ -111,7 +112,8 @@ async def _publish_part(
     service, who = request.app[SERVICE], caller(request)
     started: list[_Started | Refusal] = []
     size = 0
-    ended = service.sessions.refusal(who)  # there were waits since the body and the last part
+    # The caller may have been banned, or its token have ended, since the last part.
+    ended = service.sessions.refusal(who)
     if ended is not None:
         items = [ended for _ in items]
     for item in items:
@@ -136,7 +138,7 @@ async def _publish_part(
 
 
 def _is_for_others(published: dict[str, Json]) -> bool:
-    """Return True if other nodes got an event; `nodes` counts this one if it has subscribers."""
+    """Return whether other nodes got an event: `nodes` counts this node if it has subscribers."""
     here = 1 if published.get("receivers") else 0
     return bool(published.get("nodes", 0) > here)
 

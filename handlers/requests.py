@@ -13,8 +13,8 @@ from hub.addresses import block, client_address
 from hub.errors import Refusal
 from hub.event_log import caller_fields
 
-# Set by `authenticate`: who makes a request with a credential, or the refusal of a credential that
-# is to be answered by a Close.
+# Set by `authenticate`. PRINCIPAL is the caller that a valid credential names. REFUSED is the
+# refusal of an invalid one, if a Close must answer it.
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 REFUSED: Final = web.RequestKey("refused", Refusal)
 
@@ -49,15 +49,15 @@ def caller(request: web.Request) -> Principal:
 
 
 def address_of(request: web.Request) -> str:
-    """Return the address of the client that sent a request, as TRUSTED_PROXIES say."""
+    """Return the address of the client that sent a request; TRUSTED_PROXIES are skipped."""
     trusted = request.app[SETTINGS].trusted_proxies
     forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, ()) if trusted else ()
-    # Interned: each connection keeps it, and most of a server's come from few proxies.
+    # Interned, because each connection keeps the text, and many connections have the same address.
     return sys.intern(client_address(request.remote or "", ",".join(forwarded), trusted))
 
 
 def request_fields(request: web.Request) -> dict[str, object]:
-    """Return the fields of the log that describe a request. The query may hold a token."""
+    """Return the fields of the log for a request, without the query, which may hold a token."""
     return {
         "method": request.method,
         "path": request.rel_url.raw_path,

@@ -56,4 +56,4 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _expect(_request: web.Request) -> None:
-    """Ignore `Expect`: read_body answers it, so a request that is refused sends no body."""
+    """Ignore `Expect`: `read_body` answers it, so that a refused request sends no body."""

@@ -29,12 +29,12 @@ BACKLOG: Final = 4096
 # Bytes of kernel buffer for a client (SO_SNDBUF, which Linux doubles). Without a limit it grows
 # to 4 MB, which the bounds of the send queue would not count.
 SEND_BUFFER: Final = 131_072
-# Descriptors kept for REST, probes, Redis and files, not for WebSockets and streams; at most half
-# of all descriptors.
+# Descriptors that are reserved for REST, probes, Redis and files: WebSockets and streams do not use
+# them. At most half of all descriptors are reserved.
 RESERVE: Final = 256
-# This fraction of the reserve (1/OWN_SHARE) is for no incoming connection, so that the server can
-# always reconnect to Redis. METRICS_PORT takes connections until half of it is left, so that an
-# operator sees that descriptors are used up.
+# A part of the reserve, 1/OWN_SHARE, is not for incoming connections at all, so that the server can
+# always connect to Redis again. Connections to METRICS_PORT may use half of that part, so that an
+# operator can see that descriptors are used up: 1/METRICS_SHARE is left.
 OWN_SHARE: Final = 8
 METRICS_SHARE: Final = 16
 # struct tcp_info of Linux: tcpi_unacked (packets), tcpi_bytes_acked, tcpi_notsent_bytes.
@@ -68,10 +68,13 @@ def listen(host: str, port: int) -> ListenSockets:
 
 
 def spread(sockets: ListenSockets, parts: int) -> list[ListenSockets]:
-    """Add sockets with the same addresses, and return all of them in so many equal parts.
+    """Open more sockets with the same addresses, one set for each further part.
 
-    The kernel spreads connections evenly over the parts (SO_REUSEPORT). The first sockets were
-    opened alone, so no other server has these addresses.
+    The kernel spreads connections evenly over the parts (SO_REUSEPORT). `sockets` were opened
+    without that option, so no other server has these addresses.
+
+    Returns:
+        The parts; `sockets` are the first one.
 
     Raises:
         OSError: there are not enough file descriptors.
@@ -121,7 +124,7 @@ def fit_descriptors(settings: Settings, descriptors: int, workers: int = 1) -> S
 
     Args:
         settings: of the server.
-        descriptors: that each process may have.
+        descriptors: the number of them that each process may have.
         workers: the number of processes that share the connections.
 
     Raises:
@@ -143,10 +146,11 @@ def _reserve(descriptors: int) -> int:
 
 
 class AcceptProtocol(asyncio.Protocol):
-    """The first protocol of a connection: it passes it to HTTP if descriptors are left.
+    """The first protocol of a connection, which gives it to HTTP if descriptors are left.
 
-    A new descriptor is the lowest that is free. So its number says how many are in use. When half
-    of the reserve is in use, each new connection closes idle ones.
+    The kernel gives a new connection the lowest free descriptor, so the number of the descriptor
+    says how many are in use. While half of the reserve is in use, each new connection closes idle
+    ones.
     """
 
     def __init__(
@@ -160,8 +164,8 @@ class AcceptProtocol(asyncio.Protocol):
 
         Args:
             make_protocol: returns a new HTTP protocol.
-            close_idle: closes the HTTP connections that have idled longest.
-            descriptors: of the process, at most.
+            close_idle: closes the HTTP connections that have been idle for longest.
+            descriptors: maximum number of descriptors of the process.
             share: the fraction 1/share of the reserve is not for these connections.
         """
         self._make_protocol = make_protocol
@@ -201,7 +205,7 @@ class Listeners:
 
         Args:
             make_protocol: makes the HTTP protocol of a connection.
-            close_idle: closes HTTP connections that are idle, for new ones.
+            close_idle: closes the HTTP connections that have been idle for longest.
             share: the fraction 1/share of the reserve of descriptors is not for these connections.
         """
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -237,7 +241,7 @@ class Listeners:
             poll = select.poll()
             poll.register(sock.fileno(), select.POLLIN)
             while poll.poll(0) and loop.time() < end:  # noqa: ASYNC110  there is no event for it
-                await asyncio.sleep(0)  # the loop accepts one connection a turn
+                await asyncio.sleep(0)  # the loop accepts one connection in each tick
             self.close(sock)
 
     async def left(self) -> None:
@@ -256,7 +260,10 @@ def http_transports(servers: Iterable[web.Server]) -> list[asyncio.Transport]:
 
 
 def progress(transport: Transport) -> tuple[int, bool]:
-    """Return the bytes that the peer's TCP has acknowledged, and True if more are queued."""
+    """Return the bytes that the peer's TCP has acknowledged, and whether more are outstanding.
+
+    On other systems than Linux the first number is an estimate, of which only the changes count.
+    """
     buffered = transport.get_write_buffer_size()
     if sys.platform == "linux":
         sock = cast(asyncio.Transport, transport).get_extra_info("socket")
@@ -264,7 +271,7 @@ def progress(transport: Transport) -> tuple[int, bool]:
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
             unacknowledged, acknowledged, unsent = _TCP_INFO.unpack(info)
             return acknowledged, bool(unacknowledged or unsent or buffered)
-    return -buffered, bool(buffered)  # without TCP_INFO: a smaller buffer is progress, too
+    return -buffered, bool(buffered)  # it grows as the transport's buffer shrinks
 
 
 def discard(transport: Transport) -> None:

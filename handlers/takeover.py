@@ -40,19 +40,19 @@ __all__ = [
     "unmask",
 ]
 
-# Of a request's path with its query: 64 topics of a WebSocket, whose bytes are all encoded, take
-# 49 KB, their positions 6 KB and a token 8 KB.
+# Bytes of a request's path and query. With 64 topics of 255 bytes, all URL-encoded, the topics of
+# a WebSocket take 49 KB, their positions 6 KB and a token 8 KB.
 MAX_TARGET_BYTES: Final = 65_536
-MAX_HEADER_BYTES: Final = 9_216  # of a header, which may have a token of 8,192
+MAX_HEADER_BYTES: Final = 9_216  # bytes of a header, which may have a token of 8,192
 _HEAD_END: Final = b"\r\n\r\n"
 _PARSER: Final = 65_536  # bytes of a body that aiohttp's parser buffers; an upgrade has no body
 
 
 class Upgrade(NamedTuple):
-    """How a connection goes on after its last HTTP request."""
+    """The end of HTTP on a connection: its last response, and the protocol that follows."""
 
     response: bytes
-    protocol: asyncio.Protocol  # of the bytes after the request
+    protocol: asyncio.Protocol  # handles the bytes after the request
 
 
 class Shortcut:
@@ -96,13 +96,13 @@ class Shortcut:
         return data.startswith(self._start) and data.find(_HEAD_END) == len(data) - len(_HEAD_END)
 
     def upgrade(self, data: bytes, connection: "FirstRequest") -> Upgrade | None:
-        """Return the upgrade of a connection by its first bytes; None leaves it to aiohttp.
+        """Return the upgrade that a connection asks for; None to leave the connection to aiohttp.
 
         Raises:
             HTTPException: the upgrade is refused.
         """
         loop = asyncio.get_running_loop()
-        # The connection serves as the protocol that aiohttp's objects ask for.
+        # aiohttp's parser and request need a protocol: `connection` has the attributes they use.
         protocol = cast(RequestHandler, connection)
         parser = HttpRequestParser(
             protocol,
@@ -131,13 +131,13 @@ class Shortcut:
 class FirstRequest(asyncio.Protocol):
     """The protocol of a new connection until its first bytes have arrived.
 
-    Until then it is one of the connections of aiohttp's server, which knows it by the methods of
-    a RequestHandler: so it is closed like an idle one.
+    Until then it is one of the connections of aiohttp's server, and has the methods of a
+    RequestHandler that the server calls. So the server can close it like an idle connection.
     """
 
     __slots__ = ("_server", "_shortcut", "head_since", "transport")
 
-    # What aiohttp asks of the protocol of a request.
+    # The attributes of a protocol that aiohttp's requests read.
     ssl_context = None
     sockname = None
     _task_handler = None
@@ -179,7 +179,7 @@ class FirstRequest(asyncio.Protocol):
         self._leave()
 
     def _leave(self) -> None:
-        """Leave the connections of the server, and the transport."""
+        """Give up the transport, and leave the connections of aiohttp's server."""
         self.transport = None
         self._server.connection_lost(cast(RequestHandler, self))
 
@@ -208,9 +208,9 @@ class FirstRequest(asyncio.Protocol):
 class _TimedHeads(RequestHandler):
     """aiohttp's protocol of a connection, which also knows since when a head has been arriving.
 
-    Bytes that arrive while no body does, and that complete no head, are a part of one. A part that
-    arrives in one read with the end of the request before it is noticed with the next part. Until
-    then the connection counts as idle, for which it has aiohttp's keepalive_timeout.
+    Bytes that belong to no body and complete no head are a part of a head. If such a part arrives
+    in one read together with the end of the request before it, it is noticed only when the next
+    part arrives. Until then the connection counts as idle, and aiohttp's keepalive_timeout ends it.
     """
 
     __slots__ = ("_body", "head_since", "refusal")
@@ -240,7 +240,7 @@ class _TimedHeads(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer malformed HTTP. aiohttp quotes it, in the log too, and it may have a token."""
+        """Answer malformed HTTP without quoting it, as aiohttp would: it may have a token."""
         if message is None or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         if isinstance(exc, LineTooLong):
@@ -258,7 +258,7 @@ class _TimedHeads(RequestHandler):
 
 
 def _answer_long_head(error: LineTooLong) -> web.Response:
-    """Return the answer to a target or header that is too long; the limit shows which it is."""
+    """Return the answer to a target or header that is too long; the error's limit says which."""
     _, limit, *_ = error.args
     if limit == MAX_TARGET_BYTES:
         status, part = HTTPStatus.REQUEST_URI_TOO_LONG, "Path and query are"
@@ -272,9 +272,9 @@ def _http_protocol(server: web.Server) -> _TimedHeads:
 
 
 def raise_first_refusal(request: web.Request) -> None:
-    """Raise the refusal of a request that its shortcut has refused.
+    """Raise the refusal of a request, if the shortcut has refused it already.
 
-    The refusal was counted there, so the handler does not check the request again.
+    The shortcut has counted and reported the refusal, so the handler must not check again.
     """
     protocol = request.protocol
     assert isinstance(protocol, _TimedHeads)
@@ -287,9 +287,9 @@ def raise_first_refusal(request: web.Request) -> None:
 
 
 def late_heads(servers: Iterable[web.Server], since: float) -> list[asyncio.Transport]:
-    """Return the connections on which the head of a request has been arriving since a time.
+    """Return the connections on which a request's head began to arrive at `since` or before.
 
-    Those with a request in progress are not among them.
+    `since`: in seconds of the loop's clock. Connections with a request in progress are left out.
     """
     return [
         it.transport
@@ -306,10 +306,10 @@ def close_idle(server: web.Server) -> None:
 
 
 def close_longest_idle(server: web.Server) -> None:
-    """Close the eighth of the idle connections that have been idle for longest.
+    """Close an eighth of the idle connections, those that have been idle for longest.
 
-    An eighth, so that a call for each new connection does not cost a scan of all connections each
-    time.
+    Each call scans all connections. It closes many of them, so that not every new connection needs
+    a call.
     """
     idle = sorted(_idle(server), key=lambda it: it.idle_since or 0.0)
     for connection in idle[: len(idle) // 8 + 1]:

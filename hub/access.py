@@ -2,8 +2,8 @@
 
 Pure. A right is a verb and a set of patterns. The patterns are those of MQTT (MQTT 5.0 section
 4.7): a topic's name is split into levels, `+` is exactly one level, a last `#` is the level before
-it and everything below. Patterns are compiled once, with the caller; a check that was made before
-is one lookup.
+it and everything below. Patterns are compiled once for each caller. The topics that a caller was
+allowed are remembered, so that the next check of the same topic is one lookup.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from hub.errors import ErrorCode, Refusal
 from hub.values import Json
 
-MAX_PATTERNS: Final = 100  # of a token, and of a setting
+MAX_PATTERNS: Final = 100  # in a token or in a setting
 SEPARATOR: Final = "/"  # between the levels of a topic's name, where no other is set
 MAX_SUBJECT_BYTES: Final = 255  # of UTF-8
 MAX_TIME: Final = 253_402_300_799  # seconds since the epoch: the end of the year 9999
@@ -238,7 +238,7 @@ class Principal:
 
     @property
     def manages_all(self) -> bool:
-        """Whether it has a key or may manage `#`, which figures of the whole server need."""
+        """Whether it has an API key or may manage `#`, as lists of the whole server require."""
         return bool(self.rights.manage.every)
 
     def may(self, verb: Verb, topic: str) -> bool:
@@ -267,7 +267,7 @@ class Access:
     """
 
     def __init__(self, anonymous: Principal = ANONYMOUS) -> None:
-        """`anonymous` is a caller without a token or key: one with all rights if access is off."""
+        """`anonymous`: the caller without a token or key. It has all rights if access is off."""
         self.anonymous = anonymous
 
     def check(self, principal: Principal, verb: Verb, topic: str) -> Refusal | None:
@@ -277,7 +277,7 @@ class Access:
         return _refuse(principal, f"{verb} on topic {topic!r}")
 
     def check_any(self, principal: Principal, verb: Verb) -> Refusal | None:
-        """Return the refusal of a principal that has a right for no topic; None if for any."""
+        """Return the refusal of a principal that has this right for no topic; None if for any."""
         return None if getattr(principal.rights, verb) else _refuse(principal, verb)
 
     def check_all(self, principal: Principal) -> Refusal | None:

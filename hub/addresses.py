@@ -25,7 +25,8 @@ def parse_networks(text: str) -> Networks:
     """Return the addresses and networks of a comma-separated list.
 
     Raises:
-        ValueError: one is neither, or has bits beyond its prefix; the exception's text is that one.
+        ValueError: an item is neither, or has bits beyond its prefix; the exception's text is the
+            item.
     """
     networks = []
     for name in (name.strip() for name in text.split(",")):
@@ -46,9 +47,9 @@ def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 def client_address(peer: str, forwarded: str, trusted: Networks) -> str:
     """Return the address of the client that sent a request.
 
-    `X-Forwarded-For` is read from the right, since each proxy appends the address of its peer, and
-    a client may send any text before it. The first address that is not trusted is the client's. An
-    entry that is no address ends the search at the proxy that wrote it.
+    `X-Forwarded-For` is read from the right: each proxy appends the address of its peer, while a
+    client may send any text in front. The first address that is not a trusted proxy's is the
+    client's. If an entry is no address, the result is the address of the proxy that wrote it.
 
     Args:
         peer: the host of the connection's other side; empty if it has none.
@@ -71,9 +72,10 @@ def client_address(peer: str, forwarded: str, trusted: Networks) -> str:
 
 
 def block(address: str) -> str:
-    """Return the addresses that count as one client: an IPv4 address, or the /64 of an IPv6 one.
+    """Return the block of addresses that counts as one client.
 
-    A provider gives each customer at least a /64.
+    It is an IPv4 address itself, or the /64 network of an IPv6 address, since a provider gives each
+    customer at least a /64.
     """
     if ":" not in address:
         return address

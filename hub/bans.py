@@ -8,14 +8,14 @@ from heapq import heappop, heappush
 from typing import Final
 
 MAX_BANS: Final = 100_000  # subjects that are banned at a time
-ENDED: Final = 1_000  # bans that one sweep examines at most
+ENDED: Final = 1_000  # maximum number of bans that one sweep examines
 
 
 class Bans:
-    """Keeps until when each subject is banned.
+    """Keeps the end of each subject's ban.
 
-    Bans are merged: the later end counts, whatever the order in which they are added. So all nodes
-    have the same bans in the end, without agreeing on an order.
+    If a subject is banned twice, the later end counts, in whatever order the bans are added. So all
+    nodes come to the same bans, without agreeing on an order.
     """
 
     def __init__(self, wall: Callable[[], float]) -> None:
@@ -27,23 +27,24 @@ class Bans:
 
     @property
     def ends(self) -> Mapping[str, float]:
-        """The ends in seconds since the epoch by subject; a ban that has just ended may be left."""
+        """The end of each ban by subject, in seconds since the epoch. It may have just passed."""
         return self._ends
 
     def end(self, subject: str) -> float | None:
-        """Return the end of a subject's ban; None if it is not banned now."""
+        """Return the end of a subject's ban, in seconds since the epoch; None if not banned now."""
         end = self._ends.get(subject)
         return end if end is not None and self._wall() < end else None
 
     def has_room(self, subject: str) -> bool:
-        """Return whether a ban of this subject would be within MAX_BANS."""
+        """Return whether this subject can be banned: it is banned already, or MAX_BANS are not."""
         return len(self._ends) < MAX_BANS or subject in self._ends
 
     def add(self, subject: str, end: float) -> bool:
-        """Ban a subject, or extend its ban.
+        """Ban a subject until `end`, in seconds since the epoch, or extend its ban.
 
         Returns:
-            False if nothing changes: the ban has ended, a longer one is known, or there is no room.
+            False if nothing changes: the end has passed, a longer ban is known, or there is no
+            room.
         """
         known = self._ends.get(subject)
         if end <= self._wall() or (known is not None and end <= known):

@@ -1,7 +1,9 @@
 """A budget in bytes for the bodies of large requests.
 
-State: the reserved bytes of each caller. A batch of 4 MB may take 30 s to arrive, on every
-connection; 100 of them took 725 MB of memory (measured on 2026-11-25).
+A batch of 4 MB may take 30 s to arrive, and each connection may send one. 100 of them took 725 MB
+of memory (measured on 2026-11-25).
+
+State: the reserved bytes of each caller.
 """
 
 from collections import Counter
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 LIMIT: Final = 67_108_864  # bytes: 16 of the largest batches
-SHARE: Final = LIMIT // 4  # bytes of one caller
+SHARE: Final = LIMIT // 4  # maximum of the bytes of one caller
 
 
 class BodyBudget:
@@ -22,7 +24,11 @@ class BodyBudget:
 
     @contextmanager
     def reserve(self, caller: Hashable, size: int) -> Iterator[bool]:
-        """Reserve `size` bytes until the end of the block; yield False if too few are left."""
+        """Reserve `size` bytes for the time of the block.
+
+        Yields:
+            False if too few bytes are left; then none are reserved.
+        """
         if self.reserved + size > LIMIT or self._by_caller[caller] + size > SHARE:
             yield False
             return

@@ -1,7 +1,9 @@
 """Pages of this node's connections, in the order of their numbers.
 
-State: a lock. A node may have tens of thousands of connections, and examining all of them takes too
-long for one tick. It is done in slices, for one request at a time.
+A node may have tens of thousands of connections, and examining all of them takes too long for one
+tick. So they are examined in slices, for one request at a time.
+
+State: the lock that lets requests wait for each other.
 """
 
 import asyncio
@@ -54,7 +56,7 @@ class ConnectionList:
         found: list[Client] = []
         if query.topic:
             async for part in slices(hub.subscribers(query.topic), SLICE):
-                # In the order of their subscribes: the first by number may be anywhere.
+                # They are in the order of their subscribes, so the lowest number may be anywhere.
                 end = found[-1].number if len(found) > query.limit else math.inf
                 found += _select((it for it in part if last < it.number < end), query.subject)
                 found = sorted(found, key=_by_number)[: query.limit + 1]
@@ -68,7 +70,11 @@ class ConnectionList:
         return found[: query.limit + 1]
 
     def _last_before(self, after: ConnectionId | None) -> float:
-        """Return the number of this node's last connection before a page."""
+        """Return the number after which this node's part of a page begins.
+
+        Returns:
+            0 for all connections of this node, and infinity for none.
+        """
         if after is None or after.node < self._hub.node:
             return 0
         return after.number if after.node == self._hub.node else math.inf

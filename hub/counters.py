@@ -23,9 +23,10 @@ TRIPS: Final = (0.0001, 0.00025, 0.0005, *LAGS[:-1])
 
 
 class ConnectResult(StrEnum):
-    """What became of an attempt to open a WebSocket or stream."""
+    """The result of an attempt to open a WebSocket or stream."""
 
-    ACCEPTED = "accepted"  # also if it is closed at once, because browsers hide other refusals
+    # Also for a WebSocket that is accepted to be closed at once: browsers hide other refusals.
+    ACCEPTED = "accepted"
     DENIED = "denied"  # by access, ALLOWED_ORIGINS or ALLOWED_HOSTS
     LIMITED = "limited"  # by a limit of one address
     FULL = "full"  # MAX_CONNECTIONS
@@ -56,7 +57,7 @@ class Histogram:
     """State: the number of values in each bucket, and their sum."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        """`bounds`: the upper bounds of the buckets, ascending; one without a bound is added."""
+        """`bounds`: the upper bounds of the buckets, ascending. A last bucket has no bound."""
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0

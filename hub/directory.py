@@ -3,7 +3,7 @@
 Theory of operation. A list asks all other nodes at once (`Broker.ask`), and takes their answers in
 the order of the nodes, so that a page has the same order on every node. An answer that is not
 needed, because the page is full, is not fetched. A node that does not answer is reported as
-missing. `answer` is what the other nodes get.
+missing. `answer` answers the questions of the other nodes.
 
 State: the number of lists under way.
 """
@@ -89,7 +89,7 @@ class Directory:
         return ConnectionPage(page, page[-1]["id"] if more else "", missing, asked.degraded)
 
     async def answer(self, question: Json) -> Json:
-        """Return this node's answer to a question; None if it does not know it."""
+        """Return this node's answer to a question; None if it does not know the question."""
         if question == _NODES:
             return self._describe()
         if type(question) is dict and question.keys() == {"list", "query"}:

@@ -27,9 +27,9 @@ from hub.sessions import rfc3339
 from hub.settings import Settings
 
 MAX_AWAITING: Final = 64  # commands of one client that await the broker at once
-# Commands under way or queued at which reading pauses. All bytes that arrive in the pause are one
-# read: at 10,000 publishes a second, a read for each of them costs more than all other work
-# (docs/decisions, 0025).
+# Number of commands under way or queued at which reading pauses. All bytes that arrive in the pause
+# become one read. At 10,000 publishes a second, one read for each publish would cost more than all
+# other work (docs/decisions, 0025).
 PAUSE_AT: Final = 2
 
 _TYPES: Final = {
@@ -43,10 +43,10 @@ _BINARY: Final = Refusal(
 
 
 class Dispatcher:
-    """State: the counts of answers; each client has a `CommandQueue`.
+    """State: the counts of answers; the state of each client's commands is in its `CommandQueue`.
 
-    The counts only grow, and are for whoever reads them. A publish that is carried out is counted
-    in `Hub.published`.
+    The counts only grow; the metrics read them. A publish that is carried out is counted in
+    `Hub.published`.
     """
 
     def __init__(self, service: Service, drain: Drain, settings: Settings) -> None:
@@ -82,13 +82,15 @@ class Dispatcher:
     def handle_excess(
         self, client: Client, data: bytes | bytearray | None, refusal: Refusal
     ) -> bool:
-        """Refuse a message over MESSAGE_RATE; an unsubscribe is carried out.
+        """Refuse a message over MESSAGE_RATE, unless it is an unsubscribe, which is carried out.
 
         Args:
-            data: None for a binary message.
+            client: the sender.
+            data: the message; None for a binary one.
+            refusal: the answer; it gets the message's request_id.
 
         Returns:
-            True if it was refused.
+            True if the message was refused.
         """
         if data is not None:
             try:
@@ -113,7 +115,7 @@ class Dispatcher:
             if queue.backlog is None:
                 queue.backlog = deque()
             queue.backlog.append(command)
-        # On a single server commands complete at once, and none is held.
+        # On a single server every command but `auth` completes at once, so reading does not pause.
         if queue.awaiting and queue.awaiting + len(queue.backlog or ()) >= PAUSE_AT:
             client.hold()
 
@@ -239,7 +241,11 @@ class Dispatcher:
             self._drain.completed(client)
 
     def _advance(self, client: Client, backlog: deque[Command | Refusal]) -> None:
-        """Run the queued commands that may run; one that completes at once does not recurse."""
+        """Run the queued commands that may run.
+
+        They are not in the client's queue meanwhile, so that one that completes at once does not
+        run the others within its own call.
+        """
         client.commands.backlog = None
         while backlog and client.open and self._may_run(client, backlog[0]):
             self._run(client, backlog.popleft())

@@ -17,11 +17,12 @@ from hub.delivery.client import FLOWING, Client
 from hub.errors import GOING_AWAY
 from hub.hub import Hub
 
-# Clients with one topic that are closed in one tick: 4 ms. Removing a client from
-# TOPICS topics takes as long as closing it.
+# Clients with one topic that are closed in one tick: 4 ms. Removing a client from TOPICS topics
+# takes as long as closing it.
 SLICE: Final = 200
 TOPICS: Final = 4
-# Clients reconnect within SPREAD milliseconds for each of them, and within MAX_SPREAD in all.
+# Clients are asked to reconnect at a random time within SPREAD milliseconds for each client, and
+# within MAX_SPREAD at most.
 SPREAD: Final = 2
 MAX_SPREAD: Final = 30_000
 
@@ -45,7 +46,8 @@ class Drain:
     def begin(self, clients: int = 0) -> None:
         """Stop handling commands, and notify and close all clients.
 
-        `clients`: the number of all that are closed at the same time, if other nodes close theirs.
+        `clients`: the number of clients that are closed at the same time, with those of other
+        workers; 0 for those of this process alone.
         """
         self.announced = True
         self.begun = True
@@ -92,7 +94,7 @@ class Drain:
             self._close(client, b"")
 
     def _close(self, client: Client, notice: bytes) -> None:
-        # Until it has taken its queued messages (hub/delivery/keepalive.py).
+        # The keepalive sets the deadline when the client has got its queued messages.
         client.liveness.deadline = math.inf
         framing = client.framing
         last = notice + framing.close(GOING_AWAY)

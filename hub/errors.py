@@ -36,7 +36,7 @@ class Refusal(NamedTuple):
     code: ErrorCode
     text: str  # for a person
     request_id: str = ""  # of the command; empty if it had none
-    retry_after_ms: int = 0  # when the same may succeed; 0 if that is not known
+    retry_after_ms: int = 0  # milliseconds after which a retry may succeed; 0 if unknown
 
 
 class RequestRefusal(StrEnum):
@@ -45,7 +45,7 @@ class RequestRefusal(StrEnum):
     Observers are given these values, clients are not. Values may be added; none may change.
     """
 
-    BAD_REQUEST = "BAD_REQUEST"  # what no other value describes
+    BAD_REQUEST = "BAD_REQUEST"  # for a reason that no other value describes
     NOT_FOUND = "NOT_FOUND"  # no such path, or no such method of it
     TOO_LARGE = "TOO_LARGE"  # the body
     TIMEOUT = "TIMEOUT"  # the body did not arrive in time
@@ -120,11 +120,12 @@ WRITE_TIMEOUT: Final = "write_timeout"  # the client took no byte for WRITE_TIME
 TOPIC_DELETED: Final = "topic_deleted"  # of a stream: all of its topics were deleted
 REFUSED: Final = "refused"  # of a stream: a subscribe was refused
 
-# All reasons for the end of a connection, and those that an operator should look into.
+# All reasons for the end of a connection.
 REASONS: Final = frozenset(
     {LEFT, LOST, IDLE_TIMEOUT, WRITE_TIMEOUT, TOPIC_DELETED, REFUSED, *(c.reason for c in CLOSES)}
 )
-# What leads to UNAUTHORIZED, FORBIDDEN, INTERNAL_ERROR and SLOW_CONSUMER is logged itself.
+# Closes that are not logged as failed connections. The cause of UNAUTHORIZED, FORBIDDEN,
+# INTERNAL_ERROR and SLOW_CONSUMER has a line of its own.
 _NO_FAULTS: Final = (
     GOING_AWAY,
     INTERNAL_ERROR,
@@ -134,6 +135,7 @@ _NO_FAULTS: Final = (
     DISCONNECTED,
     FORBIDDEN,
 )
+# The reasons that are logged as failed connections, for an operator to look into.
 FAULTS: Final = REASONS - {LEFT, TOPIC_DELETED, REFUSED, *(c.reason for c in _NO_FAULTS)}
 
 

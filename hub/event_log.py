@@ -14,7 +14,7 @@ from hub.observer import Observer
 from hub.reports import SlowAction
 
 BLOCKED: Final = 1.0  # seconds that the event loop is late before it is logged
-MANY: Final = 100  # refusals with UNAUTHORIZED in MANY_IN that are logged as many
+MANY: Final = 100  # refusals with UNAUTHORIZED within MANY_IN that are logged as many
 MANY_IN: Final = 60.0  # seconds
 
 
@@ -33,7 +33,8 @@ class EventLog(Observer):
             events.CONNECTED.log(**client_fields(client))
 
     def left(self, client: Client, reason: str, seconds: float) -> None:
-        # A stream has no Close: a client that leaves it while events are on the way resets it.
+        # A stream has no Close. If its client leaves while events are on the way, TCP reports a
+        # reset, as for a lost connection.
         left = reason == LOST and not client.framing.answers_pings
         if reason in FAULTS and not left:
             events.FAILED.log(**client_fields(client), reason=reason, seconds=seconds)
@@ -60,10 +61,10 @@ class EventLog(Observer):
             self._count_unauthorized()
 
     def _count_unauthorized(self) -> None:
-        """Log once that many callers are refused, until they are fewer for MANY_IN."""
+        """Log that many callers are refused; log it again only after MANY_IN with fewer."""
         now = self._clock()
         if now - self._since >= MANY_IN:
-            # A window that is over long ago was followed by one without refusals.
+            # If the window ended more than MANY_IN ago, a window without refusals has followed it.
             self._many &= self._unauthorized >= MANY and now - self._since < 2 * MANY_IN
             self._unauthorized, self._since = 0, now
         self._unauthorized += 1

@@ -31,10 +31,11 @@ class HttpSweep:
 
         Args:
             settings: with the timeouts.
-            observer: gets the uses of a limit.
+            observer: gets a report about each connection that is ended.
             http_transports: returns the open connections that are not clients of the hub.
-            late_heads: returns those on which a request's head has been arriving since a time.
-            progress: asks the kernel about a transport.
+            late_heads: returns those on which a request's head began to arrive before a time, and
+                is not complete.
+            progress: returns the bytes that TCP has acknowledged on a transport.
             discard: makes the kernel reset a transport.
         """
         self.write_timeout = WriteTimeout(progress, discard, settings.write_timeout)

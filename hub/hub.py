@@ -46,14 +46,14 @@ from hub.reports import GapCause, Limit, SlowAction
 from hub.settings import Settings
 from hub.values import Json, Position, RecoverFrom
 
-PARTED: Final = 1_000  # topics that clients are removed from in one tick: 5 ms
+PARTED: Final = 1_000  # removals of ended clients from topics in one tick: 5 ms
 NOTIFIED: Final = 250  # clients that are notified of a deletion in one tick: 5 ms
 
 
 class Published:
     """State: the numbers of messages that the broker has accepted from this node, by source.
 
-    They only grow. Attributes, because they are counted for each message.
+    They only grow. They are attributes and not a dict, because each message is counted.
     """
 
     __slots__ = ("rest", "websocket")
@@ -79,14 +79,18 @@ class Hub:
         send: Send,
         observer: Observer,
     ) -> None:
-        """Connect it to its broker and the loop.
+        """Create a hub without clients, and register it with its broker.
 
         Args:
+            settings: with the limits.
+            broker: orders events, and carries them between nodes.
             node: the id of this process, 16 hexadecimal digits.
-            call_soon: the loop's.
+            ids: makes the ids and timestamps of messages.
+            call_soon: the method of the event loop.
             clock: returns seconds of a monotonic clock.
+            timer: the same with a resolution of microseconds; its zero may differ.
             send: writes to a socket, as `os.write` does.
-            timer: the same, with a resolution of microseconds; it may have another zero.
+            observer: gets the reports.
         """
         self.node = node
         self.observer = observer
@@ -153,7 +157,7 @@ class Hub:
             name: the client id given for the connection; empty if there is none.
             framing: writes its messages.
             principal: the caller of the commands that arrive on it.
-            address: the client's, as the limits count it.
+            address: of the client, by which limits count it.
         """
         self._joined += 1
         client = Client(
@@ -183,19 +187,29 @@ class Hub:
         self.clients.pop(client, None)
 
     def fail(self, client: Client, close: Close) -> None:
-        """End a connection for a fault, its own or the server's, after everything sent to it."""
+        """End a connection because of a fault of the client or the server, with a Close.
+
+        The client gets everything that was sent to it before.
+        """
         last = client.framing.close(close)
         self.close(client, last, Ending.HALF_CLOSE, close.reason)
 
     def client_closed(self, client: Client, reply: bytes) -> None:
-        """Answer a client's Close with `reply`, unless it answers the server's own Close."""
+        """Answer a client's Close with `reply`; hang up if it answers the server's own Close."""
         if client.open:
             self.close(client, reply, Ending.HANG_UP, LEFT)
         else:
             client.hang_up()
 
     def close(self, client: Client, last: bytes, ending: Ending, reason: str) -> None:
-        """End an open client after everything sent to it; `reason` is one of `REASONS`."""
+        """End an open client; it still gets everything that was sent to it before.
+
+        Args:
+            client: the client.
+            last: the encoded last message; empty for none.
+            ending: how to end the connection after it.
+            reason: one of `hub.errors.REASONS`.
+        """
         for topic in [it for it in client.topics if it.batch or it.gap is not None]:
             self._settle(topic)
         self._part(client)
@@ -262,7 +276,9 @@ class Hub:
         """Make a client a subscriber of a topic. The first one creates the topic.
 
         Args:
-            done: called with the result, before the first event.
+            client: the client.
+            name: the topic's name.
+            done: called with the result, before the first event is sent.
             recover_from: where a recovery begins; None for none.
         """
         self._tell_deletion(client, name)
@@ -300,9 +316,9 @@ class Hub:
         return exceeded("subscriptions", "MAX_SUBSCRIPTIONS", self._max_subscriptions)
 
     def _limit_topics(self, name: str, manages: bool) -> Refusal | None:
-        """Return the refusal of another topic; None if this node has it, or has room for it.
+        """Return the refusal of a new topic; None if this node knows it, or has room for it.
 
-        An eighth of MAX_TOPICS is kept for callers that may manage the topic, such as API keys.
+        An eighth of MAX_TOPICS is reserved for callers that may manage the topic, such as API keys.
         """
         limit, text = self._max_topics, "MAX_TOPICS"
         if not manages:
@@ -325,7 +341,7 @@ class Hub:
 
     def _confirmed(self, topic: Topic[Client], result: SubscribeResult | Refusal) -> None:
         """Handle the broker's answer to a topic's first subscribe."""
-        # The list grows if an answer leads to another subscribe.
+        # The list may grow in the loop, since an answer may lead to another subscribe.
         for request in topic.requests or ():
             self._admit(topic, request, result)
         topic.requests = None
@@ -404,9 +420,12 @@ class Hub:
         """Publish a message to a topic.
 
         Args:
-            message_id: the publisher's id; None or "" for a new one.
+            topic: the topic's name.
+            message_id: the publisher's id of the message; None or "" for a new one.
+            payload: any JSON value.
             done: called with the result.
-            key: an idempotency key, or empty: a publish with a known key is not repeated.
+            key: an idempotency key; a second publish with the same key is not carried out. Empty
+                for none.
 
         Returns:
             The size of the encoded event in bytes.
@@ -424,7 +443,9 @@ class Hub:
     async def pace(self, names: Iterable[str], deadline: float) -> None:
         """Wait until the subscribers of these topics can take the next part of a burst.
 
-        `deadline`: the time at which the wait ends, in seconds of the loop's clock.
+        Args:
+            names: of the topics.
+            deadline: the time at which the wait ends, in seconds of the loop's clock.
         """
         here = [topic for name in names if (topic := self._topics.get(name)) is not None]
         await self.pacing.drain(here, deadline)
@@ -478,8 +499,8 @@ class Hub:
         """Mark a gap in a topic; its subscribers are notified before the next event."""
         here = self._topics.get(topic)
         if here is not None:
-            self.fanout.settle(here)  # its batch may have another epoch
-            here.remember(here.history)  # which may have another epoch now
+            self.fanout.settle(here)  # the batch belongs to the epoch before the gap
+            here.remember(here.history)  # the history may have a new epoch
             if here.receivers:
                 self.gaps.mark(here)
                 self.observer.gap(topic, cause)

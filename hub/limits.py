@@ -17,16 +17,22 @@ from hub.observer import Observer
 from hub.reports import Limit
 from hub.settings import Settings
 
-KEYS: Final = 50_000  # keys that a table remembers in one of its two halves
-BURST: Final = 2  # seconds whose tokens a bucket of one connection holds
-EXCESS: Final = 10.0  # seconds of refused messages, after which a connection is closed
-PAUSE: Final = 2.0  # seconds without a refused message that end such an excess
-MAX_PAUSE: Final = 2.0  # seconds for which the reading of a connection pauses at a time
-_ROUNDING: Final = 1e-6  # seconds that a bucket may be late, for the rounding of floats
+KEYS: Final = 50_000  # keys that each of a table's two halves remembers
+BURST: Final = 2  # a bucket of one connection holds the tokens of so many seconds
+EXCESS: Final = 10.0  # seconds of refused messages after which a connection is closed
+PAUSE: Final = 2.0  # seconds without a refused message after which that time begins anew
+MAX_PAUSE: Final = 2.0  # maximum of the seconds for which the reading of a connection pauses
+_ROUNDING: Final = 1e-6  # seconds by which a bucket may be overdrawn, since floats are rounded
 
 
 def exceeded(what: str, limit: str, value: int) -> Refusal:
-    """Return the refusal of one more than a limit; it names the limit and its value."""
+    """Return the refusal of something that would exceed a limit.
+
+    Args:
+        what: what the limit counts, such as "topics".
+        limit: the name of the setting.
+        value: its value.
+    """
     return Refusal(ErrorCode.LIMIT_EXCEEDED, f"Too many {what}: at most {value} ({limit})")
 
 
@@ -38,7 +44,7 @@ class Rate(NamedTuple):
 
     @classmethod
     def of(cls, tokens: int, seconds: int = 1) -> "Rate":
-        """Return a rate of `tokens` a second, with a burst of as many as `seconds` bring."""
+        """Return a rate of `tokens` a second; a full bucket holds the tokens of `seconds`."""
         return cls(1 / tokens, seconds + _ROUNDING)
 
 
@@ -48,9 +54,10 @@ NO_LIMIT: Final = Rate(0.0, math.inf)
 class RateTable:
     """A bucket for each key.
 
-    State: the time at which the bucket of each key is full, in two halves. A full bucket is
-    forgotten: after one span without a take, a whole half has only full ones. Beyond KEYS keys the
-    older half is forgotten early, so that memory is bounded; this favours its keys.
+    State: the time at which the bucket of each key is full, in two halves. Takes go to the new
+    half. After one span the old half has only full buckets and is forgotten, and the new half
+    becomes the old one. If the new half has KEYS keys, this happens early, so that memory is
+    bounded; the forgotten keys then have full buckets too soon.
     """
 
     def __init__(self, rate: Rate) -> None:
@@ -60,7 +67,11 @@ class RateTable:
         self._turned = 0.0  # when the halves were changed
 
     def take(self, key: Hashable, now: float) -> float:
-        """Take a token. Return 0, or the seconds until there is one."""
+        """Take a token at `now`, in seconds.
+
+        Returns:
+            0 if there was one, else the seconds until there is one.
+        """
         full_at = max(self._new.get(key) or self._old.get(key, now), now) + self._rate.cost
         wait = full_at - now - self._rate.span
         if wait > 0:
@@ -99,7 +110,7 @@ class ConnectionCounts:
             self._counts[key] = self._counts.get(key, 0) + 1
 
     def remove(self, address: str) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         if self.limit:
             key = block(address)
             self._counts[key] -= 1
@@ -150,7 +161,9 @@ class RequestLimits:
     def request(self, caller: Hashable, now: float) -> Refusal | None:
         """Return the refusal of a request; None if the caller may make it.
 
-        `caller` is the subject or address that requests are counted by.
+        Args:
+            caller: the API key, subject or address by which requests are counted.
+            now: the time in seconds.
         """
         if self._requests is not None:
             wait = self._requests.take(caller, now)
@@ -188,8 +201,9 @@ class InflowRates(NamedTuple):
 class Inflow:
     """The buckets of one WebSocket.
 
-    State: when its buckets are full, since when its messages have been refused, and for how long
-    its reading must pause. Both buckets are looked at once a slice of frames.
+    State: the times at which its buckets are full, the time since which its messages have been
+    refused, and the seconds for which its reading must pause. `take` is called once for each slice
+    of frames.
     """
 
     __slots__ = (
@@ -212,7 +226,8 @@ class Inflow:
         self._bytes_full_at = -math.inf
         self._refused_at = -math.inf  # the newest refusal
         self._refused_since = 0.0  # the first refusal of an excess that goes on
-        self.pause = 0.0  # seconds for which no more bytes are to be read; the reader resets it
+        # Seconds for which the connection must not read; the connection resets it to 0.
+        self.pause = 0.0
 
     def take(self, messages: int, size: int, now: float) -> int:
         """Take a token for each of some messages and bytes, and set `pause`.
@@ -227,7 +242,8 @@ class Inflow:
         self._bytes_full_at = full_at
         over = full_at - now - self._byte_span
         if over > 0:
-            # The debt is bounded too, or one large read would slow down a client for minutes.
+            # What exceeds MAX_PAUSE is forgotten: one large read must not pause a client for
+            # minutes.
             self.pause = min(over, MAX_PAUSE)
             self._bytes_full_at = now + self._byte_span + self.pause
         full_at = self._full_at
@@ -249,10 +265,10 @@ class Inflow:
         return Refusal(ErrorCode.RATE_LIMITED, text, retry_after_ms=max(1, _ms(wait)))
 
     def add_refusal(self, now: float) -> bool:
-        """Note that a message is refused.
+        """Record a refused message.
 
         Returns:
-            True if messages have been refused for EXCESS seconds, without a pause.
+            True if messages have been refused for EXCESS seconds, without a break of PAUSE.
         """
         if now - self._refused_at > PAUSE:
             self._refused_since = now

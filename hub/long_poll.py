@@ -85,8 +85,8 @@ async def _woken(
 ) -> None:
     """Wait until any of these sets of waiters is called, for at most `seconds`.
 
-    An event wakes all polls of its topic. 2,000 answers in one tick would take 0.3 s,
-    so only a few polls continue in each turn.
+    An event wakes all polls of its topic. 2,000 answers in one tick would take 0.3 s, so only a few
+    polls continue in each tick.
     """
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     wake = partial(turns.call, partial(_wake, future))

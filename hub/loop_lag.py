@@ -1,6 +1,6 @@
 """The lag of the event loop: how late it runs what is due.
 
-State: the longest lag of this half of the window, and of the half before it.
+State: the longest lag of the present half of the window, and that of the half before it.
 """
 
 from typing import Final

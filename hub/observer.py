@@ -71,10 +71,7 @@ class Observer:
         """A limit was applied."""
 
     def lagged(self, seconds: float) -> None:
-        """The event loop turned later than it should by so many seconds.
-
-        Reported several times a second.
-        """
+        """The event loop was late by so many seconds; reported several times a second."""
 
     def broker_lost(self, reason: OutageReason) -> None:
         """An outage of the broker begins: the other nodes are out of reach.
@@ -101,8 +98,8 @@ REPORTS: Final = tuple(name for name in vars(Observer) if not name.startswith("_
 class Observers(Observer):
     """Passes each report to several observers, in their order.
 
-    A report that one of them overrides is that one's method, and one that none overrides costs
-    what it costs `Observer`.
+    A report that only one of them overrides is set to that observer's method, so that it costs no
+    further call. A report that none overrides stays that of `Observer`.
     """
 
     def __init__(self, *observers: Observer) -> None:

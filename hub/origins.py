@@ -35,7 +35,7 @@ class Origins:
     """A set of allowed origins."""
 
     every: bool = False  # whether every origin is allowed
-    same: bool = False  # whether the request's own host and port are, with either scheme
+    same: bool = False  # whether the host and port of the request are allowed, with any scheme
     listed: frozenset[Origin] = frozenset()  # single origins
     parents: frozenset[Origin] = frozenset()  # origins whose sub-domains are allowed
 

@@ -37,7 +37,7 @@ class Readiness:
 
     @property
     def full(self) -> bool:
-        """True if there are MAX_CONNECTIONS clients."""
+        """Whether there are MAX_CONNECTIONS clients."""
         return 0 < self._max_connections <= len(self._hub.clients)
 
     def checks(self) -> dict[str, str]:
@@ -58,7 +58,7 @@ class Readiness:
         return ""
 
     def status(self) -> Status:
-        """Return what probes ask of this process."""
+        """Return the state of this process, for probes."""
         hub = self._hub
         return Status(
             uptime=hub.clock() - self._started,

@@ -1,7 +1,7 @@
 """The gate: every command on a topic, request and stream passes it on its way to the hub.
 
-Each method takes the caller, asks whether it may do what it asks for, and only then carries it
-out. The rules for callers are in hub/access.py.
+Each method checks the rights of the caller, and only then carries the call out. The rules for
+rights are in hub/access.py.
 """
 
 from collections.abc import Callable, Iterable
@@ -52,7 +52,7 @@ class Service:
         self._polls = LongPolls(hub, drain)
         self.anonymous = access.anonymous
         self._check = access.check
-        # Handlers ask these two before they read a body.
+        # Handlers call these two before they read a body.
         self.check_any = access.check_any
         self.check_all = access.check_all
         self._topics = TopicList(hub)
@@ -67,9 +67,13 @@ class Service:
         *,
         key: str = "",
     ) -> int:
-        """Publish a message; see `Hub.publish`. Returns the size of its event; 0 if refused."""
-        # Nearly every publish is allowed by one of the first two, without a call. A rule in
-        # `Principal.may` that can change must clear both.
+        """Publish a message; the arguments are those of `Hub.publish`.
+
+        Returns:
+            The size of the encoded event in bytes; 0 if the publish was refused.
+        """
+        # One of the first two conditions allows nearly every publish, without a call. If a rule in
+        # `Principal.may` can change while a principal lives, it must clear both.
         refusal = (
             None
             if caller.unlimited or topic in caller.can_publish
@@ -139,9 +143,16 @@ class Service:
         seconds: float,
         connected: Callable[[], bool],
     ) -> History | Refusal:
-        """Return the history of a topic once it has an event after a position.
+        """Wait for an event after a position, and return the topic's history.
 
-        The wait ends with the caller's token. A caller that is banned meanwhile is refused.
+        The wait also ends with the caller's token. A caller that is banned meanwhile is refused.
+
+        Args:
+            caller: who asks.
+            topic: the topic's name.
+            position: the position after which an event is awaited.
+            seconds: maximum time to wait.
+            connected: returns whether the caller is still connected.
         """
         refusal = self._check(caller, Verb.SUBSCRIBE, topic)
         if refusal is not None:
@@ -215,9 +226,9 @@ class Service:
 
 
 def _scoped(caller: Principal, key: str) -> str:
-    """Return the idempotency key that the broker sees: two callers never have the same one.
+    """Return the idempotency key for the broker, which differs from those of all other callers.
 
     It is the same for all nodes, tokens and connections of a subject. All callers without a token
-    or API key are one caller.
+    or API key count as one caller.
     """
     return sha256(ascii((caller.key_name, caller.subject, key)).encode()).hexdigest()

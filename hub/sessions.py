@@ -38,7 +38,7 @@ from hub.logs import events
 
 WARNING: Final = 30.0  # seconds before the end of a token at which its client is notified
 ATTEMPTS: Final = 3  # invalid tokens in a row, of which the last closes the connection
-SLICE: Final = 1_000  # clients that are looked at, and topics that are checked, in one turn
+SLICE: Final = 1_000  # clients or topics that are examined in one tick
 
 BANNED: Final = Refusal(ErrorCode.FORBIDDEN, "The subject of the token is banned")
 _EXPIRED: Final = Refusal(ErrorCode.UNAUTHORIZED, "Token is not valid: it has expired")
@@ -67,7 +67,8 @@ class Sessions:
         """Start without bans.
 
         Args:
-            authenticator: None if access is off.
+            hub: has the clients.
+            authenticator: verifies tokens; None if access is off.
             auth_timeout: seconds for a client without any right to send a token.
             wall: returns seconds since the epoch.
         """
@@ -88,7 +89,10 @@ class Sessions:
         framing: Framing,
         address: str,
     ) -> Client:
-        """Add a connection to the hub, with the rights of its handshake."""
+        """Add a connection to the hub, with the rights of its handshake.
+
+        The arguments are those of `Hub.join`.
+        """
         client = self._hub.join(
             transport, name=name, framing=framing, principal=principal, address=address
         )
@@ -104,9 +108,9 @@ class Sessions:
         return self._bans.end(subject)
 
     def refusal(self, principal: Principal) -> Refusal | None:
-        """Return why a principal whose credential was valid is refused now; None if it is not.
+        """Return the refusal of a principal that is banned or whose token has ended, or None.
 
-        A request asks again after each wait: a ban or the end of the token may come meanwhile.
+        A request calls this again after each wait, since both may happen meanwhile.
         """
         if self.is_banned(principal):
             return BANNED
@@ -127,9 +131,13 @@ class Sessions:
     def authenticate(self, client: Client, token: str, done: AuthDone) -> None:
         """Replace a client's rights by those of a token.
 
-        `done` is called with the client's principal, or with the refusal of the token. The
-        connection is closed after ATTEMPTS invalid tokens in a row, or if the token is valid and
-        the subject is banned or has no rights.
+        The connection is closed after ATTEMPTS invalid tokens in a row. It is also closed if the
+        token is valid, but its subject is banned or has no rights.
+
+        Args:
+            client: the client.
+            token: the JWT.
+            done: called with the client's principal, or with the refusal of the token.
         """
         if self._authenticator is None:
             done(client.principal)
@@ -142,7 +150,8 @@ class Sessions:
     async def _contain(self, client: Client, verifying: Coroutine[None, None, None]) -> None:
         try:
             await verifying
-        except Exception as fault:  # of the server: log it, and close this connection only
+        except Exception as fault:
+            # A fault of the server may be any exception. It must end this connection alone.
             events.CONNECTION_FAULT.log(fault, **client_fields(client))
             if client.open:
                 self._end(client, INTERNAL_ERROR)
@@ -187,13 +196,16 @@ class Sessions:
         if topic in client.topics:
             self._hub.unsubscribe(client, topic.name)
             info = self._hub.notices.forbidden(topic.name)
-            # Regardless of the bounds: they are as many as the subscriptions.
+            # Regardless of the bounds: there is at most one for each subscription.
             self._hub.fanout.tell(client, topic, client.encoding.message(info))
 
     # Ends.
 
     def due(self, client: Client, now: float) -> None:
-        """Notify or end a client whose time has come, at `now` by the hub's clock."""
+        """Notify or end a client whose `rights_due` has come.
+
+        `now`: the time, in seconds of the hub's clock.
+        """
         principal = client.principal
         if self.is_banned(principal):
             self._disconnect(client)
@@ -221,7 +233,7 @@ class Sessions:
         client.liveness.rights_due = self._hub.clock() + seconds
 
     def _end(self, client: Client, close: Close, info: bytes = b"") -> None:
-        """Close a connection; a stream gets the `info`, because it has no Close."""
+        """Close a connection; a stream has no Close and gets `info` instead."""
         framing = client.framing
         last = framing.close(close) or (info and framing.encoding.message(info))
         self._hub.close(client, last, framing.ending, close.reason)
@@ -238,9 +250,12 @@ class Sessions:
         return self._bans.has_room(subject)
 
     def disconnect(self, subject: str, client_id: str, found: Found = _ignore) -> None:
-        """Close the connections of a subject, or of a client id, on this node.
+        """Close the connections of a subject or of a client id on this node.
 
-        The other of the two is empty. `found` is called with the number of the connections.
+        Args:
+            subject: the subject; empty if a client id is given.
+            client_id: the client id; empty if a subject is given.
+            found: called with the number of connections.
         """
 
         def matches(client: Client) -> bool:
@@ -253,7 +268,10 @@ class Sessions:
     def ban(self, bans: Mapping[str, float]) -> None:
         """Refuse subjects on this node until their bans end, and close their connections.
 
-        `bans`: the ends, in seconds since the epoch, by subject. A longer ban of a subject stays.
+        If a subject is banned for longer already, the longer ban stays.
+
+        Args:
+            bans: the end of each ban by subject, in seconds since the epoch.
         """
         if sum(self._bans.add(subject, end) for subject, end in bans.items()):
             self._hub.turns.start(self._close_all(lambda it: self.is_banned(it.principal)))
@@ -261,10 +279,11 @@ class Sessions:
             events.BANS_FULL.log(limit=MAX_BANS)
 
     def ban_for(self, subject: str, seconds: float) -> float:
-        """Refuse a subject on this node; its connections stay, until a `disconnect`.
+        """Refuse a subject on this node for so many seconds; `disconnect` closes its connections.
 
         Returns:
-            The end of its ban: of a longer one, if any.
+            The end of its ban, in seconds since the epoch. If it was banned for longer already,
+            that is the end of the longer ban.
         """
         until = math.ceil(self._wall() + seconds)
         self._bans.add(subject, until)

@@ -22,8 +22,8 @@ _INJECTED_NAME: Final = re.compile(
     r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PORT|PROTO|ADDR))?)"
 )
 _INJECTED_PORT: Final = re.compile(r"(tcp|udp|sctp)://.*")  # the value of their NAME_PORT
-_SHORTEST: Final = 6  # characters of a name that may be a misspelled one; shorter ones are common
-_LIKENESS: Final = 0.86  # of two names (difflib), from one wrong letter in ten on
+_SHORTEST: Final = 6  # characters; shorter names are common, and so not taken for misspelled ones
+_LIKENESS: Final = 0.86  # of two names (difflib): one wrong letter in ten is still alike
 
 
 class Source(StrEnum):
@@ -47,7 +47,7 @@ class Setting:
     detail: str  # sentences that follow it in docs/configuration.md, in Markdown; may be empty
     secret: bool  # whether the value is never printed, and may be in a file
     switch: bool  # whether it turns access on
-    needs: tuple[str, ...]  # settings declared before, whose values the kind's `parse` gets
+    needs: tuple[str, ...]  # fields of earlier settings, whose values `kind.parse` gets too
 
     @property
     def field(self) -> str:
@@ -66,7 +66,7 @@ class Setting:
 
     @property
     def default_text(self) -> str:
-        """The default as a text in the environment; empty if nothing is set."""
+        """The default as a text for the environment; empty if the default is no value."""
         if isinstance(self.default, bool):
             return str(self.default).lower()
         if isinstance(self.default, float):
@@ -76,7 +76,13 @@ class Setting:
         return str(self.default) if isinstance(self.default, int | str) else ""
 
     def refuse(self, label: str, value: str, allowed: str) -> SettingError:
-        """Return the error for a value; `label` is the name that the user gave it by."""
+        """Return the error for a wrong value.
+
+        Args:
+            label: the name by which the user gave it, such as `--port`.
+            value: its text.
+            allowed: says which values are allowed.
+        """
         # A secret may be in X_FILE by mistake, in place of the file's path.
         return SettingError(label, None if self.secret else value, allowed)
 
@@ -87,7 +93,7 @@ class Given:
 
     text: str
     source: Source
-    label: str  # the name that the user gave it by: X, X_FILE, --x or --x-file
+    label: str  # the name by which the user gave it: X, X_FILE, --x or --x-file
     path: str = ""  # of the file that has the text
 
 
@@ -168,14 +174,14 @@ def _content(path: str) -> str:
 
 
 def is_injected(name: str, text: str) -> bool:
-    """Return whether Kubernetes or Docker set a variable for a service of theirs."""
+    """Return whether Kubernetes or Docker has set a variable, to announce a service."""
     if _INJECTED_NAME.fullmatch(name):
         return True
     return name.endswith("_PORT") and bool(_INJECTED_PORT.fullmatch(text))
 
 
 def warnings_of(settings: Iterable[Setting], environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each variable that is ignored, although it was perhaps meant as a setting.
+    """Yield a line for each variable that is ignored, although it may be meant as a setting.
 
     Values are not shown: a variable with a misspelled name may have a secret.
     """

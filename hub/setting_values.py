@@ -1,6 +1,6 @@
-"""The kinds of values that settings have: each parses a text, and says which ones are allowed.
+"""The kinds of values that settings have: each parses a text, and says which values are allowed.
 
-Pure, except that keys of tokens load `cryptography` when one is set.
+Pure. The kinds of token keys import `cryptography`, but only when such a key is set.
 """
 
 import re
@@ -40,13 +40,11 @@ class NotAllowedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[_Value]):
-    """A kind of value.
-
-    `parse` gets the text, then the values of the settings that it needs. It raises ValueError; the
-    text of the exception says which values are allowed.
-    """
+    """A kind of value."""
 
     form: str  # for the help of the command line
+    # Called with the text, then with the values of the settings that it needs. It raises ValueError
+    # for a wrong value; the text of the exception says which values are allowed.
     parse: Callable[..., _Value]
 
 
@@ -174,7 +172,7 @@ def _networks(text: str) -> Networks:
         raise NotAllowedError(allowed, str(error)) from None
 
 
-# Both load `cryptography`, which takes 8 MB: not for a server without tokens.
+# The next two import `cryptography`, which takes 8 MB, only if a server has tokens.
 def _token_secrets(text: str) -> tuple[Key, ...]:
     from hub.auth.keys import parse_secrets
 

@@ -423,9 +423,11 @@ class Settings:
         return self.workers == AUTO or self.workers > 1
 
     def of_worker(self, number: int, workers: int) -> "Settings":
-        """Return the settings of one of several workers: MAX_CONNECTIONS is divided.
+        """Return the settings of one worker, with its part of MAX_CONNECTIONS.
 
-        `number`: that of the worker, from 1 on.
+        Args:
+            number: of the worker, from 1 on.
+            workers: the number of all workers.
         """
         each, rest = divmod(self.max_connections, workers)
         return replace(self, max_connections=each + (number <= rest))
@@ -461,10 +463,10 @@ SWITCHES: Final = tuple(setting.name for setting in SETTINGS if setting.switch)
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What the environment and the options say."""
+    """The result of reading the environment and the options."""
 
     settings: Settings  # with the default for each setting that is wrong
-    given: Mapping[str, Given]  # by name, what is set; the texts of secrets are not to be printed
+    given: Mapping[str, Given]  # the settings that are set, by name; never print texts of secrets
     mistakes: Mapping[str, SettingError]  # by name
     warnings: tuple[str, ...]  # lines that may be printed
 
@@ -482,11 +484,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def inspect(environ: Mapping[str, str], options: Mapping[str, str]) -> Inspection:
-    """Read all settings, and find all mistakes at once.
+    """Read all settings, and find all mistakes.
 
     Args:
         environ: the environment.
-        options: texts by the name of their environment variable; they win.
+        options: the texts of options, by the name of their environment variable; they win.
     """
     values: dict[str, Any] = {}
     given: dict[str, Given] = {}
@@ -520,11 +522,11 @@ def _parse(setting: Setting, given: Given, needed: list[Any]) -> Any:
 
 
 class _Conflict(NamedTuple):
-    """A setting whose value the others do not allow."""
+    """A setting whose value does not fit those of other settings."""
 
     name: str
-    others: tuple[str, ...]
-    allowed: str
+    others: tuple[str, ...]  # the names of the other settings
+    allowed: str  # says which values are allowed
     part: str | None = None  # of the value that is wrong; None: all of it
 
 
@@ -575,7 +577,10 @@ def _refuse(conflict: _Conflict, given: Mapping[str, Given]) -> SettingError:
 
 
 def signing_secret(inspection: Inspection) -> str | None:
-    """Return the first secret of `JWT_SECRET` in settings without mistakes; None if absent."""
+    """Return the first secret of `JWT_SECRET`; None if it is not set.
+
+    The settings must have no mistakes.
+    """
     given = inspection.given.get("JWT_SECRET")
     return None if given is None else given.text.split(",")[0]
 

@@ -1,4 +1,4 @@
-"""What probes ask: the state of this process, or of all workers together."""
+"""The state of this process, or of all workers together, for probes."""
 
 from typing import Final, NamedTuple
 
@@ -17,4 +17,4 @@ class Status(NamedTuple):
     topics: int
     subscribers: int
     checks: dict[str, str]  # the state of each, by name
-    refusal: str = ""  # why new clients should go elsewhere; empty if they should not
+    refusal: str = ""  # why this server accepts no new clients; empty if it does

@@ -1,6 +1,6 @@
 """The periodic work of the server: timeouts, and notices that no other event triggers.
 
-State: none of its own; each part that is swept has its state.
+State: none of its own.
 """
 
 import asyncio
@@ -39,8 +39,14 @@ class Sweeper:
         """Connect it to the parts that it sweeps.
 
         Args:
-            http: ends HTTP connections.
-            progress: asks the kernel about a transport.
+            settings: with the timeouts.
+            hub: its clients, gaps and broker are swept.
+            sessions: forgets bans that have ended.
+            readiness: records whether Redis can be reached.
+            limits: forgets full buckets.
+            lag: remembers how late the event loop is.
+            http: ends HTTP connections that are over a timeout.
+            progress: returns the bytes that TCP has acknowledged on a transport.
             discard: makes the kernel reset a transport.
         """
         self.keepalive = Keepalive(

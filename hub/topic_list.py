@@ -1,8 +1,10 @@
 """Pages of topics, in the order of their names.
 
-State: two locks. A server may have hundreds of thousands of topics, and examining all of them takes
-too long for one tick. It is done in slices, for two requests at a time: one of a caller that
-manages every topic, and one of another caller, whose names are compared with patterns.
+A server may have hundreds of thousands of topics, and examining all of them takes too long for one
+tick. So they are examined in slices, for at most two requests at a time: one of a caller that may
+manage every topic, and one of another caller, for which each name is compared with patterns.
+
+State: the two locks that let requests wait for each other.
 """
 
 import asyncio
@@ -32,16 +34,19 @@ class TopicList:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        # Without them each request would take a slice in every tick.
+        # Without these locks each request would take a slice in every tick.
         self._for_all = asyncio.Lock()
         self._for_limited = asyncio.Lock()
 
     async def page(
         self, caller: Principal, query: TopicQuery, cluster: ClusterStats | None
     ) -> TopicPage:
-        """Return the requested page, with the topics of the other nodes if `cluster` is given.
+        """Return the requested page of the topics that the caller may manage; the total counts all.
 
-        Topics are on a page if the caller may manage them; the total has all.
+        Args:
+            caller: whose rights select the topics.
+            query: the page.
+            cluster: the stats of the other nodes; None for the topics of this node alone.
         """
         hub, patterns = self._hub, caller.rights.manage
         others = {} if cluster is None else cluster.topics

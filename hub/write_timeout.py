@@ -29,9 +29,13 @@ class WriteTimeout:
         self._last: dict[Transport, _LastProgress] = {}
 
     def sweep(self, transports: Iterable[Transport], now: float) -> None:
-        """Check the open transports at `now`, and those that were found with queued bytes before.
+        """Check the open transports, and those that had queued bytes at the last check.
 
-        The latter may be closing, and are then no longer among the open ones.
+        The latter may be closing, and are then not among the open ones.
+
+        Args:
+            transports: the open ones.
+            now: the time in seconds.
         """
         found: dict[Transport, _LastProgress] = {}
         for transport in {*transports, *self._last}:

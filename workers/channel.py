@@ -15,7 +15,8 @@ from hub.values import Json
 
 Order = dict[str, Any]  # with its `type`
 
-STATUS: Final = "status"  # questions
+# The questions.
+STATUS: Final = "status"
 METRICS: Final = "metrics"
 
 
@@ -68,11 +69,15 @@ class Channel(asyncio.Protocol):
         self.closed.set()
 
     def tell(self, kind: str, **fields: Json) -> None:
-        """Send an order; nothing happens if the other end is closed."""
+        """Send an order; do nothing if the other end is closed."""
         self._send({"type": kind, **fields})
 
     def ask(self, about: str) -> asyncio.Future[Json]:
-        """Send a question. The result is its answer; it is cancelled if the other end is closed."""
+        """Send a question.
+
+        Returns:
+            A future with the answer; it is cancelled if the other end is closed.
+        """
         asked: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._questions += 1
         self._asked[self._questions] = asked
@@ -104,7 +109,9 @@ class Channel(asyncio.Protocol):
     async def _give_answer(self, question: Order) -> None:
         try:
             value = await self._answer(question["about"])
-        except Exception as fault:  # of this process: the other end waits in vain
+        except Exception as fault:
+            # A fault of this process may be any exception. The other end gets no answer, and does
+            # not wait for ever.
             events.QUESTION_FAULT.log(fault)
             return
         self._send({"type": "answer", "id": question["id"], "value": value})

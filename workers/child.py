@@ -13,19 +13,19 @@ from workers.channel import Channel, Order
 from workers.start import Start
 
 ANSWER: Final = 1.0  # seconds in which a worker must answer a question
-LAST_WORDS: Final = 1.0  # seconds for what an ended process has sent to arrive
+LAST_WORDS: Final = 1.0  # seconds to wait for the last messages of a process that has ended
 
 Answer = Callable[[str], Awaitable[Json]]
 
 
 class Child:
-    """State: a process, and what it has said. Times are those of the loop's clock."""
+    """State: a process, and what it has reported. Times are those of the loop's clock."""
 
     def __init__(self, number: int, answer: Answer) -> None:
-        """Create the record of a process that is to be started.
+        """Create the record of a process that is not started yet.
 
         Args:
-            number: that of the worker. A child that replaces another one has the same.
+            number: of the worker. A child that replaces another one has the same number.
             answer: answers its questions.
         """
         self._clock = asyncio.get_running_loop().time
@@ -37,15 +37,16 @@ class Child:
         self.ready_at: float | None = None
         self.node = ""  # its id, from ready_at on
         self.leaving = False  # whether another child has replaced it
-        self.parts: list[int] = []  # of the sockets, from which it is to accept
-        self.silent_since: float | None = None  # since when it has not answered
+        self.parts: list[int] = []  # numbers of the parts from which it was told to accept
+        self.silent_since: float | None = None  # time of a question without an answer in time
         self.metrics: Json = None  # the last ones that it has reported
-        self.clients = 0  # those that it had when it closed its sockets
-        self.code: int | None = None  # of its end: an exit code, or the negative of a signal
-        self.why = ""  # it has ended
-        self.ready = asyncio.Event()  # or it has ended
-        self.closed = asyncio.Event()  # it has closed its sockets; or it has ended
-        self.ended = asyncio.Event()
+        self.clients = 0  # number of its clients when it closed its sockets
+        # The exit code, or the negative number of the signal that ended it; None while it lives.
+        self.code: int | None = None
+        self.why = ""  # the reason for its end; empty while it lives
+        self.ready = asyncio.Event()  # set when it is ready, or has ended
+        self.closed = asyncio.Event()  # set when it has closed its sockets, or has ended
+        self.ended = asyncio.Event()  # set when it has ended
 
     @property
     def serves(self) -> bool:
@@ -53,9 +54,9 @@ class Child:
         return self.ready_at is not None and self.code is None and not self.leaving
 
     async def ask(self, about: str) -> Json:
-        """Return its answer to a question; None without an answer in time.
+        """Return its answer to a question; None if it does not answer in time.
 
-        One that has not answered an earlier question is not asked.
+        If it has yet to answer an earlier question, it is not asked.
         """
         if self.silent_since is not None or self.ready_at is None or self.code is not None:
             return None
@@ -83,13 +84,13 @@ class Child:
                 self._process.kill()
 
     async def run(self, command: Sequence[str], sockets: Sequence[Sequence[socket.socket]]) -> None:
-        """Start the process, and return when it has ended and what it has sent has arrived.
+        """Start the process; return when it has ended and its last messages have arrived.
 
-        A process that cannot be started has ended with the code 1.
+        If the process cannot be started, this counts as an end with the code 1.
 
         Args:
-            command: the command.
-            sockets: those that listen, in a part for each worker.
+            command: the program and its arguments.
+            sockets: the listening sockets, in a part for each worker.
         """
         try:
             process = await self._start(command, sockets)

@@ -1,11 +1,11 @@
 """When a worker that has died is started again, and when the server gives up.
 
-A worker dies young if it was ready for less than STABLE. It is then started again after a pause
-that doubles with each such death, one after another; other workers are started again at once. After
-TRIES young deaths the server gives up, unless a worker lives that was ready before the first.
+A worker dies young if it was ready for less than STABLE. After the second young death in a row,
+and after each further one, there is a pause before the next start, which doubles each time. Other
+workers are started again at once. After TRIES young deaths in a row the server gives up, unless a
+worker is alive that was ready before the first of them.
 
-State: the number of young deaths, one after another, and the time of the first. Times are in
-seconds.
+State: the number of young deaths in a row, and the time of the first. Times are in seconds.
 """
 
 from collections.abc import Iterable
@@ -30,8 +30,8 @@ class Deaths:
 
         Args:
             now: the time of the death.
-            ready_at: when the worker was ready; None if it never was.
-            others: when each of the workers that live was ready.
+            ready_at: the time at which the worker was ready; None if it never was.
+            others: the times at which the workers that are alive were ready.
         """
         if ready_at is not None and now - ready_at >= STABLE:
             self._young = 0

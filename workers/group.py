@@ -1,6 +1,6 @@
 """The workers of a parent as one server: their state and their metrics.
 
-A worker that is asked by a client asks the parent, which asks all workers.
+If a client asks a worker for them, the worker asks the parent, which asks all workers.
 
 State: the children, the counts of those that have ended, and the rounds of questions under way.
 """
@@ -34,7 +34,7 @@ class Group:
     """Asks all workers, and adds up their answers."""
 
     def __init__(self, workers: int) -> None:
-        """`workers`: that there are to be."""
+        """`workers`: the number of workers that should run."""
         self.workers = workers
         self.children: set[Child] = set()
         self.announced = False  # whether the shutdown has begun
@@ -66,7 +66,7 @@ class Group:
         return await self._rounds[METRICS].join()
 
     async def _ask(self, about: str) -> dict[Child, Any]:
-        """Return the answers of the children, in the order of the workers."""
+        """Ask all children, and return their answers in the order of the workers."""
         children = sorted(self.children, key=lambda it: (it.number, it.began))
         answers = await asyncio.gather(*(it.ask(about) for it in children))
         return dict(zip(children, answers, strict=True))
@@ -100,7 +100,7 @@ class Group:
         return [tuple(family) for family in (*total(reports), *self._own())]
 
     def _own(self) -> Report:
-        """Return what the parent knows of its workers."""
+        """Return the metrics that only the parent knows."""
         states = dict.fromkeys(State, 0)
         for child in self.children:
             states[_state_of(child)] += 1
@@ -129,9 +129,9 @@ def _state_of(child: Child) -> State:
 
 
 def _worst(statuses: Iterable[Status]) -> dict[str, str]:
-    """Return the checks of workers as one.
+    """Return the checks of several workers as those of one server.
 
-    Redis is lost if one of them has lost it. The server is full if all are.
+    Redis is lost if one of them has lost it. The server is full if all of them are.
     """
     checks: dict[str, set[str]] = {REDIS: set(), CONNECTIONS: set()}
     for status in statuses:
@@ -145,10 +145,10 @@ def _worst(statuses: Iterable[Status]) -> dict[str, str]:
 
 
 class _Round:
-    """Asks all workers; who asks meanwhile shares the next round.
+    """Asks all workers. Callers that come during a round share the next one.
 
-    So their number does not grow with that of those who ask, and no answer is older than its
-    question.
+    So at most two rounds are under way, however many callers there are, and no caller gets an
+    answer from before its call.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[Json]]) -> None:
@@ -159,7 +159,7 @@ class _Round:
     async def join(self) -> Json:
         if self._next is None:
             self._next = asyncio.get_running_loop().create_task(self._run())
-        # Another one may wait for it, too, when this one is cancelled.
+        # Shielded, because other callers may wait for the same round when this one is cancelled.
         return await asyncio.shield(self._next)
 
     async def _run(self) -> Json:

@@ -19,12 +19,12 @@ from workers.deaths import Deaths
 from workers.group import Group
 
 READY: Final = 30.0  # seconds in which a worker must become ready
-LOOK: Final = 1.0  # seconds between two questions whether the workers are alive
+LOOK: Final = 1.0  # seconds between two checks whether the workers answer
 HUNG: Final = 30.0  # seconds without an answer after which a worker is killed
-# Seconds for the workers to close their sockets, but at most half of the time that is left.
+# Seconds for the workers to close their sockets, but at most half of the remaining time.
 CLOSE: Final = 3.0
 GRACE: Final = 4.0  # seconds after SHUTDOWN_TIMEOUT in which the workers must end
-SETTINGS: Final = 2  # the exit code of a worker that is refused by its settings
+SETTINGS: Final = 2  # the exit code of a worker whose settings are not valid
 
 
 class _Place:
@@ -60,14 +60,14 @@ class Parent:
         drain_delay: float,
         shutdown_timeout: float,
     ) -> None:
-        """Start nothing yet.
+        """Create a parent that has no workers yet; `run` starts them.
 
         Args:
-            group: what asks the workers.
-            command: starts a worker.
-            sockets: those that listen, in a part for each worker.
+            group: asks the workers.
+            command: the program and its arguments that start a worker.
+            sockets: the listening sockets, in a part for each worker.
             drain_delay: seconds from a signal until the sockets are closed.
-            shutdown_timeout: seconds from a signal until the clients that are left are cut.
+            shutdown_timeout: seconds from a signal until the remaining clients are cut.
         """
         self._group = group
         self._command = command
@@ -215,7 +215,7 @@ class Parent:
                 child.channel.tell("accept", parts=own)
 
     async def _kill_hung(self) -> None:
-        """Kill workers that do not answer for HUNG seconds, for ever."""
+        """Kill each worker that has not answered for HUNG seconds, until cancelled."""
         while True:
             await asyncio.sleep(LOOK)
             await self._group.answer(STATUS)
@@ -287,7 +287,7 @@ class Parent:
 
 
 def _fail(child: Child) -> _FailureError:
-    """Log that the server cannot go on, because of a child that has ended; return the error."""
+    """Log that the server ends because a child has ended, and return the error."""
     events.WORKERS_FAILED.log(reason=child.why)
     return _FailureError(SETTINGS if child.code == SETTINGS else 1)
 
@@ -299,7 +299,7 @@ async def _kill(child: Child, reason: str) -> None:
 
 
 async def _end(children: Sequence[Child], seconds: float) -> None:
-    """Wait until children have ended; kill those that have not in so many seconds."""
+    """Wait until children have ended; kill those that have not ended after so many seconds."""
     await _all((child.ended.wait() for child in children), seconds)
     for child in children:
         if not child.ended.is_set():
@@ -307,7 +307,7 @@ async def _end(children: Sequence[Child], seconds: float) -> None:
 
 
 async def _all(waits: Iterable[Coroutine[Any, Any, object]], seconds: float) -> None:
-    """Wait until all of them are over, for so many seconds at most."""
+    """Wait until all coroutines have ended, for at most so many seconds; cancel the others."""
     tasks = [asyncio.get_running_loop().create_task(it) for it in waits]
     if tasks:
         _, late = await asyncio.wait(tasks, timeout=max(0.0, seconds))

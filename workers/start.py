@@ -1,4 +1,4 @@
-"""What the parent tells a worker at its start, in one environment variable."""
+"""The start of a worker: what the parent passes to it, in one environment variable."""
 
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -10,12 +10,12 @@ VARIABLE: Final = "BROADCAST_WORKER"
 
 
 class Start(NamedTuple):
-    """What a worker is told at its start; the files are descriptors that it inherits."""
+    """The data for a worker's start. It inherits the file descriptors from its parent."""
 
-    number: int  # from 1 on
-    workers: int  # that there are
-    channel: int  # its end of the socket pair
-    sockets: Sequence[Sequence[int]]  # those that listen, in a part for each worker
+    number: int  # of the worker, from 1 on
+    workers: int  # the number of all workers
+    channel: int  # the descriptor of its end of the socket pair
+    sockets: Sequence[Sequence[int]]  # the descriptors of the listening sockets, by part
 
     def variable(self) -> Mapping[str, str]:
         """Return the variable for the environment of the worker."""
@@ -27,7 +27,10 @@ class Start(NamedTuple):
 
 
 def take_start(environ: MutableMapping[str, str]) -> Start | None:
-    """Return what the parent tells this process, and remove it; None if it is no worker."""
+    """Remove the variable from the environment and return its content; None if it is not set.
+
+    Without the variable, this process is not a worker.
+    """
     text = environ.pop(VARIABLE, None)
     if text is None:
         return None

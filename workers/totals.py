@@ -1,7 +1,7 @@
 """The metrics of all workers as one: plain data, without Prometheus.
 
-A report has the metric families of one process. Counters, histograms and most gauges are added.
-Where a sum would hide something, each value has the number of its worker as a label.
+A report has the metric families of one process. Counters, histograms and most gauges are added up.
+If a sum would hide something, each value has the number of its worker as a label instead.
 """
 
 from collections.abc import Iterable
@@ -22,8 +22,8 @@ class Family(NamedTuple):
 Report = list[Family]
 
 LABEL: Final = "worker"
-# Families whose values have LABEL: each process has its own loop, files and connection to Redis,
-# and topics that others have, too.
+# Families whose values have LABEL. Each process has its own loop, files and connection to Redis. A
+# sum of topics would count a topic once for each worker that has it.
 BY_WORKER: Final = frozenset(
     {
         "broadcast_event_loop_lag_seconds",
@@ -33,15 +33,15 @@ BY_WORKER: Final = frozenset(
     }
 )
 BY_WORKER_PREFIXES: Final = ("process_", "python_gc_")
-# Gauges of which the largest counts.
+# Gauges of which the largest value counts.
 LARGEST: Final = frozenset({"broadcast_queue_max_bytes", "broadcast_draining", "broadcast_build"})
-# Gauges of a worker that do not count when another one has replaced it.
+# Gauges that no longer count once another worker has replaced theirs.
 OF_CURRENT: Final = frozenset({"broadcast_draining", "broadcast_max_connections"})
 _GROWING: Final = frozenset({"counter", "histogram"})
 
 
 def decode(plain: Iterable[Iterable[object]]) -> Report:
-    """Return a report that has been sent as JSON."""
+    """Return a report from plain data, in which it was sent as JSON."""
     return [Family(*family) for family in plain]  # type: ignore[arg-type]
 
 
@@ -51,7 +51,7 @@ def is_by_worker(name: str) -> bool:
 
 
 def of_worker(report: Report, number: int) -> Report:
-    """Return the report of a worker, with LABEL where it is needed."""
+    """Return the report of a worker, with LABEL in the families that need it."""
     own = {LABEL: str(number)}
     return [
         it._replace(samples=[(name, labels | own, value) for name, labels, value in it.samples])
@@ -62,17 +62,20 @@ def of_worker(report: Report, number: int) -> Report:
 
 
 def of_replaced(report: Report) -> Report:
-    """Return what counts of a worker that still has clients, but that another one has replaced."""
+    """Return the families that still count for a worker that is replaced but has clients left."""
     return [it for it in report if not is_by_worker(it.name) and it.name not in OF_CURRENT]
 
 
 def of_ended(report: Report) -> Report:
-    """Return what counts of a worker that has ended or is silent: what only grows."""
+    """Return the families that still count for a worker that has ended or is silent.
+
+    These are the counts that only grow: without them the totals would fall.
+    """
     return [it for it in of_replaced(report) if it.type in _GROWING]
 
 
 def total(reports: Iterable[Report]) -> Report:
-    """Return one report for several."""
+    """Add up several reports."""
     families: dict[tuple[str, str], Family] = {}  # a gauge and a counter may have one name
     sums: dict[tuple[str, str], dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for report in reports:

@@ -1,4 +1,4 @@
-"""The worker's end: it tells the parent how it is, and carries out what the parent says."""
+"""The worker's end: it reports its state to the parent, and carries out the parent's orders."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ PARENT: Final = 2.0  # seconds in which the parent must answer a question
 
 
 class Accepting(Protocol):
-    """What accepts connections."""
+    """Accepts connections from listening sockets."""
 
     async def open(self, sock: socket.socket) -> None:
         """Accept the connections of a socket that listens."""
@@ -32,10 +32,14 @@ class Ending(Protocol):
         """Report this process as not ready."""
 
     async def close(self) -> int:
-        """Close what accepts connections; return the number of clients."""
+        """Accept the connections in the backlogs, and close the listening sockets.
+
+        Returns:
+            The number of clients.
+        """
 
     async def hand_over(self) -> None:
-        """Stop accepting, as another process goes on accepting from the same sockets."""
+        """Stop accepting connections, while another process accepts from the same sockets."""
 
     async def dismiss(self, seconds: float, clients: int = 0) -> None:
         """Drain the clients, and return when every connection has ended."""
@@ -50,7 +54,7 @@ class Worker:
         """Create an end that is not connected yet.
 
         Args:
-            start: what the parent has said.
+            start: the number, the channel and the sockets that the parent has given.
             status: returns the status of this process.
             metrics: returns its metrics as plain data.
         """
@@ -63,7 +67,7 @@ class Worker:
         self._accepted: dict[int, list[socket.socket]] = {}  # by the number of the part
 
     async def status(self) -> Status:
-        """Return the status of all workers; that of this one if the parent does not answer."""
+        """Return the status of all workers, or of this one alone if the parent does not answer."""
         plain = await self._ask(STATUS)
         if plain is not None:
             return Status(**plain)
@@ -80,11 +84,11 @@ class Worker:
         return None if not done or asked.cancelled() else asked.result()
 
     async def run(self, node: str, accepting: Accepting, ending: Ending, timeout: float) -> None:
-        """Serve until the parent says otherwise, or has ended.
+        """Serve until the parent orders the end, or has ended itself.
 
         Args:
             node: the id of this process.
-            accepting: what accepts connections.
+            accepting: accepts connections.
             ending: the steps of the shutdown.
             timeout: seconds for the clients to leave if the parent has ended.
         """
@@ -129,12 +133,13 @@ class Worker:
                     await accepting.open(sock)
 
     async def _close(self, ending: Ending) -> int:
-        """Accept what is in the backlogs, then close all sockets."""
+        """Accept the connections in the backlogs, then close all sockets."""
         clients = await ending.close()
         for part in self._accepted:
             for sock in self._sockets[part]:
-                with contextlib.suppress(OSError):  # another process has done it
-                    sock.shutdown(socket.SHUT_RDWR)  # for all that share it
+                # For all processes that share the socket. One of them may have done it already.
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
         self._close_inherited()
         return clients
 

@@ -23,8 +23,10 @@ class Authenticator:
         """Create an authenticator.
 
         Args:
-            now: seconds since the epoch.
-            refresh: `KeySet.refresh_for_unknown`, where there is a key set.
+            api_keys: finds the callers of API keys.
+            verifier: verifies tokens.
+            now: returns seconds since the epoch.
+            refresh: `KeySet.refresh_for_unknown`; None without a key set.
         """
         self.find_key = api_keys.find
         self._verify = verifier.verify
@@ -36,7 +38,7 @@ class Authenticator:
         return self.find_key(credential) or await self.verify_token(credential)
 
     async def verify_token(self, token: str) -> Principal | Problem:
-        """Verify a token. It waits only if the token names a key that must be fetched first."""
+        """Verify a token; wait only if the token names a key that must be fetched first."""
         result = self._verify(token, self._now())
         if (
             isinstance(result, Problem)

@@ -55,14 +55,14 @@ class KeySet:
 
         Args:
             fetch: returns the document, or raises FetchError.
-            clock: monotonic, in seconds.
+            clock: returns seconds of a monotonic clock.
         """
         self._fetch = fetch
         self._clock = clock
         self._keys: tuple[Key, ...] = ()
         self._fetched: float | None = None  # when the last fetch began; None before the first
-        self._good = False  # whether it succeeded
-        self._why = ""  # it failed; empty if it succeeded
+        self._good = False  # whether the last fetch succeeded
+        self._why = ""  # why it failed; empty if it succeeded
         self._fetching: asyncio.Task[None] | None = None
 
     def current(self) -> tuple[Key, ...]:
@@ -84,9 +84,10 @@ class KeySet:
         await asyncio.shield(self._fetching)
 
     async def refresh_for_unknown(self) -> bool:
-        """Fetch the document because a token names an unknown key, at most every MIN_INTERVAL.
+        """Fetch the document because a token names an unknown key, at most once in MIN_INTERVAL.
 
-        Returns whether a fetch has taken place, so that the token should be verified again.
+        Returns:
+            True if the document was fetched, so that the token should be verified again.
         """
         if self._fetching is None and not self._passed(MIN_INTERVAL):
             return False

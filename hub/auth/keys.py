@@ -16,7 +16,7 @@ from jwt.algorithms import Algorithm
 
 from hub.auth.tokens import Key
 
-MIN_SECRET_BYTES: Final = 32  # as many as the hash has (RFC 7518 section 3.2)
+MIN_SECRET_BYTES: Final = 32  # the size of the hash (RFC 7518 section 3.2)
 MIN_RSA_BITS: Final = 2_048  # RFC 7518 section 3.3
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s[^-]+-----END \1-----")
 _PUBLIC: Final = frozenset({"PUBLIC KEY", "RSA PUBLIC KEY"})
@@ -42,7 +42,7 @@ def _hmac_key(secret: str) -> Key:
     algorithm = _ALGORITHMS.get_algorithm_by_name("HS256")
     try:
         return _key(algorithm, "HS256", algorithm.prepare_key(secret))
-    except InvalidKeyError:  # an SSH key, a JWK
+    except InvalidKeyError:  # such as an SSH key or a JWK
         raise ValueError("a secret must not be a public key in another format") from None
 
 
@@ -104,7 +104,7 @@ def _public_key(public: object, kid: str | None = None) -> Key | None:
 
 
 def _key(algorithm: Algorithm, name: str, material: Any, kid: str | None = None) -> Key:
-    # A closure and not a partial, whose repr has its arguments: the secret.
+    # A closure, because the repr of a partial would show its arguments, and so the secret.
     def verify(signed: bytes, signature: bytes) -> bool:
         return algorithm.verify(signed, material, signature)
 

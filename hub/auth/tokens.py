@@ -1,8 +1,8 @@
 """Tokens: a JWT (RFC 7519) is verified once, and becomes a principal or a problem.
 
 Pure; time is an argument. A token never chooses how it is verified: every key has one algorithm,
-and the token's `alg` and `kid` only say which of our keys to try. A header that brings a key, or
-names a place to fetch one from, is refused, and so is one with critical extensions.
+and the token's `alg` and `kid` only say which of our keys to try. A token is refused if its header
+has a key, names a place to fetch one from, or has critical extensions.
 """
 
 import json
@@ -46,7 +46,7 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"  # over MAX_TOKEN_BYTES
     MALFORMED = "malformed"  # not a JWT
     HEADER = "header"  # a header parameter that is refused
-    ALGORITHM = "algorithm"  # that of no key
+    ALGORITHM = "algorithm"  # no key has this `alg`
     UNKNOWN_KEY = "unknown_key"  # no key with this `kid`; there may be one after a refetch
     SIGNATURE = "signature"
     EXPIRED = "expired"
@@ -60,7 +60,7 @@ class Problem(NamedTuple):
     """Why a token was refused."""
 
     reason: Reason
-    text: str  # for a person; it quotes the token only where its signature is right
+    text: str  # for a person; it quotes the token only if the signature is right
 
 
 class Key(NamedTuple):
@@ -75,8 +75,8 @@ class Key(NamedTuple):
 class TokenRules:
     """The rules for tokens: their required claims, and the rights that are added."""
 
-    audience: str = ""  # that `aud` must name; empty: `aud` is not looked at
-    issuer: str = ""  # that `iss` must be; empty: `iss` is not looked at
+    audience: str = ""  # which `aud` must name; empty: `aud` is not checked
+    issuer: str = ""  # which `iss` must be; empty: `iss` is not checked
     require_exp: bool = True
     separator: str = SEPARATOR
     anonymous: Rights = field(default=NO_RIGHTS)  # of a caller without a token
@@ -97,8 +97,9 @@ class Verifier:
         """Create a verifier.
 
         Args:
-            keys: those of the settings.
-            key_set: returns the current keys of a key set, if there is one.
+            keys: the keys in the settings.
+            rules: for the claims.
+            key_set: returns the current keys of the key set; None without one.
         """
         self._keys = keys
         self._rules = rules
@@ -110,6 +111,9 @@ class Verifier:
         Args:
             token: in the compact form (RFC 7515 section 7.1).
             now: seconds since the epoch.
+
+        Returns:
+            The caller, or why the token is not valid.
         """
         payload = self._open(token)
         if isinstance(payload, Problem):
@@ -121,7 +125,8 @@ class Verifier:
 
     def _open(self, token: str) -> bytes | Problem:
         """Return the payload of a token whose signature is right."""
-        # A character is a byte at least; the form has no other characters than those of a byte.
+        # Count characters first: each has at least one byte. _FORM then allows only characters that
+        # have exactly one.
         if len(token) > MAX_TOKEN_BYTES:
             return Problem(Reason.TOO_LONG, f"it has more than {MAX_TOKEN_BYTES} bytes")
         found = _FORM.fullmatch(token)
@@ -228,7 +233,7 @@ class Verifier:
 
 
 def _decode(part: str) -> bytes | None:
-    """Decode base64url without padding; None unless it is the only spelling of its bytes."""
+    """Decode base64url without padding; None unless the text is the one encoding of its bytes."""
     decoded = urlsafe_b64decode(part + "==") if len(part) % 4 != 1 else b""
     return decoded if urlsafe_b64encode(decoded).rstrip(b"=") == part.encode() else None
 
@@ -245,7 +250,8 @@ def _parse_header(text: bytes) -> dict[str, Json] | None:
 def _is_flat(header: dict[str, Json], text: bytes) -> bool:
     """Return whether a header, parsed from `text`, has no nested values and no name twice.
 
-    No signature is verified yet, so this calls no Python function for each object of the text.
+    Anybody may send such a text, as the signature is not verified yet. So the check is cheap: it
+    calls no Python function for each object.
     """
     if any(type(value) in (dict, list) for value in header.values()):
         return False
@@ -253,7 +259,7 @@ def _is_flat(header: dict[str, Json], text: bytes) -> bool:
 
 
 def _parse_object(text: bytes) -> dict[str, Json] | None:
-    """Return a JSON object; None for other JSON, and where a name is there twice."""
+    """Return a JSON object; None for other JSON, or if an object has a name twice."""
     try:
         value = orjson.loads(text)  # knows no NaN and no half of a surrogate pair
         json.loads(text, object_pairs_hook=_unique)

@@ -40,9 +40,9 @@ SUBSCRIBED: Final = SubscribeResult()
 
 PublishDone = Callable[[PublishResult | Refusal], None]
 SubscribeDone = Callable[[SubscribeResult | Refusal], None]
-# For the creation or deletion of a topic: a refusal, or None if it was carried out.
+# Called after the creation or deletion of a topic: with None, or with the refusal.
 TopicDone = Callable[[Refusal | None], None]
-NotifiedDone = Callable[[bool], None]  # whether the other nodes were notified
+NotifiedDone = Callable[[bool], None]  # called with whether the other nodes were notified
 
 
 class OutageReason(StrEnum):
@@ -90,25 +90,31 @@ class BrokerEvents(Protocol):
         """A command was answered after so many seconds; called about once a second."""
 
     def broker_returned(self, seconds: float) -> None:
-        """A message of this node to itself came back after so many seconds, as above."""
+        """A message of this node to itself took so many seconds; called about once a second."""
 
 
 class DisconnectEvents(Protocol):
-    """The calls of a broker about disconnects of other nodes. They return at once, never raise."""
+    """The calls that a broker makes when another node disconnects or bans somebody.
+
+    They return at once and never raise.
+    """
 
     @property
     def bans(self) -> Mapping[str, float]:
-        """The bans of this node: their ends, in seconds since the epoch, by subject."""
+        """The bans on this node: the end of each by subject, in seconds since the epoch."""
 
     def disconnect(self, subject: str, client_id: str) -> None:
-        """Close the connections of a subject, or of a client id; the other one is empty."""
+        """Close the connections of a subject or of a client id; the other argument is empty."""
 
     def ban(self, bans: Mapping[str, float]) -> None:
-        """Ban subjects until these ends; a longer ban of a subject stays."""
+        """Ban subjects, each until its end in seconds since the epoch.
+
+        If a subject is banned for longer already, the longer ban stays.
+        """
 
 
 class QuestionEvents(Protocol):
-    """The call of a broker about questions of other nodes."""
+    """The call that a broker makes when another node asks a question."""
 
     async def answer(self, question: Json) -> Json:
         """Return this node's answer; None if it does not know the question."""
@@ -118,9 +124,15 @@ class Asked:
     """A question to the other nodes, whose answers are awaited one by one."""
 
     def __init__(self, nodes: Sequence[str] = (), *, degraded: bool = False) -> None:
-        """`nodes`: the ids of the nodes that were asked, in their order."""
+        """Record a question.
+
+        Args:
+            nodes: the ids of the nodes that were asked, in ascending order.
+            degraded: whether the other nodes were out of reach.
+        """
         self.nodes = nodes
-        self.degraded = degraded  # whether the other nodes are out of reach, or are now
+        # Whether the other nodes were out of reach, or have been lost since the question.
+        self.degraded = degraded
 
     async def answer(self, node: str) -> Json:
         """Return a node's answer; None if it gives none in time, or does not know the question."""
@@ -145,8 +157,9 @@ class Broker(Protocol):
     - Every node gets a topic's events and its deletion in the same order, each at most once.
     - If events of a topic may have been lost, `missed` is called: after the subscription is back,
       and before the next event of another node.
-    - Events are delivered from the completion of `subscribe` at the latest, until `unsubscribe` or
-      `deleted`. A publish may complete before or after its event is delivered.
+    - After `subscribe` has completed, every event is delivered, until `unsubscribe` or `deleted`.
+      Some events may be delivered before it completes. A publish may complete before or after its
+      event is delivered.
     - In a topic with history, an event gets the next offset and is appended to the history before
       it is delivered. Nothing else in an event is changed.
 
@@ -173,19 +186,25 @@ class Broker(Protocol):
 
     @property
     def round_trip(self) -> float | None:
-        """The time that the newest message to this node itself took, in seconds.
+        """The seconds that the newest message of this node to itself took.
 
-        None on a single server, and until the first one has come back.
+        None on a single server, and until the first such message has come back.
         """
 
     def serve(self, events: BrokerEvents) -> None:
-        """Set the hub that receives the events; called once, before anything else."""
+        """Register the hub, which receives the events. Called once, before any other call."""
 
     def serve_disconnects(self, events: DisconnectEvents) -> None:
-        """Set the receiver of other nodes' disconnects; called once, before anything else."""
+        """Register the object that carries out the disconnects of other nodes.
+
+        Called once, before any call but `serve`.
+        """
 
     def serve_questions(self, events: QuestionEvents) -> None:
-        """Set what answers other nodes' questions; called once, before anything else."""
+        """Register the object that answers the questions of other nodes.
+
+        Called once, before any call but `serve`.
+        """
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         """Send an encoded event to every node; refuse an unknown topic with TOPIC_NOT_FOUND."""
@@ -198,7 +217,8 @@ class Broker(Protocol):
         Args:
             topic: the topic's name.
             event: the encoded event.
-            done: receives the result; that of a repetition has the `first` of the earlier publish.
+            done: called with the result. For a repetition, its `first` is that of the earlier
+                publish.
             key: the idempotency key.
             first: the answer to keep for repetitions, if this is the first publish with the key.
         """
@@ -222,15 +242,20 @@ class Broker(Protocol):
         """Delete a topic on every node; refuse an unknown one with TOPIC_NOT_FOUND."""
 
     def disconnect(self, subject: str, client_id: str, done: NotifiedDone) -> None:
-        """Notify the other nodes to close connections, as this one has done.
+        """Notify the other nodes to close the connections that this node has closed.
 
-        In an outage no node is notified, then or later.
+        In an outage they are not notified, not even when it has ended.
         """
 
     def ban(self, subject: str, end: float, done: NotifiedDone) -> None:
-        """Notify the other nodes, and those that start later, of a ban of this node.
+        """Notify the other nodes, and nodes that start later, of a ban that this node has made.
 
-        In an outage they are notified at its end. `end`: seconds since the epoch.
+        In an outage they are notified when it has ended.
+
+        Args:
+            subject: the banned subject.
+            end: the end of the ban, in seconds since the epoch.
+            done: called with whether the other nodes were notified.
         """
 
     def history(self, topic: str) -> History | None:
@@ -245,7 +270,12 @@ class Broker(Protocol):
 
         Args:
             topic: the topic's name.
-            since: the events after this position are needed, others may be left out; None: all.
+            since: the position after which the caller needs the events; earlier ones may be
+                missing. None for all events.
+
+        Returns:
+            The history, or a refusal: the topic has none (TOPIC_NOT_FOUND), or Redis is out of
+            reach (UNAVAILABLE).
         """
 
     def topics(self) -> Collection[str]:
@@ -258,8 +288,9 @@ class Broker(Protocol):
         """Return the stats of the other nodes, at most 2 s old; None on a single server."""
 
     async def ask(self, question: Json, start: str) -> Asked:
-        """Ask the other nodes whose ids are not before `start`.
+        """Send a question to the other nodes whose ids are `start` or greater.
 
-        Nodes that are known to exist and cannot answer are among those that were asked. Each
-        answer, and the lack of one, is known within 3 s.
+        Returns:
+            The question. Its nodes include those that are known to exist but cannot answer.
+            `Asked.answer` returns within 3 s of this call.
         """

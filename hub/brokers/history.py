@@ -107,17 +107,18 @@ class History:
         Args:
             epoch: the name of the sequence of its offsets.
             rule: the limits of this history.
-            top: the offset after which it begins.
+            top: the offset of the event before the first one; 0 for a new history.
             budget: the limit of all histories; None for a history that is read once and dropped.
         """
         self._budget = budget
         self.epoch = epoch
         self.rule = rule
-        self.top = top  # the offset of the newest event; a dropped one, if there is none here
+        self.top = top  # the offset of the newest event, even if that event has been dropped
         self.to_be_swept = False  # whether it is in the budget's queue of sweeps
         # Callbacks for the next change: a new event, another epoch, or the end of the topic.
         self.waiters: dict[Callable[[], None], None] = {}
-        # Lists allow slices and bisection. Dropped items leave them in bulk.
+        # Lists, because they allow slices and bisection. Dropped items are deleted in bulk, since
+        # each deletion at the front moves all other items.
         self._events: list[bytes] = []
         self._times: list[float] = []  # when each event was published, ascending
         self._start = 0  # index of the oldest event; those before it are dropped
@@ -146,8 +147,8 @@ class History:
         self.top += 1
         event = b'%b,"offset":%d}' % (event[:-1], self.top)
         self._events.append(event)
-        # The time of an event that was read from Redis is computed from its age, and is not exact:
-        # keep the list ascending.
+        # An event from Redis has a time that was computed from its age, which is not exact. `max`
+        # keeps the list ascending.
         self._times.append(max(now, self._times[-1]) if self._times else now)
         self._bytes += len(event)
         rule = self.rule
@@ -186,7 +187,15 @@ class History:
         self.wake()
 
     def expire(self, now: float, most: int = MAX_SIZE) -> int:
-        """Drop at most `most` events that are older than the rule allows; return their number."""
+        """Drop events that are older than the rule allows.
+
+        Args:
+            now: the time in seconds.
+            most: maximum number of events to drop.
+
+        Returns:
+            The number of dropped events.
+        """
         kept = bisect_right(self._times, now - self.rule.ttl, self._start)
         count = min(kept - self._start, most)
         self._drop(count)
@@ -232,10 +241,13 @@ class History:
         """Return a page of events.
 
         Args:
-            offset: the page begins after this offset, or (reverse) before it; None: at the oldest
-                event, or (reverse) at the newest.
-            limit: events in the page at most.
+            offset: the page begins after this offset, or before it with `reverse`. Without one, it
+                begins with the oldest event, or with the newest with `reverse`.
+            limit: maximum number of events in the page.
             reverse: whether the newest event comes first.
+
+        Returns:
+            The encoded events.
         """
         self._use()
         if reverse:
@@ -246,9 +258,10 @@ class History:
         return self._events[start : start + limit]
 
     def after(self, offset: int, size: int) -> list[bytes]:
-        """Return events after `offset` until they have `size` bytes, at least one if there is any.
+        """Return the first events after an offset, about `size` bytes of them.
 
-        The caller makes sure that they are kept: `offset` is `first` - 1 or more.
+        The last one may exceed the size, so there is at least one if any follows the offset. The
+        caller makes sure that `offset` is at least `first` - 1.
         """
         self._use()
         start = self._start + offset - self.first + 1
@@ -263,5 +276,5 @@ class History:
             self._budget.touch(self)
 
     def start_of_newest(self, count: int) -> int:
-        """Return the offset before the newest `count` events, or before all if they are fewer."""
+        """Return the offset before the newest `count` events, or before all if there are fewer."""
         return max(self.first - 1, self.top - count)

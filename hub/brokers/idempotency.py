@@ -11,9 +11,9 @@ from hub.values import Json, Position
 
 REMEMBERED: Final = 300.0  # seconds that a key is kept
 LIMIT: Final = 100_000  # keys; beyond it the oldest are dropped
-MAX_BYTES: Final = 67_108_864  # of topics, keys and answers, with OVERHEAD for each
+MAX_BYTES: Final = 67_108_864  # of all entries: topics, keys, answers and OVERHEAD
 OVERHEAD: Final = 320  # bytes of an entry without its three strings, measured on CPython 3.11
-SWEPT: Final = 1_000  # keys that one sweep drops at most
+SWEPT: Final = 1_000  # maximum number of keys that one sweep drops
 
 
 class FirstPublish(NamedTuple):

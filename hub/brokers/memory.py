@@ -24,7 +24,7 @@ from hub.brokers.idempotency import FirstPublish, IdempotencyKeys
 from hub.errors import ErrorCode, Refusal
 from hub.values import TOTAL_BYTES, Json, Position, Rule, find_rule
 
-ENDED: Final = 1_000  # topics that one sweep examines at most
+ENDED: Final = 1_000  # maximum number of topics that one sweep examines
 
 
 class MemoryBroker:
@@ -62,9 +62,9 @@ class MemoryBroker:
         self._explicit: dict[str, None] = {}  # a dict, to keep their order
         self._subscribed: set[str] = set()
         self._histories: dict[str, History] = {}  # by topic
-        # Topics that exist without subscribers, and the time when each ends: never for an explicit
-        # topic, with its history for an automatic one. A topic that has ended is removed when it
-        # is next used or swept.
+        # Topics that exist without subscribers, and the time at which each ends. An explicit topic
+        # never ends; an automatic one ends with its history. A topic that has ended is removed
+        # when it is next used or swept.
         self._idle: dict[str, float] = {}
         # A heap of the times at which to examine idle topics; each topic is in it at most once.
         self._checks: list[tuple[float, str]] = []
@@ -78,7 +78,7 @@ class MemoryBroker:
         pass  # there are no other nodes
 
     def serve_questions(self, events: QuestionEvents) -> None:
-        pass
+        pass  # there are no other nodes
 
     def publish(self, topic: str, event: bytes, done: PublishDone) -> None:
         subscribed = topic in self._subscribed

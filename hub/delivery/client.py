@@ -49,11 +49,12 @@ def peer_address(transport: Transport) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-# Returns the bytes that a transport's peer has acknowledged, and whether others are outstanding.
+# Returns the number of bytes that a transport's peer has acknowledged, and whether more bytes wait
+# for their acknowledgement.
 Progress = Callable[[Transport], tuple[int, bool]]
 
-# Writes bytes to a file descriptor, and returns the number of those that the kernel has taken. It
-# raises OSError if that is none, or if the connection is broken.
+# Writes bytes to a file descriptor, and returns how many of them the kernel has taken. It raises
+# OSError if the kernel takes none, or if the connection is broken.
 Send = Callable[[int, bytes], int]
 
 # Makes the kernel drop the unacknowledged bytes of a transport when it is aborted.
@@ -75,7 +76,7 @@ FLOWING: Final = State.FLOWING  # a name of its own: it is looked up once a deli
 
 
 class Client:
-    """A connection, as the hub sees it. Two connections may share a name."""
+    """The hub's record of a connection. Two connections may have the same name."""
 
     __slots__ = (
         "_bounds",
@@ -112,15 +113,17 @@ class Client:
         bounds: Bounds,
         framing: Framing,
     ) -> None:
-        """Take over a connection.
+        """Create the record of a connection.
 
         Args:
+            transport: writes to the connection.
             number: the connection's number, counted from the server's start.
             joined_at: the time at which it joined, in seconds of the hub's clock.
             name: the client id given for the connection; empty if there is none.
             principal: the caller of the commands that arrive on it.
-            address: the client's, which is not the transport's behind a proxy.
+            address: of the client. Behind a proxy it is not that of the transport.
             bounds: the limits of its send queue.
+            framing: writes its messages.
         """
         self.number = number
         self.joined_at = joined_at
@@ -133,28 +136,27 @@ class Client:
         self.framing = framing
         self.encoding: Encoding = framing.encoding  # a slot: it is looked up once a reply
         self.name = name
-        self.client_id = ""  # of its newest subscribe that had one; empty until then
+        self.client_id = ""  # the newest one in a subscribe; empty if none has had one
         # A list: it takes 130 bytes less than a set, and `client in topic` is as quick.
         self.topics: list[Topic[Client]] = []
-        # Whether the transport holds bytes, as it does if the client has not read earlier answers.
-        # It may be paused already, and then it does not call `pause_writing`.
+        # Whether the transport holds bytes. It may hold answers to earlier requests that the client
+        # has not read. Then it is paused already, and does not call `pause_writing`.
         self._paused = transport.get_write_buffer_size() > 0
         self.state = State.CONGESTED if self._paused else FLOWING
-        self.end_reason = (
-            ""  # the reason for the end (hub/errors.py); empty until something ends it
-        )
+        # The reason for the end (hub/errors.py); empty until something ends the connection.
+        self.end_reason = ""
         self.commands = CommandQueue()
         self.liveness = Liveness()
         self._bounds = bounds
         self._queue: SendQueue | None = None  # None while nothing is queued
-        self._ending = framing.ending  # of a CLOSING client
+        self._ending = framing.ending  # how the connection of a CLOSING client ends
         # Messages of this tick, while FLOWING. None if there are none: an empty list would cost one
         # more cache line in every delivery.
         self.pending: list[bytes] | None = None
 
     @property
     def open(self) -> bool:
-        """Whether messages are still sent to it and handled."""
+        """Whether it still gets messages, and its own messages are still handled."""
         return self.state is FLOWING or self.state is State.CONGESTED
 
     @property
@@ -178,8 +180,8 @@ class Client:
     def flush(self, send: Send) -> bool:
         """Write the messages of this tick at once, while FLOWING.
 
-        The transport is empty then, so nothing is overtaken. `send` costs less than the
-        transport's `write` (docs/decisions/0063).
+        The transport of a FLOWING client is empty, so these bytes overtake none of its bytes.
+        `send` costs less than the transport's `write` (docs/decisions/0063).
 
         Returns:
             False if the transport is closed.
@@ -195,7 +197,11 @@ class Client:
         return sent == len(data) or self.write_rest(data[sent:])
 
     def write_rest(self, data: bytes) -> bool:
-        """Give the transport what the kernel did not take; return False if it is closed."""
+        """Give the bytes that the kernel did not take to the transport.
+
+        Returns:
+            False if the transport is closed.
+        """
         try:
             self.transport.write(data)
         except RuntimeError:  # raised by uvloop when the transport is closed
@@ -212,7 +218,7 @@ class Client:
         return fits
 
     def tell(self, topic: "Topic[Client]", message: bytes) -> None:
-        """Queue a message about a topic that is no event, regardless of the bounds."""
+        """Queue a message about a topic, other than an event, regardless of the bounds."""
         self._queued().tell(topic, message)
 
     def tell_first(self, message: bytes) -> None:
@@ -227,13 +233,13 @@ class Client:
     # Subscriptions.
 
     def unsubscribed(self, topic: "Topic[Client]") -> None:
-        """Remove a topic; its dropped events are reported to the client first."""
+        """Remove a topic. The client still gets the notice about its dropped events."""
         self.topics.remove(topic)
         if self._queue is not None:
             self._queue.leave(topic)
 
     def unsubscribed_from_all(self) -> "list[Topic[Client]]":
-        """Remove and return all topics; dropped events are reported to the client first."""
+        """Remove and return all topics. The client still gets the notices about dropped events."""
         topics, self.topics = self.topics, []
         if self._queue is not None:
             self._queue.leave_all()
@@ -287,7 +293,13 @@ class Client:
     def finish(self, last: bytes, ending: Ending, reason: str) -> None:
         """Send a last message after everything that is queued, then end the connection.
 
-        `reason` is recorded as the reason for the end (hub/errors.py).
+        Args:
+            last: the encoded message; empty for none.
+            ending: how to end the connection after it.
+            reason: recorded as the reason for the end (hub/errors.py).
+
+        Raises:
+            RuntimeError: the transport is closed (uvloop).
         """
         self.end_reason = reason
         self.drop_backlog()
@@ -303,7 +315,15 @@ class Client:
             self._close_transport()
 
     def finish_now(self, last: bytes, reason: str) -> None:
-        """Drop the queued messages and send a last one after the bytes in the transport."""
+        """Drop the queued messages, and send a last one after the bytes in the transport.
+
+        Args:
+            last: the encoded message.
+            reason: recorded as the reason for the end (hub/errors.py).
+
+        Raises:
+            RuntimeError: the transport is closed (uvloop).
+        """
         self.end_reason = reason
         self.drop_backlog()
         self._drop_queue(DropReason.SLOW_CONSUMER)
@@ -312,15 +332,15 @@ class Client:
         self.transport.write(last)
 
     def hang_up(self) -> None:
-        """Close the transport once it has everything that is queued."""
+        """Close the transport when all queued messages have been written to it."""
         self._ending = Ending.HANG_UP
         if not self._queue:
             self._close_transport()
 
     def abort(self, reason: str = "") -> None:
-        """Cut the connection now; the transport reports the loss later.
+        """Cut the connection now; the transport calls `connection_lost` later.
 
-        `reason` is recorded unless the end has another reason already.
+        `reason` is recorded, unless another reason for the end is recorded already.
         """
         self.end_reason = self.end_reason or reason
         self._forget(State.CLOSING)

@@ -8,10 +8,10 @@ from hub.protocol.commands import Command
 
 
 class CommandQueue:
-    """State of the commands and of the connection's reading; hub/dispatcher.py works on it.
+    """State: the commands under way and queued, and why reading is paused.
 
-    Reading pauses for two reasons: enough commands are under way (`held`), or one read brought more
-    frames than a tick handles (`unread`).
+    hub/dispatcher.py changes it. Reading is paused for two reasons: enough commands are under way
+    (`held`), or one read brought more frames than a tick handles (`unread`).
     """
 
     __slots__ = ("awaiting", "backlog", "exclusive", "held", "unread")

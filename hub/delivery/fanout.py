@@ -19,16 +19,16 @@ from hub.delivery.send_queue import Entry
 from hub.delivery.topic import Topic
 from hub.values import position_of
 
-# Writes in one tick for batches of earlier ticks, and the same number for batches of
-# this tick: 3 to 10 ms each. A batch is written to all subscribers of its topic in one tick.
+# Writes in one tick for batches of earlier ticks, and as many again for batches of this tick. Each
+# half takes 3 to 10 ms. A batch is written to all subscribers of its topic in one tick.
 WRITES: Final = 512
 
 
 class Fanout:
     """State: the topics with a batch and the clients with pending messages, until the flush.
 
-    The counts of deliveries only grow, and are for whoever reads them. Subscribers that are closing
-    are counted; the events of recoveries are not.
+    The counts of deliveries only grow; the metrics read them. Subscribers that are closing are
+    counted, and the events of recoveries are not.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Fanout:
         self._sampled: Topic[Client] | None = None  # the topic whose batch is timed
         self._sampled_at = 0.0  # the time of its first event
         self._topics: deque[Topic[Client]] = deque()  # with a batch of this tick
-        # With a batch of an earlier tick that was beyond WRITES.
+        # Topics whose batch of an earlier tick had to wait, because of WRITES.
         self._late: deque[Topic[Client]] = deque()
         self._clients: list[Client] = []  # with pending messages
         self._scheduled = False
@@ -94,7 +94,7 @@ class Fanout:
             self._overrun(client)
 
     def tell(self, client: Client, topic: Topic[Client], message: bytes) -> None:
-        """Send an encoded message about a topic that is no event, regardless of the bounds."""
+        """Send an encoded message about a topic, other than an event, regardless of the bounds."""
         if client.state is FLOWING:
             self.send(client, client.framing.place(topic.name, message))
         elif client.state is State.CONGESTED:
@@ -133,7 +133,7 @@ class Fanout:
         # Small topics first: they cost others little.
         topics = deque(sorted(topics, key=_writes))
         chosen = deque([*_taken(self._late), *_taken(topics)])
-        # After the topics that have waited longer, so that each has its turn.
+        # Behind the topics that have waited longer, so that each has its turn.
         self._late.extend(topics)
         if self._late:
             self._schedule()

@@ -81,22 +81,22 @@ class Framing(Protocol):
 
     kind: ConnectionKind  # its name in lists and reports
     ping: bytes  # sent to a client that is silent
-    answers_pings: bool  # whether a live client answers `ping`
+    answers_pings: bool  # whether a client that is alive answers `ping`
     ends_with_topics: bool  # whether the connection ends with its last subscription
-    ending: Ending  # after a last message that does not answer one of the client
+    ending: Ending  # how the connection ends if the server ends it, unless because of a fault
 
     @property
     def encoding(self) -> Encoding:
         """The encoding that all connections of the kind share."""
 
     def place(self, topic: str, data: bytes) -> bytes:
-        """Return an encoded message about a topic with the id of this client's stream, if any."""
+        """Return an encoded message about a topic, with the id of this client's stream if any."""
 
     def replay(self, topic: str, events: Sequence[bytes], start: Position) -> bytes:
         """Encode the events of a topic that follow a position, for this client."""
 
     def reconnect(self, milliseconds: int) -> bytes:
-        """Encode the time after which to reconnect; empty if the shutdown's info has it."""
+        """Encode the time after which to reconnect; empty if the shutdown notice has it."""
 
     def close(self, close: Close) -> bytes:
         """Encode the reason for the end; empty if the protocol has no such message."""

@@ -25,7 +25,7 @@ class Gaps:
         self._marked: dict[Topic[Client], None] = {}
 
     def mark(self, topic: Topic[Client]) -> None:
-        """Note that events up to the topic's position may be lost, and that none after it are."""
+        """Note that events up to the topic's position may be lost, and none after it."""
         topic.gap = topic.position
         self._marked[topic] = None
 

@@ -19,7 +19,8 @@ from hub.errors import IDLE_TIMEOUT, MESSAGE_TIMEOUT, WRITE_TIMEOUT, Close
 from hub.settings import Settings
 
 SLICES: Final = 8  # sweeps in one second
-CLOSE_TIMEOUT: Final = 3.0  # seconds to answer the Close of a shutdown, after the last queued byte
+# Seconds for a client to answer the Close of a shutdown, after it has acknowledged everything.
+CLOSE_TIMEOUT: Final = 3.0
 
 
 class Keepalive:
@@ -39,11 +40,12 @@ class Keepalive:
         """Connect it to the hub and the sockets.
 
         Args:
-            clients: the hub's own live collection.
+            settings: with the timeouts.
+            clients: the hub's collection of clients, which changes while the hub runs.
             send: sends an encoded message to a client.
-            rights_due: looks at a client whose token is about to end, at a time.
             fail: ends a connection with a Close.
-            progress: returns the bytes that a client has acknowledged, and whether others are
+            rights_due: called with a client whose rights must be looked at, and the time.
+            progress: returns the bytes that a client has acknowledged, and whether more are
                 outstanding.
             discard: makes the kernel drop a client's unacknowledged bytes when it is cut.
         """
@@ -75,7 +77,7 @@ class Keepalive:
         if now >= life.rights_due:
             self._rights_due(client, now)
             return
-        if life.unfinished and self._is_overdue(client, now):
+        if life.incomplete and self._is_overdue(client, now):
             self._fail(client, MESSAGE_TIMEOUT)
         elif life.heard:
             life.heard = False
@@ -97,10 +99,10 @@ class Keepalive:
         """Return whether a message is incomplete for too long; pauses of reading do not count."""
         life, commands = client.liveness, client.commands
         paused = commands.held or commands.unread is not None
-        if life.unfinished != life.unfinished_seen or paused:
-            life.unfinished_seen = life.unfinished
-            life.unfinished_since = now
-        return now - life.unfinished_since >= self._message_timeout
+        if life.incomplete != life.incomplete_seen or paused:
+            life.incomplete_seen = life.incomplete
+            life.incomplete_since = now
+        return now - life.incomplete_since >= self._message_timeout
 
     def _is_open(self, client: Client, now: float) -> bool:
         """Visit a client that is not flowing; return whether it is still open."""

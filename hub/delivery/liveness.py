@@ -1,4 +1,4 @@
-"""The keepalive's record of one client: signs of life, an incomplete message, its rights."""
+"""The keepalive's record of one client: signs of life, incomplete messages and rights."""
 
 import math
 
@@ -16,14 +16,14 @@ class Liveness:
         "deadline",
         "heard",
         "idle_since",
+        "incomplete",
+        "incomplete_seen",
+        "incomplete_since",
         "invalid_tokens",
         "pinged",
         "rights_due",
         "taken_at",
         "took",
-        "unfinished",
-        "unfinished_seen",
-        "unfinished_since",
     )
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Liveness:
         self.took = False  # whether the transport has drained or filled since the last visit
         self.acknowledged = 0  # bytes that the client had acknowledged at the last visit
         self.taken_at = 0.0  # the last visit that found bytes acknowledged
-        # The time at which a closing client is cut. None before the first visit; infinite while it
-        # reads its queue in a shutdown.
+        # The time at which a closing client is cut. None before the first visit that finds it
+        # closing; infinite while it gets its queued messages in a shutdown.
         self.deadline: float | None = None
-        self.unfinished = 0  # number of the incomplete message; 0 without one
-        self.unfinished_seen = 0  # that number at the last visit
-        self.unfinished_since = 0.0  # the first visit that found it
+        self.incomplete = 0  # number of the incomplete message; 0 without one
+        self.incomplete_seen = 0  # that number at the last visit
+        self.incomplete_since = 0.0  # the first visit that found it
         self.rights_due = math.inf  # the time at which hub/sessions.py looks at its token
         self.invalid_tokens = 0  # in a row

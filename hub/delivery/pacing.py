@@ -19,7 +19,7 @@ PART_BYTES: Final = 131_072  # of the encoded events in a part
 # Bytes a second for subscribers on other nodes, whose congestion this node cannot see.
 NODES_RATE: Final = 4_194_304
 PATIENCE: Final = 1.0  # seconds within which a client must take bytes
-LIMIT: Final = 5.0  # seconds that one burst waits for subscribers of this node, in total
+LIMIT: Final = 5.0  # seconds that one burst waits for subscribers on this node, in total
 
 
 class _Wait:
@@ -50,7 +50,7 @@ class Pacing:
         `deadline`: the time at which the wait ends, in seconds of the loop's clock.
         """
         clock = asyncio.get_running_loop().time
-        # Wait until the parts of other bursts are written: that congests their subscribers.
+        # First let the parts of other bursts be written: only then are their subscribers congested.
         while clock() < deadline and any(map(_has_part, topics)):  # noqa: ASYNC110
             await asyncio.sleep(0)
         wait = _Wait(self._congested(topics))

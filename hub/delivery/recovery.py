@@ -2,11 +2,10 @@
 
 Theory of operation. A subscribe may ask for the events after a position, or for the newest n. If
 the history has them, the client is recovering: it reads up to CHUNK bytes a tick while its
-transport takes everything, and nothing of a replay is queued, since it may exceed the bounds of a
-send queue. In one tick all clients together read about SHARE bytes, in turns.
-When it has read the newest event, it becomes an ordinary subscriber in the same tick. If the
-history drops events that the client has not read, the client gets a gap notice and reads on after
-the gap.
+transport takes everything. Nothing of a replay is queued, since a replay may exceed the bounds of a
+send queue. In one tick all clients together read about SHARE bytes, in turns. In the tick in which
+a client has read the newest event, it becomes an ordinary subscriber. If the history drops events
+that the client has not read, the client gets a gap notice and reads on after the gap.
 """
 
 from collections.abc import Callable
@@ -22,8 +21,8 @@ from hub.reports import GapCause
 from hub.values import Position, RecoverFrom
 
 CHUNK: Final = 65_536  # bytes of events that a client reads in one tick
-SHARE: Final = 16 * CHUNK  # bytes that all clients read in one tick, which take about 5 ms
-READ: Final = 2_000  # bytes that reading one topic counts beside its events
+SHARE: Final = 16 * CHUNK  # bytes that all clients together read in one tick: about 5 ms
+READ: Final = 2_000  # bytes that a read of one topic counts in addition to its events
 
 
 class Recovery:
@@ -69,7 +68,15 @@ class Recovery:
     ) -> SubscribeResult:
         """Begin the recovery that a subscribe asks for, if any.
 
-        Return the result of the subscribe with the topic's position and the start of its events.
+        Args:
+            topic: the topic.
+            client: the new subscriber.
+            recover_from: where the recovery begins; None for none.
+            result: the broker's result of the subscribe.
+
+        Returns:
+            The result with the topic's position, and the position after which the client's events
+            begin.
         """
         start = None
         if recover_from is not None:
@@ -134,7 +141,7 @@ class Recovery:
             if room <= 0:
                 break
             if client not in self._ready:
-                continue  # it was disconnected when another one became a subscriber
+                continue  # it was disconnected while another client's read was handled
             del self._ready[client]
             if client.state is FLOWING:  # a congested client is resumed when it has drained
                 room -= self._advance(client)

@@ -6,9 +6,9 @@ bounds count each of them and BACKPRESSURE=drop_oldest can drop a single event. 
 reported before the next event of the same topic, or after all queued messages if there is none.
 
 Some entries are marks. A mark belongs to a topic, keeps its place in the order, and is never
-dropped. It records that the client unsubscribed here, that events were dropped here, between two
-other marks, or it holds a message about the topic that is no event, such as an ack. Dropped events
-are reported at the next mark of their topic at the latest.
+dropped. There are three kinds: the client unsubscribed here; events were dropped here, between two
+other marks; or a message about the topic other than an event, such as an ack. Dropped events are
+reported at the next mark of their topic at the latest.
 """
 
 from collections import deque
@@ -25,8 +25,7 @@ from hub.values import NOWHERE, Position
 class Entry(NamedTuple):
     """A queued message.
 
-    The entries of one topic and tick are the same objects in the queues of all clients of an
-    encoding.
+    An event is one entry for all clients with the same encoding: their queues share the object.
     """
 
     data: bytes  # encoded
@@ -43,7 +42,9 @@ class _Mark(NamedTuple):
     position: Position = NOWHERE  # of the newest of them
 
 
-_CHUNK: Final = 65_536  # bytes given to the transport at once; it cannot drop events
+# Bytes given to the transport at once. A small number, since what the transport holds can no longer
+# be dropped.
+_CHUNK: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Bounds:
     messages: int  # in the queue
     size: int  # bytes in the queue and in the transport together
     drop_oldest: bool  # whether events may be dropped to keep within the limits
-    # Encodes the notice about a number of dropped events of a topic, up to a position.
+    # Encodes the gap notice: for a topic, the number of dropped events, and the position of the
+    # newest of them.
     gap: Callable[[str, int, Position], bytes]
     dropped: Callable[[DropReason, int], None]  # called with a number of dropped messages
     dropping: Callable[[Any], None]  # called with a client at the first dropped event of its queue
@@ -71,12 +73,12 @@ class SendQueue:
         self._size = 0  # bytes of the entries that are no marks
         self._marks = 0  # number of marks, which are no messages
         self.has_dropped = False  # whether any event was dropped
-        # By topic, dropped events with no mark of their topic before them: their number, and the
-        # position of the newest.
+        # The dropped events that have no mark of their topic before them: by topic, their number
+        # and the position of the newest one.
         self._dropped: dict[Topic[Any], tuple[int, Position]] = {}
 
     def __bool__(self) -> bool:
-        """Whether there is anything to send: a message, or that events were dropped."""
+        """Whether there is anything to send: a message, or a notice about dropped events."""
         return bool(self._entries or self._dropped)
 
     @property
@@ -86,11 +88,15 @@ class SendQueue:
 
     @property
     def size(self) -> int:
-        """The bytes of these messages."""
+        """The bytes of the queued messages, as the bounds count them."""
         return self._size
 
     def offer(self, entry: Entry, buffered: int) -> bool:
-        """Queue one more message; `buffered` is the number of bytes in the transport.
+        """Queue one more message.
+
+        Args:
+            entry: the message.
+            buffered: the bytes that the transport holds.
 
         Returns:
             False if the bounds are exceeded and no event may be dropped.
@@ -137,7 +143,7 @@ class SendQueue:
                 del self._entries[place]
                 dropped = mark._replace(dropped=mark.dropped + 1, position=entry.position)
                 self._entries[marks[topic]] = dropped
-            else:  # it is reported after that mark
+            else:  # the dropped event must be reported after that mark
                 self._entries[place] = _Mark(topic, dropped=1, position=entry.position)
                 self._marks += 1
             return True
@@ -182,7 +188,7 @@ class SendQueue:
             self._mark(_Mark(topic))
 
     def tell(self, topic: Topic[Any], message: bytes) -> None:
-        """Queue a message about a topic that is no event, regardless of the bounds."""
+        """Queue a message about a topic, other than an event, regardless of the bounds."""
         self._mark(_Mark(topic, message))
 
     def _mark(self, mark: _Mark) -> None:

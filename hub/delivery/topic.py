@@ -47,11 +47,11 @@ class Topic(Generic[S]):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # The subscribers by encoding, since each encodes a batch once for all of its group. Dicts,
-        # for their order: clients get events in the order in which they joined.
+        # The subscribers by encoding: a batch is encoded once for each of these groups. Dicts, for
+        # their order: clients get events in the order in which they joined.
         self.groups: dict[Encoding, dict[S, None]] = {}
         self.receivers = 0  # subscribers in all groups, which get the next batch
-        # Subscribers that are still reading the history, each with the position up to which it has.
+        # Subscribers that still read the history, each with the position up to which it has read.
         self.cursors: dict[S, Position] = {}
         self.history: History | None = None
         self.epoch = ""  # of the batch; the history's may be newer. Empty without a history.
@@ -96,7 +96,7 @@ class Topic(Generic[S]):
             self.receivers += 1
 
     def discard(self, client: S) -> None:
-        """Remove a client from those that get the next batch; harmless if it is none of them."""
+        """Remove a client from those that get the next batch; do nothing if it is none of them."""
         clients = self.groups.get(client.encoding)
         if clients is not None and client in clients:
             del clients[client]

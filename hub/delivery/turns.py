@@ -22,9 +22,10 @@ class Turns:
         self._scheduled = False
 
     def start(self, work: Iterator[object]) -> None:
-        """Do the first slice of `work` now, and each of the others in a tick of its own.
+        """Do the first slice of `work` now, and each further slice in a tick of its own.
 
-        A slice is one step of the iterator.
+        Args:
+            work: an iterator; each step of it is a slice.
         """
         if next(work, _DONE) is not _DONE:
             self.queue(work)

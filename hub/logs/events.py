@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 
 class Limit(NamedTuple):
-    """So many lines of one event may pass in so many seconds; the others are counted."""
+    """How many lines of one event are written in a window of time; the others are counted."""
 
     lines: int
-    seconds: float
+    seconds: float  # length of the window
 
 
 OFTEN: Final = Limit(10, 1.0)
@@ -22,8 +22,8 @@ SELDOM: Final = Limit(1, 60.0)  # for warnings that repeat while a condition las
 
 # Fields about the caller of a command or request: the subject of its token, or the name of its key.
 CALLER: Final = ("subject", "key_name")
-# Fields about a connection. `address` is the client's as TRUSTED_PROXIES say, `peer` is the other
-# side of the socket.
+# Fields about a connection. `peer` is the address of the other side of the socket. `address` is the
+# client's address, which behind one of TRUSTED_PROXIES is that in X-Forwarded-For.
 CLIENT: Final = ("connection", "address", "peer", *CALLER, "client_id")
 # Fields about a request. The path is without the query, which may hold a token.
 REQUEST: Final = ("method", "path", "address", *CALLER)
@@ -49,10 +49,10 @@ class Event:
 
         Args:
             level: one of the standard levels.
-            text: its name, then an explanation in parentheses or a field in braces, if any. The
-                text format shows both, JSON has the name alone.
+            text: the name of the event. An explanation in parentheses or a field in braces may
+                follow; the text format shows it, and JSON does not.
             fields: the names of the values that a line may have.
-            limit: None for lines that are never left out.
+            limit: how many lines are written; None for all.
             logger: writes the lines.
         """
         self.level = level
@@ -68,9 +68,11 @@ class Event:
         return self._logger.isEnabledFor(self.level)
 
     def log(self, exception: BaseException | None = None, /, **fields: object) -> None:
-        """Write a line. A field that is None or empty is omitted.
+        """Write a line.
 
-        `exception`: its traceback follows.
+        Args:
+            exception: its traceback follows the line; None for no traceback.
+            fields: the values of the line. One that is None or empty is left out.
         """
         if self._logger.isEnabledFor(self.level):
             extra = {"event": self, "fields": fields}

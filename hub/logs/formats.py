@@ -49,9 +49,8 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object in ASCII: `ts`, `level`, `logger` and `event`, then the fields of the event.
 
-    `event` is the event's name, or the message of another library.
-
-    An `exception` is the text of a traceback.
+    `event` is the event's name, or the message of another library. A line about an exception also
+    has `exception`, the text of the traceback.
     """
 
     def __init__(self, worker: int = 0) -> None:
@@ -80,7 +79,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def sentence(record: logging.LogRecord) -> str:
-    """Return what a record says as one printable line: its event and its fields."""
+    """Return the text of a record as one printable line: its event, then the fields of the event.
+
+    A record of another library has its message, cut to MAX_MESSAGE characters.
+    """
     event: Event | None = getattr(record, "event", None)
     if event is None:
         return _escape(record.getMessage()[:MAX_MESSAGE])
@@ -111,7 +113,7 @@ def _shown(value: object) -> str:
 
 
 def _cut(value: object) -> object:
-    """Return a number as it is, rounded to milliseconds, and anything else as text of a length."""
+    """Shorten a value: a float to three decimals, and anything but a number to MAX_VALUE."""
     if isinstance(value, float):
         return round(value, 3)
     if isinstance(value, int):

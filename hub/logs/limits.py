@@ -1,7 +1,7 @@
 """The limit on repeated lines of the log.
 
 State: `RateLimit` counts the lines of each kind in a window of time. A kind is an event together
-with its `reason`, or, of another library, a logger with the text of the message.
+with its `reason`. For lines of other libraries, it is a logger together with the text of a message.
 """
 
 import logging
@@ -10,7 +10,7 @@ from typing import Final
 
 from hub.logs.events import LEFT_OUT, OFTEN, Event, Limit
 
-KINDS: Final = 1_000  # kinds that are counted at a time; beyond it, the others are one kind
+KINDS: Final = 1_000  # kinds that are counted at a time; all others count as one kind
 
 
 class RateLimit:
@@ -20,9 +20,11 @@ class RateLimit:
         self._windows: dict[tuple[object, object], _Window] = {}
 
     def admit(self, record: logging.LogRecord) -> tuple[bool, logging.LogRecord | None]:
-        """Return whether a line is written, and a line to be written before it, if any.
+        """Decide whether a line is written.
 
-        The latter has the number of lines that an earlier window left out.
+        Returns:
+            The decision; and a line to write first, with the number of lines that an earlier
+            window left out. The latter is None if that window left none out.
         """
         event: Event | None = getattr(record, "event", None)
         limit = OFTEN if event is None else event.limit
@@ -41,7 +43,10 @@ class RateLimit:
         return False, report
 
     def close(self, now: float) -> list[logging.LogRecord]:
-        """Close the windows that are over at a time; return a line for each with a count."""
+        """Close the windows that are over, and return a line for each that left lines out.
+
+        `now`: seconds since the epoch.
+        """
         over = [key for key, it in self._windows.items() if it.is_over(now)]
         reports = [self._windows.pop(key).report() for key in over]
         return [it for it in reports if it is not None]
@@ -52,7 +57,8 @@ class RateLimit:
             key: tuple[object, object] = event, record.__dict__["fields"].get("reason")
         else:
             key = record.name, str(record.msg)
-        # The loop's own faults have an object's address in the text.
+        # The number of kinds is bounded: asyncio reports faults with the address of an object in
+        # the text, so each such line would be a kind of its own.
         return key if key in self._windows or len(self._windows) < KINDS else ("others", None)
 
 

@@ -42,7 +42,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
             self.release()
 
     async def run(self) -> None:
-        """Report once a second, and everything when cancelled."""
+        """Report once a second until cancelled; then report all lines that were left out."""
         try:
             while True:
                 await asyncio.sleep(1.0)

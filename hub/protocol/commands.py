@@ -79,6 +79,9 @@ def decode(data: Raw, max_topic_bytes: int) -> Command | Refusal:
         data: the payload of a text message.
         max_topic_bytes: limit of a topic's name, in bytes of UTF-8.
 
+    Returns:
+        The command, or the refusal of an invalid one.
+
     Raises:
         UnicodeDecodeError: `data` is not UTF-8; the connection fails (RFC 6455 section 8.1).
     """

@@ -14,7 +14,7 @@ from hub.protocol.sse import parse_id
 from hub.protocol.validation import check_client_id, decode_topic
 from hub.values import NOWHERE, Position, RecoverFrom
 
-# Every event's id holds a position in each topic of the stream: up to 34 bytes a topic.
+# The id of each event has the stream's position in every topic: up to 34 bytes for each topic.
 MAX_STREAM_TOPICS: Final = 16
 # As many as a connection may subscribe to by commands in one tick.
 MAX_URL_TOPICS: Final = 64
@@ -46,8 +46,8 @@ def decode_connect_query(query: Query, max_topic_bytes: int) -> ConnectQuery | R
     """Decode the query of `GET /ws`.
 
     Args:
-        query: `topic` may be repeated; `recover` has a position for each topic, with commas or
-            repeated.
+        query: `topic` may be repeated. `recover` has a position for each topic; it may be repeated,
+            or have commas between the positions.
         max_topic_bytes: limit of a topic's name, in bytes of UTF-8.
     """
     client_id = dict(query).get("client_id", "")
@@ -100,7 +100,7 @@ def _values(query: Query, key: str) -> list[str]:
 def _decode_topics(
     query: Query, names: Sequence[str], positions: str, field: str, max_topic_bytes: int
 ) -> StreamQuery | Refusal:
-    """Decode the names of topics, and the positions in them, which `field` has given."""
+    """Decode the names of topics, and the positions in them, which came in the field `field`."""
     topics: list[str] = []
     for name in names:
         topic = decode_topic(name, "subscribe", max_topic_bytes)

@@ -31,7 +31,8 @@ DEFAULT_PAGE: Final = 100  # events in a page without a `limit`
 MAX_WAIT: Final = 60  # seconds
 MAX_BAN: Final = 2_678_400  # seconds: 31 days
 
-# The fields of a query for a history: a pattern, which also matches a missing field, and its text.
+# The fields of a query for a history, each with the pattern of its values. All patterns match an
+# empty text, because a field may be missing.
 _HISTORY_FIELDS: Final = {
     "since_offset": r"[0-9]{0,15}",
     "limit": r"[0-9]{0,9}",
@@ -137,7 +138,7 @@ def decode_create(body: bytes, max_topic_bytes: int) -> str | Refusal:
 
 
 class Disconnect(NamedTuple):
-    """The body of `POST /disconnect`: a subject or a client id, the other one is empty."""
+    """The body of `POST /disconnect`: a subject or a client id; the other one is empty."""
 
     subject: str
     client_id: str
@@ -179,7 +180,7 @@ def decode_disconnect(body: bytes) -> Disconnect | Refusal:
 class HistoryQuery(NamedTuple):
     """The query of `GET /topics/{name}/history`."""
 
-    since: Position | None  # None: from the oldest event on, or (reverse) from the newest back
+    since: Position | None  # None: from the oldest event on; in reverse, from the newest back
     limit: int  # events in the page
     reverse: bool  # True: the newest event first
     wait: float  # seconds to wait for the next event, if there is none yet
@@ -207,7 +208,7 @@ def decode_history_query(query: Mapping[str, str]) -> HistoryQuery | Refusal:
 
 
 def _decode_item(fields: dict[str, Json], body: bytes, max_topic_bytes: int) -> Publish | Refusal:
-    """Decode one publish; `body` is its JSON text, or empty if its depth is checked already."""
+    """Decode one publish; `body`: its JSON text, or empty if its depth was checked already."""
     topic = decode_topic(fields.get("topic"), "publish", max_topic_bytes)
     if isinstance(topic, Refusal):
         return topic

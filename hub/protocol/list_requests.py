@@ -40,7 +40,7 @@ class ConnectionQuery(NamedTuple):
 
     subject: str = ""  # of their tokens; empty: any
     topic: str = ""  # to which they are subscribed; empty: any or none
-    after: ConnectionId | None = None  # the page begins after it; None: with the first connection
+    after: ConnectionId | None = None  # the page begins after it; None: at the first connection
     limit: int = MAX_LISTED  # connections in the page
 
     def fields(self) -> dict[str, str]:
@@ -75,9 +75,9 @@ def decode_connection_query(
 
 
 def decode_fields(fields: Json) -> ConnectionQuery | None:
-    """Decode a query of connections that another node sent; None if this node does not know it.
+    """Decode a query of connections that another node sent; None if this node cannot.
 
-    A newer node may send fields whose meaning is not known here.
+    A node of a newer version may send fields that this one does not know.
     """
     if type(fields) is not dict or fields.keys() != set(_FIELDS):
         return None

@@ -22,7 +22,7 @@ _POSITION: Final = re.compile(r"([0-9A-Za-z]{1,64}):([0-9]{1,15})")
 
 
 def message(text: bytes, position: Position = NOWHERE) -> bytes:
-    """Encode a message, for any number of streams; a position becomes its id."""
+    """Encode a message for any number of streams, with its position as its id if it has one."""
     if not text.isascii():
         text = _without_separators(text)
     if not position.epoch:
@@ -33,7 +33,7 @@ def message(text: bytes, position: Position = NOWHERE) -> bytes:
 def _without_separators(text: bytes) -> bytes:
     """Escape the line separators of Unicode, which JSON has only within strings."""
     for raw, escape in _SEPARATORS:
-        if raw[0] in text:  # rarely; to find one byte is much faster than three
+        if raw[0] in text:  # rarely; a search for one byte is much faster than for three
             text = text.replace(raw, escape)
     return text
 
@@ -77,9 +77,14 @@ class StreamId:
         self._positions = [_encode(it) if it.epoch else _NOWHERE for it in positions]
 
     def move(self, topic: str, data: bytes) -> bytes:
-        """Move to the position of an encoded message, and put the stream's id in place of its id.
+        """Move the stream to the position of a message, and give the message the stream's id.
 
-        A message without an id is returned as it is.
+        Args:
+            topic: the topic's name.
+            data: the encoded message, with its own position as its id.
+
+        Returns:
+            The message with the stream's id; a message without an id is returned as it is.
         """
         if not data.startswith(_ID):
             return data

@@ -12,7 +12,7 @@ from hub.values import Json
 
 Raw = bytes | bytearray
 
-MAX_NESTING: Final = 250  # levels in a payload; orjson writes 254, and an event adds two
+MAX_NESTING: Final = 250  # levels in a payload; orjson writes at most 254, and an event adds two
 MAX_ELEMENTS: Final = 100_000  # commas and opening brackets in a JSON text
 MAX_CLIENT_ID_BYTES: Final = 255  # of UTF-8
 MAX_KEY_BYTES: Final = 255  # of an idempotency key in UTF-8
@@ -20,11 +20,12 @@ MAX_ID_BYTES: Final = 255  # of a message's id, encoded as JSON by orjson
 
 TOO_MANY_ELEMENTS: Final = f"JSON has too many elements: at most {MAX_ELEMENTS} are allowed"
 
-SHALLOW: Final = (
-    2 * MAX_NESTING
-)  # bytes; a shorter text has too few brackets to be nested too deeply
+# Bytes. A shorter text has too few brackets to be nested too deeply.
+SHALLOW: Final = 2 * MAX_NESTING
 _CONTAINERS: Final = (dict, list)
-_SHORT_ID: Final = 42  # characters; encoded, they take at most 6 bytes each and 2 for the quotes
+# Characters. A string of so many is within MAX_ID_BYTES: each takes at most 6 bytes of JSON, and
+# the quotes take 2.
+_SHORT_ID: Final = 42
 
 
 def decode_topic(
@@ -74,10 +75,10 @@ def check_idempotency_key(key: Json) -> str:
 
 
 def has_too_many_elements(source: Raw) -> bool:
-    """Return whether a text has more than MAX_ELEMENTS elements; it need not be valid JSON.
+    """Return whether a text, which need not be valid JSON, has more than MAX_ELEMENTS elements.
 
     The time to parse a text depends on its elements more than on its size: 4 MB of brackets take
-    0.8 s, 4 MB of numbers 0.02 s.
+    0.8 s, and 4 MB of numbers 0.02 s.
     """
     if _separators(source) <= MAX_ELEMENTS:
         return False

@@ -107,11 +107,12 @@ class FrameReader:
     are returned first. A frame is rejected as soon as its header is complete, before its payload
     arrives.
 
-    One call reads one slice, so that a client that sends much does not stop the others. While
-    `more` is true, `read_on` reads the next slice; a chunk that is fed before joins the rest.
+    One call reads one slice, so that a client that sends much does not delay the others. While
+    `more` is true, `read_on` reads the next slice. A chunk that is fed meanwhile is appended to the
+    bytes that are not read yet.
 
-    State: the bytes of an incomplete frame, the fragments of an incomplete message, the rest after
-    a slice, and the violation.
+    State: the bytes of an incomplete frame, the fragments of an incomplete message, the bytes after
+    the last slice, and the violation.
     """
 
     __slots__ = (
@@ -124,28 +125,28 @@ class FrameReader:
         "_serial",
         "_unmask",
         "broken",
+        "incomplete",
         "more",
-        "unfinished",
     )
 
     def __init__(self, limit: int, unmask: Callable[[bytes, bytearray], None]) -> None:
         """Create a reader.
 
         Args:
-            limit: bytes in a message, after reassembly, at most.
-            unmask: unmasks the data with the mask in place; called as `unmask(mask, data)`.
+            limit: maximum number of bytes in a message, after reassembly.
+            unmask: called as `unmask(mask, data)`; unmasks the data in place.
         """
         self._limit = limit
         self._unmask = unmask
         self._buffer: bytearray | None = None  # the incomplete frame; None without one
-        self._needed = 0  # bytes in `_buffer` with which it can be read on
+        self._needed = 0  # bytes that `_buffer` must have before it is read again
         self._fragments: bytearray | None = None  # the incomplete message; None without one
         self._opcode = TEXT  # of the incomplete message; meaningless without one
         # The rest after a slice: the arguments of `_read`.
         self._rest: tuple[bytearray, bytes, int] | None = None
         self._serial = 1  # number of the incomplete or next message
         self.more = False  # whether there is a rest for `read_on`
-        self.unfinished = 0  # number of the incomplete message; 0 without one
+        self.incomplete = 0  # number of the incomplete message; 0 without one
         self.broken: Close | None = None  # the Close for a violation; None without one
 
     def feed(self, data: bytes) -> list[tuple[int, bytearray]]:
@@ -172,7 +173,10 @@ class FrameReader:
         return self._read(unmasked, data, 0)
 
     def read_on(self) -> list[tuple[int, bytearray]]:
-        """Read the next slice of the rest; return as `feed` does, an empty list without a rest."""
+        """Read the next slice of what was fed before; return the same as `feed`.
+
+        If nothing is left to read, the list is empty.
+        """
         if self._rest is None:
             return []
         unmasked, data, start = self._rest
@@ -210,18 +214,18 @@ class FrameReader:
             whole = self._fragments is None or any(opcode < CLOSE for opcode, _ in messages)
             if messages and whole:  # the incomplete message is a new one
                 self._serial += 1
-            self.unfinished = self._serial
-        elif self.unfinished:
+            self.incomplete = self._serial
+        elif self.incomplete:
             self._serial += 1
-            self.unfinished = 0
+            self.incomplete = 0
         return messages
 
     def _header(self, data: bytes, start: int) -> tuple[int, int]:
         """Read the header of the frame at `start`; set `broken` if it is not allowed.
 
         Returns:
-            Where the payload begins and ends. An end beyond the data is where enough of the frame
-            will have arrived to read on.
+            The indexes at which the payload begins and ends. If the end is beyond the data, the
+            frame is incomplete, and is read again when the data reaches that index.
         """
         if len(data) < start + 2:
             return start, start + 2

@@ -10,7 +10,7 @@ TURN: Final = 1_000  # commands completed in one tick
 
 
 def take(topics: dict[str, Any]) -> list[str]:
-    """Remove and return up to SHARE topics, the first ones."""
+    """Remove and return the first topics, up to SHARE of them."""
     taken = list(islice(topics, SHARE))
     for topic in taken:
         del topics[topic]

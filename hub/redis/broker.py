@@ -81,9 +81,12 @@ class RedisBroker:
     ) -> None:
         """Create a broker that is not connected.
 
-        `run`: 8 bytes that identify this process. `strict`: whether commands are refused in an
-        outage, not served locally. `grace`: seconds after a connect during which publishes to
-        unknown topics are accepted.
+        Args:
+            keys: the names of keys and channels.
+            run: 8 bytes that identify this process.
+            cache: the histories.
+            strict: whether commands are refused in an outage, and not served locally.
+            grace: seconds after a connect during which publishes to unknown topics are accepted.
         """
         self.node_id = run.hex()
         self.bus = Bus.JOINING
@@ -110,13 +113,16 @@ class RedisBroker:
         self._backlog: deque[Callable[[], None]] = deque()
 
     def _standing(self, topic: str) -> SubscribeResult | Refusal:
-        """Return the outcome of a command that needs no call to Redis."""
+        """Return the result of a subscribe that needs no call to Redis."""
         if self.bus is not Bus.OUT:
             return SUBSCRIBED
         return AWAY if self._is_strict(topic) else SubscribeResult(degraded=True)
 
     def _is_strict(self, topic: str) -> bool:
-        """A topic with a history is always strict: only Redis can assign offsets."""
+        """Return whether a topic is refused in an outage.
+
+        A topic with a history always is, since only Redis can assign offsets.
+        """
         return self.strict or self._cache.rule(topic) is not None
 
     @property
@@ -207,7 +213,7 @@ class RedisBroker:
         self._in_turn(partial(self._notify, notify, done))
 
     def _notify(self, notify: Callable[..., None], done: NotifiedDone) -> None:
-        """Notify the other nodes, in both modes only through Redis."""
+        """Notify the other nodes through Redis; without Redis, report that they were not."""
         if self.bus is Bus.UP:
             notify(self._session, done=done)
         else:
@@ -240,7 +246,7 @@ class RedisBroker:
             self._cache.extend_due(self._session)
 
     def _leases_lost(self) -> None:
-        """Redis has lost this node's leases: expect that others write theirs again."""
+        """Handle the loss of this node's leases: those of other nodes may be lost, too."""
         self._pipeline.grant_grace()
         self._cache.renew()
         self.control.forgotten(self._session)
@@ -258,13 +264,13 @@ class RedisBroker:
     # Called by the supervisor.
 
     def attach(self, session: Session) -> None:
-        """Redis is connected: subscribe and write leases. Commands stay queued."""
+        """Handle a new session: subscribe and write leases. Commands stay queued."""
         self._session = session
         self.subscriptions.attach(session)
         self.questions.attach(session)
 
     def detach(self) -> None:
-        """Redis is lost: queue commands until it is back, or until an outage is declared."""
+        """Handle the loss of the session: queue commands until Redis is back, or is given up."""
         if self.bus is Bus.UP:
             self.bus = Bus.JOINING
         self._pipeline.down()
@@ -275,7 +281,7 @@ class RedisBroker:
             self._give_up()
 
     def up(self) -> None:
-        """Everything is subscribed and leased: send commands through Redis."""
+        """Send commands through Redis, now that everything is subscribed and leased."""
         outage = self.bus is Bus.OUT
         self.bus = Bus.UP
         if outage:
@@ -316,7 +322,8 @@ class RedisBroker:
             try:
                 # Removed after it has run, so that commands that it sends queue after it.
                 self._backlog[0]()
-            except Exception as fault:  # of the server: log it, and go on with the others
+            except Exception as fault:
+                # A fault of the server may be any exception. It must not stop the other commands.
                 events.COMMAND_FAULT.log(fault)
             finally:
                 self._backlog.popleft()

@@ -20,21 +20,21 @@ COUNTS: Final = 40_000  # topics whose number of subscribers is sent with one be
 
 
 class _Coming:
-    """A topic that the node is about to hold: Redis has not confirmed it yet."""
+    """A topic that the node does not hold yet, since Redis has not confirmed everything."""
 
     __slots__ = ("done", "leases")
 
     def __init__(self, done: SubscribeDone) -> None:
         self.done = done
-        self.leases = 0  # sent and not answered
+        self.leases = 0  # writes of its lease that Redis has not answered
 
 
 class Channels:
     """Keeps the subscribed channels and the leases equal to the topics that the node wants.
 
-    A subscribe goes SUBSCRIBE, confirmation, lease, answer; then the node holds the topic. The
-    lease follows the confirmation, so a deletion that another node makes in between reaches this
-    node, which then writes its lease again.
+    A subscribe has four steps: SUBSCRIBE, its confirmation, the write of the lease, and the answer
+    to that write. Then the node holds the topic. Because the lease follows the confirmation, a
+    deletion that another node makes in between reaches this node, which writes its lease again.
 
     Changes are collected and sent at the end of the tick, SHARE topics at a time. So many changes
     take few commands, and a new connection is brought up to date in the same way.
@@ -91,7 +91,7 @@ class Channels:
         return taken
 
     def deleted(self, topic: str) -> bool:
-        """Handle a deletion, in its place of the topic's order; return whether the node held it."""
+        """Handle a deletion, at its place in the topic's order; return whether the node held it."""
         coming = self._coming.get(topic)
         if coming is not None:
             if coming.leases:  # the lease may be gone: writing it again creates the topic again
@@ -155,13 +155,13 @@ class Channels:
             self._scan_leases(session, cursor)
 
     def detach(self) -> None:
-        """The connection is lost: send nothing until there is another."""
+        """Handle the loss of the connection: send nothing until there is another one."""
         self._session = None
         for coming in self._coming.values():
             coming.leases = 0
 
     def leases_lost(self) -> None:
-        """This node's leases are gone from Redis: write all of them again."""
+        """Handle the loss of this node's leases in Redis: write all of them again."""
         if self._session is None or self._beginning:  # already known
             return
         events.LEASES_LOST.log()
@@ -228,7 +228,7 @@ class Channels:
             return
         for topic, coming in counted:
             coming.leases -= 1
-            # The topic was dropped and wanted again: this answers the earlier subscribe.
+            # If the topic was dropped and wanted again, this answers the earlier subscribe.
             if self._coming.get(topic) is not coming:
                 continue
             if not reply:

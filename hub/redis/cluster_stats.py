@@ -12,7 +12,7 @@ from hub.brokers.base import ClusterStats
 from hub.redis.keys import Keys
 from hub.redis.session import Session
 
-SERVES: Final = 1.0  # seconds for which stats are served again; also the time limit of one reply
+SERVES: Final = 1.0  # seconds for which stats are reused; also the time limit of one reply
 PAGE: Final = 1_000  # topics of one reply: a million at once would stall Redis and this node
 
 
@@ -26,9 +26,9 @@ class ClusterStatsReader:
         self._reading: asyncio.Task[ClusterStats] | None = None  # running, or done
 
     async def read(self, session: Session, poisoned: int) -> ClusterStats:
-        """Return the stats of the other nodes; `degraded` is set if Redis does not answer.
+        """Return the stats of the other nodes, with `degraded` if Redis does not answer.
 
-        `poisoned`: the number of messages that this node has dropped.
+        `poisoned`: the number of messages that this node has dropped as foreign.
         """
         reading = self._reading
         if reading is None or (reading.done() and asyncio.get_running_loop().time() >= self._until):

@@ -27,10 +27,11 @@ _NOTHING: Final = object()
 class RedisConnection(asyncio.Protocol):
     """A pipeline of commands over hiredis' parser; the commands of one tick are one write.
 
-    Redis answers commands in order, so each reply belongs to the oldest unanswered command, and its
-    callback is called in that order. Every callback is called exactly once: with the reply, which
+    Redis answers commands in order, so each reply belongs to the oldest unanswered command, and
+    callbacks are called in that order. Every callback is called exactly once: with the reply, which
     may be a `hiredis.ReplyError`, or with a `ConnectionError` when the connection ends. A command
-    is never sent again; what an unanswered one has done is for its sender to decide.
+    is never sent again. Redis may have carried out an unanswered one; its sender must allow for
+    both.
 
     A connection that subscribes has a listener (`listen`). From then on everything that Redis sends
     is a push, which the listener gets, and commands are sent by `say`, without a callback.

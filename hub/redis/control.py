@@ -24,7 +24,7 @@ _NONE: Final[Mapping[str, float]] = {}
 
 
 class _Order(NamedTuple):
-    """The content of a control message; one of its fields is set."""
+    """The content of a control message; exactly one of its fields is set."""
 
     sub: str = ""  # close the connections of this subject
     client_id: str = ""  # close the connections with this client id
@@ -59,7 +59,7 @@ class Control:
     def disconnect(
         self, session: Session, subject: str, client_id: str, done: NotifiedDone
     ) -> None:
-        """Notify the other nodes to close connections; complete when Redis has the message."""
+        """Notify the other nodes to close connections; call `done` when Redis has the message."""
         order = {"sub": subject} if subject else {"client_id": client_id}
         _, message = self._sender.seal(CONTROL, orjson.dumps(order))
 
@@ -69,7 +69,7 @@ class Control:
         session.commands.send(answered, "PUBLISH", self.channel, message)
 
     def ban(self, session: Session, bans: Mapping[str, float], done: NotifiedDone) -> None:
-        """Write bans, and notify the other nodes; complete when Redis has them."""
+        """Write bans, and notify the other nodes; call `done` when Redis has them."""
         _, message = self._sender.seal(CONTROL, orjson.dumps({"bans": bans}))
         words = [word for subject, end in bans.items() for word in (subject, repr(end))]
 
@@ -105,13 +105,13 @@ class Control:
         self._write(session)
 
     def forgotten(self, session: Session) -> None:
-        """Redis has lost its data: write all bans again."""
+        """Write all bans again, because Redis has lost its data."""
         self._lacking = dict.fromkeys(self._events.bans)
         self._write(session)
 
     def _write(self, session: Session) -> None:
         """Write the bans that Redis lacks, CHUNK of them in each tick: 5 ms."""
-        if session.lost.is_set():  # the next join finds out again what Redis lacks
+        if session.lost.is_set():  # the next join compares all bans again
             return
         ends = self._events.bans
         some = list(islice(self._lacking, CHUNK))

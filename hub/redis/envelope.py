@@ -27,7 +27,8 @@ class Envelope(NamedTuple):
     kind: bytes  # one of the constants above
     run: bytes  # 8 random bytes that identify a process
     seq: int  # 1, 2, … within the run
-    # As subscribers get it, without the offset; empty for DELETED, the content of other kinds.
+    # The event as subscribers get it, but without the offset. Empty for DELETED. For the other
+    # kinds, the content of the message.
     event: bytes
     position: Position | None = None  # only of PLACED
 
@@ -92,8 +93,8 @@ class Sender:
     A message normally comes back through Redis, and is delivered then. If Redis is lost, it is
     delivered locally (`mark_delivered`), and must be dropped if Redis carries it out later, as a
     Redis that was frozen does. Redis carries out and returns the messages of a run in order, so
-    three numbers are enough: of the newest message sent, of the newest that came back, and of the
-    newest that was delivered locally.
+    three numbers are enough: those of the newest message that was sent, of the newest that came
+    back, and of the newest that was delivered locally.
 
     `owe` keeps the messages that Redis accepted and that have not come back yet; `take_owed`
     returns them when the connection is lost.
@@ -143,7 +144,7 @@ class Sender:
         return owed
 
     def is_forged(self, envelope: Envelope) -> bool:
-        """Return whether a message claims to be of this run, which has not sent it."""
+        """Return whether a message names this run as its sender, which has not sent it."""
         return envelope.seq > self._sent and envelope.run == self._run
 
     def is_own(self, envelope: Envelope) -> bool:

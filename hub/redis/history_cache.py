@@ -19,7 +19,7 @@ from hub.redis.session import Session
 from hub.reports import GapCause
 from hub.values import NOWHERE, TOTAL_BYTES, Position, Rule, find_rule
 
-CHECKED: Final = 30.0  # seconds between two comparisons of a topic with Redis, at most
+CHECKED: Final = 30.0  # maximum of the seconds between two comparisons of a topic with Redis
 
 
 class CachedHistory:
@@ -61,8 +61,11 @@ class HistoryCache:
     ) -> None:
         """Create an empty cache.
 
-        `rules`: how much history to keep, by prefix of the topic; empty if no topic has a history.
-        `new_epoch`: makes a new epoch. `clock`: seconds. `total_bytes`: of all histories here.
+        Args:
+            rules: the rule of history by the prefix of a topic's name; empty if no topic has one.
+            new_epoch: returns the epoch of a new history.
+            clock: returns seconds of a monotonic clock.
+            total_bytes: limit of all histories here, in bytes.
         """
         self._rules = rules
         self.new_epoch = new_epoch
@@ -160,13 +163,23 @@ class HistoryCache:
             self.extend(session, some)
 
     def renew(self) -> None:
-        """Redis may have lost the lifetimes: let the next sweeps extend them."""
+        """Let the next sweeps extend all lifetimes, because Redis may have lost them."""
         self._renewed = 0.0
 
     async def fetch(
         self, session: Session, topic: str, since: Position | None, node: str
     ) -> History | Refusal | None:
-        """Read the history of a topic that is not subscribed; return None if Redis is lost."""
+        """Read the history of a topic that this node is not subscribed to.
+
+        Args:
+            session: with Redis.
+            topic: the topic's name.
+            since: the position after which the caller needs the events; None for all.
+            node: the id of this node.
+
+        Returns:
+            The history; a refusal if the topic has none; None if Redis is lost.
+        """
         rule = self.rule(topic)
         if rule is None:
             return NOT_REMEMBERED
@@ -191,7 +204,7 @@ class HistoryCache:
             cached.history.close()
 
     def receive(self, session: Session, topic: str, envelope: Envelope) -> None:
-        """Handle an event of a topic with a history, as above."""
+        """Handle an event of a topic with a history, as the class describes."""
         cached = self._cache.get(topic)
         if cached is None:
             return
@@ -249,7 +262,7 @@ class HistoryCache:
         """Append the events that were read; start over if they do not continue the history."""
         epoch, top, first, events, ages, last = reply
         epoch, history, now = epoch.decode(), cached.history, self._clock()
-        is_open = history.epoch != ""  # else nothing is delivered
+        is_open = history.epoch != ""  # else this is the first read, and nothing is delivered
         joins = history.epoch == epoch and first <= history.top + 1 <= top + 1
         if not joins:
             history.reset(Position(epoch, first - 1))
@@ -267,7 +280,10 @@ class HistoryCache:
         cached.last = last if history.top == top else b""
 
     def _append(self, topic: str, history: History, event: bytes, now: float) -> bytes | None:
-        """Append an entry; if it is no event, reset the history to after it and return None."""
+        """Append an entry and return it with its offset.
+
+        If it is no event, let the history begin after it and return None.
+        """
         if is_event(event):
             return history.append(event, now)
         self._poison.drop(f"history of {topic!r}", event)

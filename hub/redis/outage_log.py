@@ -11,7 +11,7 @@ from hub.brokers.base import OutageReason
 from hub.logs import events
 from hub.redis.address import RedisAddress
 
-KINDS: Final = 5  # reasons that are logged at once; then at most one each PAUSE
+KINDS: Final = 5  # reasons that are logged without a delay; further ones at most once in PAUSE
 PAUSE: Final = 60.0  # seconds
 
 # Reasons are the same if they differ only in words with digits: numbers, addresses, script hashes.
@@ -32,7 +32,14 @@ class OutageLog:
     def __init__(
         self, address: RedisAddress, clock: Callable[[], float], *, strict: bool, remembers: bool
     ) -> None:
-        """`clock`: seconds; `strict`: REDIS_FAIL_MODE; `remembers`: if topics have a history."""
+        """Create the log of a Redis that is not connected yet.
+
+        Args:
+            address: of Redis.
+            clock: returns seconds of a monotonic clock.
+            strict: whether REDIS_FAIL_MODE is strict.
+            remembers: whether any topic has a history.
+        """
         self._address = address
         self._clock = clock
         if strict:
@@ -59,7 +66,7 @@ class OutageLog:
             events.REDIS_STILL_LOST.log(redis=self._address, detail=why)
 
     def _is_new(self, why: str) -> bool:
-        """Return whether a reason is of a kind that may be logged now, and note it then."""
+        """Return whether a reason is of a new kind and may be logged now; if so, note the kind."""
         kind = _VARIES.sub("#", why)
         if kind in self._seen:
             return False

@@ -1,4 +1,4 @@
-"""Data in Redis that no server of the deployment has written."""
+"""Poison: data in Redis that no server of the deployment has written."""
 
 from hub.logs import events
 

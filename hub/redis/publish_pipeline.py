@@ -85,7 +85,7 @@ class PublishPipeline:
         self.grant_grace()
 
     def down(self) -> None:
-        """The session is over: its unanswered publishes will not come back."""
+        """Handle the end of the session: its unanswered publishes will not come back."""
         self._session = None
 
     def sweep(self) -> None:
@@ -94,7 +94,7 @@ class PublishPipeline:
         self._taken.sweep()
 
     def grant_grace(self) -> None:
-        """Refuse no topic for a while: other nodes may not have written their leases yet."""
+        """Refuse no unknown topic for a while, until other nodes have written their leases."""
         self._graces += 1
         asyncio.get_running_loop().call_later(self._grace, self._end_grace)
 
@@ -107,7 +107,14 @@ class PublishPipeline:
         return 1 if self._graces else 0
 
     def publish(self, topic: str, event: bytes, done: PublishDone, *once: str | bytes) -> None:
-        """Publish an event; `once`: its idempotency key, and the result to store for the key."""
+        """Publish an event.
+
+        Args:
+            topic: the topic's name.
+            event: the encoded event.
+            done: called with the result.
+            once: the idempotency key and the answer to keep for it; nothing without a key.
+        """
         session = self._session
         if len(event) > MAX_EVENT:
             done(_TOO_LARGE)

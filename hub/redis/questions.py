@@ -1,12 +1,13 @@
 """Questions to the other nodes, and answers to theirs.
 
-Theory of operation. A question is published to the channel of each node. Redis says at once whether
-the node is subscribed: one that is older and does not know questions is not, and neither is a dead
-one. A node writes its answer to a key of its own, and notifies the asker on the asker's channel. So
-an answer may be large: it does not count against the output buffer that Redis allows a subscriber,
-and is read only if it is needed.
+Theory of operation. A question is published to the channel of each node. The reply of Redis says
+whether the node is subscribed. A dead node is not, and neither is one of an older version that does
+not know questions. A node writes its answer to a key of its own, and notifies the asker on the
+asker's channel. So an answer may be large: it does not count against the output buffer that Redis
+allows a subscriber, and is read only if it is needed.
 
-State: the questions of this node, as long as their askers keep them, and the answers under way.
+State: the questions of this node, as long as their callers keep them, and the answers that this
+node is working on.
 """
 
 import asyncio
@@ -31,11 +32,11 @@ from hub.values import Json
 PATIENCE: Final = 1.5  # seconds in which a node must have answered
 REPLY: Final = 1.0  # seconds in which Redis must reply to the asker
 KEPT: Final = 5  # seconds for which Redis keeps an answer
-MAX_ANSWERING: Final = 100  # answers under way; further questions are dropped
+MAX_ANSWERING: Final = 100  # questions that this node answers at a time; others are dropped
 
 _NODE: Final = re.compile(b"[0-9a-f]{16}")
 _DIGITS: Final = 16  # most digits of the number of a question
-_FAILURES: Final = (TimeoutError, ConnectionError, hiredis.ReplyError)
+_FAILURES: Final = (TimeoutError, ConnectionError, hiredis.ReplyError)  # of a command
 
 
 class Questions:
@@ -54,7 +55,7 @@ class Questions:
         self._session: Session
 
     def serve(self, events: QuestionEvents) -> None:
-        """Set what answers questions; called once, before anything else."""
+        """Register the object that answers questions. Called once, before any other call."""
         self._events = events
 
     def attach(self, session: Session) -> None:
@@ -62,7 +63,7 @@ class Questions:
         self._session = session
 
     async def ask(self, question: Json, start: str) -> Asked:
-        """Ask the other nodes whose ids are not before `start`."""
+        """Send a question to the other nodes; see `Broker.ask`."""
         session = self._session
         try:
             async with asyncio.timeout(REPLY):
@@ -80,7 +81,7 @@ class Questions:
         return asked
 
     def detach(self) -> None:
-        """The session is lost: no more answers come."""
+        """Handle the loss of the session: no more answers come."""
         for asked in list(self._asked.values()):
             asked.lose()
 
@@ -116,7 +117,9 @@ class Questions:
                 answer = await self._events.answer(question)
         except TimeoutError:
             return  # the asker does not wait any longer
-        except Exception as fault:  # of the server: the asker reports this node as missing
+        except Exception as fault:
+            # A fault of the server may be any exception. Without an answer, the asker reports this
+            # node as missing.
             events.QUESTION_FAULT.log(fault)
             return
         asker = envelope.run.hex()
@@ -150,12 +153,12 @@ class _AskedNodes(Asked):
             self._settle(node, False)
 
     def answered(self, node: str) -> None:
-        """A node has written its answer."""
+        """Record that a node has written its answer."""
         if node in self._answered:
             self._settle(node, True)
 
     def lose(self) -> None:
-        """Redis is lost: no more answers come, and those that have come cannot be read."""
+        """Handle the loss of Redis: no more answers come, and those written cannot be read."""
         self.degraded = True
         for node in self.nodes:
             self._settle(node, False)
@@ -175,7 +178,7 @@ class _AskedNodes(Asked):
             async with asyncio.timeout(REPLY):
                 data = await self._session.commands.ask("GET", key)
         except hiredis.ReplyError:
-            return None  # it is no string: another program has written it
+            return None  # the key holds no string: another program has written it
         except (TimeoutError, ConnectionError):
             self.lose()
             return None
@@ -188,4 +191,4 @@ class _AskedNodes(Asked):
 
 
 def _ignore(_: Reply) -> None:
-    """Ignore a reply: without it, the asker reports this node as missing."""
+    """Ignore a reply. If an answer was not written, its asker reports this node as missing."""

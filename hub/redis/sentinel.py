@@ -47,7 +47,11 @@ async def find_master(address: RedisAddress) -> tuple[str, int]:
 async def moved_master(
     address: RedisAddress, master: tuple[str, int], lost: asyncio.Event, pause: float
 ) -> tuple[str, int] | None:
-    """Ask every `pause` seconds; return a new master, or None if `lost` is set first."""
+    """Ask the sentinels for the master every `pause` seconds, until they name another one.
+
+    Returns:
+        Host and port of the new master; None if `lost` is set first.
+    """
     while not await wait_for(lost, pause):
         try:
             named = await find_master(address)

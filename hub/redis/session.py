@@ -51,10 +51,10 @@ class Session:
     def check(self, reply: Reply) -> bool:
         """Return whether a reply is no error; an error reply of Redis ends the session.
 
-        READONLY, NOSCRIPT, OOM or MISCONF do not go away by asking again on this connection.
+        An error such as READONLY, NOSCRIPT, OOM or MISCONF would follow again on this session.
         """
         if isinstance(reply, hiredis.ReplyError):
-            # Later replies still arrive in order.
+            # The connection for commands stays open until `finish`: later replies still arrive.
             self._end(f"Redis refused: {reply}", OutageReason.UNUSABLE)
         return not isinstance(reply, Exception)
 
@@ -66,7 +66,7 @@ class Session:
                     await self.commands.ask("PING")
         except (TimeoutError, ConnectionError, hiredis.ReplyError):
             pass  # no more replies will come
-        finally:  # when cancelled, too: an open connection keeps uvloop from closing
+        finally:  # also if cancelled, since uvloop cannot close while a connection is open
             self.abort(self.why or "left")
 
     def abort(self, why: str, reason: OutageReason = OutageReason.CLOSED) -> None:
@@ -117,23 +117,23 @@ async def open_session(
             session.shas = Scripts(
                 *[(await load("SCRIPT", "LOAD", it)).decode() for it in astuple(scripts)]
             )
-    except BaseException:
+    except BaseException:  # also if cancelled, since uvloop cannot close while a connection is open
         session.abort("not connected")
         raise
     return session
 
 
 async def _cut(before: Session | None, session: Session) -> None:
-    """End the old connection for commands at Redis.
+    """Make Redis end the old connection for commands.
 
-    A lease or HDEL that it still carries would arrive late and be taken for a new one. On another
-    server, the ID is another client's.
+    Redis may not have read all of its commands. If it read a lease or an HDEL later, the command
+    would undo newer ones. On another server the ID belongs to another client.
     """
     if before is not None and before.server_run == session.server_run:
         try:
             await session.commands.ask("CLIENT", "KILL", "ID", before.commands_id)
         except hiredis.ReplyError:
-            pass  # not allowed (ACL): late commands are carried out
+            pass  # an ACL does not allow it: late commands are carried out
 
 
 def _refusal(error: hiredis.ReplyError) -> str:

@@ -44,11 +44,11 @@ class Subscriptions:
     meanwhile is in the history, on the channel, or in both. A message passes from the connection to
     `receive`, through the history cache if its topic has a history, and then to the hub.
 
-    A connection that is lost may lose events. When the channel of a topic that the node held is
+    Events may be lost with a connection. When the channel of a topic that the node held is
     subscribed again, the history cache reads the missed events. A topic without a history is
     marked, and the gap is reported (`missed`) before the topic's next message, or when the broker
-    is up. Until then the mark stays here, so that very many topics are reported in shares, and
-    once if several sessions are lost while they join.
+    is up. Marks stay until they are reported, so that very many topics are reported in several
+    ticks, and each topic once, even if several sessions are lost while they join.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Subscriptions:
         self._channels.attach(session)
 
     def detach(self) -> None:
-        """The session is lost: deliver the messages that Redis accepted and did not return."""
+        """Handle the loss of the session: deliver what Redis accepted but did not return."""
         self._channels.detach()
         for topic, event in self._sender.take_owed():
             if event is None:
@@ -96,14 +96,14 @@ class Subscriptions:
     # What the node wants.
 
     def want(self, topic: str, done: SubscribeDone) -> None:
-        """Subscribe to a topic; call `done` when every event after that arrives here."""
+        """Subscribe to a topic; call `done` when all further events will arrive here."""
         if self._cache.rule(topic) is not None:
             self._channels.want(topic, partial(self._open, topic, done))
         else:
             self._channels.want(topic, done)
 
     def _open(self, topic: str, done: SubscribeDone, result: SubscribeResult | Refusal) -> None:
-        """The channel is subscribed: read the history before answering the subscribe."""
+        """Read the history of a topic whose channel is subscribed, before the subscribe is done."""
         if isinstance(result, Refusal):
             done(result)
         else:
@@ -130,7 +130,7 @@ class Subscriptions:
     # Deletions.
 
     def delete(self, topic: str) -> None:
-        """Carry out a deletion of a topic, in its place of the topic's order."""
+        """Carry out the deletion of a topic, at its place in the topic's order."""
         if self._channels.deleted(topic):
             self._missed.pop(topic, None)
             self._cache.drop(topic)

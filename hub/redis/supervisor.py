@@ -20,9 +20,9 @@ from hub.redis.sentinel import leave_time, moved_master, wait_for
 from hub.redis.session import FAILURES, Session, open_session, reason_of
 
 BEAT: Final = 1.0  # seconds between two beats, and between two questions to the sentinels
-MISSED: Final = 3  # outstanding beats after which the session is given up
+MISSED: Final = 3  # outstanding beats at which the session is ended
 PATIENCE: Final = 1.5  # seconds from the loss of Redis until an outage is declared
-BACKOFF: Final = 1.0  # seconds between two attempts to connect, at most
+BACKOFF: Final = 1.0  # maximum of the seconds between two attempts to connect
 
 _DIGITS: Final = 16  # most digits of the number of a beat
 
@@ -57,8 +57,12 @@ class Supervisor:
     ) -> None:
         """Create a supervisor; `run` starts it.
 
-        `clients`: of this node; their number is sent with each beat. `beat`: seconds between two
-        beats. `patience`: seconds from the loss of Redis until an outage is declared.
+        Args:
+            broker: is told about each session and its loss.
+            address: of Redis.
+            clients: those of this node; their number is sent with each beat.
+            beat: seconds between two beats.
+            patience: seconds from the loss of Redis until an outage is declared.
         """
         self._pause = beat
         self.patience = patience
@@ -125,7 +129,9 @@ class Supervisor:
         except FAILURES as error:
             why = str(error) or f"no answer ({type(error).__name__})"
             self._note(reason_of(error))
-        except Exception as error:  # a bug must not end the task: the node would never reconnect
+        except Exception as error:
+            # A fault of the server may be any exception. If it ended this task, the node would
+            # never connect again.
             why = f"a fault of this server ({type(error).__name__})"
             fault = error
             self._note(reason_of(error))
@@ -167,7 +173,7 @@ class Supervisor:
     async def _until(
         self, session: Session, connection: RedisConnection, come: Callable[[], bool]
     ) -> None:
-        """Wait until `come` returns true, as long as the connection receives data.
+        """Wait until `come()` is true, as long as the connection receives data.
 
         Raises:
             ConnectionError: the session is lost.

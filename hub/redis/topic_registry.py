@@ -31,7 +31,14 @@ class TopicRegistry:
         self._subscriptions = subscriptions
 
     def create(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
-        """Create a topic; `force`: 1 if other nodes may not have written their leases yet."""
+        """Create a topic.
+
+        Args:
+            session: with Redis.
+            topic: the topic's name.
+            done: called with None, or with the refusal.
+            force: 1 if other nodes may not have written their leases yet, else 0.
+        """
         answered = partial(self._created, session, done)
         sha = session.shas.create
         session.commands.send(answered, "EVALSHA", sha, 0, topic, self._node, force)
@@ -43,7 +50,7 @@ class TopicRegistry:
             done(None if reply else _EXISTS)
 
     def delete(self, session: Session, topic: str, done: TopicDone, force: int) -> None:
-        """Delete a topic on all nodes; `force`: as above."""
+        """Delete a topic on all nodes; the arguments are those of `create`."""
         seq, envelope = self._sender.seal(DELETED)
         answered = partial(self._deleted, session, topic, seq, done)
         sha = session.shas.delete

@@ -277,7 +277,7 @@ async def test_events_forgotten_for_the_total_of_histories_are_counted() -> None
 async def test_a_late_message_is_counted_as_a_limit() -> None:
     async with running(Settings(message_timeout=1.0)) as server, raw_client(server.port) as client:
         await client.send(client_frame(TEXT, b"{}")[:-1])
-        await until(lambda: any(it.liveness.unfinished for it in server.hub.clients))
+        await until(lambda: any(it.liveness.incomplete for it in server.hub.clients))
         server.visit_all(100.0)
         server.visit_all(200.0)
         assert (await client.hear())[1] == 3008
