@@ -1,4 +1,4 @@
-"""Which server a command is for, and who its caller is: options, and variables in place of them."""
+"""The address of a server and the credential of the caller: options, or variables for them."""
 
 import argparse
 import re
@@ -62,7 +62,8 @@ def read_address(options: argparse.Namespace, environ: Mapping[str, str]) -> Add
         CommandError: the URL or the credential cannot be used.
     """
     text = options.url
-    if text is None:  # not given, while an empty one is probably an unset variable of a script
+    # An empty option is refused: it is probably an unset variable of a script.
+    if text is None:
         text = environ.get("BROADCAST_URL") or _local(environ)
     try:
         url = urlsplit(text if "://" in text else f"http://{text}")
@@ -79,7 +80,7 @@ def read_address(options: argparse.Namespace, environ: Mapping[str, str]) -> Add
 
 
 def _wrong_url(text: str) -> CommandError:
-    shown = text.rpartition("@")[2].partition("?")[0]  # a password or token may be before or after
+    shown = text.rpartition("@")[2].partition("?")[0]  # the other parts may have a secret
     allowed = "http://HOST:PORT or https://HOST, without user and query, is allowed"
     return CommandError(Exit.USAGE, f"--url {shown!r} is not valid: {allowed}")
 

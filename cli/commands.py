@@ -39,8 +39,10 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Ex
     _open_streams()
     try:
         with Interruptible():
-            if isinstance(sys.stdout, TextIOWrapper):  # not in a test
-                sys.stdout.reconfigure(errors="backslashreplace")  # for a locale without UTF-8
+            # A locale without UTF-8 cannot encode every topic. Tests replace standard output by
+            # objects of other classes.
+            if isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")
             try:
                 return _carry_out(arguments, environ)
             finally:
@@ -55,14 +57,14 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Ex
     except BrokenPipeError:
         discard_output()
         return Exit.CLOSED_PIPE
-    except OSError as error:  # those of files and of the network are CommandErrors
+    except OSError as error:  # of standard output: others have become CommandErrors
         discard_output()
         say(f"cannot write the output: {error.strerror}")
         return Exit.REFUSED
 
 
 def _open_streams() -> None:
-    """Open each standard stream that is closed, as a daemon's may be: to nothing."""
+    """Open the null device in place of each standard stream that is closed, as in a daemon."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             stream = open(os.devnull, "r" if name == "stdin" else "w")  # noqa: SIM115

@@ -11,7 +11,11 @@ from cli.remote import Remote
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
-    """Disconnect.
+    """Carry out `disconnect`.
+
+    Args:
+        arguments: those after the command's name.
+        environ: the environment.
 
     Raises:
         CommandError: there is no answer, or a refusal.

@@ -20,10 +20,10 @@ from cli.remote import Remote
 if TYPE_CHECKING:
     from broadcast_client import Item, Subscription
 
-# The client is a package of its own, which other programs copy.
+# The Python client is a package of its own, and is not installed with the server.
 _CLIENTS: Final = Path(__file__).parents[1] / "clients/python"
 _LAST: Final = 10  # events of the history that `tail` begins with
-_FOR_GOOD: Final = "REFUSED"  # the client's code for a server that does not want it
+_FOR_GOOD: Final = "REFUSED"  # the client's code for a server that refuses it for good
 _NOT_ALLOWED: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", _FOR_GOOD})
 _COMMON: Final = """
 It ends after Ctrl-C, after --count events, or when all topics are deleted. When
@@ -37,11 +37,16 @@ _DESCRIPTIONS: Final = {
 
 
 def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
-    """Print events.
+    """Carry out `subscribe` or `tail`: print events.
+
+    Args:
+        command: the command's name.
+        arguments: those after it.
+        environ: the environment.
 
     Raises:
         CommandError: the server cannot be reached at the start, or it refuses the client.
-        BrokenPipeError: the reader of the output has gone.
+        BrokenPipeError: the reader of the output has ended.
     """
     parser = Parser(
         command, _DESCRIPTIONS[command], usage=f"server.py {command} TOPIC ... [OPTIONS]"
@@ -79,7 +84,10 @@ def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> E
 
 @contextmanager
 def _warnings_shown() -> Iterator[None]:
-    """Print the client's warnings, of losses and reconnects; its errors end the command."""
+    """Print the client's warnings about losses and reconnects for the time of the block.
+
+    Its errors are not printed, because they end the command, which reports them.
+    """
     logger = logging.getLogger("broadcast_client")
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
@@ -91,7 +99,7 @@ def _warnings_shown() -> Iterator[None]:
 
 
 class _Enough(Exception):  # noqa: N818
-    """So many events have been printed as were asked for."""
+    """As many events as --count asks for have been printed."""
 
 
 class _Printer:
@@ -114,7 +122,7 @@ class _Printer:
         """
         from broadcast_client import Deleted, Event
 
-        if self._printed == self._count:  # another topic had the last one
+        if self._printed == self._count:  # the last one was of another topic
             raise _Enough
         if self._json:
             print(to_json(_fields(item)), flush=True)
@@ -179,7 +187,10 @@ async def _print(subscription: "Subscription", printer: _Printer) -> None:
 
 
 def _reader_gone() -> "asyncio.Future[None]":
-    """Return a future that fails when the reader of a pipe has gone, before the next event."""
+    """Return a future that fails with BrokenPipeError when the reader of the output has ended.
+
+    Without it, the command would notice that only with the next event.
+    """
     loop = asyncio.get_running_loop()
     gone: asyncio.Future[None] = loop.create_future()
 

@@ -1,6 +1,7 @@
-"""Ctrl-C: it ends a program that starts, and interrupts one that works.
+"""What Ctrl-C does: it ends a program that is starting, and interrupts a command that is running.
 
-An import that is interrupted prints a traceback. The imports of a command take a part of a second.
+Python would print a traceback if Ctrl-C came during an import, and the imports of a command take a
+noticeable part of a second.
 """
 
 import os
@@ -8,20 +9,21 @@ import signal
 from types import FrameType
 from typing import Final
 
-EXIT_CODE: Final = 130  # as shells count it
+EXIT_CODE: Final = 130  # the one that shells give a program that SIGINT has ended: 128 + 2
 
 
 def end_at_once() -> None:
-    """Let Ctrl-C end the process without a word, unless the caller has it ignored.
+    """Let Ctrl-C end the process without a traceback, unless SIGINT is ignored.
 
-    This is not left to the system, which ignores the signal for process 1 of a container.
+    The default action of the signal would do the same, except in process 1 of a container, for
+    which the kernel ignores it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 class Interruptible:
-    """A block in which Ctrl-C raises KeyboardInterrupt, after `end_at_once` too."""
+    """A block in which Ctrl-C raises KeyboardInterrupt, also after a call of `end_at_once`."""
 
     def __enter__(self) -> None:
         self._before = signal.getsignal(signal.SIGINT)

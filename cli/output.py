@@ -41,7 +41,7 @@ class CommandError(Exception):
 
 
 class Paint:
-    """Colours for a stream, if it is a terminal and nobody objects (https://no-color.org)."""
+    """Colours for a stream, if it is a terminal and NO_COLOR is not set (https://no-color.org)."""
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
         self.on = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
@@ -60,7 +60,7 @@ class Paint:
 
 
 def printable(text: str) -> str:
-    """Return the text with each character that is not printable escaped."""
+    """Return the text with escapes, as in Python, for characters that are not printable."""
     if text.isprintable():
         return text
     return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in text)
@@ -90,9 +90,11 @@ def counted(number: int, word: str) -> str:
 
 
 class Progress:
-    """A line on the terminal that says how far a command is; nothing if the output is there too.
+    """A line on the terminal that shows how far a command is.
 
-    State: when the line was last written.
+    It is not shown if the output of the command goes to the terminal, too.
+
+    State: the time at which the line was last written.
     """
 
     def __init__(self) -> None:
@@ -118,7 +120,7 @@ class Progress:
 
 
 def discard_output() -> None:
-    """Send what is still to be written to standard output nowhere, since its reader has ended."""
+    """Discard what is still to be written to standard output, because its reader has ended."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

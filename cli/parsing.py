@@ -10,7 +10,7 @@ from cli.output import Exit
 from hub.setting_sources import nearest
 
 _WIDTH: Final = 80  # columns
-_LIKENESS: Final = 0.6  # of a wrong word and the one that is suggested
+_LIKENESS: Final = 0.6  # of a wrong word and a suggestion, as difflib measures it: from 0 to 1
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # seconds
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
@@ -37,7 +37,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse the arguments; end the process with one line if they are wrong."""
-        for word in takewhile("--".__ne__, arguments):  # ahead of what is missing
+        # An unknown option is reported first: it may be why argparse misses another argument.
+        for word in takewhile("--".__ne__, arguments):
             if word.startswith("--") and word.partition("=")[0] not in self._option_string_actions:
                 self._refuse(word)
         options, unknown = self.parse_known_intermixed_args(arguments)

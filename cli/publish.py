@@ -14,11 +14,15 @@ from cli.remote import RefusedError, Remote
 
 _STDIN: Final = "-"
 _TOO_MANY: Final = 429  # status of HTTP
-_LONGEST_WAIT: Final = 60  # seconds for which a limit of the server is waited for
+_LONGEST_WAIT: Final = 60  # maximum of the seconds to wait when a limit of the server is reached
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
-    """Publish.
+    """Carry out `publish`.
+
+    Args:
+        arguments: those after the command's name.
+        environ: the environment.
 
     Raises:
         CommandError: there is no answer, or a refusal.
@@ -87,7 +91,7 @@ def _publish_lines(remote: Remote, options: argparse.Namespace) -> None:
 
 
 def _patiently(remote: Remote, body: bytes, key: str) -> dict[str, Any]:
-    """Publish, and wait while the server's limit of the rate asks for it."""
+    """Publish a message; if a limit of the server asks for it, wait and try again."""
     while True:
         try:
             return remote.post("/publish", body, key=key)
@@ -98,7 +102,10 @@ def _patiently(remote: Remote, body: bytes, key: str) -> dict[str, Any]:
 
 
 def _body(topic: str, payload: str, is_text: bool) -> bytes:
-    """Return the body of a request, with JSON as it was given, so that no number changes."""
+    """Return the body of a request.
+
+    A payload that is JSON is not decoded and encoded again, which could change its numbers.
+    """
     if is_text or not _is_json(payload):
         payload = json.dumps(payload)
     return f'{{"topic":{json.dumps(topic)},"payload":{payload}}}'.encode()

@@ -65,21 +65,27 @@ class Remote:
             self._read(answer, ())
 
     def explain(self) -> None:
-        """Ask for `/ws`, to learn why a handshake was refused; do nothing if it is not known.
+        """Find out why a handshake was refused, by a plain request for `/ws`.
 
         Raises:
-            CommandError: the reason.
+            CommandError: with the reason, if the answer has one.
         """
         answer = self._send("GET", "/ws", None, {})
         if answer.status != _NO_HANDSHAKE:
             self._read(answer, ())
 
     def get(self, path: str, *fields: str, **query: str) -> dict[str, Any]:
-        """Return the answer to a GET request, which has these fields; the rest is as in `post`."""
+        """Return the answer to a GET request; the errors are those of `post`.
+
+        Args:
+            path: of the request.
+            fields: which the answer must have.
+            query: its fields.
+        """
         return self._call("GET", f"{path}?{urlencode(query)}" if query else path, fields)
 
     def delete(self, path: str) -> dict[str, Any]:
-        """Return the answer to a DELETE request; the rest is as in `post`."""
+        """Return the answer to a DELETE request; the errors are those of `post`."""
         return self._call("DELETE", path, ("status",))
 
     def post(self, path: str, body: bytes, *, key: str = "") -> dict[str, Any]:
@@ -121,13 +127,13 @@ class Remote:
     ) -> _Answer:
         used = self._connection.sock
         if used is not None and select.select([used], [], [], 0)[0]:
-            self._connection.close()  # the server has closed it meanwhile
+            self._connection.close()  # the server has closed it; the request opens another one
         try:
             self._connection.request(method, path, body, headers)
         except ConnectionError:
-            if self._connection.sock is None:  # it cannot be connected
+            if self._connection.sock is None:  # no connection could be made
                 raise
-            # The server may have answered before the end of the body, such as 413.
+            # The server may have answered before it had the whole body, for example with 413.
         response = self._connection.getresponse()
         return _Answer(response.status, response.headers, response.read())
 

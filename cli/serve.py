@@ -21,7 +21,15 @@ JWT_SECRET_FILE. Defaults are in brackets. Sizes are in bytes."""
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:
-    """Return the settings of the server to run; an exit code if none is to run."""
+    """Carry out `serve` up to the point where the server starts.
+
+    Args:
+        arguments: those after the command's name.
+        environ: the environment.
+
+    Returns:
+        The settings to serve with, or an exit code after a mistake or `--check`.
+    """
     if not arguments:
         inspection = inspect(environ, {})
         return _refused(inspection) if inspection.mistakes else inspection
@@ -73,7 +81,7 @@ def _show(inspection: Inspection, paint: Paint) -> None:
 def _describe(setting: Setting, inspection: Inspection) -> tuple[str, str]:
     given = inspection.given.get(setting.name)
     if given is None and setting.name in inspection.mistakes:
-        return "", ""  # such as a file that cannot be read
+        return "", ""  # its text could not be read, for example from its file
     if given is None:
         return Source.DEFAULT, setting.default_text
     shown = "***" if setting.secret else printable(given.text)

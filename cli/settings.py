@@ -19,7 +19,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -
                 parser.add_argument(
                     option_of(setting.name), nargs="?", action=_Secret, help=argparse.SUPPRESS
                 )
-            # A switch may be given without its value.
+            # The option of a true-or-false setting may be given without a value.
             alone: dict[str, Any] = {"nargs": "?", "const": "true"} if setting.kind is TRUTH else {}
             group.add_argument(
                 setting.option,
@@ -49,6 +49,6 @@ def _help(setting: Setting) -> str:
 
 
 def given_settings(options: argparse.Namespace) -> dict[str, str]:
-    """Return the texts of the settings that were given as options."""
+    """Return the settings that were given as options: their texts, by environment variable."""
     names = {name for setting in SETTINGS for name in (setting.name, setting.file_name)}
     return {name: text for name, text in vars(options).items() if name in names}

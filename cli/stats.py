@@ -10,7 +10,11 @@ from cli.remote import Remote
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
-    """Print the stats of a server.
+    """Carry out `stats`: print the stats of a server.
+
+    Args:
+        arguments: those after the command's name.
+        environ: the environment.
 
     Raises:
         CommandError: there is no answer, or a refusal.

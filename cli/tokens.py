@@ -91,7 +91,7 @@ def _json(text: str) -> Any:
 def _make(options: argparse.Namespace, settings: Settings, secret: str | None) -> Exit:
     if secret is None:
         raise SettingError("JWT_SECRET", "", "it is needed to sign a token")
-    import jwt  # takes 8 MB, which a server without tokens saves
+    import jwt  # imported here, because it takes 8 MB and most commands do not need it
 
     now = time.time()
     claims: dict[str, Any] = {

@@ -15,7 +15,11 @@ _ACTIONS: Final = ("list", "create", "delete")
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
-    """List, create or delete topics.
+    """Carry out `topics`: list, create or delete topics.
+
+    Args:
+        arguments: those after the command's name.
+        environ: the environment.
 
     Raises:
         CommandError: there is no answer, or a refusal.

@@ -1,7 +1,8 @@
 """A hook of MkDocs: the site has the pages of the whole repository, at their paths.
 
-MkDocs knows only what is in its folder of documents. Here README.md is the first page, and a page
-may link to any file of the repository: a link means the same here, on a forge and in an editor.
+MkDocs reads only its folder of documents. With this hook, README.md is the first page, and a page
+may link to any file of the repository. So a link leads to the same file on the site, on a forge and
+in an editor.
 """
 
 import re
@@ -24,7 +25,10 @@ LINK = re.compile(r"(?:\]\(|src=\")(?!https?:)([^)#\"]+)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Replace the documents by the pages of the repository, and the files that they link to."""
+    """Replace the documents by the pages of the repository, and add the files that they link to.
+
+    MkDocs calls it once for each build.
+    """
     for file in list(files):
         if file.src_dir == config.docs_dir:
             files.remove(file)

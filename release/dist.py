@@ -1,7 +1,7 @@
-"""Build what a release consists of into dist/: the work of `make dist`.
+"""Build the files of a release in dist/: the work of `make dist`.
 
-Everything is built from a commit, in a folder of its own, so that only files in git get in. The
-time in every file is the commit's, so that the same commit gives the same bytes.
+Everything is built from the last commit, unpacked in a folder of its own, so that only files in Git
+are included. All files have the time of the commit, so that the same commit gives the same bytes.
 """
 
 import hashlib
@@ -26,7 +26,16 @@ SUMS = "SHA256SUMS"
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environ: str) -> str:
-    """Run a program and return what it prints; its complaints go to standard error."""
+    """Run a program, and return its standard output without white space at both ends.
+
+    Args:
+        command: the program and its arguments.
+        cwd: the working directory.
+        environ: further environment variables.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; its standard error was passed on.
+    """
     result = subprocess.run(
         command, cwd=cwd, env=os.environ | environ, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -41,7 +50,8 @@ def sha256(path: Path) -> str:
 def archive(version: str, folder: Path) -> Path:
     """Write the server's source archive into dist/, and unpack it in `folder`.
 
-    Returns the root of the unpacked tree.
+    Returns:
+        The root of the unpacked tree.
     """
     prefix = f"{NAME}-{version}"
     packed = DIST / f"{prefix}.tar.gz"
@@ -55,14 +65,24 @@ def archive(version: str, folder: Path) -> Path:
 
 
 def build_clients(tree: Path, epoch: str) -> None:
-    """Write the Python client's wheel and sdist, and the JavaScript client's tarball."""
+    """Write the Python client's wheel and sdist, and the JavaScript client's tarball.
+
+    Args:
+        tree: the unpacked commit.
+        epoch: the time of the commit, in seconds since the epoch.
+    """
     build = "-m", "build", "--no-isolation", "--outdir", str(DIST)
     run(sys.executable, *build, tree / "clients/python", SOURCE_DATE_EPOCH=epoch)
     run("npm", "pack", "--silent", "--pack-destination", DIST, cwd=tree / "clients/js")
 
 
 def write_sbom(tree: Path, version: str, epoch: str) -> None:
-    """Write the bill of materials: what requirements.lock pins, and the clients.
+    """Write the bill of materials: the packages that requirements.lock pins, and the clients.
+
+    Args:
+        tree: the unpacked commit.
+        version: of the release.
+        epoch: the time of the commit, in seconds since the epoch.
 
     Raises:
         ValueError: the result is not valid CycloneDX.
@@ -72,11 +92,11 @@ def write_sbom(tree: Path, version: str, epoch: str) -> None:
         *("--pyproject", "pyproject.toml", "--output-reproducible", "--sv", "1.6"),
         cwd=tree,
         SOURCE_DATE_EPOCH=epoch,
-        PYTHONWARNINGS="ignore",  # it misses a graph of dependencies, which a lock does not have
+        PYTHONWARNINGS="ignore",  # it warns that a lock has no graph of dependencies
     )
     sbom: dict[str, Any] = json.loads(found)
     for component in sbom["components"]:
-        del component["description"]  # the line of the lock once more, with all hashes
+        del component["description"]  # it repeats the line of the lock, with all hashes
     for path in sorted([*DIST.glob("*.whl"), *DIST.glob("*.tgz")]):
         sbom["components"].append(
             {
@@ -94,10 +114,13 @@ def write_sbom(tree: Path, version: str, epoch: str) -> None:
 
 
 def main() -> str | None:
-    """Build dist/ anew; return what is wrong.
+    """Build dist/ anew.
+
+    Returns:
+        Why that is not possible, as a line for people; None if it is built.
 
     Raises:
-        subprocess.CalledProcessError: a program failed; it has said why.
+        subprocess.CalledProcessError: a program failed, and has printed why.
     """
     for program in ("git", "npm"):
         if shutil.which(program) is None:

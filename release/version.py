@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# A pattern for each file. Its only match has the version between two groups.
+# A pattern for each file. It must match once; the second of its three groups is the version.
 PLACES = {
     "hub/version.py": r'(?m)^(VERSION: Final = ")(.*)(")$',
     "pyproject.toml": r'(?m)^(version = ")(.*)(")$',
@@ -45,7 +45,7 @@ def write(version: str, root: Path = ROOT) -> None:
 
 
 def main() -> str | None:
-    """Print or write the version; return what is wrong."""
+    """Print or write the version; return a line about what is wrong, or None."""
     if len(sys.argv) == 2:
         if re.fullmatch(r"\d+\.\d+\.\d+", sys.argv[1]) is None:
             return f"{sys.argv[1]} is no version such as 0.3.0"

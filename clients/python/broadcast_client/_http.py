@@ -1,4 +1,4 @@
-"""HTTP calls to the server, for what the WebSocket has no command.
+"""HTTP calls to the server, for requests that have no WebSocket command.
 
 State: an HTTP session, whose connections are reused.
 """
@@ -37,7 +37,7 @@ class Http:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
-        self._limits: set[asyncio.Timeout] = set()  # of the calls that wait
+        self._limits: set[asyncio.Timeout] = set()  # the time limits of the calls under way
         self._over = False
 
     async def get(
@@ -54,8 +54,8 @@ class Http:
             path: begins with a slash, and is URL-encoded.
             query: its fields.
             timeout: maximum time in seconds; None for no limit.
-            fields: what the answer must have.
-            missing: the code of the error if this server has no such thing.
+            fields: the fields that the answer must have.
+            missing: the code of the error for a 404 of the server.
 
         Raises:
             RefusedError: there is no answer, or it is an error.
@@ -69,9 +69,10 @@ class Http:
     async def post(
         self, path: str, body: bytes, timeout: float | None, fields: Set[str]
     ) -> dict[str, Any]:
-        """Return the answer to a POST, which is repeated while the server is unavailable.
+        """Return the answer to a POST.
 
-        So the body must have idempotency keys. The arguments and errors are those of `get`.
+        The call is repeated while the server is unavailable, so the body must have idempotency
+        keys. The arguments and errors are those of `get`.
         """
         began, attempt, why = time.time(), 0, ""
         try:
@@ -98,7 +99,7 @@ class Http:
         self._over = True
         for limit in self._limits:
             if not limit.expired():
-                limit.reschedule(0)  # which is past
+                limit.reschedule(0)  # a time in the past: the call ends at once
         await self._session.close()
 
     @asynccontextmanager
@@ -149,15 +150,15 @@ class Http:
 def _read(
     response: aiohttp.ClientResponse, body: bytes, fields: Set[str], missing: str
 ) -> dict[str, Any]:
-    """Return the answer that a response has.
+    """Return the answer in a response.
 
     Raises:
-        RefusedError: it has none.
+        RefusedError: the response is an error, or not from a broadcast server.
     """
     status = response.status
     try:
         answer = json.loads(body)
-    except ValueError:  # from a proxy
+    except ValueError:  # it is not JSON, for example because it is from a proxy
         answer = None
     if status == 200 and isinstance(answer, dict) and fields <= answer.keys():
         return answer

@@ -1,6 +1,6 @@
-"""The server of a client: its address, and what each request to it carries.
+"""The server of a client: its address, and the headers and TLS context of each request.
 
-Handshakes and HTTP calls use it alike. They follow no redirect, because a redirect could take the
+Handshakes and HTTP calls both use it. They follow no redirect, because a redirect could send the
 token and the headers to another host.
 """
 
@@ -66,9 +66,12 @@ class Server:
         return {**self._headers, "Authorization": f"Bearer {token}"}
 
     def http_url(self, path: str) -> URL:
-        """Return the address for HTTP calls of a URL-encoded path, which begins with a slash."""
+        """Return the URL of an HTTP call.
+
+        `path`: URL-encoded, with a slash at the beginning.
+        """
         whole = self._http.raw_path.rstrip("/") + path
-        return self._http.with_path(whole, encoded=True)  # a topic may be named ".."
+        return self._http.with_path(whole, encoded=True)  # not normalised: a topic may be ".."
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:
@@ -81,13 +84,13 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def describe_redirect(status: int, location: str) -> str:
-    """Return a reason for people; a redirect's query may have a secret, so it is left out."""
+    """Return a reason for people, without the query of the redirect, which may have a secret."""
     target = location.partition("?")[0]
     return f"HTTP status {status}: a redirect to {target}, which is not followed"
 
 
 def describe_failure(error: aiohttp.ClientError | OSError) -> str:
-    """Return a reason for people; the texts of aiohttp's errors may have URLs and headers."""
+    """Return a reason for people, without URLs and headers, which may have a secret."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         said = getattr(error.certificate_error, "verify_message", error.certificate_error)
         return f"the certificate is not trusted: {said}"

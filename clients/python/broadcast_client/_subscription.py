@@ -113,7 +113,10 @@ class Subscription:
         self._settled.set()
 
     def _begin(self, position: Position | None) -> None:
-        """Begin at the topic's current position; report earlier events that were wanted as lost."""
+        """Begin at the topic's current position.
+
+        If the subscription asked for earlier events, report these as lost.
+        """
         wanted = self._recover
         if wanted and position and wanted.epoch == position.epoch:
             position = max(wanted, position)  # the topic may not have reached it yet

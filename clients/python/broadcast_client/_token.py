@@ -1,4 +1,4 @@
-"""The token of a client: a string, or a function that is asked for each connection.
+"""The token of a client: a string, or a function that is called for each connection.
 
 State: the token of the current connection, and the number of refusals in a row. No log line and no
 exception has a token in it, nor the text of an exception that a token function raised.
@@ -25,7 +25,10 @@ class Token:
     """The source of a client's tokens."""
 
     def __init__(self, source: Source | None) -> None:
-        """`source` is None for a client without a token.
+        """Check the source of the tokens.
+
+        Args:
+            source: a token, or a function that returns one; None for a client without a token.
 
         Raises:
             ValueError: `source` is a string that no HTTP header can hold.
@@ -35,10 +38,11 @@ class Token:
             raise ValueError(text)
         self._source = source
         self._refusals = 0
-        self.current: str | None = None  # what the current connection has sent last
+        self.current: str | None = None  # the last one that the current connection has sent
 
     @property
     def given(self) -> bool:
+        """Whether the client has a token."""
         return self._source is not None
 
     @property
@@ -64,20 +68,30 @@ class Token:
         return token
 
     def refused(self) -> bool:
-        """Record that the server refused the token; return True if asking again is pointless."""
+        """Record that the server refused the token.
+
+        Returns:
+            True if there is no other token to try, and the client must end.
+        """
         self._refusals += 1
         return not self.renewable and self._refusals >= MAX_REFUSALS
 
     def accepted(self) -> None:
+        """Record that the server has accepted the token."""
         self._refusals = 0
 
 
 async def _call(source: Callable[[], str | Awaitable[str]]) -> object:
-    """Call a token function; its exception's text may hold a token, so only its class is named."""
+    """Call a token function, and return its result.
+
+    Raises:
+        TokenError: the function raised. The text has only the class of its exception, since the
+            exception's own text may have a token.
+    """
     try:
         token = source()
         return await token if inspect.isawaitable(token) else token
-    except Exception as error:
+    except Exception as error:  # the user's function may raise any exception
         name = type(error).__name__
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
