@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from broadcast_client import Client, Event, RefusedError, connect
-from broadcast_client import _client as client_module
 from broadcast_client import _connection as connection
+from broadcast_client import _renewal as renewal
 from broadcast_client import _token as token_module
 
 from tests.support.double import PATIENCE, Double, Peer, double
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 @pytest.fixture(autouse=True)
 def replaced_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "REPLACE_EVERY", 0.0)
+    monkeypatch.setattr(renewal, "REPLACE_EVERY", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -305,7 +305,9 @@ async def test_no_object_of_the_client_prints_the_token() -> None:
     async with meeting(Tokens()) as (_, client, peer):
         await expire(peer)
         await peer.hear()  # an unanswered auth
-        seen = [client, *vars(client).values(), *vars(client._connection).values()]
+        seen: list[object] = []
+        for it in (client, client._connection, client._renewal):
+            seen += [it, *vars(it).values()]
         seen += [it for it in gc.get_objects() if isinstance(it, asyncio.Task)]
         assert SECRET not in repr(seen)
 
@@ -360,9 +362,9 @@ async def test_the_server_is_not_made_to_close_the_connection_by_invalid_tokens(
         assert command["type"] == "publish"
         await peer.ack(command)
         await publishing
-        assert client._replacing is not None
+        assert client._renewal._task is not None
         async with asyncio.timeout(PATIENCE):
-            await client._replacing
+            await client._renewal._task
         assert tokens.count == 1 + count
         await peer.close(3000, "token_expired")
         assert (await server.peer()).authorization == bearer(2 + count)
@@ -430,8 +432,8 @@ async def test_short_tokens_are_replaced_at_most_each_few_seconds(
 ) -> None:
     tokens = Tokens()
     async with meeting(tokens) as (_, client, peer):
-        monkeypatch.setattr(client_module, "REPLACE_EVERY", 1_000.0)
-        client._replaced -= 1_000.0
+        monkeypatch.setattr(renewal, "REPLACE_EVERY", 1_000.0)
+        client._renewal._began -= 1_000.0
         await expire(peer)
         await authenticated(peer, 2)
         await expire(peer)

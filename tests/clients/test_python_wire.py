@@ -23,9 +23,10 @@ from broadcast_client import (
     Subscription,
     connect,
 )
-from broadcast_client import _client as client_module
 from broadcast_client import _connection as connection
+from broadcast_client import _publishes as publishes
 from broadcast_client import _subscription as subscription
+from broadcast_client import _topics as topics
 
 from tests.support.double import PATIENCE, Double, Peer, double
 from tests.support.eventually import eventually
@@ -395,7 +396,7 @@ async def test_a_new_connection_replaces_a_pending_retry(
 ) -> None:
     async with meeting() as (server, client, peer):
         news = client.subscribe("news")
-        monkeypatch.setattr(client_module, "pause", lambda _: 0.05)
+        monkeypatch.setattr(topics, "pause", lambda _: 0.05)
         await peer.refuse(await peer.hear(), "UNAVAILABLE")
         await peer.close(1001)
         peer = await server.peer()
@@ -726,7 +727,7 @@ async def test_a_publish_older_than_its_key_has_an_unknown_outcome(
     async with meeting() as (server, client, peer):
         publishing = asyncio.create_task(client.publish("news", 1))
         await peer.hear()
-        monkeypatch.setattr(client_module, "REPEATABLE", -1.0)
+        monkeypatch.setattr(publishes, "REPEATABLE", -1.0)
         await peer.close(1001)
         assert await refusal_of(publishing) == "UNKNOWN"
         peer = await server.peer()
@@ -735,7 +736,7 @@ async def test_a_publish_older_than_its_key_has_an_unknown_outcome(
 
 
 async def test_pending_publishes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PENDING", 2)
+    monkeypatch.setattr(publishes, "PENDING", 2)
     async with meeting() as (_, client, peer):
         waiting = [asyncio.create_task(client.publish("news", n)) for n in range(2)]
         commands = [await peer.hear() for _ in waiting]
@@ -787,7 +788,7 @@ async def test_the_send_queue_is_bounded_and_many_topics_block_no_publish(
         commands = [await peer.hear() for _ in range(1_002)]
         await peer.ack(commands[-1])
         await publishing
-        monkeypatch.setattr(client_module, "UNSENT", 10)
+        monkeypatch.setattr(connection, "UNSENT", 10)
         for _ in range(5):  # a subscribe and an unsubscribe each
             client.subscribe("again").close()
         with pytest.raises(RefusedError, match="BUSY: 10 messages wait to be sent"):

@@ -27,19 +27,24 @@ from broadcast_client._token import TokenError
 log = logging.getLogger("broadcast_client")
 
 CONNECT_WITHIN: Final = 10.0  # seconds
-HEARTBEAT: Final = 25.0  # seconds of silence before a ping; dead after half as many without a pong
-FIRST: Final = 0.5  # seconds: maximum of the first pause before a reconnect; then it doubles …
-LONGEST: Final = 20.0  # … up to this many seconds
+# Seconds of silence before a ping. Without a pong in half as many, the connection is lost.
+HEARTBEAT: Final = 25.0
+# Seconds. A pause before a reconnect is random, up to a maximum that is FIRST at first, and doubles
+# with each attempt until it is LONGEST.
+FIRST: Final = 0.5
+LONGEST: Final = 20.0
 STEADY: Final = 10.0  # seconds that a connection must last to reset the pause
 GOODBYE: Final = 2.0  # seconds for the server to answer a Close
-TURN: Final = 64  # messages read in one turn of the event loop
-REPEATABLE: Final = 240.0  # seconds in which a publish is repeated: the server keeps keys for 300
+TURN: Final = 64  # messages read in one tick of the event loop
+UNSENT: Final = 10_000  # maximum of messages queued for the connection
+# Seconds in which a publish may be repeated: the server keeps its idempotency key for 300.
+REPEATABLE: Final = 240.0
 
 # Close codes after which the client must not reconnect; after all others it does.
 FOR_GOOD: Final = frozenset({1002, 1007, 1008, 3003})
 TOKEN_NEEDED: Final = 3000  # Close code: get a token, then reconnect
 TOO_BIG: Final = 1009  # Close code for a message over MAX_MESSAGE_BYTES
-# HTTP statuses that are temporary, unlike all others of 4xx and the permanent redirects.
+# HTTP statuses that are temporary. All others of 4xx are not, and neither are those of MOVED.
 PASSING: Final = frozenset({408, 425, 429})
 MOVED: Final = frozenset({301, 308})
 
@@ -49,29 +54,29 @@ LONG: Final = re.compile(r"\d{309,}")  # an integer that may be too large for a 
 
 
 class Speaker(Protocol):
-    """The user of a connection. Its methods do not block.
+    """The user of a connection: the client. Its methods do not block.
 
-    They begin with an underscore because the user is the public class `Client`.
+    They begin with an underscore, because the class `Client` is public and they are not.
     """
 
     def _opened(self) -> None:
-        """Called when a connection is open, before any message is written."""
+        """Send what must be sent on a new connection; called before any other message is sent."""
 
     def _take(self, message: dict[str, Any]) -> None:
-        """Called with each message of the server."""
+        """Handle a message of the server."""
 
     def _cut(self) -> None:
-        """Called when the connection has ended."""
+        """Handle the end of the connection."""
 
     def _too_big(self) -> bool:
-        """Called when the server has refused a message for its size.
+        """Handle the refusal of a message because of its size.
 
         Returns:
             True if that message will not be sent again.
         """
 
     def _changed(self, state: State, detail: StateDetail) -> None:
-        """Called with each new state but "closed"."""
+        """Handle a new state, any but "closed"."""
 
 
 class Connection:
@@ -90,12 +95,22 @@ class Connection:
 
     @property
     def open(self) -> bool:
+        """Whether there is a connection."""
         return self._outgoing is not None
 
     @property
     def waiting(self) -> int:
         """The number of queued messages."""
         return len(self._outgoing or ())
+
+    def check_queue(self) -> None:
+        """Check that another message may be queued.
+
+        Raises:
+            RefusedError: BUSY, since the queue is full. It also has cancelled and closed requests.
+        """
+        if self.waiting >= UNSENT:
+            raise RefusedError("BUSY", f"{UNSENT} messages wait to be sent")
 
     def say(self, message: dict[str, Any] | bytes) -> None:
         """Queue a message; drop it without a connection."""
@@ -169,10 +184,11 @@ class Connection:
         """Handle a handshake that was answered by another status than 101; return the reason.
 
         Raises:
-            RefusedError: it is not temporary.
+            RefusedError: the status is not temporary.
         """
         why = f"HTTP status {status}"
-        if status in (200, 404):  # also of a broadcast server, whose console is at its root
+        # A broadcast server answers so, too: with 200 at its root, where its console is.
+        if status in (200, 404):
             why += ", and no WebSocket: is the path of the URL right? The server's is /ws"
         if status in REDIRECTS:
             why = describe_redirect(status, headers.get("Location", ""))
@@ -212,7 +228,7 @@ class Connection:
         return why
 
     async def _write(self, peer: aiohttp.ClientWebSocketResponse, outgoing: deque[bytes]) -> None:
-        with suppress(ConnectionError):  # the reader notices it, too
+        with suppress(ConnectionError):  # `_listen` notices the loss, too, and reports it
             while True:
                 while outgoing:
                     await peer.send_frame(outgoing.popleft(), aiohttp.WSMsgType.TEXT)
@@ -240,7 +256,11 @@ class Connection:
 async def _refuse_redirects(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Raise for a redirect before aiohttp follows it: `ws_connect` has no option for that."""
+    """Refuse redirects, which aiohttp would follow: `ws_connect` has no option against that.
+
+    Raises:
+        WSServerHandshakeError: the response is a redirect.
+    """
     response = await handler(request)
     if response.status in REDIRECTS:
         response.close()
@@ -273,10 +293,11 @@ def pause(attempt: int) -> float:
 def encode(message: dict[str, Any]) -> bytes:
     """Return a message as JSON that the server can read.
 
-    The server's error for JSON that it cannot read has no request_id, so the check is made here.
+    The client checks this itself, because the server's error for JSON that it cannot read has no
+    request_id, and so could not be assigned to a message.
 
     Raises:
-        TypeError, ValueError: the message has no such form.
+        TypeError, ValueError: the message cannot be encoded so.
     """
     try:
         text = json.dumps(message, ensure_ascii=False, allow_nan=False)

@@ -1,8 +1,9 @@
 """A topic as the server sends it: new events, repeated events, and losses.
 
-A topic is subscribed once on the wire, for all its subscriptions. It counts the offsets of its
-events: a lower one is a repetition, and a hole is a loss. It is reported also if the server did not
-report it. When the client reconnects, the topic asks to recover from its position.
+A connection has one subscribe for a topic, which all subscriptions of the topic share. The topic
+compares the offsets of its events: one that is known already is a repetition, and a hole is a loss,
+which is reported even if the server did not report it. When the client reconnects, the topic asks
+to recover from its position.
 
 State: the position up to which events have arrived, and the subscriptions that share the topic. It
 knows no connection: the client passes messages in, and sends the subscribe command.
@@ -37,7 +38,7 @@ class Topic:
         self.was_acked = False  # whether any connection has
         self._first = first
         self._position = first._recover  # the position up to which events have arrived
-        self._newest = first._last_n  # earlier events to ask for; 0 once one has arrived
+        self._newest = first._last_n  # number of newest events to ask for; 0 once one has arrived
         self._begun = first._recover is not None  # whether missed events are a loss
 
     def join(self, subscription: Subscription) -> None:
@@ -64,7 +65,7 @@ class Topic:
         if not (ack.get("recovered") or self._asked_again(top)):
             self._position = top
             if top is None or not top.offset:
-                self._newest = 0  # there are none
+                self._newest = 0  # the topic has no events yet
             if self._begun:
                 why = "for want of a history" if top is None else "which the server has forgotten"
                 self._lose(f"what was published meanwhile, {why}")
@@ -100,9 +101,10 @@ class Topic:
             subscription._end(error)
 
     def _asked_again(self, top: Position | None) -> bool:
-        """Return True if `last_n` was asked for again because none of its events had arrived.
+        """Return whether this was a repeated request for `last_n`, with the same epoch as before.
 
-        Within an epoch that is no loss: the first event shows whether there is a hole.
+        The request is repeated after a reconnect if none of its events had arrived. No loss is
+        reported then: the offset of the first event shows whether there is a hole.
         """
         if not self._newest or self._position is None or top is None:
             return False
@@ -145,6 +147,12 @@ def event_of(topic: str, message: dict[str, Any]) -> Event:
     """Return the event that a message of the server, or a history, has."""
     content = message["message"]
     return Event(topic, content["id"], content["payload"], message["ts"], message.get("offset"))
+
+
+def refusal_of(message: dict[str, Any]) -> RefusedError:
+    """Return the error that a message of the server has."""
+    error = message["error"]
+    return RefusedError(error["code"], error["message"], error.get("retry_after_ms"))
 
 
 def reason_of(info: dict[str, Any]) -> str | None:
