@@ -4,9 +4,7 @@ In the first part a proxy cuts, stalls and delays connections. In the second a d
 page's WebSocket, and Playwright's clock sets the time.
 """
 
-import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +14,8 @@ from playwright.sync_api import Browser, Error, Page
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support.backstage import Backstage
-from tests.support.browser import PATIENCE, needs_chromium
+from tests.support.browser import evaluate, needs_chromium
+from tests.support.eventually import eventually
 from tests.support.hurt import hurt
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import Running, running
@@ -30,24 +29,16 @@ CUTS = 7  # so long a stream goes on
 SOME = 100  # events of it at a time
 
 
-@pytest.fixture(scope="module")
-def tab(browser: Browser) -> Page:
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    return page
-
-
 @pytest.fixture
-def warnings(tab: Page) -> Iterator[list[str]]:
+def warnings(page: Page) -> list[str]:
     """Collect the lines of the page's console."""
     said: list[str] = []
 
     def keep(message: Any) -> None:
         said.append(message.text)
 
-    tab.on("console", keep)
-    yield said
-    tab.remove_listener("console", keep)
+    page.on("console", keep)
+    return said
 
 
 # --- Against a real server ------------------------------------------------------------------------
@@ -70,7 +61,8 @@ class Scene:
         self.way: Proxy = backstage.enter(proxy(self.server.port))
         self.page = page
         page.goto(f"http://127.0.0.1:{self.way.port}/health")  # another port, another origin
-        page.evaluate(
+        evaluate(
+            page,
             """async ([server, way, transport]) => {
                 Math.random = () => 0.02;  // very short pauses
                 window.connect = (await import(`${server}/client.js`)).connect;
@@ -89,7 +81,7 @@ class Scene:
         )
 
     def js(self, script: str, argument: Any = None) -> Any:
-        return self.page.evaluate(script, argument)
+        return evaluate(self.page, script, argument)
 
     def act(self, act: Any, *arguments: Any) -> None:
         """Call a method of the proxy in its own thread."""
@@ -104,18 +96,13 @@ class Scene:
 
     def until_left(self) -> None:
         """Wait until the server has no subscribers."""
-
-        async def left() -> None:
-            while self.server.topics()["news"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-
-        self.backstage.run(left())
+        self.backstage.run(eventually(lambda: not self.server.topics()["news"]))
 
 
 def test_every_event_arrives_once_and_in_order_despite_network_faults(
-    backstage: Backstage, tab: Page, via: str
+    backstage: Backstage, page: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, LARGE, via)
+    it = Scene(backstage, page, LARGE, via)
     wounds: list[str] = []
     backstage.start(hurt(it.way, 3, wounds, 0.15))
     it.js(
@@ -145,9 +132,9 @@ def test_every_event_arrives_once_and_in_order_despite_network_faults(
 
 
 def test_losses_beyond_the_history_and_by_a_restart_are_reported(
-    backstage: Backstage, tab: Page, via: str, warnings: list[str]
+    backstage: Backstage, page: Page, via: str, warnings: list[str]
 ) -> None:
-    it = Scene(backstage, tab, SMALL, via)
+    it = Scene(backstage, page, SMALL, via)
     it.js(
         "window.direct = connect(`ws://127.0.0.1:${port}/ws`)".replace(
             "${port}", str(it.server.port)
@@ -183,9 +170,9 @@ def test_losses_beyond_the_history_and_by_a_restart_are_reported(
 
 
 def test_a_publish_whose_ack_was_lost_is_published_once(
-    backstage: Backstage, tab: Page, via: str
+    backstage: Backstage, page: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, LARGE, via)
+    it = Scene(backstage, page, LARGE, via)
     it.js("(url) => { window.direct = connect(url); window.heard = [] }", it.server.ws)
     it.js("direct.subscribe('news', (item) => heard.push(item.payload)).ready()")
     it.way.mute = True
@@ -203,20 +190,15 @@ def test_a_publish_whose_ack_was_lost_is_published_once(
     assert it.js("[heard, shown()]") == [[1, 2], [1, 2]]
 
 
-def test_closing_the_client_ends_the_connection(backstage: Backstage, tab: Page, via: str) -> None:
-    it = Scene(backstage, tab, LARGE, via)
+def test_closing_the_client_ends_the_connection(backstage: Backstage, page: Page, via: str) -> None:
+    it = Scene(backstage, page, LARGE, via)
     script = """async () => {
         const publishing = client.publish("news", 1);
         client.close(); other.close();
         return await publishing.catch((error) => error.code);
     }"""
     assert it.js(script) == "CLOSED"
-
-    async def left() -> None:
-        while it.server.hub.clients:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-    backstage.run(left())
+    backstage.run(eventually(lambda: not it.server.hub.clients))
 
 
 # --- Word by word ---------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ import time
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from tests.support.backstage import Backstage
-from tests.support.browser import PATIENCE, needs_chromium
+from tests.support.browser import evaluate, needs_chromium
 from tests.support.server import Running, running
 from tests.support.tokens import (
     END,
@@ -18,16 +18,7 @@ from tests.support.tokens import (
     sign,
 )
 
-pytestmark = [
-    needs_chromium,
-]
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser) -> Page:
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    return page
+pytestmark = needs_chromium
 
 
 @pytest.fixture(params=["websocket", "sse"])
@@ -44,7 +35,8 @@ class Scene:
         self.server: Running = backstage.enter(running(settings()))
         self.page = page
         page.goto(f"{self.server.url}/health")
-        page.evaluate(
+        evaluate(
+            page,
             """async ([server, url, transport, tokens]) => {
                 Math.random = () => 0.02;  // short pauses
                 window.tokens = tokens;
@@ -70,8 +62,8 @@ class Scene:
             [self.server.url, self.server.ws, transport, list(tokens)],
         )
 
-    def js(self, script: str) -> Any:
-        return self.page.evaluate(script)
+    def js(self, script: str, argument: Any = None) -> Any:
+        return evaluate(self.page, script, argument)
 
     def until(self, condition: str) -> None:
         self.page.wait_for_function(condition, polling=20)
@@ -91,9 +83,9 @@ class Scene:
 
 
 def test_a_token_is_replaced_without_losing_an_event(
-    backstage: Backstage, tab: Page, via: str
+    backstage: Backstage, page: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, via, sign(SHORT), sign())
+    it = Scene(backstage, page, via, sign(SHORT), sign())
     it.js("client.publish('news', 1)")
     it.announce()
     it.js("client.publish('news', 2)")
@@ -105,29 +97,29 @@ def test_a_token_is_replaced_without_losing_an_event(
 
 
 def test_an_expired_token_is_replaced_by_a_reconnect(
-    backstage: Backstage, tab: Page, via: str
+    backstage: Backstage, page: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, via, sign(SHORT))
+    it = Scene(backstage, page, via, sign(SHORT))
     it.announce()
     it.visit(END)
     it.until("states.some((state) => state.includes('(3000 token_expired)'))")
-    it.page.evaluate("(token) => { tokens.push(token); }", sign())
+    it.js("(token) => { tokens.push(token); }", sign())
     it.js("client.publish('news', 1)")
     it.until("items.length === 1")
     assert it.js("items") == [1]
 
 
-def test_an_invalid_string_ends_the_client(backstage: Backstage, tab: Page, via: str) -> None:
-    it = Scene(backstage, tab, via, sign())
+def test_an_invalid_string_ends_the_client(backstage: Backstage, page: Page, via: str) -> None:
+    it = Scene(backstage, page, via, sign())
     it.js("client.close(); states.length = 0")
-    it.page.evaluate("(token) => { begin(token); }", FOREIGN)
+    it.js("(token) => { begin(token); }", FOREIGN)
     it.until("states.at(-1).startsWith('REFUSED: the token was refused')")
 
 
 def test_narrower_rights_end_a_subscription_and_reject_commands(
-    backstage: Backstage, tab: Page, via: str
+    backstage: Backstage, page: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, via, sign(SHORT), sign(subscribe=["news"], publish=["news"]))
+    it = Scene(backstage, page, via, sign(SHORT), sign(subscribe=["news"], publish=["news"]))
     it.js("client.publish('other', 1)")
     it.announce()
     it.js("client.publish('news', 2)")
@@ -139,9 +131,9 @@ def test_narrower_rights_end_a_subscription_and_reject_commands(
 
 
 def test_a_disconnected_subject_comes_back_and_a_banned_one_ends(
-    backstage: Backstage, tab: Page, via: str
+    backstage: Backstage, page: Page, via: str
 ) -> None:
-    it = Scene(backstage, tab, via, sign(), sign())
+    it = Scene(backstage, page, via, sign(), sign())
     backstage.run(disconnect(it.server, {"sub": "ann"}))
     it.until("states.at(-1) === 'open' && asked === 2")
     it.js("client.publish('news', 1)")

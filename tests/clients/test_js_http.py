@@ -8,21 +8,13 @@ from playwright.sync_api import Browser, Page
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE
-from tests.support.programs import skip_unless
+from tests.support.browser import evaluate, needs_chromium
 from tests.support.server import Running, running
 from tests.support.wire import SERVER, Wire, staged_page
 
-pytestmark = skip_unless(CHROMIUM, "Chromium")
+pytestmark = needs_chromium
 HISTORY = Settings(history_rules={"": Rule(3, 60.0, 10_000_000)})
 CODE = "catch(({ code }) => code)"
-
-
-@pytest.fixture
-def page(browser: Browser) -> Page:
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    return page
 
 
 @pytest.fixture
@@ -30,7 +22,8 @@ def here(backstage: Backstage, page: Page) -> Running:
     """Return a server, of which a page has a client."""
     server = backstage.enter(running(HISTORY))
     page.goto(f"{server.url}/health")
-    page.evaluate(
+    evaluate(
+        page,
         """async ([url, ws]) => {
             const { connect, RefusedError } = await import(`${url}/client.js`);
             Object.assign(window, { client: connect(ws), RefusedError });
@@ -43,7 +36,8 @@ def here(backstage: Backstage, page: Page) -> Running:
 
 @pytest.mark.usefixtures("here")
 def test_a_batch_has_a_result_for_each_item_in_order(page: Page) -> None:
-    results = page.evaluate(
+    results = evaluate(
+        page,
         """async () => {
             const items = [
                 { topic: "a/1", payload: 1, key: "k" },
@@ -54,7 +48,7 @@ def test_a_batch_has_a_result_for_each_item_in_order(page: Page) -> None:
             const results = await client.publishBatch(items);
             return results.map((it) => it instanceof RefusedError
                 ? `${it.code}: ${it.text}` : [it.topic, it.offset, !!it.duplicate]);
-        }"""
+        }""",
     )
     refused = "REFUSED: Topic 'none' does not exist"
     assert results == [["a/1", 1, False], refused, ["a/1", 1, True], ["a/1", 2, False]]
@@ -62,20 +56,21 @@ def test_a_batch_has_a_result_for_each_item_in_order(page: Page) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_history_is_read_without_a_subscription(page: Page) -> None:
-    page.evaluate(
+    evaluate(
+        page,
         "async () => { for (let n = 1; n <= 4; n++) await client.publish('a/1', n); }",
     )
     read = """async (options) => {
         const { topic, events, position } = await client.history("a/1", options);
         return [topic, events.map((it) => [it.kind, it.payload, it.offset]), position];
     }"""
-    topic, events, position = page.evaluate(read, {})
+    topic, events, position = evaluate(page, read, {})
     assert topic == "a/1"
     assert events == [["event", n, n] for n in (2, 3, 4)]
     assert position["offset"] == 4
     since = {"sinceEpoch": position["epoch"], "sinceOffset": 3}
-    assert page.evaluate(read, since)[1] == [["event", 4, 4]]
-    assert page.evaluate(read, {"reverse": True, "limit": 2})[1] == [
+    assert evaluate(page, read, since)[1] == [["event", 4, 4]]
+    assert evaluate(page, read, {"reverse": True, "limit": 2})[1] == [
         ["event", 4, 4],
         ["event", 3, 3],
     ]
@@ -85,10 +80,10 @@ def test_history_is_read_without_a_subscription(page: Page) -> None:
         await client.publish("a/1", "next");
         return (await waiting).events.map((it) => it.payload);
     }"""
-    assert page.evaluate(waiting, position) == ["next"]
+    assert evaluate(page, waiting, position) == ["next"]
     old = f"client.history('a/1', {{ sinceEpoch: 'old', sinceOffset: 1 }}).{CODE}"
-    assert page.evaluate(old) == "GONE"
-    assert page.evaluate(f"client.history('none').{CODE}") == "TOPIC_NOT_FOUND"
+    assert evaluate(page, old) == "GONE"
+    assert evaluate(page, f"client.history('none').{CODE}") == "TOPIC_NOT_FOUND"
 
 
 @pytest.mark.usefixtures("here")
@@ -100,7 +95,7 @@ def test_topics_are_listed_in_pages(page: Page) -> None:
         const second = await client.topics({ prefix: "a/", after: first.next });
         return [first, second];
     }"""
-    assert page.evaluate(script) == [
+    assert evaluate(page, script) == [
         {"count": 3, "topics": {"a/1": 1}, "next": "a/1"},
         {"count": 3, "topics": {"a/2": 1}},
     ]

@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support.backstage import Backstage
 from tests.support.blocking import BlockingProxy, blocking_proxy
-from tests.support.browser import CHROMIUM, PATIENCE
+from tests.support.browser import CHROMIUM, LIMITED, PATIENCE
 from tests.support.eventually import eventually
 from tests.support.hurt import hurt
 from tests.support.npm import NODE, NPM, needs_npm
@@ -68,11 +68,7 @@ class NodeProcess:
 )
 def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
     if request.param == "a page":
-        # A page of its own: Chromium delays a page's WebSockets, by up to 5 s after 16 that failed.
-        browser: Browser = request.getfixturevalue("browser")
-        with browser.new_page() as page:
-            page.set_default_timeout(PATIENCE)
-            yield page
+        yield request.getfixturevalue("page")
         return
     assert NODE is not None
     with subprocess.Popen(
@@ -128,7 +124,7 @@ class Scene:
         )
 
     def js(self, script: str, argument: Any = None) -> Any:
-        return self.runtime.evaluate(script, argument)
+        return self.runtime.evaluate(LIMITED, [script, argument, 2 * PATIENCE])
 
     def until(self, condition: str) -> None:
         """Wait until a condition holds; fail after PATIENCE."""
@@ -140,7 +136,7 @@ class Scene:
                     await new Promise((resolve) => setTimeout(resolve, 10));
                 }
             }""",
-            [condition, 2 * PATIENCE],
+            [condition, PATIENCE],
         )
 
     def cut(self) -> None:

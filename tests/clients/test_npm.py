@@ -12,12 +12,12 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from hub.settings import Settings
 from hub.version import VERSION
 from tests.support.backstage import Backstage
-from tests.support.browser import CHROMIUM, PATIENCE
+from tests.support.browser import CHROMIUM, PATIENCE, evaluate
 from tests.support.certificate import make_certificate
 from tests.support.markdown import blocks
 from tests.support.npm import (
@@ -129,14 +129,6 @@ def test_the_lock_names_no_registry() -> None:
 # --- In bundles -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    yield page
-    page.close()
-
-
 @in_browser
 @pytest.mark.parametrize("bundler", ["esbuild", "rollup", "vite", "webpack"])
 def test_a_bundle_works_in_a_browser(
@@ -160,7 +152,7 @@ def test_a_bundle_works_in_a_browser(
         client.close();
         return [value.payload, without];
     }"""
-    payload, without = page.evaluate(script, here.ws)
+    payload, without = evaluate(page, script, here.ws)
     assert payload == "bundled"
     assert without.startswith("pass the address of the server, such as ws://host:8080/ws")
 

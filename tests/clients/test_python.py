@@ -12,12 +12,12 @@ from broadcast_client import _connection as connection
 
 from hub.settings import Settings
 from hub.values import Rule
+from tests.support.double import PATIENCE
 from tests.support.eventually import eventually
 from tests.support.hurt import hurt
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import Running, running
 
-PATIENCE = 10  # seconds for anything to come, then it is a failure
 LARGE = Settings(history_rules={"": Rule(10_000, 60.0, 10_000_000)}, recovery_limit=10_000)
 SMALL = Settings(history_rules={"": Rule(5, 60.0, 10_000_000)})
 CUTS = 20  # so long a stream goes on

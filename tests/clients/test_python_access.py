@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from broadcast_client import Client, RefusedError, connect
 
+from tests.support.double import PATIENCE
 from tests.support.server import Running, running
 from tests.support.tokens import (
     END,
@@ -19,9 +20,6 @@ from tests.support.tokens import (
     settings,
     sign,
 )
-
-PATIENCE = 10  # seconds for anything to come
-
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -6,9 +6,10 @@ import hashlib
 import logging
 import pickle
 import re
+import select
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -385,7 +386,8 @@ async def test_a_new_connection_replaces_the_subscribes_to_be_repeated() -> None
             command = await peer.hear()
             assert command["topic"] == subscription.topic
             await peer.ack(command)
-        await asyncio.sleep(0.15)  # the time to ask again has passed by then
+        # A real pause: the client's timer is due before its end, and must not ask again.
+        await asyncio.sleep(0.15)
         answer = asyncio.create_task(client.publish("news", 1))
         assert (await peer.hear())["type"] == "publish"
         answer.cancel()
@@ -401,7 +403,8 @@ async def test_a_new_connection_replaces_a_pending_retry(
         await peer.close(1001)
         peer = await server.peer()
         first = await peer.hear()
-        await asyncio.sleep(0.1)  # the time to ask again has passed by then
+        # A real pause: the client's timer is due before its end, and must not ask again.
+        await asyncio.sleep(0.1)
         await peer.ack(first)
         await news.ready()
         answer = asyncio.create_task(client.publish("news", 1))
@@ -608,16 +611,16 @@ async def test_a_slow_subscriber_loses_the_oldest_items_and_delays_no_other(
 async def test_a_burst_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscription, "BUFFER", 100)
     async with meeting() as (_, client, peer):
-        heard: list[Item] = []
-        news = client.subscribe("news", heard.append)
+        heard: asyncio.Queue[Item] = asyncio.Queue()
+        news = client.subscribe("news", heard.put_nowait)
         await peer.subscribed()
         for n in range(500):  # they come in a few reads
             await peer.event("news", n)
         await peer.info("news", GONE)
         async with asyncio.timeout(PATIENCE):
-            while not (heard and isinstance(heard[-1], Deleted)):  # noqa: ASYNC110
-                await asyncio.sleep(0)
-        assert len(heard) == 501
+            items = [await heard.get() for _ in range(501)]
+        assert isinstance(items[-1], Deleted)
+        assert [it.payload for it in items if isinstance(it, Event)] == list(range(500))
         with pytest.raises(StopAsyncIteration):
             await anext(news)
 
@@ -797,6 +800,7 @@ async def test_the_send_queue_is_bounded_and_many_topics_block_no_publish(
 
 async def test_a_publish_without_an_answer_in_time_is_not_sent_again() -> None:
     async with meeting() as (server, client, peer):
+        await client.ready()  # so the publish is sent at once
         with pytest.raises(RefusedError, match="may have been carried out") as caught:
             await client.publish("news", 1, timeout=0.05)
         assert caught.value.code == "TIMEOUT"
@@ -864,8 +868,8 @@ async def test_the_client_reconnects_after_any_other_close_or_status(how: int) -
             server.status = how
             await peer.close(1001)
             async with asyncio.timeout(PATIENCE):
-                while server.refused < 2:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+                for _ in range(2):
+                    await server.refusals.get()
             server.status = 101
         peer = await server.peer()
         await peer.subscribed()
@@ -936,24 +940,36 @@ async def test_errors_without_a_request_are_logged(caplog: pytest.LogCaptureFixt
 # --- Connections that hang, and the end -----------------------------------------------------------
 
 
-async def test_a_connect_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_WITHIN", 0.05)
-    came: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+@asynccontextmanager
+async def hanging() -> AsyncIterator[tuple[str, asyncio.Queue[str]]]:
+    """Accept connections and answer nothing; yield the URL, and what happens to connections."""
+    seen: asyncio.Queue[str] = asyncio.Queue()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.put_nowait(reader)
-        await reader.read(-1)  # up to the end, which is the client's
-        writer.close()
+        seen.put_nowait("came")
+        try:
+            await reader.read(-1)  # up to the end, which is the client's
+        finally:
+            writer.close()
+        seen.put_nowait("left")
 
     server = await asyncio.start_server(hang, "127.0.0.1", 0)
     async with asyncio.timeout(PATIENCE), server:
-        async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"):
-            for _ in range(2):
-                await came.get()
-        async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"):
-            reader = await came.get()  # left while it hangs
-        while not reader.at_eof():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws", seen
+
+
+async def test_a_connect_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_WITHIN", 0.05)
+    async with hanging() as (url, seen), connect(url):
+        said = [await seen.get() for _ in range(4)]
+    assert sorted(said) == ["came", "came", "left", "left"]
+
+
+async def test_a_connect_that_hangs_does_not_delay_the_end() -> None:
+    async with hanging() as (url, seen):
+        async with connect(url):
+            assert await seen.get() == "came"
+        assert await seen.get() == "left"
 
 
 @pytest.mark.parametrize("state", ["open", "publishing", "waiting", "slow callback"])
@@ -1011,21 +1027,19 @@ async def test_a_server_that_reads_nothing_does_not_delay_the_end() -> None:
             ends[-1].write(upgrade(data))
             ends[-1].pause_reading()
 
-    def open_files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    server = await asyncio.get_running_loop().create_server(Clogged, "127.0.0.1", 0)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # soon full
+    server = await asyncio.get_running_loop().create_server(Clogged, sock=listener)
     async with asyncio.timeout(PATIENCE), server:
         async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws") as client:
             publishing = [
-                asyncio.create_task(client.publish("news", "x" * 100_000)) for _ in range(200)
+                asyncio.create_task(client.publish("news", "x" * 100_000)) for _ in range(80)
             ]
-            while not client._connection.waiting:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)  # fill the kernel's buffer
-            connected = open_files()
-        while open_files() >= connected:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+            await client.ready()
+            (connected,) = client._connection._sockets
+            # The kernel's buffer is full, so the client's Close cannot be sent.
+            await eventually(lambda: not select.select([], [connected], [], 0)[1])
+        await eventually(lambda: connected.fileno() == -1)  # it is closed
         ends[-1].abort()
         assert {await refusal_of(it) for it in publishing} == {"CLOSED"}
 

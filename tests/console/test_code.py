@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from tests.support.console import (
     visit,
     watched,
 )
+from tests.support.eventually import wait_until
 from tests.support.process import ROOT
 from tests.support.programs import needs
 from tests.support.tokens import SECRET, sign
@@ -55,9 +57,12 @@ def started(code: str, language: str, token: str = "") -> Iterator[Callable[[], 
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
+        guard = threading.Timer(2 * PATIENCE / 1000, process.kill)  # also ends a read
+        guard.start()
         try:
             yield process.stdout.readline
         finally:
+            guard.cancel()
             process.kill()
 
 
@@ -145,10 +150,8 @@ def test_the_code_of_a_subscribe_listens(
 
     def publish_until(heard: Callable[[], bool]) -> None:
         """Publish as soon as the code has subscribed, which makes the topic."""
-        while not page.request.post(
-            f"{server.url}/publish", data={"topic": topic, "payload": "heard"}
-        ).ok:
-            pass
+        body = {"topic": topic, "payload": "heard"}
+        wait_until(lambda: page.request.post(f"{server.url}/publish", data=body).ok)
         assert heard()
 
     if language == "JavaScript":

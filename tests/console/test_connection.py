@@ -6,7 +6,7 @@ import signal
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Locator, Page, WebSocketRoute, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support.backstage import Backstage
 from tests.support.blocking import blocking_proxy
@@ -20,6 +20,7 @@ from tests.support.console import (
     publish,
     publish_elsewhere,
     rows,
+    run_clock,
     serving,
     state,
     stop_clock,
@@ -98,13 +99,13 @@ def test_a_frozen_server_is_given_up_at_last(staged: Page) -> None:
     with serving() as server:
         visit(staged, server)
         expect(topic_line(staged, "here")).to_have_attribute("data-phase", "on")
+        stop_clock(staged)
         server.process.send_signal(signal.SIGSTOP)
         for _ in range(48):
             staged.clock.run_for(250)
         expect(rows(staged, "note").last).to_contain_text("the connection was lost (1006)")
         server.process.send_signal(signal.SIGCONT)
-        while not rows(staged, "recovery").count():
-            staged.clock.run_for(250)
+        run_clock(staged, rows(staged, "recovery").count)
         expect(state(staged)).to_have_text("Connected")
         # It was away since the server fell silent, not since it was given up.
         back, lost = rows(staged, "recovery").last, rows(staged, "note").last
@@ -126,7 +127,7 @@ def test_a_page_that_was_hidden_gives_a_silent_server_up_soon(staged: Page) -> N
             staged.clock.run_for(250)
         expect(rows(staged, "note").last).to_contain_text("the connection was lost (1006)")
         server.process.send_signal(signal.SIGCONT)
-        staged.clock.run_for(20_000)
+        staged.clock.resume()
         expect(state(staged)).to_have_text("Connected")
 
 
@@ -173,19 +174,23 @@ def test_where_websockets_are_blocked_the_console_uses_streams(page: Page, serve
 # --- Recovery -------------------------------------------------------------------------------------
 
 
-def test_a_cut_shows_what_was_missed_and_recovered(page: Page) -> None:
+def test_a_cut_shows_what_was_missed_and_recovered(staged: Page) -> None:
+    page = staged
     with serving(HISTORY_SIZE="10") as server:
         visit(page, server, "?topic=kept&topic=quiet")
         expect(topic_line(page, "quiet")).to_have_attribute("data-phase", "on")
         publish_elsewhere(page, server, "kept", 0)
         expect(payloads(page)).to_have_text(["0"])
+        stop_clock(page)  # however long the publishes take, the cut lasts
         page.get_by_role("button", name="Cut for 3 s").click()
+        page.clock.run_for(1_000)
         expect(page.locator(BANNER)).to_contain_text("You cut the connection. Back in")
         for n in (1, 2):
             publish_elsewhere(page, server, "kept", n)
+        page.clock.resume()
 
         expect(rows(page, "recovery")).to_have_text(
-            re.compile(r"Back after \d\.\d s: 2 missed, 2 recovered \(kept\)\.")
+            re.compile(r"Back after \d+\.\d s: 2 missed, 2 recovered \(kept\)\.")
         )
         expect(page.locator("#status")).to_contain_text("2 missed, 2 recovered (kept).")
         expect(payloads(page)).to_have_text(["2", "1", "0"])
@@ -261,13 +266,7 @@ def test_the_name_is_the_client_id(page: Page, server: Server) -> None:
 def test_after_a_refusal_by_policy_the_console_does_not_reconnect(
     staged: Page, server: Server
 ) -> None:
-    opened: list[WebSocketRoute] = []
-
-    def refuse(socket: WebSocketRoute) -> None:
-        opened.append(socket)
-        socket.close(code=1008, reason="ORIGIN")
-
-    double(staged, server, refuse)
+    opened = double(staged, server, lambda it: it.close(code=1008, reason="ORIGIN"))
     expect(state(staged)).to_have_text("Refused")
     refused = "Not reconnecting: refused by the server (1008 ORIGIN)."
     expect(staged.locator(BANNER)).to_contain_text(refused)
@@ -277,13 +276,7 @@ def test_after_a_refusal_by_policy_the_console_does_not_reconnect(
 
 
 def test_a_gap_is_shown_in_its_place(staged: Page, server: Server) -> None:
-    opened: list[WebSocketRoute] = []
-
-    def answer(socket: WebSocketRoute) -> None:
-        opened.append(socket)
-        acking(socket)
-
-    double(staged, server, answer)
+    opened = double(staged, server, acking)
     expect(topic_line(staged, "t")).to_have_attribute("data-phase", "on")
     gap = {"id": "info_1", "payload": {"reason": "GAP", "dropped": 17}}
     opened[0].send(json.dumps({"type": "info", "topic": "t", "message": gap}))

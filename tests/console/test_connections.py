@@ -39,7 +39,7 @@ def client(server: Server, query: str, token: str = "") -> Iterator[socket.socke
     """Open a WebSocket that reads nothing, and takes few bytes."""
     with socket.socket() as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        opened.settimeout(15)
+        opened.settimeout(30)
         opened.connect(("127.0.0.1", server.port))
         header = f"Authorization: Bearer {token}\r\n" if token else ""
         opened.sendall(HANDSHAKE.format(query=query, header=header).encode())

@@ -168,7 +168,7 @@ def test_the_python_code_reads_the_same(page: Page, keeping: Server) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT / "clients/python")},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=30,
     )
     assert done.returncode == 0, done.stderr
     assert "payload={'n': 3}" in done.stdout

@@ -17,6 +17,7 @@ from tests.support.console import (
     run_code,
     serving,
     state,
+    stop_clock,
     topic_line,
     visit,
 )
@@ -279,17 +280,18 @@ def use_token(page: Page, token: str) -> None:
 def test_a_slow_list_is_asked_for_less_often(staged: Page, server: Server) -> None:
     asked: list[Route] = []
     staged.route(re.compile(r"/topics\?"), lambda route: asked.append(route))
-    staged.goto(f"{server.url}/{VIEW}")
-    while not asked:
-        staged.evaluate("0")  # lets what the browser tells come
+    staged.goto(f"{server.url}/?view=nodes&topic=here")
+    expect(state(staged)).to_have_text("Connected")
+    stop_clock(staged)
+    with staged.expect_request(re.compile(r"/topics\?")):
+        staged.get_by_role("navigation").get_by_role("link", name="Topics").click()
     staged.clock.run_for(1_000)  # so long the server takes to answer
     asked[0].fulfill(json={"count": 0, "topics": {}})
     expect(panel(staged, "Topics")).to_contain_text("No topics yet.")
     staged.clock.run_for(15_000)
     assert len(asked) == 1
-    staged.clock.run_for(10_000)
-    while len(asked) < 2:
-        staged.evaluate("0")
+    with staged.expect_request(re.compile(r"/topics\?")):
+        staged.clock.run_for(10_000)
 
 
 @needs_npm

@@ -6,7 +6,8 @@ from playwright.sync_api import Browser, expect
 
 from tests.support.backstage import Backstage
 from tests.support.browser import needs_chromium
-from tests.support.examples import call, commands, copied, opened, started, wait_until
+from tests.support.eventually import wait_until
+from tests.support.examples import call, commands, copied, opened, started
 from tests.support.process import server_process
 from tests.support.redis import free_port
 from tests.support.server import Running

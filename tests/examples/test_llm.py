@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.backstage import Backstage
 from tests.support.browser import needs_chromium
+from tests.support.eventually import wait_until
 from tests.support.examples import (
     EXAMPLES,
     call,
@@ -18,7 +19,6 @@ from tests.support.examples import (
     opened,
     remembered,
     started,
-    wait_until,
 )
 from tests.support.proxy import Proxy
 from tests.support.server import Running

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.backstage import Backstage
+from tests.support.eventually import wait_until
 from tests.support.examples import (
     README,
     call,
@@ -15,7 +16,6 @@ from tests.support.examples import (
     output,
     remembered,
     started,
-    wait_until,
 )
 from tests.support.go_tools import needs_go
 from tests.support.markdown import blocks, section

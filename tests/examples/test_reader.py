@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.backstage import Backstage
+from tests.support.eventually import wait_until
 from tests.support.examples import (
     SETTINGS,
     call,
@@ -15,7 +16,6 @@ from tests.support.examples import (
     line_of,
     output,
     started,
-    wait_until,
 )
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import Running, running

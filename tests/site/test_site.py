@@ -90,7 +90,7 @@ def test_each_broken_link_is_a_warning_and_fails_the_build(tmp_path: Path) -> No
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=PATIENCE / 1000 * 4,
+        timeout=3 * PATIENCE / 1000,
         check=False,
     )
     assert result.returncode == 2, result.stderr  # of make

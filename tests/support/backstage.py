@@ -10,7 +10,7 @@ from tests.support.loop import Loop
 
 T = TypeVar("T")
 
-PATIENCE = 20  # seconds for any call; then the test fails
+PATIENCE = 40  # seconds for any call, more than for what it may wait for; then the test fails
 
 
 class Backstage:

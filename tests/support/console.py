@@ -10,6 +10,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from playwright.sync_api import (
 
 from tests.support.browser import PATIENCE
 from tests.support.npm import NPM
+from tests.support.process import PATIENCE as PROCESS_PATIENCE
 from tests.support.process import ROOT
 
 # Chromium itself logs these while the server goes or is gone, or refuses a request; no script can
@@ -65,7 +68,7 @@ class Server:
 
     def end(self, how: signal.Signals) -> None:
         self.process.send_signal(how)
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=PROCESS_PATIENCE)
 
 
 @contextmanager
@@ -80,15 +83,19 @@ def serving(port: int = 0, **settings: str) -> Iterator[Server]:
     )
     assert process.stderr is not None
     said: list[str] = []
+    guard = threading.Timer(PROCESS_PATIENCE, process.kill)
+    guard.start()
     try:
         while not (found := re.search(r"listening on (http://\S+)", "".join(said[-1:]))):
             said.append(process.stderr.readline())
             assert said[-1], "the server ended:\n" + "".join(said)
+        guard.cancel()
         yield Server(process, found[1])
     finally:
+        guard.cancel()
         process.kill()
         with suppress(ValueError):  # ended by the test: its stderr is closed
-            process.communicate(timeout=10)
+            process.communicate(timeout=PROCESS_PATIENCE)
 
 
 @contextmanager
@@ -110,7 +117,7 @@ def watched(page: Page) -> Iterator[Page]:
     page.goto("about:blank")
     page.remove_listener("console", on_console)
     page.remove_listener("pageerror", on_error)
-    assert wrong == []
+    assert not wrong, wrong
 
 
 # --- What a person sees and does ------------------------------------------------------------------
@@ -162,7 +169,7 @@ def publish(page: Page, topic: str, payload: str) -> None:
 def run_code(page: Page) -> Any:
     """Run the curl command of the code panel in a shell, and return its answer."""
     command = page.get_by_label("Code of what you did last").inner_text()
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -175,8 +182,22 @@ def publish_elsewhere(page: Page, server: Server, topic: str, payload: object) -
 
 def stop_clock(page: Page) -> None:
     """Stop the clock of a staged page; only `page.clock.run_for` moves it from now on."""
-    soon = page.evaluate("Date.now()") / 1000 + 1
-    page.clock.pause_at(datetime.fromtimestamp(soon, UTC))
+    while True:
+        soon = page.evaluate("Date.now()") / 1000 + 1
+        try:
+            page.clock.pause_at(datetime.fromtimestamp(soon, UTC))
+            return
+        except Error as error:
+            if "past" not in error.message:
+                raise  # else this machine is so busy that the second has passed
+
+
+def run_clock(page: Page, come: Callable[[], object], step: int = 250) -> None:
+    """Move the clock of a staged page by steps in ms until `come()` returns True."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not come():
+        assert time.monotonic() < end
+        page.clock.run_for(step)
 
 
 # --- What every view must do ----------------------------------------------------------------------
@@ -205,10 +226,22 @@ def assert_fits(page: Page) -> None:
 # --- A double of the server, for what the real one never sends ------------------------------------
 
 
-def double(page: Page, server: Server, answer: Callable[[WebSocketRoute], Any]) -> None:
-    """Open the page with a double of the server that calls `answer` for each WebSocket."""
-    page.route_web_socket(re.compile("/ws"), answer)
+def double(
+    page: Page, server: Server, answer: Callable[[WebSocketRoute], object]
+) -> list[WebSocketRoute]:
+    """Open the page with a double of the server that calls `answer` for each WebSocket.
+
+    Return the WebSockets, to which later ones are added.
+    """
+    opened: list[WebSocketRoute] = []
+
+    def accept(socket: WebSocketRoute) -> None:
+        opened.append(socket)
+        answer(socket)
+
+    page.route_web_socket(re.compile("/ws"), accept)
     page.goto(f"{server.url}/?topic=t")
+    return opened
 
 
 def acking(socket: WebSocketRoute) -> None:

@@ -6,8 +6,7 @@ import re
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -118,14 +117,6 @@ def remembered(here: Running, topic: str) -> list[Any]:
 async def cut(way: Proxy) -> None:
     """Abort all connections through a proxy; call it in the proxy's thread."""
     way.cut()
-
-
-def wait_until(come: Callable[[], bool]) -> None:
-    """Wait for an effect that sends no event to this thread."""
-    end = time.monotonic() + PATIENCE / 1000
-    while not come():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @contextmanager

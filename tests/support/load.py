@@ -17,7 +17,7 @@ def flood(port: int, topics: Sequence[str], rate: int) -> Iterator[None]:
     stop = threading.Event()
 
     def publish() -> None:
-        connection = HTTPConnection("127.0.0.1", port)
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)
         names, numbers = cycle(topics), count()
         due = time.monotonic()
         while not stop.wait(max(0.0, due - time.monotonic())):

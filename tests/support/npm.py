@@ -26,7 +26,7 @@ def run(directory: Path, *command: str | Path) -> subprocess.CompletedProcess[st
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=4 * PATIENCE / 1000,
+        timeout=2 * PATIENCE / 1000,
         check=False,
     )
 
