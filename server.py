@@ -1,14 +1,14 @@
-"""Run the server: read the settings, build the application, serve until a signal, shut down.
+"""Run the server: read the settings, listen, serve until a signal, and shut down.
 
 Start it with `python server.py`. docs/configuration.md has the settings. `python server.py --help`
-lists other commands (`cli/`).
+lists other commands (`cli/`). application.py builds what is served.
 """
 
 import os
 import sys
 
 if __name__ == "__main__":
-    # Ahead of the other imports, which take half a second: only the server needs them.
+    # Before the other imports, which take half a second and which only a server needs.
     from cli.interrupts import end_at_once
 
     end_at_once()
@@ -20,9 +20,7 @@ if __name__ == "__main__":
     TO_SERVE = outcome
 
 import asyncio
-import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -31,87 +29,34 @@ import uvloop
 from aiohttp import web
 from prometheus_client.registry import Collector
 
+from application import build_app, build_http_sweep, build_sweeper
 from cli.commands import refuse
-from handlers.access_log import log_unanswered
-from handlers.answers import close_in_shutdown, errors_as_json
-from handlers.authentication import authenticate
-from handlers.collector import ServerCollector, build_registry
 from handlers.families import to_plain
-from handlers.keys import (
-    ANONYMOUS,
-    AUTHENTICATOR,
-    BODY_BUDGET,
-    DISPATCHER,
-    DRAIN,
-    FIGURES,
-    HUB,
-    INFLOW_RATES,
-    LAG,
-    LIMITS,
-    OBSERVER,
-    READINESS,
-    REGISTRY,
-    SERVICE,
-    SETTINGS,
-    SHUTDOWN,
-    STATUS,
-)
+from handlers.keys import DRAIN, FIGURES, HUB, OBSERVER, READINESS, REGISTRY, STATUS
 from handlers.lifetime import Shutdown, log_listening, shut_down, start
-from handlers.limits import limit_requests
 from handlers.metrics import METRICS, group_figures, metrics_app
-from handlers.origins import check_sender
 from handlers.process import (
     ignore_signals,
     reload_signal,
     stop_signal,
     tune_garbage_collection,
 )
-from handlers.routes import add_routes
 from handlers.sockets import (
     METRICS_SHARE,
     OWN_SHARE,
     Listeners,
     ListenSockets,
-    discard,
     fit_descriptors,
-    http_transports,
     listen,
-    progress,
     raise_descriptors,
     spread,
 )
-from handlers.takeover import late_heads
-from hub.access import Access, Principal
-from hub.auth.api_keys import ApiKeys
-from hub.auth.authenticator import Authenticator
-from hub.auth.tokens import Verifier
-from hub.body_budget import BodyBudget
-from hub.brokers.memory import MemoryBroker
-from hub.counters import Counters
-from hub.directory import Directory
-from hub.dispatcher import Dispatcher
-from hub.drain import Drain
 from hub.errors import SettingError
-from hub.event_log import EventLog
-from hub.http_sweep import HttpSweep
-from hub.hub import Hub
-from hub.ids import Ids
-from hub.limits import InflowRates, RequestLimits
 from hub.logs import events
 from hub.logs.setup import LimitedHandler, configure_logs
-from hub.loop_lag import LoopLag
-from hub.observer import Observer, Observers
-from hub.readiness import Readiness
-from hub.redis.broker import RedisBroker
-from hub.redis.history_cache import HistoryCache
-from hub.redis.keys import Keys
-from hub.redis.supervisor import Supervisor
-from hub.service import Service
-from hub.sessions import Sessions
+from hub.observer import Observer
 from hub.setting_values import AUTO
 from hub.settings import Inspection, Settings, describe_access
-from hub.status import Status
-from hub.sweep import Sweeper
 from hub.version import VERSION
 from workers.cores import usable_cores
 from workers.group import Group
@@ -123,7 +68,7 @@ _Result = TypeVar("_Result")
 
 
 def main(inspection: Inspection) -> int:
-    """Serve with these settings until a signal; return the exit code."""
+    """Serve with the inspected settings until a signal; return the exit code."""
     try:
         run_server(inspection)
     except SettingError as error:
@@ -132,12 +77,13 @@ def main(inspection: Inspection) -> int:
 
 
 def run_server(inspection: Inspection) -> None:
-    """Listen and serve with these settings until a signal.
+    """Listen and serve with the inspected settings until a signal.
 
-    Exit with one line if the address cannot be used.
+    This process is a server of its own, a parent of workers, or one of these workers. It exits with
+    one line if it cannot listen on the address.
 
     Raises:
-        SettingError: there are too few file descriptors for the settings.
+        SettingError: there are too few file descriptors, or too many workers, for MAX_CONNECTIONS.
     """
     settings = inspection.settings
     start = take_start(os.environ)
@@ -181,7 +127,7 @@ def _number_of_workers(settings: Settings) -> int:
     """Return the number of workers; 0 for a server that is one process.
 
     Raises:
-        SettingError: there are more than MAX_CONNECTIONS allows.
+        SettingError: MAX_CONNECTIONS is less than the number of workers.
     """
     if not settings.has_workers:
         return 0
@@ -193,16 +139,16 @@ def _number_of_workers(settings: Settings) -> int:
 
 
 def _run(serving: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run the server; a fault ends the process."""
+    """Run a coroutine in a new event loop; log a fault in it and end the process."""
     try:
         return uvloop.run(serving)
-    except Exception as fault:
+    except Exception as fault:  # any exception is a fault here: the log must have it
         events.CRASHED.log(fault)
         sys.exit(1)
 
 
 def _log_access(settings: Settings) -> None:
-    """Log who may do what, and what of the settings is open to abuse."""
+    """Log the rights of callers, and warn of settings that leave the server open to abuse."""
     events.ACCESS.log(rights=describe_access(settings))
     if settings.access_on and settings.allowed_origins.every:
         events.OPEN_ORIGINS.log()
@@ -211,7 +157,10 @@ def _log_access(settings: Settings) -> None:
 
 
 def _listen(host_key: str, host: str, port_key: str, port: int) -> ListenSockets:
-    """Return the listening sockets of two settings; exit with one line if that is not possible."""
+    """Open the listening sockets of a host and port; exit with one line if that is not possible.
+
+    `host_key` and `port_key` are the names of the settings, for that line.
+    """
     try:
         return listen(host, port)
     except (OSError, UnicodeError) as error:
@@ -226,8 +175,8 @@ async def serve(
 
     Args:
         settings: of the server.
-        sockets: those of PORT.
-        metrics: those of METRICS_PORT, if it is set, which are served until the end.
+        sockets: the listening sockets of PORT.
+        metrics: those of METRICS_PORT, which are served until the end; empty if it is not set.
         handler: of the log.
     """
     app = build_app(settings)
@@ -247,11 +196,11 @@ async def serve(
 
 
 async def serve_as_worker(settings: Settings, start: Start, handler: LimitedHandler) -> None:
-    """Serve until the parent says otherwise, or has ended.
+    """Serve until the parent orders the end, or has ended itself.
 
     Args:
         settings: of this worker.
-        start: what the parent has said.
+        start: the number, the channel and the sockets that the parent has given.
         handler: of the log.
     """
     ignore_signals()
@@ -279,8 +228,8 @@ async def serve_as_parent(
 
     Args:
         settings: of the server.
-        parts: the sockets of PORT, in a part for each worker.
-        metrics: those of METRICS_PORT, if it is set.
+        parts: the listening sockets of PORT, in a part for each worker.
+        metrics: those of METRICS_PORT; empty if it is not set.
         handler: of the log.
 
     Returns:
@@ -303,7 +252,7 @@ async def serve_as_parent(
         log_listening(metrics, only=METRICS)
 
     async with _open(own, metrics, share=METRICS_SHARE, only=METRICS) as (server, _):
-        http = _http_sweep(settings, observer, [server])
+        http = build_http_sweep(settings, observer, [server])
         async with _background(http.run(), handler.run()):
             return await parent.run(stop, reload, started)
 
@@ -312,7 +261,10 @@ async def serve_as_parent(
 async def _open(
     app: web.Application, sockets: ListenSockets, *, share: int = OWN_SHARE, only: str = ""
 ) -> AsyncIterator[tuple[web.Server, Listeners]]:
-    """Serve an application; see `start`. At the end, close the sockets, then the connections."""
+    """Serve an application for the time of the block; the arguments are those of `start`.
+
+    At the end, close the sockets, then the connections.
+    """
     runner, listeners = await start(app, sockets, share=share, only=only)
     assert runner.server is not None
     try:
@@ -323,148 +275,13 @@ async def _open(
 
 
 @asynccontextmanager
-async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run something until the end of the block; a fault in it ends the block."""
+async def _background(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run coroutines until the end of the block; a fault in one of them ends the block."""
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(it) for it in work]
+        running = [tasks.create_task(it) for it in coroutines]
         yield
         for task in running:
             task.cancel()
-
-
-def build_app(settings: Settings) -> web.Application:
-    """Build all parts and return the application that holds them; needs a running loop."""
-    loop = asyncio.get_running_loop()
-    middlewares = [close_in_shutdown, errors_as_json, check_sender]
-    if settings.access_log:
-        middlewares.insert(0, log_unanswered)
-    if settings.access_on:
-        middlewares.append(authenticate)
-    if settings.request_rate:
-        middlewares.append(limit_requests)
-    app = web.Application(
-        middlewares=middlewares,
-        client_max_size=settings.max_message_bytes,
-    )
-    counters = Counters()
-    new_epoch = partial(secrets.token_hex, 8)
-    run = secrets.token_bytes(8)
-    make_hub = partial(
-        Hub,
-        settings,
-        node=run.hex(),
-        ids=Ids(time.time_ns, secrets.token_hex(3)),
-        call_soon=loop.call_soon,
-        clock=loop.time,
-        timer=time.perf_counter,
-        send=os.write,
-        observer=Observers(EventLog(loop.time), counters),
-    )
-    if settings.redis_addr is None:
-        local = MemoryBroker(loop.time, settings.rules(), new_epoch, settings.history_total_bytes)
-        hub = make_hub(local)
-    else:
-        broker = RedisBroker(
-            Keys(settings.redis_prefix, settings.redis_addr.db),
-            run,
-            HistoryCache(settings.rules(), new_epoch, loop.time, settings.history_total_bytes),
-            strict=settings.redis_fail_mode == "strict",
-        )
-        hub = make_hub(broker)
-        supervisor = Supervisor(broker, settings.redis_addr, hub.clients)
-        app.cleanup_ctx.append(lambda _: _connected(supervisor))
-    app[SETTINGS] = settings
-    app[HUB] = hub
-    app[OBSERVER] = hub.observer
-    app[DRAIN] = drain = Drain(hub)
-    app[SHUTDOWN] = drain
-    app[INFLOW_RATES] = InflowRates.of(settings)
-    app[LIMITS] = RequestLimits(settings, hub.connections, hub.observer)
-    app[BODY_BUDGET] = BodyBudget()
-    access, authenticator = Access(), None
-    if settings.access_on:
-        access = Access(Principal(settings.anonymous_rights()))
-        app[AUTHENTICATOR] = authenticator = _build_authenticator(app, settings)
-    sessions = Sessions(hub, authenticator, settings.auth_timeout, time.time)
-    app[ANONYMOUS] = access.anonymous
-    started = loop.time()
-    app[READINESS] = readiness = Readiness(hub, app[DRAIN], settings, started)
-    app[LAG] = LoopLag()
-    directory = Directory(hub, started, app[LAG])
-    app[SERVICE] = Service(hub, app[DRAIN], access, sessions, directory)
-    app[DISPATCHER] = Dispatcher(app[SERVICE], app[DRAIN], settings)
-    collector = ServerCollector(settings, hub, app[DISPATCHER], app[DRAIN], counters)
-    app[REGISTRY] = registry = build_registry(collector)
-
-    async def own_status() -> Status:
-        return readiness.status()
-
-    async def own_figures() -> Collector:
-        return registry
-
-    app[STATUS], app[FIGURES] = own_status, own_figures
-    add_routes(app)
-    return app
-
-
-def _build_authenticator(app: web.Application, settings: Settings) -> Authenticator:
-    """Build what verifies tokens; a key set is fetched while the application runs."""
-    keys = ApiKeys(settings.api_keys)
-    own = (*settings.jwt_secret, *settings.jwt_public_key)
-    if not settings.jwt_jwks_url:
-        return Authenticator(keys, Verifier(own, settings.token_rules()), time.time)
-    # Only here: cryptography takes 8 MB of memory.
-    from handlers.jwks import KeySetClient
-    from hub.auth.jwks import KeySet
-
-    client = KeySetClient(settings.jwt_jwks_url)
-    key_set = KeySet(client.fetch, asyncio.get_running_loop().time)
-    verifier = Verifier(own, settings.token_rules(), key_set.current)
-
-    async def fetched(_: web.Application) -> AsyncIterator[None]:
-        async with client.keep_fresh(key_set):
-            yield
-
-    app.cleanup_ctx.append(fetched)
-    return Authenticator(keys, verifier, time.time, key_set.refresh_for_unknown)
-
-
-async def _connected(supervisor: Supervisor) -> AsyncIterator[None]:
-    """Keep the broker connected to Redis while the application runs.
-
-    The application starts when the first attempt to connect has succeeded or failed.
-    """
-    task = asyncio.create_task(supervisor.run())
-    await supervisor.settled.wait()
-    yield
-    task.cancel()
-    await asyncio.wait([task])
-
-
-def build_sweeper(app: web.Application, servers: Sequence[web.Server]) -> Sweeper:
-    """Return the periodic work of the application and of aiohttp's servers."""
-    return Sweeper(
-        app[SETTINGS],
-        app[HUB],
-        sessions=app[SERVICE].sessions,
-        readiness=app[READINESS],
-        limits=app[LIMITS],
-        lag=app[LAG],
-        http=_http_sweep(app[SETTINGS], app[OBSERVER], servers),
-        progress=progress,
-        discard=discard,
-    )
-
-
-def _http_sweep(settings: Settings, observer: Observer, servers: Sequence[web.Server]) -> HttpSweep:
-    return HttpSweep(
-        settings,
-        observer,
-        http_transports=partial(http_transports, servers),
-        late_heads=partial(late_heads, servers),
-        progress=progress,
-        discard=discard,
-    )
 
 
 if __name__ == "__main__":
