@@ -8,8 +8,8 @@ import pytest
 from handlers import publish
 from hub.redis.address import parse_redis_address
 from hub.settings import Settings
+from tests.support.backstage import Backstage
 from tests.support.burst import ITEMS, batch, post, read, subscribers
-from tests.support.process import server_process
 from tests.support.raw import raw_client
 from tests.support.server import running
 
@@ -28,17 +28,19 @@ async def test_burst_without_remote_readers_is_not_paced(
         assert await reading == [*range(ITEMS)]
 
 
-async def test_burst_keeps_readers_on_another_server_connected(address: str, prefix: str) -> None:
-    settings = {"REDIS_ADDR": address, "REDIS_PREFIX": prefix}
-    async with server_process(**settings) as here, server_process(**settings) as there:
-        readers = await subscribers(there.port, 10)
-        reading = [asyncio.create_task(read(reader, 2 * ITEMS)) for reader in readers]
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{here.port}") as session:
-            body = batch("t")
-            for _ in range(2):
-                answers = await post(session, body)
-                assert {answer["nodes"] for answer in answers} == {1}
-        for numbers in await asyncio.gather(*reading):
-            assert numbers == [*range(ITEMS)] * 2
-        for reader in readers:
-            reader.close()
+async def test_burst_keeps_readers_on_another_server_connected(
+    address: str, prefix: str, backstage: Backstage
+) -> None:
+    settings = Settings(redis_addr=parse_redis_address(address), redis_prefix=prefix)
+    here, there = [backstage.enter(running(settings)) for _ in range(2)]
+    readers = await subscribers(there.port, 10)
+    reading = [asyncio.create_task(read(reader, 2 * ITEMS)) for reader in readers]
+    async with aiohttp.ClientSession(here.url) as session:
+        body = batch("t")
+        for _ in range(2):
+            answers = await post(session, body)
+            assert {answer["nodes"] for answer in answers} == {1}
+    for numbers in await asyncio.gather(*reading):
+        assert numbers == [*range(ITEMS)] * 2
+    for reader in readers:
+        reader.close()
