@@ -7,7 +7,10 @@ from typing import TypeVar
 
 
 class Proxy:
-    """A proxy for a port of the loopback; `silent` makes its connections half open."""
+    """A proxy for a port of the loopback; `silent` makes its connections half open.
+
+    A connection that has lost bytes delivers none of those that follow, as with TCP.
+    """
 
     def __init__(self, target: int) -> None:
         self.port = 0
@@ -87,13 +90,15 @@ class Proxy:
     ) -> None:
         self._ends.add(sink)
         try:
+            dead = False  # once bytes are lost, none may follow
             while data := await source.read(65_536):
                 await gate.wait()
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 if sink.transport.is_closing():
                     break
-                if not (self.silent or (back and self.mute)):
+                dead = dead or self.silent or (back and self.mute)
+                if not dead:
                     sink.write(data)
                     await sink.drain()
             await gate.wait()
