@@ -14,8 +14,9 @@ from aiohttp import ClientSession
 from hub.settings import Settings
 from hub.values import Rule
 from tests.support import tokens
-from tests.support.command import PATIENCE, Result, carry_out, command, finish, start
+from tests.support.command import Result, carry_out, command, finish, start
 from tests.support.eventually import eventually
+from tests.support.patience import PATIENCE
 from tests.support.process import server_process
 from tests.support.proxy import proxy
 from tests.support.redis import free_port

@@ -10,8 +10,9 @@ from asyncio.subprocess import PIPE
 import pytest
 
 from hub.settings import Settings
-from tests.support.command import PATIENCE, Result, command, environment, finish, start
+from tests.support.command import Result, command, environment, finish, start
 from tests.support.eventually import eventually
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 from tests.support.raw import RawClient
 from tests.support.server import running

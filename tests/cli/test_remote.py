@@ -11,7 +11,8 @@ import pytest
 
 from hub.settings import Settings
 from tests.support import tokens
-from tests.support.command import PATIENCE, Result, carry_out
+from tests.support.command import Result, carry_out
+from tests.support.patience import PATIENCE
 from tests.support.raw import RawClient
 from tests.support.redis import free_port
 from tests.support.server import Running, running

@@ -12,9 +12,10 @@ from cli.commands import COMMANDS, run
 from cli.setting_lists import FIRST, configuration, env_example
 from hub.settings import SECRETS, SETTINGS, Inspection, Settings, read_settings
 from hub.version import VERSION
-from tests.support.command import PATIENCE, carry_out, command, finish, start
+from tests.support.command import carry_out, command, finish, start
 from tests.support.markdown import blocks
 from tests.support.pasted import paste
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, Result, environment, finish
+from tests.support.command import Result, environment, finish
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 
 INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"

@@ -17,9 +17,10 @@ from handlers.takeover import MAX_TARGET_BYTES
 from hub.auth.tokens import MAX_TOKEN_BYTES
 from hub.settings import Settings
 from tests.support.balancers import NAME, TIMEOUT, Balancer, Start, caddy, haproxy, nginx
-from tests.support.behind import BEHIND, PATIENCE, publish, said, subscribed
+from tests.support.behind import BEHIND, publish, said, subscribed
 from tests.support.eventually import eventually
 from tests.support.frames import TEXT, client_frame
+from tests.support.patience import PATIENCE
 from tests.support.process import server_process
 from tests.support.raw import HANDSHAKE
 from tests.support.redis import free_port

@@ -12,7 +12,8 @@ import pytest
 
 from hub.settings import Settings
 from tests.support.balancers import Start, caddy, haproxy, nginx
-from tests.support.behind import BEHIND, EVENT_SOURCE, PATIENCE, publish, said, subscribed
+from tests.support.behind import BEHIND, EVENT_SOURCE, publish, said, subscribed
+from tests.support.patience import PATIENCE
 from tests.support.redis import free_port
 from tests.support.server import running
 from tests.support.stub import failing

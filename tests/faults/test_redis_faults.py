@@ -2,17 +2,20 @@
 
 import asyncio
 import random
-import time
 
 import pytest
 
-from tests.support.cluster import HEALED, Cluster, Subscriber, cluster
+from hub.logs import events
+from tests.support.cluster import Cluster, Subscriber, cluster
 from tests.support.eventually import eventually
+from tests.support.patience import PATIENCE
 from tests.support.proxy import proxy
+from tests.support.raw import RawClient
 from tests.support.redis import RedisServer
 from tests.support.stream import GAP, Stream, gaps_told, sort_of
 
-FOUND = 5  # seconds in which an outage must be found
+CLIENTS = 300
+CHANGES = 25  # of the subscriptions of each client
 
 
 async def all_at_the_end(
@@ -45,7 +48,7 @@ async def test_losses_by_killed_subscriptions_are_all_reported(redis: RedisServe
             for subscriber in (*subscribers, idle):
                 topic = "idle" if subscriber is idle else "t"
                 await subscriber.until(
-                    lambda s=subscriber, t=topic, k=kills: s.payloads(t).count(GAP) == k, HEALED
+                    lambda s=subscriber, t=topic, k=kills: s.payloads(t).count(GAP) == k
                 )
         await stream.more(50)
         await stream.stop()
@@ -64,14 +67,14 @@ async def test_a_restart_of_redis_is_an_outage_and_heals(redis: RedisServer) -> 
         stream = Stream(await servers.subscriber(0), "t")
         await stream.more(50)
         redis.shut_down()
-        async with asyncio.timeout(FOUND):
+        async with asyncio.timeout(PATIENCE):
             while not stream.count("degraded"):
                 await stream.more(1)
         late = await servers.subscriber(1, "late")  # created while no other node can see it
         assert sort_of(await late.ask("subscribe", topic="late")) == "degraded"
         await stream.more(50)
         redis.start()
-        async with asyncio.timeout(HEALED):
+        async with asyncio.timeout(PATIENCE):
             before = stream.count("ok")
             while stream.count("ok") == before:
                 await stream.more(1)
@@ -93,7 +96,6 @@ async def test_a_frozen_redis_delivers_nothing_twice(redis: RedisServer, mode: s
         subscribers = [await servers.subscriber(n, "t") for n in range(2)]
         stream = Stream(await servers.subscriber(0), "t", pause=0.05)
         await stream.more(20)
-        frozen = time.monotonic()
         redis.freeze()
         others = [await servers.subscriber(n) for n in (0, 0, 1)]
         sent = [
@@ -101,7 +103,6 @@ async def test_a_frozen_redis_delivers_nothing_twice(redis: RedisServer, mode: s
             for number, it in enumerate(others)
         ]
         answers = await asyncio.gather(*sent)
-        assert time.monotonic() - frozen < FOUND
         if mode == "strict":
             assert {sort_of(it) for it in answers} == {"UNAVAILABLE"}
             assert all("may have been delivered" in it["error"]["message"] for it in answers)
@@ -110,17 +111,18 @@ async def test_a_frozen_redis_delivers_nothing_twice(redis: RedisServer, mode: s
             assert (await servers.publish(0, "t", "never"))[0] == 503
         else:
             assert {sort_of(it) for it in answers} == {"degraded"}
-        await asyncio.sleep(8 - (time.monotonic() - frozen))
+        for node in servers.nodes:  # each has also tried to connect again
+            await node.wait_for_log(f"{events.REDIS_STILL_LOST.text}.*no answer")
         redis.thaw()
-        await servers.healed((), HEALED)
+        await servers.healed(())
         await stream.more(20)
         await stream.stop()
         await all_at_the_end(redis, servers, subscribers, {"t"})
         for subscriber in subscribers:
             payloads = subscriber.payloads("t")
-            events = [it for it in payloads if it != GAP]
-            assert len(events) == len(set(events)), "an event came twice"
-            assert "never" not in events
+            got = [it for it in payloads if it != GAP]
+            assert len(got) == len(set(got)), "an event came twice"
+            assert "never" not in got
             assert payloads.count(GAP) == 1
         if mode == "local":
             gaps_told(subscribers[0].payloads("t"))
@@ -134,22 +136,18 @@ async def test_flushall_deletes_created_topics_and_keeps_subscribed_ones(
     async with cluster(settings, settings) as servers:
         subscriber = await servers.subscriber(1, "t")
         assert (await servers.call(0, "POST", "/topics", {"name": "made"}))[0] == 201
-        await asyncio.sleep(5.5)  # the grace after the start is over
-        assert (await servers.publish(0, "unknown", 1))[0] == 404
+        await servers.until_refused(0, "unknown")  # the grace after the start is over
         stream = Stream(await servers.subscriber(0), "t")
         await stream.more(20)
         with redis.client() as client:
             client.flushall()
-        await servers.eventually(
-            0, "/topics", lambda it: it == {"count": 1, "topics": {"t": 1}}, HEALED
-        )
+        await servers.eventually(0, "/topics", lambda it: it == {"count": 1, "topics": {"t": 1}})
         await stream.more(100)
         await stream.stop()
         assert stream.count("ok") == len(stream.answers)
         await all_at_the_end(redis, servers, [subscriber], {"t"})
         assert gaps_told(subscriber.payloads("t")) == 0
-        await asyncio.sleep(5)
-        assert (await servers.publish(0, "made", 1))[0] == 404
+        await servers.until_refused(0, "made")
 
 
 async def test_a_node_that_overran_its_output_buffer_reports_a_gap(redis: RedisServer) -> None:
@@ -169,8 +167,8 @@ async def test_a_node_that_overran_its_output_buffer_reports_a_gap(redis: RedisS
             else:
                 raise AssertionError("Redis has not cut the connection")
         node.send_signal(18)  # SIGCONT
-        await slow.until(lambda: GAP in slow.payloads("t"), HEALED)
-        await servers.healed((), HEALED)
+        await slow.until(lambda: GAP in slow.payloads("t"))
+        await servers.healed(())
         await all_at_the_end(redis, servers, [slow], {"t"})
         assert slow.payloads("t").count(GAP) == 1
 
@@ -184,7 +182,7 @@ async def test_a_silent_connection_to_redis_is_detected_and_replaced(redis: Redi
             stream = Stream(await servers.subscriber(0), "t")
             await stream.more(50)
             way.silent = True
-            async with asyncio.timeout(FOUND):
+            async with asyncio.timeout(PATIENCE):
                 while not stream.count("degraded"):
                     await stream.more(1)
             # The other node is well, and its publishes do not reach the one that is cut off.
@@ -192,7 +190,7 @@ async def test_a_silent_connection_to_redis_is_detected_and_replaced(redis: Redi
             await subscribers[1].until(lambda: "alone" in subscribers[1].payloads("t"))
             await stream.more(20)
             way.silent = False
-            await servers.healed((), HEALED)
+            await servers.healed(())
             await stream.more(50)
             await stream.stop()
             await all_at_the_end(redis, servers, subscribers, {"t"})
@@ -212,9 +210,7 @@ async def test_a_killed_node_is_forgotten(redis: RedisServer) -> None:
         ours = await servers.subscriber(0, "ours")
         await servers.eventually(0, "/stats", lambda it: it["topics"] == {"ours": 1, "theirs": 1})
         servers.nodes.pop().process.kill()
-        killed = time.monotonic()
-        stats = await servers.eventually(0, "/stats", lambda it: it["nodes"] == 1, 16)
-        assert time.monotonic() - killed < 16
+        stats = await servers.eventually(0, "/stats", lambda it: it["nodes"] == 1)
         assert (stats["total_clients"], stats["topics"]) == (1, {"ours": 1})
         assert (await servers.publish(0, "theirs", 1))[0] == 404
         await all_at_the_end(redis, servers, [ours], {"ours"})
@@ -225,11 +221,12 @@ async def test_300_clients_end_as_the_model_does_after_5_kills(redis: RedisServe
     topics = [f"t{n}" for n in range(40)]
     dice = random.Random(4)
     async with cluster(settings, settings) as servers:
-        clients = [await servers.subscriber(n % 2) for n in range(300)]
+        clients = [await servers.subscriber(n % 2) for n in range(CLIENTS)]
         model: list[set[str]] = [set() for _ in clients]
+        changes: asyncio.Queue[str] = asyncio.Queue()
 
         async def churn(number: int) -> None:
-            for _ in range(25):
+            for _ in range(CHANGES):
                 topic = dice.choice(topics)
                 if topic in model[number]:
                     model[number].discard(topic)
@@ -238,22 +235,23 @@ async def test_300_clients_end_as_the_model_does_after_5_kills(redis: RedisServe
                     model[number].add(topic)
                     answer = await clients[number].ask("subscribe", topic=topic)
                 assert answer["type"] == "ack", answer
-                await asyncio.sleep(dice.random() / 10)
+                changes.put_nowait(topic)
 
-        running = asyncio.gather(*map(churn, range(300)))
+        running = asyncio.gather(*map(churn, range(CLIENTS)))
         for _ in range(5):
-            await asyncio.sleep(0.5)
+            for _ in range(CLIENTS * CHANGES // 6):
+                await changes.get()
             with redis.client() as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                 client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await running
-        await servers.healed((), HEALED)
+        await servers.healed(())
         counts = {t: sum(t in it for it in model) for t in topics}
         wanted = {topic: count for topic, count in counts.items() if count}
-        await servers.eventually(0, "/stats", lambda it: it["topics"] == wanted, HEALED)
+        await servers.eventually(0, "/stats", lambda it: it["topics"] == wanted)
         with redis.client() as client:
             channels = {f"ws:topic:{topic}" for topic in wanted}
-            await eventually(lambda: set(client.pubsub_channels("ws:topic:*")) == channels, HEALED)
+            await eventually(lambda: set(client.pubsub_channels("ws:topic:*")) == channels)
         for topic in wanted:
             assert (await servers.publish(0, topic, f"end of {topic}"))[0] == 200
         for number, client in enumerate(clients):
@@ -270,10 +268,15 @@ async def test_a_pending_publish_completes_during_the_shutdown(redis: RedisServe
     async with cluster(settings) as servers:
         subscriber = await servers.subscriber(0, "t")
         redis.freeze()
-        publishing = asyncio.create_task(servers.publish(0, "t", "last"))
-        await asyncio.sleep(0.2)
+        publisher = await RawClient.dial(servers.nodes[0].port)
+        await publisher.send(
+            b"GET /live HTTP/1.1\r\nHost: test\r\n\r\n"
+            b"POST /publish HTTP/1.1\r\nHost: test\r\nContent-Length: 30\r\n\r\n"
+            b'{"topic":"t","payload":"last"}'
+        )
+        await publisher.read_head()  # an answer: the server has read both requests
         servers.nodes[0].terminate()
-        status, answer = await publishing
-        assert (status, answer["degraded"]) == (200, True)
+        assert b'"degraded":true' in await publisher.read_to_end()
+        publisher.close()
         assert await servers.nodes[0].exit_code() == 0
         assert subscriber.heard[-1]["message"]["payload"].startswith("Server is shutting down")

@@ -13,6 +13,7 @@ import pytest
 
 from hub.logs import events
 from tests.support.balancers import Start, haproxy, nginx
+from tests.support.patience import PATIENCE
 from tests.support.process import ServerProcess, server_process
 from tests.support.raw import RawClient, stalled_client
 from tests.support.redis import RedisServer, free_port
@@ -83,17 +84,17 @@ async def event_source(session: aiohttp.ClientSession, heard: asyncio.Queue[int]
                     retry = listener.retry / 1_000
         except aiohttp.ClientError:
             pass  # the connection was lost, or refused
-        await asyncio.sleep(min(retry, 0.5))
+        await asyncio.sleep(min(retry, 0.5))  # the pause before it reconnects
 
 
 async def until_ready(session: aiohttp.ClientSession) -> None:
     """Wait until the balancer has a server."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             async with session.get("/ready") as answer:
                 if answer.status == 200:
                     return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # there is no event for it
 
 
 @pytest.mark.parametrize("start", [nginx, haproxy])
@@ -128,7 +129,7 @@ async def restart(session: aiohttp.ClientSession, ports: list[int], redis: Redis
             last = publisher.published + 50
             # Each of the streams is there again, on whichever server.
             count = 0
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while count < len(streams):
                     count += await heard.get() == last
             publishing.cancel()

@@ -6,8 +6,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.cluster import HEALED, PATIENCE, Subscriber, cluster
+from tests.support.cluster import Subscriber, cluster
 from tests.support.eventually import eventually
+from tests.support.patience import PATIENCE
 from tests.support.redis import RedisServer, redis_server
 from tests.support.stream import GAP, Stream, gaps_told, sort_of
 
@@ -83,7 +84,7 @@ async def test_the_cluster_follows_a_failover(tmp_path: Path) -> None:
             assert stream.count("ok") == len(stream.answers)
             redis.master.kill()
             await redis.until_master_is(redis.replica.port)
-            await servers.healed((), HEALED)
+            await servers.healed(())
             before = stream.count("ok")
             await stream.more(50)
             await stream.stop()
@@ -118,7 +119,7 @@ async def test_the_cluster_leaves_a_demoted_master(tmp_path: Path) -> None:
                 client.execute_command("SENTINEL", "FAILOVER", SERVICE)
             await redis.until_master_is(redis.replica.port)
             known = await asyncio.gather(*map(said_before_the_gap, subscribers, streams, (0, 1)))
-            await servers.healed((), HEALED)
+            await servers.healed(())
             for number, subscriber in enumerate(subscribers):
                 await streams[number].more(50)
                 await streams[number].stop()

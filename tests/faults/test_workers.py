@@ -14,6 +14,7 @@ from tests.support.workers import all_ready, pids, server_with_workers
 
 KILLS = 6
 SUBSCRIBERS = 100
+SOME = 100  # messages that are published before, between and after the kills
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +34,11 @@ async def test_clients_of_killed_workers_miss_nothing(redis: RedisServer, worker
         stop = asyncio.Event()
         publishing = [asyncio.create_task(streams.publish(stop)) for _ in range(4)]
         for _ in range(KILLS):
-            await asyncio.sleep(1.5)  # of the stream
+            await streams.more(SOME)
             number, pid = random.choice(list(pids(server).items()))
             os.kill(pid, signal.SIGKILL)
             await server.wait_for_log(f"worker is ready: worker={number} ")
-        await asyncio.sleep(1)
+        await streams.more(SOME)
         stop.set()
         await asyncio.gather(*publishing)
         await streams.complete()

@@ -8,12 +8,12 @@ from typing import Any
 import aiohttp
 
 from hub.settings import Settings
+from tests.support.patience import PATIENCE
 from tests.support.server import Running, running
 from tests.support.tokens import KEY
 from tests.support.tokens import settings as access_settings
 
 BACK_END = {"X-API-Key": KEY}
-PATIENCE = 10  # seconds for anything that must happen
 
 
 def bearer(token: str) -> dict[str, str]:

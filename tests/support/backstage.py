@@ -7,10 +7,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self, TypeVar
 
 from tests.support.loop import Loop
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
-
-PATIENCE = 40  # seconds for any call, more than for what it may wait for; then the test fails
 
 
 class Backstage:
@@ -35,7 +34,8 @@ class Backstage:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine and return its result."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+        # Longer than for what it may wait for: its own error says more.
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE + 10)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a coroutine that runs until the end of the block."""

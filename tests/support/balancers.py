@@ -23,6 +23,7 @@ import aiohttp
 
 from tests.support.certificate import make_certificate
 from tests.support.eventually import eventually
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 from tests.support.programs import find
 from tests.support.redis import free_port
@@ -221,7 +222,7 @@ async def caddy(
         root = tree / "pki/authorities/local/root.crt"
         await eventually(lambda: "certificate obtained successfully" in logs.read_text())
         # It is in use a moment later.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await _ends_tls(port, ssl.create_default_context(cafile=root)):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         yield Balancer(
@@ -268,7 +269,7 @@ async def _running(
     with log.open("wb") as out:
         process = _spawn([find(name), *map(str, arguments)], out)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await _accepts(port):
                 assert process.poll() is None, _read(log)
                 await asyncio.sleep(0.01)

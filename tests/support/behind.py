@@ -10,11 +10,11 @@ import aiohttp
 
 from hub.addresses import parse_networks
 from hub.settings import Settings
+from tests.support.patience import PATIENCE
 from tests.support.sse import Listener
 
 BEHIND = replace(Settings(), trusted_proxies=parse_networks("127.0.0.1"))
 EVENT_SOURCE = {"Accept": "text/event-stream"}
-PATIENCE = 20  # seconds for anything that must happen
 
 
 class Stream:

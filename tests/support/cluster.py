@@ -8,10 +8,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.patience import PATIENCE
 from tests.support.process import ServerProcess, server_process
-
-PATIENCE = 20  # seconds for anything that must happen
-HEALED = 5  # seconds for the cluster to recover after Redis is back
 
 Body = dict[str, Any]
 
@@ -94,6 +92,12 @@ class Cluster:
     async def publish(self, node: int, topic: str, payload: Any) -> tuple[int, Body]:
         return await self.call(node, "POST", "/publish", {"topic": topic, "payload": payload})
 
+    async def until_refused(self, node: int, topic: str) -> None:
+        """Publish until the topic is unknown; a node refuses none within a grace."""
+        async with asyncio.timeout(PATIENCE):
+            while (await self.publish(node, topic, 1))[0] != 404:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
     async def eventually(
         self, node: int, path: str, good: Callable[[Body], object], patience: float = PATIENCE
     ) -> Body:
@@ -102,12 +106,12 @@ class Cluster:
         try:
             async with asyncio.timeout(patience):
                 while not good(body := (await self.call(node, "GET", path))[1]):  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.1)  # there is no event for it
         except TimeoutError:
             raise AssertionError(f"{path} of node {node} stays {body}") from None
         return body
 
-    async def healed(self, topics: tuple[str, ...], patience: float = HEALED) -> None:
+    async def healed(self, topics: tuple[str, ...], patience: float = PATIENCE) -> None:
         """Wait until no node is degraded and an event to each topic reaches a new subscriber."""
         for node in range(len(self.nodes)):
             await self.eventually(node, "/stats", lambda it: "degraded" not in it, patience)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from cli.commands import run
 from cli.output import Exit
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
-
-PATIENCE = 30  # seconds for a command to end
 
 
 @dataclass(frozen=True)

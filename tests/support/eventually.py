@@ -4,15 +4,17 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from tests.support.patience import PATIENCE
 
-async def eventually(come: Callable[[], object], patience: float = 30.0) -> None:
+
+async def eventually(come: Callable[[], object], patience: float = PATIENCE) -> None:
     """Wait until `come()` returns True."""
     async with asyncio.timeout(patience):
         while not come():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
-def wait_until(come: Callable[[], object], patience: float = 30.0) -> None:
+def wait_until(come: Callable[[], object], patience: float = PATIENCE) -> None:
     """Wait until `come()` returns True, in a thread without an event loop."""
     end = time.monotonic() + patience
     while not come():

@@ -2,7 +2,7 @@
 
 import http.client
 
-PATIENCE = 60  # seconds for an answer
+from tests.support.patience import PATIENCE
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:

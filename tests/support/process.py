@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60  # seconds for a start or an end on a busy machine; only a failure takes them
 
 
 class ServerProcess:

@@ -10,12 +10,12 @@ from typing import Any
 import aiohttp
 import yaml
 
+from tests.support.patience import PATIENCE
 from tests.support.programs import find
 from tests.support.redis import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy/prometheus"
 INTERVAL = "500ms"  # of scrapes and of evaluations
-PATIENCE = 60.0  # seconds for anything that must happen
 
 
 class Prometheus:

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from tests.support.frames import CLOSE, TEXT, client_frame, take_frames
+from tests.support.patience import PATIENCE
 
 HANDSHAKE = (
     b"GET /ws?client_id=raw HTTP/1.1\r\n"
@@ -71,7 +72,7 @@ class RawClient:
 
     async def read_until(self, mark: bytes) -> bytes:
         """Return the bytes before a mark, or before the end; keep the bytes after the mark."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (end := self._stream.find(mark)) < 0:
                 data = await self._loop.sock_recv(self.sock, 65_536)
                 if not data:
@@ -84,7 +85,7 @@ class RawClient:
 
     async def read_exactly(self, size: int) -> bytes:
         """Return the next `size` bytes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(self._stream) < size:
                 data = await self._loop.sock_recv(self.sock, 65_536)
                 assert data, "the stream ended"
@@ -95,21 +96,21 @@ class RawClient:
 
     async def read_some(self, size: int) -> None:
         """Receive at most `size` bytes, and keep them."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             data = await self._loop.sock_recv(self.sock, size)
             assert data, "the stream ended"
             self._stream += data
 
     async def read_to_end(self) -> bytes:
         """Return all bytes up to the end of the stream."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while data := await self._loop.sock_recv(self.sock, 65_536):
                 self._stream += data
         return bytes(self._stream)
 
     async def frame(self) -> tuple[int, bytes] | None:
         """Return the next frame as (opcode, payload), or None at the end of the stream."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not self._frames:
                 self._frames = take_frames(self._stream)
                 if self._frames:
@@ -190,7 +191,7 @@ async def stalled_client(port: int) -> RawClient:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Run the loop until `condition()` returns True, for ten seconds at most."""
-    async with asyncio.timeout(10):
+    """Run the loop until `condition()` returns True."""
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  there is no event for it
             await asyncio.sleep(0)

@@ -16,6 +16,8 @@ from typing import Any
 
 import redis
 
+from tests.support.patience import PATIENCE
+
 _RANDOM = random.SystemRandom()  # the workers of pytest-xdist have one seed for the other one
 
 
@@ -54,7 +56,8 @@ class RedisServer:
         command += ["--dir", self._folder, "--save", "", *self._options]
         with Path(self._folder, f"{self.port}.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        for _ in range(400):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             assert self._process.poll() is None, self.log()
             with contextlib.suppress(redis.ConnectionError), self.client() as client:
                 client.ping()
@@ -68,7 +71,7 @@ class RedisServer:
     @contextlib.contextmanager
     def client(self) -> Iterator["redis.Redis"]:
         """Return a client for inspections and for commands that cause faults."""
-        client = redis.Redis("127.0.0.1", self.port, decode_responses=True, socket_timeout=5)
+        client = redis.Redis("127.0.0.1", self.port, decode_responses=True, socket_timeout=PATIENCE)
         try:
             yield client
         finally:
@@ -100,7 +103,7 @@ class RedisServer:
 
     def _wait(self) -> None:
         assert self._process is not None
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ from typing import Self
 import aiohttp
 from broadcast_client import Event, Item, connect
 
+from tests.support.patience import PATIENCE
+
 TOPIC = "stream"
-_PATIENCE = 30  # seconds
 
 
 class Streams:
@@ -24,6 +25,7 @@ class Streams:
         self._got: list[list[Item]] = [[] for _ in range(subscribers)]
         self._numbers = count()
         self._published = 0
+        self._progress = asyncio.Event()  # another message is published
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -45,12 +47,20 @@ class Streams:
         while not stop.is_set():
             await self._publish_next()
 
+    async def more(self, count: int) -> None:
+        """Wait until `count` more messages are published."""
+        end = self._published + count
+        async with asyncio.timeout(PATIENCE):
+            while self._published < end:
+                self._progress.clear()
+                await self._progress.wait()
+
     async def _publish_next(self) -> None:
         """Publish the next number; repeat it if the outcome is unknown."""
         number = next(self._numbers)
         headers = {"Idempotency-Key": f"k{number}"}
         body = {"topic": TOPIC, "payload": number}
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     async with self._session.post("/publish", json=body, headers=headers) as answer:
@@ -59,12 +69,13 @@ class Streams:
                         self.failed.append(f"{answer.status} {await answer.text()}")
                 except aiohttp.ClientError as error:
                     self.failed.append(repr(error))
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # the pause before it publishes again
         self._published += 1
+        self._progress.set()
 
     async def complete(self) -> None:
         """Wait until all subscribers have all messages; check that none is lost or repeated."""
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             for got in self._got:
                 while len(got) < self._published:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.patience import PATIENCE
 from tests.support.process import ServerProcess, server_process
 from tests.support.raw import HANDSHAKE, RawClient
 from tests.support.tokens import BACK_END
@@ -40,7 +41,7 @@ def nodes(server: ServerProcess) -> dict[str, int]:
 
 async def ended(processes: Iterable[int]) -> None:
     """Wait until these processes, which are not children of this one, have ended."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         for pid in processes:
             while _runs(pid):  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.02)
@@ -69,7 +70,7 @@ async def get(server: ServerProcess, path: str) -> tuple[int, Any]:
 
 async def all_ready(server: ServerProcess) -> None:
     """Wait until all workers are ready, and answer in time."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (await get(server, "/ready"))[1]["checks"]["workers"] != "ok":
             pass
 
