@@ -273,7 +273,7 @@ export declare class Subscription {
      * @param {{timeout?: number | null}} [options]  `timeout` in ms; null: no limit
      * @returns {Promise<void>}  rejected by a refusal; with CLOSED if it was closed before the ack; with TIMEOUT
      */
-    ready({ timeout }?: {
+    ready(options?: {
         timeout?: number | null;
     }): Promise<void>;
     /** @returns {AsyncIterableIterator<Item>} */
@@ -318,7 +318,7 @@ export declare class Client {
      * @returns {Promise<void>}  rejected with TIMEOUT, which says why the last attempt failed, or with the error
      *   that ended the client
      */
-    ready({ timeout }?: {
+    ready(options?: {
         timeout?: number | null;
     }): Promise<void>;
     /**
@@ -328,14 +328,14 @@ export declare class Client {
     ended(): Promise<void>;
     /**
      * Subscribe to a topic. Several subscriptions may share a topic.
-     * @param {string} name
-     * @param {((item: Item) => unknown) | null} deliver  called with each item; without it, iterate over the
+     * @param {string} topic
+     * @param {((item: Item) => unknown) | null} callback  called with each item; without it, iterate over the
      *   subscription
      * @param {SubscribeOptions} options  the server gets `lastN` or `recover` of the topic's first subscription
      *   only; a later one with others begins at the topic's current position, with an item of the kind "lost"
      * @returns {Subscription}
      */
-    subscribe(name: string, deliver?: ((item: Item) => unknown) | null, options?: SubscribeOptions): Subscription;
+    subscribe(topic: string, callback?: ((item: Item) => unknown) | null, options?: SubscribeOptions): Subscription;
     /**
      * Publish a message, and wait for the server's answer.
      * @param {string} topic
@@ -345,7 +345,7 @@ export declare class Client {
      * @returns {Promise<Ack>}  the ack; rejected with a RefusedError if the message was not published, or
      *   (UNKNOWN, CLOSED, TIMEOUT) may have been; with another error if the payload is not JSON that the server can read
      */
-    publish(topic: string, payload: any, { key, timeout }?: {
+    publish(topic: string, payload: any, options?: {
         key?: string;
         timeout?: number | null;
     }): Promise<Ack>;
@@ -357,7 +357,7 @@ export declare class Client {
      * @returns {Promise<(Ack | RefusedError)[]>}  for each item, in order, the server's answer, or why it was refused;
      *   rejected if the whole request was
      */
-    publishBatch(items: BatchItem[], { timeout }?: {
+    publishBatch(items: BatchItem[], options?: {
         timeout?: number | null;
     }): Promise<(Ack | RefusedError)[]>;
     /**
@@ -371,7 +371,7 @@ export declare class Client {
      * @returns {Promise<History>}  rejected with TOPIC_NOT_FOUND if there is no such topic, or it has no history; with
      *   GONE if events after the position are forgotten
      */
-    history(topic: string, { limit, sinceEpoch, sinceOffset, reverse, wait, timeout }?: {
+    history(topic: string, options?: {
         limit?: number;
         sinceEpoch?: string;
         sinceOffset?: number;
@@ -385,7 +385,7 @@ export declare class Client {
      *   begin with `prefix` and come after `after`, at most `limit` (1,000); `timeout` in ms; null: no limit
      * @returns {Promise<TopicPage>}
      */
-    topics({ prefix, after, limit, timeout }?: {
+    topics(options?: {
         prefix?: string;
         after?: string;
         limit?: number;

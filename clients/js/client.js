@@ -70,6 +70,7 @@
 
 const BUFFER = 1_000; // items buffered for an iterator; beyond that the oldest are dropped
 const PENDING = 1_000; // maximum of unanswered publishes
+const CONNECT_OPTIONS = ["clientId", "token", "headers", "tls", "WebSocket", "fetch", "transports", "onState", "onMessage", "parse"];
 const DEFAULT_PACE = 1_000; // ms between subscribes if the server gives no time
 const REPEATABLE = 240_000; // ms in which a publish is repeated: the server keeps keys for 300 s
 const READY_WITHIN = 10_000; // ms: the default of Client.ready
@@ -214,7 +215,9 @@ export class Subscription {
    * @param {{timeout?: number | null}} [options]  `timeout` in ms; null: no limit
    * @returns {Promise<void>}  rejected by a refusal; with CLOSED if it was closed before the ack; with TIMEOUT
    */
-  ready({ timeout = null } = {}) {
+  async ready(options = {}) {
+    checkNames("ready", options, ["timeout"]);
+    const { timeout = null } = options;
     return within(timeout, this.#acked, (time) => `${this.#topic}: no ack of the server within ${time}`);
   }
 
@@ -1081,8 +1084,8 @@ export class Client {
    * @param {Options} options
    */
   constructor(url, options) {
-    this.#url = new URL(url);
-    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    checkNames("connect", options, CONNECT_OPTIONS);
+    this.#url = parseUrl(url);
     this.#name = `${this.#url.protocol}//${this.#url.host}${this.#url.pathname}`;
     this.#transports = checkOptions(options);
     this.#http = new Http(this.#url, options);
@@ -1139,7 +1142,9 @@ export class Client {
    * @returns {Promise<void>}  rejected with TIMEOUT, which says why the last attempt failed, or with the error
    *   that ended the client
    */
-  ready({ timeout = READY_WITHIN } = {}) {
+  async ready(options = {}) {
+    checkNames("ready", options, ["timeout"]);
+    const { timeout = READY_WITHIN } = options;
     let remove = () => {};
     /** @type {Promise<void>} */
     const opened = new Promise((resolve, reject) => {
@@ -1165,20 +1170,23 @@ export class Client {
 
   /**
    * Subscribe to a topic. Several subscriptions may share a topic.
-   * @param {string} name
-   * @param {((item: Item) => unknown) | null} deliver  called with each item; without it, iterate over the
+   * @param {string} topic
+   * @param {((item: Item) => unknown) | null} callback  called with each item; without it, iterate over the
    *   subscription
    * @param {SubscribeOptions} options  the server gets `lastN` or `recover` of the topic's first subscription
    *   only; a later one with others begins at the topic's current position, with an item of the kind "lost"
    * @returns {Subscription}
    */
-  subscribe(name, deliver = null, options = {}) {
+  subscribe(topic, callback = null, options = {}) {
+    if (callback && typeof callback !== "function")
+      throw new TypeError("subscribe: the callback must be a function; options come after it, or after null");
+    checkNames("subscribe", options, ["lastN", "recover", "onAck", "onRefused"]);
     if (this.#error) throw this.#error;
     if (options.lastN && options.recover) throw new Error("give lastN, or recover, and not both");
-    const made = new Subscription(name, deliver, options, (it) => this.#leave(it));
-    const known = this.#topics.get(name);
+    const made = new Subscription(topic, callback, options, (it) => this.#leave(it));
+    const known = this.#topics.get(topic);
     if (known) known.join(made);
-    else this.#add(new Topic(name, made), made);
+    else this.#add(new Topic(topic, made), made);
     return made;
   }
 
@@ -1191,7 +1199,9 @@ export class Client {
    * @returns {Promise<Ack>}  the ack; rejected with a RefusedError if the message was not published, or
    *   (UNKNOWN, CLOSED, TIMEOUT) may have been; with another error if the payload is not JSON that the server can read
    */
-  publish(topic, payload, { key = random(16), timeout = null } = {}) {
+  async publish(topic, payload, options = {}) {
+    checkNames("publish", options, ["key", "timeout"]);
+    const { key = random(16), timeout = null } = options;
     const request_id = `p${++this.#requests}`;
     /** @type {Promise<Ack>} */
     const published = new Promise((resolve, reject) => {
@@ -1216,7 +1226,10 @@ export class Client {
    * @returns {Promise<(Ack | RefusedError)[]>}  for each item, in order, the server's answer, or why it was refused;
    *   rejected if the whole request was
    */
-  async publishBatch(items, { timeout = CALL_WITHIN } = {}) {
+  async publishBatch(items, options = {}) {
+    checkNames("publishBatch", options, ["timeout"]);
+    for (const item of items) checkNames("an item of publishBatch", item, ["topic", "payload", "key"]);
+    const { timeout = CALL_WITHIN } = options;
     const texts = items.map(({ topic, payload, key = random(16) }) => encode({ topic, payload, idempotency_key: key }));
     const body = `{"items":[${texts.join()}]}`;
     const begun = Date.now();
@@ -1246,7 +1259,9 @@ export class Client {
    * @returns {Promise<History>}  rejected with TOPIC_NOT_FOUND if there is no such topic, or it has no history; with
    *   GONE if events after the position are forgotten
    */
-  async history(topic, { limit, sinceEpoch, sinceOffset, reverse, wait = 0, timeout = CALL_WITHIN } = {}) {
+  async history(topic, options = {}) {
+    checkNames("history", options, ["limit", "sinceEpoch", "sinceOffset", "reverse", "wait", "timeout"]);
+    const { limit, sinceEpoch, sinceOffset, reverse, wait = 0, timeout = CALL_WITHIN } = options;
     const query = queryOf({ limit, since_epoch: sinceEpoch, since_offset: sinceOffset, reverse, wait: wait ? wait / 1000 : undefined });
     const path = `topics/${encodeURIComponent(topic)}/history?${query}`;
     const time = timeout === null ? null : timeout + wait;
@@ -1264,7 +1279,9 @@ export class Client {
    *   begin with `prefix` and come after `after`, at most `limit` (1,000); `timeout` in ms; null: no limit
    * @returns {Promise<TopicPage>}
    */
-  topics({ prefix, after, limit, timeout = CALL_WITHIN } = {}) {
+  async topics(options = {}) {
+    checkNames("topics", options, ["prefix", "after", "limit", "timeout"]);
+    const { prefix, after, limit, timeout = CALL_WITHIN } = options;
     const query = queryOf({ prefix, after, limit });
     return this.#call(timeout, "", (signal) => this.#ask(`topics?${query}`, { signal }));
   }
@@ -1406,7 +1423,8 @@ export class Client {
       this.#blocked = 0;
       this.#hadOne = true;
     } else if (this.#transports.includes("websocket")) {
-      console.warn(`${this.#name}: no WebSocket (${this.#why}); using Server-Sent Events and HTTP`);
+      const hint = this.#url.pathname.endsWith("/ws") ? "" : "is the path of the URL right? The server's is /ws; ";
+      console.warn(`${this.#name}: no WebSocket (${this.#why}); ${hint}using Server-Sent Events and HTTP`);
       this.#latency = null;
     }
     for (const topic of this.#topics.values()) this.#subscribe(topic);
@@ -1753,11 +1771,36 @@ export class Client {
 }
 
 /**
+ * Throw a TypeError if something is no object, or has a property of another name, such as a misspelled option.
+ * @param {string} what  has the properties, for the error
+ * @param {unknown} given
+ * @param {string[]} names
+ */
+function checkNames(what, given, names) {
+  if (typeof given !== "object" || !given) throw new TypeError(`${what}: the options must be an object`);
+  const wrong = Object.keys(given).find((it) => !names.includes(it));
+  if (wrong) throw new TypeError(`${what} has no option ${wrong}: it has ${names.join(", ")}`);
+}
+
+/**
+ * Return the address of a server's WebSocket, for one of HTTP too.
+ * @param {string | URL} url
+ */
+function parseUrl(url) {
+  const text = String(url).trim().replace(/^http/i, "ws");
+  try {
+    if (/^wss?:\/\/[^/]/i.test(text)) return new URL(text);
+  } catch {} // such as a port that is no number
+  const shown = String(url).replace(/\?.*/s, "").replace(/.*@/s, ""); // what may be secret is not
+  throw new TypeError(`url must be like ws://localhost:8080/ws, and not '${shown}'`);
+}
+
+/**
  * Check the options of a client, and return its transports.
  * @param {Options} options
  */
 function checkOptions({ transports = ["websocket", "sse"], headers, tls, WebSocket, fetch }) {
-  const known = transports.every((it) => it === "websocket" || it === "sse");
+  const known = Array.isArray(transports) && transports.every((it) => it === "websocket" || it === "sse");
   if (!known || !transports.length) throw new TypeError('transports must be a list of "websocket" and "sse"');
   const needed = transports.includes("websocket");
   if (needed && !(WebSocket ?? globalThis.WebSocket))

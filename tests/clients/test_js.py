@@ -864,11 +864,52 @@ def test_the_end_can_be_awaited(staged: Page) -> None:
         ("{ tls: { ca: 'x' } }", "TypeError: tls: it needs the package ws"),
         ("{ transports: [] }", 'TypeError: transports must be a list of "websocket" and "sse"'),
         ("{ transports: ['tcp'] }", "TypeError: transports must be a list"),
+        ("{ transports: 'sse' }", "TypeError: transports must be a list"),
+        (
+            "{ clientid: 'ann' }",
+            "TypeError: connect has no option clientid: it has clientId, token",
+        ),
+        ("'ann'", "TypeError: connect: the options must be an object"),
     ],
 )
 def test_options_that_cannot_work_are_errors(wire: Wire, options: str, error: str) -> None:
     with pytest.raises(Error, match=error):
         wire.js(f"connect('ws://server.example/ws', {options})")
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("subscribe('news', { lastN: 3 })", "subscribe: the callback must be a function"),
+        ("subscribe('news', null, { lastn: 3 })", "subscribe has no option lastn: it has lastN"),
+        ("publish('news', 1, { idempotencyKey: 'k' })", "publish has no option idempotencyKey"),
+        ("publishBatch([], 500)", "publishBatch: the options must be an object"),
+        ("publishBatch([{ topik: 'news' }])", "an item of publishBatch has no option topik"),
+        ("history('news', { since_offset: 3 })", "history has no option since_offset"),
+        ("topics({ prefixes: 'a' })", "topics has no option prefixes"),
+        ("ready(500)", "ready: the options must be an object"),
+        ("subscribe('news').ready({ time: 500 })", "ready has no option time: it has timeout"),
+    ],
+)
+def test_misspelled_options_of_calls_are_errors(wire: Wire, call: str, error: str) -> None:
+    """Without an error, a call would do something else than its author thinks."""
+    with pytest.raises(Error, match=f"TypeError: {error}"):
+        wire.js(f"client.{call}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["server.example/ws", "server.example:8080/ws", "ftp://server.example/ws", "ws:///", ""],
+)
+def test_an_address_that_is_none_is_an_error(wire: Wire, url: str) -> None:
+    with pytest.raises(Error, match="TypeError: url must be like ws://localhost:8080/ws, and not"):
+        wire.js("(url) => connect(url)", url)
+
+
+def test_the_error_of_an_address_has_no_secret(wire: Wire) -> None:
+    with pytest.raises(Error, match=r"and not 'server\.example/ws'") as caught:
+        wire.js("connect('ann:sesame@server.example/ws?access_token=sesame')")
+    assert "sesame" not in str(caught.value).partition("\n")[0]
 
 
 def test_ready_of_a_subscription_may_have_a_limit(wire: Wire) -> None:

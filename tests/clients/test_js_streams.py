@@ -235,6 +235,28 @@ def test_a_websocket_is_used_again_when_it_works(backstage: Backstage, runtime: 
     it.js("client.close()")
 
 
+def test_a_wrong_path_of_the_url_is_told(backstage: Backstage, runtime: Runtime) -> None:
+    """The server answers HTTP there, so only the log says why no WebSocket is used."""
+    it = Scene(backstage, runtime, blocks="")
+    script = """async ([url, path]) => {
+        const said = [];
+        console.warn = (text) => said.push(text);
+        const wrong = connect(url + path, { ...ws });
+        await wrong.ready();
+        wrong.close();
+        return [wrong.state, said.at(-1)];
+    }"""
+    url = f"ws://127.0.0.1:{it.server.port}"
+    hint = "is the path of the URL right? The server's is /ws; using Server-Sent Events and HTTP"
+    state, said = it.js(script, [url, "/wss"])
+    assert state == "closed"
+    assert said.endswith(hint)
+    it.way.blocks = "refuse"
+    _, said = it.js(script, [f"ws://127.0.0.1:{it.way.port}", "/ws"])
+    assert "path of the URL" not in said
+    it.js("client.close()")
+
+
 def test_after_an_outage_a_websocket_is_tried_once_more(
     backstage: Backstage, runtime: Runtime
 ) -> None:
