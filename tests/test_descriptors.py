@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from hub.logs import events
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT, ServerProcess
 from tests.support.raw import RawClient
 from tests.support.redis import RedisServer, redis_server
@@ -73,7 +74,7 @@ async def test_the_soft_limit_is_raised_and_clients_leave_a_reserve() -> None:
         assert await status(server.port, "/stats") == 200
         assert await status(server.port, "/ready") == 200  # a full server still serves REST
         clients.pop().close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await status(server.port, "/events?topic=t") == 503:
                 pass
         for client in clients:

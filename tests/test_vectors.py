@@ -13,6 +13,7 @@ import websockets
 
 from hub.settings import read_settings
 from tests.support.node import Node, Peer
+from tests.support.patience import PATIENCE
 from tests.support.patterns import mismatch, write_out
 from tests.support.raw import until
 from tests.support.server import Running, running
@@ -72,7 +73,7 @@ class SocketWorld:
         await self._sockets[who].send(data)
 
     async def hear(self, who: str) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return json.loads(await self._sockets[who].recv())
 
     async def leave(self, who: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hub.settings import Settings
 from tests.support.balancers import nginx
+from tests.support.patience import PATIENCE
 from tests.support.redis import free_port
 from tests.support.server import running
 
@@ -15,7 +16,7 @@ async def test_a_name_stands_for_the_servers_at_its_addresses(tmp_path: Path) ->
         running(Settings()) as server,
         nginx(tmp_path, [free_port()]) as balancer,
         balancer.session() as client,
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
     ):
         balancer.list_servers([server.port])
         file = balancer.folder / "servers.conf"

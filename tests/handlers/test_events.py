@@ -18,6 +18,7 @@ from hub.settings import Settings
 from hub.values import Rule
 from tests.support.browser import CHROMIUM, FLAGS, needs_chromium
 from tests.support.logs import said
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 from tests.support.programs import needs
 from tests.support.proxy import proxy
@@ -232,7 +233,7 @@ async def test_the_curl_command_of_the_tutorial_shows_events(server: Running) ->
     )
     assert process.stdout is not None
     stream, listener, heard = bytearray(), Listener(), []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(heard) < 2:
             stream += await process.stdout.readline()
             if heard_now := listener.take(stream):

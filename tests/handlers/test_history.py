@@ -15,6 +15,8 @@ from hub.brokers.history import NOT_REMEMBERED
 from hub.delivery.turns import AT_ONCE
 from hub.settings import Settings
 from hub.values import Rule
+from tests.support.patience import PATIENCE
+from tests.support.raw import until
 from tests.support.server import Running, running
 
 SETTINGS = Settings(history_rules={"": Rule(5, 60.0, 1_000_000), "off": Rule(0, 1.0, 1)})
@@ -145,9 +147,9 @@ async def test_a_long_poll_ends_with_the_history() -> None:
             await socket.send_json({"type": "subscribe", "topic": "t"})
             await socket.receive()
         waiting = asyncio.create_task(it.history("t", wait=30))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not waiting.done():
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # its lifetime is one of the real clock
                 server.hub.broker.sweep()  # as the server's own sweeper does
         assert (await waiting)[0] == 404
 
@@ -165,10 +167,8 @@ async def test_a_long_poll_ends_with_an_event_the_time_the_topic_or_the_server()
         waiting = [asyncio.create_task(it.history("a/history", **since, wait=30)) for _ in range(3)]
         waiting_for_b = asyncio.create_task(it.history("b", wait=30))
         broker = it.server.hub.broker
-        while len(getattr(broker.history("a/history"), "waiters", ())) < 3:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        while not getattr(broker.history("b"), "waiters", ()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: len(getattr(broker.history("a/history"), "waiters", ())) == 3)
+        await until(lambda: bool(getattr(broker.history("b"), "waiters", ())))
         await it.publish("a/history", "new")
         for status, body in await asyncio.gather(*waiting):
             assert (status, [it["offset"] for it in body["events"]]) == (200, [2])
@@ -176,8 +176,7 @@ async def test_a_long_poll_ends_with_an_event_the_time_the_topic_or_the_server()
         assert (await waiting_for_b)[0] == 404
         body = (await it.history("a/history"))[1]
         last = asyncio.create_task(it.history("a/history", wait=30))
-        while not getattr(broker.history("a/history"), "waiters", ()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(getattr(broker.history("a/history"), "waiters", ())))
         it.server.drain.begin()
         status, answer = await last
         assert (status, answer["events"]) == (200, [])
@@ -190,8 +189,7 @@ async def test_an_event_wakes_a_few_of_many_polls_a_turn() -> None:
         await it.make("t")
         waiting = [asyncio.create_task(it.history("t", wait=30)) for _ in range(polls)]
         still = it.server.drain.waiters
-        while len(still) < polls:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: len(still) == polls)
         for number in range(3):
             it.server.hub.publish("t", None, number, lambda _: None)
         left = [len(still)]
@@ -211,8 +209,7 @@ async def test_a_long_poll_ends_when_its_client_disconnects(
         await it.make("t")
         broker, drain = it.server.hub.broker, it.server.drain
         waiting = asyncio.create_task(it.history("t", wait=30))
-        while not drain.waiters:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(drain.waiters))
         waiting.cancel()
         await asyncio.wait([waiting])
         while drain.waiters:

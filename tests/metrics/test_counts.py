@@ -17,6 +17,7 @@ from hub.protocol.validation import MAX_ELEMENTS
 from hub.settings import Settings
 from tests.support.frames import TEXT, client_frame
 from tests.support.metrics import figure
+from tests.support.patience import PATIENCE
 from tests.support.raw import RawClient, raw_client, stalled_client, until
 from tests.support.server import Running, running
 from tests.support.tokens import BACK_END, settings, sign
@@ -293,7 +294,7 @@ async def test_the_lags_of_the_loop_and_of_deliveries_are_sampled(server: Runnin
     sweeping = asyncio.create_task(server.sweeper.run())
     async with raw_client(server.port) as client:
         await client.subscribe("t")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not figure(server, "delivery_lag_seconds_count"):
                 await client.say({"type": "publish", "topic": "t", "payload": 1})
                 await client.hear()

@@ -10,6 +10,7 @@ from hub.redis.address import parse_redis_address
 from hub.settings import Settings
 from tests.support.backstage import Backstage
 from tests.support.burst import ITEMS, batch, post, read, subscribers
+from tests.support.patience import PATIENCE
 from tests.support.raw import raw_client
 from tests.support.server import running
 
@@ -22,7 +23,7 @@ async def test_burst_without_remote_readers_is_not_paced(
     async with running(settings) as server, raw_client(server.port) as reader:
         await reader.subscribe("t")
         reading = asyncio.create_task(read(reader, ITEMS))
-        async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(20):
+        async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(PATIENCE):
             answers = await post(session, batch("t"))
         assert {(answer["nodes"], answer["receivers"]) for answer in answers} == {(1, 1)}
         assert await reading == [*range(ITEMS)]

@@ -12,6 +12,7 @@ from hub.logs import events
 from tests.support.bus import BusNode, bus_node, refused
 from tests.support.eventually import eventually
 from tests.support.logs import records
+from tests.support.patience import PATIENCE
 from tests.support.redis import RedisServer
 
 
@@ -188,9 +189,10 @@ async def test_nodes_that_race_with_one_key_deliver_once(
 
 async def test_unknown_topic_is_refused_after_the_grace(address: str, prefix: str) -> None:
     """Just after a connect, other nodes may not have written their leases yet."""
-    async with bus_node(address, prefix, grace=0.3) as node:
+    async with bus_node(address, prefix, grace=PATIENCE) as node:
         assert await node.publish("unknown") == PublishResult(nodes=0)
-        async with asyncio.timeout(5):
+    async with bus_node(address, prefix, grace=0.1) as node:
+        async with asyncio.timeout(PATIENCE):
             while isinstance(outcome := await node.publish("unknown"), PublishResult):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # there is no event for it
         assert refused(outcome) == ErrorCode.TOPIC_NOT_FOUND

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from hub.redis.cluster_stats import PAGE
 from tests.support.bus import bus_node
+from tests.support.patience import PATIENCE
 from tests.support.redis import RedisServer
 
 
@@ -19,7 +20,7 @@ async def test_stats_include_other_nodes(address: str, prefix: str) -> None:
         await three.subscribe("t")
         three.broker.set_subscriber_count("t", 1)
         await three.create("made")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while (stats := await one.bus.cluster_stats()).topics != {"t": 3, "made": 0}:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)  # numbers are written with the beat
         assert (stats.nodes, stats.clients) == (2, 2)

@@ -17,6 +17,7 @@ from hub.redis.envelope import CONTROL
 from tests.support.access import Caller, bearer, is_open, rest, serving
 from tests.support.bus import bus_node
 from tests.support.eventually import eventually
+from tests.support.patience import PATIENCE
 from tests.support.proxy import Proxy, proxy
 from tests.support.redis import RedisServer
 from tests.support.tokens import settings, sign
@@ -128,7 +129,7 @@ async def test_a_disconnect_of_an_outage_closes_connections_of_this_node_alone(
 async def told(call: Any, *arguments: Any) -> bool:
     future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     call(*arguments, future.set_result)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         return await future
 
 

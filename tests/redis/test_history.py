@@ -19,6 +19,7 @@ from hub.redis.broker import Bus
 from hub.values import Position, Rule
 from tests.support.bus import BusNode, bus_node
 from tests.support.eventually import eventually
+from tests.support.patience import PATIENCE
 from tests.support.redis import RedisServer, redis_server
 
 RULES = {
@@ -317,7 +318,7 @@ async def test_idle_topic_is_compared_with_redis(shared_redis: RedisServer, pref
             client.delete(f"{prefix}:history:t")
         while not node.heard:
             node.broker.sweep()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the broker uses the loop's clock
         assert node.heard == [("missed", "t", b"")]
         assert top(node) == Position(top(node).epoch, 0)
         assert top(node).epoch != before.epoch
@@ -536,7 +537,7 @@ async def test_sweep_drops_expired_events_without_reads(
                     server.shut_down()
                     await eventually(lambda: node.bus.bus is Bus.OUT)
 
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while references() == kept:
                         await asyncio.sleep(0.02)  # the broker uses the loop's clock
                         node.broker.sweep()

@@ -16,7 +16,8 @@ from hub.errors import ErrorCode, Refusal
 from hub.redis.broker import Bus
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Rule
-from tests.support.bus import PATIENCE, HubNode, hub_node
+from tests.support.bus import HubNode, hub_node
+from tests.support.patience import PATIENCE
 from tests.support.reader import Reader, StreamReader, Truth
 from tests.support.redis import RedisServer, redis_server
 

@@ -14,6 +14,7 @@ from hub.redis.publish_pipeline import MAX_EVENT
 from tests.support.bus import bus_node
 from tests.support.eventually import eventually
 from tests.support.logs import said
+from tests.support.patience import PATIENCE
 from tests.support.redis import redis_server
 
 QUICK = 0.1  # seconds between beats, and until an outage is declared
@@ -140,7 +141,7 @@ async def test_unexpected_error_is_logged_once(
 
     monkeypatch.setattr("hub.redis.supervisor.open_session", faulty)
     async with bus_node("127.0.0.1:1", "p", beat=QUICK):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while attempts < 4:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert len([it for it in caplog.records if it.levelname == "ERROR"]) == 1

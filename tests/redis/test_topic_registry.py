@@ -17,6 +17,7 @@ from tests.support.bus import HubNode, bus_node, hub_node, refused
 from tests.support.eventually import eventually
 from tests.support.logs import records
 from tests.support.node import Peer
+from tests.support.patience import PATIENCE
 from tests.support.proxy import proxy
 from tests.support.redis import RedisServer, redis_server, taken_and_cut
 
@@ -135,7 +136,7 @@ class Churner:
         request_id = f"r{next(self._numbers)}"
         self._peer.say({"type": kind, "topic": TOPIC, "request_id": request_id})
         seen = len(self.heard)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not any(it.get("request_id") == request_id for it in self.listen()[seen:]):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)  # the test runs the ticks
 

@@ -16,6 +16,7 @@ from jwt.algorithms import ECAlgorithm
 from hub.logs import events
 from hub.settings import Settings, read_settings
 from tests.support.logs import said
+from tests.support.patience import PATIENCE
 from tests.support.raw import RawClient, raw_client
 from tests.support.server import Running, running
 from tests.support.ways import ACCEPTED, WAYS, present, subscribed
@@ -209,7 +210,7 @@ async def test_a_flood_while_the_issuer_is_slow_shares_a_fetch(
         waiting = [
             asyncio.create_task(present(server.port, "REST header", signed("b"))) for _ in range(20)
         ]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while issuer.fetches < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         # Known keys do not wait, nor do other messages.

@@ -20,8 +20,7 @@ from hub.reports import GapCause
 from hub.settings import Settings
 from hub.values import TOTAL_BYTES, Rule
 from tests.support.node import Node
-
-PATIENCE = 20  # seconds for anything that must happen
+from tests.support.patience import PATIENCE
 
 
 def refused(outcome: object) -> ErrorCode:

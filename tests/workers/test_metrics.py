@@ -11,6 +11,7 @@ import pytest
 
 from hub.version import VERSION
 from tests.support.metrics import Figures, named, scrape
+from tests.support.patience import PATIENCE
 from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
 from tests.support.redis import RedisServer, free_port
@@ -28,7 +29,7 @@ ASKED = 8  # requests, each on a new connection: of two workers, both are asked 
 
 async def figures_of(server: ServerProcess, workers: int = 2) -> Figures:
     """Return the metrics, to which all workers have answered: a busy one may be too late."""
-    async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
         while True:
             figures = await scrape(session, f"http://127.0.0.1:{server.port}")
             if named(figures, "workers", state="ready") == workers:
@@ -59,7 +60,7 @@ async def test_health_has_the_subscribers_of_all_workers(redis: RedisServer) -> 
     async with server_with_workers(redis.port) as server:
         clients = await client_of_each(server, "t", "u")
         for _ in range(ASKED):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 # A topic counts for each worker that has it.
                 while (await get(server, "/health"))[1] | {"uptime_sec": 1} != {
                     "status": "ok",
@@ -214,7 +215,7 @@ async def test_without_redis_no_worker_is_ready_after_the_grace(redis: RedisServ
     async with server_with_workers(redis.port, READY_REDIS_GRACE="0.5") as server:
         redis.kill()
         await server.wait_for_log("Redis is out of reach")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 status, body = await get(server, "/ready")
                 if status == 503 and body["checks"]["workers"] == "ok":
@@ -247,7 +248,7 @@ async def test_while_the_parent_does_not_answer_nothing_hangs(redis: RedisServer
     async with server_with_workers(redis.port) as server:
         server.process.send_signal(signal.SIGSTOP)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 assert (await get(server, "/metrics"))[0] == 503
                 status, body = await get(server, "/ready")
             assert (status, body["checks"]["workers"]) == (200, "unknown")

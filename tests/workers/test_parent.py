@@ -14,6 +14,7 @@ from hub.logs import events
 from tests.support.eventually import eventually
 from tests.support.logs import fields, records
 from tests.support.parent import OBEDIENT, parent_of
+from tests.support.patience import PATIENCE
 from workers.child import Child
 from workers.group import Group
 from workers.parent import Parent
@@ -29,7 +30,7 @@ async def test_a_first_start_that_fails_ends_the_server(code: int, expected: int
         parent,
         group,
     ):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await parent.run(asyncio.Event(), asyncio.Event(), never) == expected
         assert not group.children
 
@@ -48,7 +49,7 @@ async def test_a_signal_during_the_start_ends_the_server() -> None:
         running = asyncio.create_task(parent.run(stop, asyncio.Event(), never))
         await eventually(lambda: len(group.children) == 2)
         stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await running == 0
         assert not group.children
 
@@ -57,7 +58,7 @@ async def test_a_worker_that_does_not_become_ready_is_killed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("workers.parent.READY", 0.2)
-    async with parent_of("time.sleep(60)", workers=1) as (parent, _), asyncio.timeout(20):
+    async with parent_of("time.sleep(60)", workers=1) as (parent, _), asyncio.timeout(PATIENCE):
         assert await parent.run(asyncio.Event(), asyncio.Event(), never) == 1
     (record,) = records(caplog, events.WORKER_KILLED)
     assert fields(record)["reason"] == "not ready"
@@ -74,7 +75,7 @@ async def test_a_worker_that_does_not_answer_is_killed_and_started_again(
         running = asyncio.create_task(parent.run(stop, asyncio.Event(), lambda: None))
         await eventually(lambda: len(records(caplog, events.WORKER_READY)) == 2)
         stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await running == 0
     assert fields(records(caplog, events.WORKER_KILLED)[0])["reason"] == "no answer"
     assert fields(records(caplog, events.WORKER_DIED)[0])["reason"] == "killed by SIGKILL"
@@ -84,7 +85,7 @@ async def test_a_program_that_cannot_be_started_ends_the_server(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     async with parent_of("", command=[str(tmp_path / "nothing")]) as (parent, _):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await parent.run(asyncio.Event(), asyncio.Event(), never) == 1
     (record, *_) = records(caplog, events.WORKERS_FAILED)
     assert fields(record)["reason"] == "not started: No such file or directory"
@@ -109,7 +110,7 @@ class Running:
 
     async def end(self) -> int:
         self.stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await self.task
 
 
@@ -117,7 +118,7 @@ class Running:
 async def running(program: str = OBEDIENT, workers: int = 2) -> AsyncIterator[Running]:
     async with parent_of(program, workers) as (parent, group):
         made = Running(parent, group)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await made.started.wait()
         yield made
         assert await made.end() == 0

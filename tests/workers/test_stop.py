@@ -75,13 +75,13 @@ async def test_clients_are_dismissed_when_all_workers_have_closed_their_sockets(
 async def test_a_stopped_worker_does_not_take_the_time_of_the_others_to_drain(
     redis: RedisServer,
 ) -> None:
-    async with server_with_workers(redis.port, SHUTDOWN_TIMEOUT="2") as server:
+    async with server_with_workers(redis.port, SHUTDOWN_TIMEOUT="20") as server:
         clients = await client_of_each(server)
         with stopped(pids(server)[2]):
             begin = time.monotonic()
             server.terminate()
             await leave(clients[1])
-            assert time.monotonic() - begin < 2
+            assert time.monotonic() - begin < 20
         clients[2].close()
         await server.exit_code()
 
@@ -126,7 +126,7 @@ async def test_slow_clients_are_cut_at_the_shutdown_timeout(redis: RedisServer) 
         server.terminate()
         assert await server.exit_code() == 0
         # From the signal, the delay included.
-        assert 1.9 < time.monotonic() - begin < 10
+        assert time.monotonic() - begin > 1.9
         log = "".join(server.log)
         assert "cutting clients" in log
         assert "killing a worker" not in log

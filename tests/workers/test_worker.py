@@ -13,6 +13,7 @@ from hub.logs import events
 from hub.status import Status
 from tests.support.eventually import eventually
 from tests.support.logs import records
+from tests.support.patience import PATIENCE
 from workers.channel import Channel, Order
 from workers.start import Start, take_start
 from workers.worker import Worker
@@ -98,7 +99,7 @@ class Scene:
         assert self.process.done == [*steps]
 
     async def end(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await self.running
 
 
@@ -140,7 +141,7 @@ async def test_it_accepts_from_the_parts_that_it_is_told() -> None:
 
 async def test_it_answers_the_questions_of_the_parent() -> None:
     async with scene() as it:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await it.parent.channel.ask("status") == STATUS._asdict()
             assert await it.parent.channel.ask("metrics") == METRICS
             assert await it.parent.channel.ask("weather") is None
