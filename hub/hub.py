@@ -11,10 +11,8 @@ the gate (hub/service.py). The hub knows no HTTP and no socket: time, ids and th
 `call_soon` are arguments.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
 
 from hub.access import ANONYMOUS, Principal, Verb
 from hub.addresses import UNKNOWN
@@ -28,6 +26,8 @@ from hub.brokers.base import (
 )
 from hub.brokers.idempotency import FirstPublish
 from hub.delivery.client import Client, Send, State, Transport
+from hub.delivery.deletions import Deletions
+from hub.delivery.departures import Departures
 from hub.delivery.fanout import Fanout
 from hub.delivery.framing import WEBSOCKET, Ending, Framing
 from hub.delivery.gaps import Gaps
@@ -45,9 +45,6 @@ from hub.protocol.replies import encode_event
 from hub.reports import GapCause, Limit, SlowAction
 from hub.settings import Settings
 from hub.values import Json, Position, RecoverFrom
-
-PARTED: Final = 1_000  # removals of ended clients from topics in one tick: 5 ms
-NOTIFIED: Final = 250  # clients that are notified of a deletion in one tick: 5 ms
 
 
 class Published:
@@ -124,12 +121,17 @@ class Hub:
         self._max_topics = settings.max_topics
         self.clock = clock
         self._joined = 0  # connections since the start
+        self._bounds = self._queue_bounds(settings)
+        self._departures = Departures(self.turns, self._remove)
+        self._deletions = Deletions(self.turns, self.notices, self._end_subscription)
         self._topics: dict[str, Topic[Client]] = {}  # with subscribers, or subscribes under way
         self._unconfirmed = 0  # topics that the broker has yet to confirm
-        self._deleted: dict[Topic[Client], None] = {}  # with subscribers that are not notified yet
-        self._parting: deque[tuple[Client, list[Topic[Client]]]] = deque()  # to be removed
-        self._parted = 0  # removals in this tick
-        self._bounds = Bounds(
+        broker.serve(self)
+
+    def _queue_bounds(self, settings: Settings) -> Bounds:
+        """Return the bounds of all send queues."""
+        observer = self.observer
+        return Bounds(
             messages=settings.max_queue_size,
             size=settings.max_queue_bytes,
             drop_oldest=settings.backpressure == "drop_oldest",
@@ -137,7 +139,6 @@ class Hub:
             dropped=observer.dropped,
             dropping=lambda client: observer.slow(client, SlowAction.DROP_OLDEST),
         )
-        broker.serve(self)
 
     # Connections.
 
@@ -183,7 +184,7 @@ class Hub:
             self.observer.left(client, client.end_reason or LOST, self.clock() - client.joined_at)
         client.lost()
         self.pacing.drained(client)
-        self._part(client)
+        self._leave_topics(client)
         self.clients.pop(client, None)
 
     def fail(self, client: Client, close: Close) -> None:
@@ -212,7 +213,7 @@ class Hub:
         """
         for topic in [it for it in client.topics if it.batch or it.gap is not None]:
             self._settle(topic)
-        self._part(client)
+        self._leave_topics(client)
         if client.open:  # settling may have ended it
             try:
                 client.finish(last, ending, reason)
@@ -228,40 +229,18 @@ class Hub:
             client.finish_now(last, SLOW_CONSUMER.reason)
         except RuntimeError:  # raised by uvloop when the transport is closed
             self.leave(client)
-        self._part(client)
+        self._leave_topics(client)
 
     def _gap_of_dropped(self, topic: str, count: int, position: Position) -> bytes:
         """Return the notice about events that were dropped from a client's send queue."""
         self.observer.gap(topic, GapCause.DROP_OLDEST)
         return self.notices.gap(topic, count, position)
 
-    def _part(self, client: Client) -> None:
+    def _leave_topics(self, client: Client) -> None:
         """Remove a client that is ending from its topics."""
         topics = client.unsubscribed_from_all()
         if topics:
-            if not self._parting and not self._parted:
-                self.turns.queue(self._part_on())
-            self._parting.append((client, topics))
-            self._part_some()
-
-    def _part_on(self) -> Iterator[None]:
-        """Continue the removals in the following ticks."""
-        while True:
-            self._parted = 0
-            self._part_some()
-            if not self._parted:
-                return
-            yield
-
-    def _part_some(self) -> None:
-        """Remove clients from topics in order, up to PARTED removals in this tick."""
-        while self._parting and self._parted < PARTED:
-            client, topics = self._parting[0]
-            while topics and self._parted < PARTED:
-                self._remove(topics.pop(), client)
-                self._parted += 1
-            if not topics:
-                self._parting.popleft()
+            self._departures.add(client, topics)
 
     # Subscriptions.
 
@@ -281,7 +260,7 @@ class Hub:
             done: called with the result, before the first event is sent.
             recover_from: where a recovery begins; None for none.
         """
-        self._tell_deletion(client, name)
+        self._deletions.notify(client, name)
         topic = self._topics.get(name)
         refusal = self._limit_subscriptions(client, topic)
         if refusal is None and topic is None:
@@ -331,7 +310,7 @@ class Hub:
 
     def unsubscribe(self, client: Client, name: str) -> None:
         """End a client's subscription; do nothing if there is none."""
-        self._tell_deletion(client, name)
+        self._deletions.notify(client, name)
         topic = self._topics.get(name)
         if topic is not None and client in topic:
             self._settle(topic)
@@ -468,23 +447,7 @@ class Hub:
         del self._topics[topic]
         self.subscriptions -= gone.members
         self._settle(gone)
-        self._deleted[gone] = None
-        self.turns.start(self._tell_deletions(gone))
-
-    def _tell_deletions(self, gone: Topic[Client]) -> Iterator[None]:
-        message = self.notices.deleted(gone.name)
-        for number, client in enumerate(list(gone.subscribers()), 1):
-            if client.open and client in gone:  # else it was notified meanwhile, or has left
-                self._end_subscription(client, gone, message)
-            if number % NOTIFIED == 0:
-                yield
-        del self._deleted[gone]
-
-    def _tell_deletion(self, client: Client, name: str) -> None:
-        """Notify a client of a deletion before its next command for the same name."""
-        for gone in self._deleted:
-            if gone.name == name and client in gone:
-                self._end_subscription(client, gone, self.notices.deleted(name))
+        self._deletions.start(gone)
 
     def _end_subscription(self, client: Client, gone: Topic[Client], message: bytes) -> None:
         client.unsubscribed(gone)

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
+from hub.delivery.deletions import NOTIFIED
+from hub.delivery.departures import REMOVALS
 from hub.delivery.fanout import WRITES
-from hub.hub import NOTIFIED, PARTED
 from hub.settings import Settings
 from tests.support.node import Node, Peer
 
@@ -18,20 +19,20 @@ def subscribed_to_many(node: Node, count: int) -> Peer:
 
 
 def test_a_client_is_removed_from_a_thousand_topics_a_turn() -> None:
-    node = Node(Settings(max_subscriptions=3 * PARTED))
-    peer = subscribed_to_many(node, 3 * PARTED)
+    node = Node(Settings(max_subscriptions=3 * REMOVALS))
+    peer = subscribed_to_many(node, 3 * REMOVALS)
     node.hub.leave(peer.client)
     left = [len(node.topics())]
     while left[-1]:
         node.turn()
         left.append(len(node.topics()))
-    assert left == [2 * PARTED, PARTED, 0]
+    assert left == [2 * REMOVALS, REMOVALS, 0]
 
 
 def test_clients_that_leave_together_share_a_turn() -> None:
     node = Node()
     peers = [node.connect(f"c{number}") for number in range(6)]
-    for number in range(PARTED // 2 * 6):
+    for number in range(REMOVALS // 2 * 6):
         peers[number % 6].say({"type": "subscribe", "topic": f"t{number}"})
     node.tick()
     for peer in peers:
@@ -40,22 +41,22 @@ def test_clients_that_leave_together_share_a_turn() -> None:
     while left[-1]:
         node.turn()
         left.append(len(node.topics()))
-    assert left == [2 * PARTED, PARTED, 0]
+    assert left == [2 * REMOVALS, REMOVALS, 0]
     peers[0] = node.subscribed("t")
     node.hub.leave(peers[0].client)
     assert node.topics() == {}
 
 
 def test_a_client_that_left_gets_nothing_while_it_is_removed_from_its_topics() -> None:
-    node = Node(Settings(max_subscriptions=3 * PARTED))
-    peer = subscribed_to_many(node, 2 * PARTED)
-    stays = node.subscribed(f"t{2 * PARTED - 1}")
+    node = Node(Settings(max_subscriptions=3 * REMOVALS))
+    peer = subscribed_to_many(node, 2 * REMOVALS)
+    stays = node.subscribed(f"t{2 * REMOVALS - 1}")
     node.hub.leave(peer.client)
     written = peer.transport.writes
-    assert node.publish(f"t{2 * PARTED - 1}", 1) is not None
+    assert node.publish(f"t{2 * REMOVALS - 1}", 1) is not None
     assert [message["type"] for message in stays.hear()] == ["event"]
     assert peer.transport.writes == written
-    assert node.topics() == {f"t{2 * PARTED - 1}": 1}
+    assert node.topics() == {f"t{2 * REMOVALS - 1}": 1}
 
 
 def test_a_closing_client_gets_a_report_of_dropped_events_before_its_close() -> None:
