@@ -157,7 +157,7 @@ async def test_all_subscribes_are_answered_under_concurrent_deletions(
         async def come_and_go(client: Churner) -> None:
             for _ in range(60):
                 await client.ask("subscribe")
-                await asyncio.sleep(turns.random() * 0.01)
+                await asyncio.sleep(turns.random() * 0.01)  # so that the orders differ
                 if turns.random() < 0.5:
                     await client.ask("unsubscribe")
 

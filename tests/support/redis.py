@@ -125,12 +125,14 @@ async def taken_and_cut(
 
     Redis carries the commands out when it resumes. Return the outcomes of the calls.
     """
-    server.freeze()
-    calling = asyncio.gather(*calls)
-    await asyncio.sleep(0.02)
-    kill = asyncio.to_thread(client.execute_command, "CLIENT KILL TYPE pubsub")
-    killing = asyncio.create_task(kill)
-    await asyncio.sleep(0.02)
-    server.thaw()
-    await killing
+    connection = client.connection_pool.get_connection()
+    try:
+        server.freeze()
+        calling = asyncio.gather(*calls)
+        await asyncio.sleep(0.02)  # longer than the timer of a delayed write: it comes first
+        connection.send_command("CLIENT", "KILL", "TYPE", "pubsub")
+        server.thaw()
+        await asyncio.to_thread(connection.read_response)
+    finally:
+        client.connection_pool.release(connection)
     return await calling
