@@ -12,6 +12,7 @@ from tests.support.backstage import Backstage
 from tests.support.blocking import blocking_proxy
 from tests.support.browser import needs_chromium
 from tests.support.console import (
+    PHONE,
     Server,
     acking,
     double,
@@ -198,6 +199,24 @@ def test_a_cut_shows_what_was_missed_and_recovered(staged: Page) -> None:
         publish_elsewhere(page, server, "kept", 3)
         expect(payloads(page).first).to_have_text("3")
         expect(rows(page).get_by_text("recovered")).to_have_count(2)
+
+
+def test_the_status_line_does_not_cover_the_bar_of_a_lost_connection(staged: Page) -> None:
+    staged.set_viewport_size(PHONE)
+    with serving(HISTORY_SIZE="10") as server:
+        visit(staged, server, "?topic=kept")
+        expect(topic_line(staged, "kept")).to_have_attribute("data-phase", "on")
+        stop_clock(staged)  # so the status line stays
+        staged.get_by_role("button", name="Cut for 3 s").click()
+        staged.clock.run_for(3_500)
+        expect(staged.locator("#status")).to_contain_text("Back after")
+        server.end(signal.SIGKILL)
+        expect(staged.locator(BANNER)).to_be_visible()
+        said = staged.locator("#status").bounding_box()
+        bar = staged.locator(BANNER).bounding_box()
+        assert said
+        assert bar
+        assert said["y"] + said["height"] <= bar["y"]
 
 
 def test_a_cut_says_which_topics_have_no_history(page: Page) -> None:
