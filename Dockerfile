@@ -6,7 +6,6 @@ RUN python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --quiet --no-cache-dir --disable-pip-version-check \
         --root-user-action ignore --require-hashes --only-binary :all: -r /build/requirements.lock
 WORKDIR /app
-COPY application.py ./
 COPY server.py ./
 COPY cli cli/
 COPY hub hub/

@@ -64,13 +64,10 @@ MORE = {
     "handlers/sockets.py": {"resource", "select", "socket"},
 }
 
-# The modules of the package `server`, which build all objects and own their lifetime.
-COMPOSITION = {"application.py", "server.py"}
-
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in (
-        *sorted(COMPOSITION),
+        "server.py",
         "cli/**/*.py",
         "hub/**/*.py",
         "handlers/**/*.py",
@@ -90,8 +87,8 @@ def package_of(module: str) -> str:
         return "ground"
     if module in SETTINGS:
         return "settings"
-    if module in COMPOSITION:
-        return "server"
+    if module == "server.py":
+        return Path(module).stem
     return Path(module).parent.name
 
 
@@ -179,8 +176,7 @@ def test_an_import_that_the_row_does_not_allow_is_found(source: str, wrong: str)
 
 
 def test_an_import_of_a_whole_package_is_found_in_the_composition_root() -> None:
-    for module in COMPOSITION:
-        assert violations(module, "from hub import redis") == {"hub.redis"}
+    assert violations("server.py", "from hub import redis") == {"hub.redis"}
 
 
 def test_every_import_in_the_table_is_used() -> None:

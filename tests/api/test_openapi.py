@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from application import build_app
 from handlers.answers import BODY_TIMEOUT
 from handlers.takeover import MAX_HEADER_BYTES, MAX_TARGET_BYTES
 from hub.access import MAX_SUBJECT_BYTES
@@ -17,6 +16,7 @@ from hub.protocol import connect_requests, http_requests, list_requests, validat
 from hub.protocol.sse import parse_id
 from hub.settings import Settings
 from hub.version import VERSION
+from server import build_app
 from tests.support.description import OPENAPI, errors, follow, operations, texts, walk
 from tests.test_gate import LISTS, NEED_ALL, NEED_RIGHTS, OPEN
 from tests.test_protocol_doc import rest_rows

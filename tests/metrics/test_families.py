@@ -5,12 +5,12 @@ import pytest
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from application import build_app
 from handlers.families import PlainFamilies, to_plain
 from handlers.keys import REGISTRY
 from handlers.metrics import group_figures
 from hub.settings import Settings
 from hub.values import Json
+from server import build_app
 
 
 async def test_all_families_come_back_as_they_were() -> None:

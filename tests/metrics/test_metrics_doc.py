@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from application import build_app
 from handlers.families import PlainFamilies
 from handlers.keys import REGISTRY
 from hub.redis.address import parse_redis_address
 from hub.reports import Limit
 from hub.settings import Settings
+from server import build_app
 from tests.support.markdown import code, prose, section, table
 from workers.group import Group
 from workers.totals import BY_WORKER, BY_WORKER_PREFIXES, LARGEST

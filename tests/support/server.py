@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from aiohttp import ClientSession, web
 from aiohttp.web_protocol import RequestHandler
 
-import application
+import server as product
 from handlers.keys import DRAIN, HUB, SERVICE
 from handlers.lifetime import start
 from handlers.sockets import Listeners, http_transports, listen
@@ -65,13 +65,13 @@ class Running:
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Serve with `settings` on a free port of the loopback interface."""
     settings = replace(settings, host="127.0.0.1", port=0)
-    app = application.build_app(settings)
+    app = product.build_app(settings)
     (listener,) = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     runner, listeners = await start(app, [listener])
     assert runner.server is not None
     try:
-        sweeper = application.build_sweeper(app, [runner.server])
+        sweeper = product.build_sweeper(app, [runner.server])
         yield Running(runner, listeners, app[HUB], app[DRAIN], app[SERVICE].sessions, sweeper, port)
     finally:
         listeners.close_all()
