@@ -55,6 +55,8 @@ def evaluate(page: Page, script: str, argument: Any = None) -> Any:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS, timeout=3 * PATIENCE
+        )
         yield browser
         browser.close()
