@@ -86,7 +86,8 @@ class Line {
   }
 
   send(data) {
-    this.#socket.send(data);
+    // While it closes, nothing would be sent, and Chromium would log an error.
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(data);
   }
 
   close(code, reason) {

@@ -45,7 +45,7 @@
  *   | [state: "waiting", detail: Detail & {why: string, attempt: number, ms: number}]
  *   | [state: "closed", detail: Detail & {error: RefusedError | null}]) => void} StateListener
  * @typedef {"websocket" | "sse"} Transport
- * @typedef {{send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
+ * @typedef {{readyState?: number, send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
  * @typedef {object} Options
  * @property {string} [clientId]
  * @property {string | null | (() => string | Promise<string>)} [token]  a token, or a function that returns one; it
@@ -169,6 +169,7 @@ export type StateListener = (...change: [state: "connecting" | "open", detail: D
 }]) => void;
 export type Transport = "websocket" | "sse";
 export type Socket = {
+    readyState?: number;
     send(text: string): void;
     close(): void;
     onopen: any;

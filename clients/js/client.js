@@ -45,7 +45,7 @@
  *   | [state: "waiting", detail: Detail & {why: string, attempt: number, ms: number}]
  *   | [state: "closed", detail: Detail & {error: RefusedError | null}]) => void} StateListener
  * @typedef {"websocket" | "sse"} Transport
- * @typedef {{send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
+ * @typedef {{readyState?: number, send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
  * @typedef {object} Options
  * @property {string} [clientId]
  * @property {string | null | (() => string | Promise<string>)} [token]  a token, or a function that returns one; it
@@ -90,6 +90,7 @@ const REFUSALS = 2; // refusals of a token in a row, after which the client stop
 const REPLACE_EVERY = 5_000; // ms, at least, between two replacements of the token
 const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/; // what a subprotocol may hold (RFC 9110, 5.6.2)
 
+const CLOSING = 2; // the readyState of a WebSocket that one side is closing
 const TOKEN_NEEDED = 3000; // the Close code for: get a token, then reconnect
 const FORBIDDEN = 3003; // the Close code for: do not reconnect
 const TOO_BIG = 1009; // the Close code for a message over MAX_MESSAGE_BYTES
@@ -1552,7 +1553,7 @@ export class Client {
 
   /** @param {object} message */
   #send(message) {
-    if (this.#open) this.#socket?.send(JSON.stringify(message));
+    if (this.#open) this.#write(JSON.stringify(message));
   }
 
   /** @param {Topic} topic */
@@ -1573,8 +1574,14 @@ export class Client {
       this.#settle(requestId, new RefusedError("UNKNOWN", text));
     } else if (this.#open) {
       publish.sent ??= now;
-      this.#socket?.send(publish.text);
+      this.#write(publish.text);
     }
+  }
+
+  /** @param {string} text */
+  #write(text) {
+    // While it closes, nothing would be sent, and Chromium would log an error.
+    if (this.#socket?.readyState !== CLOSING) this.#socket?.send(text);
   }
 
   /**

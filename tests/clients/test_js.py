@@ -655,6 +655,16 @@ def test_unanswered_publishes_are_repeated_in_order_with_their_keys(wire: Wire) 
     assert wire.heard() == []
 
 
+def test_nothing_is_sent_while_the_connection_is_closing(wire: Wire) -> None:
+    """Chromium would log an error."""
+    wire.js("Double.all[0].readyState = 2; 0")
+    wire.js("settle(client.publish('news', 1)); client.subscribe('news'); 0")
+    assert wire.heard() == []
+    wire.end(1001)
+    wire.reopen()
+    assert [command["type"] for command in wire.heard()] == ["subscribe", "publish"]
+
+
 def test_invalid_payloads_fail_in_the_client(wire: Wire) -> None:
     wire.js(
         r"""() => {

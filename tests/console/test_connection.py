@@ -29,6 +29,7 @@ from tests.support.console import (
     topic_line,
     visit,
 )
+from tests.support.proxy import proxy
 
 pytestmark = needs_chromium
 BANNER = "#banner"
@@ -38,6 +39,13 @@ HIDDEN = """(hidden) => {
     Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
     document.dispatchEvent(new Event("visibilitychange"));
 }"""
+KEEP_SOCKETS = """window.sockets = [];
+window.WebSocket = class extends WebSocket {
+    constructor(...options) {
+        super(...options);
+        sockets.push(this);
+    }
+};"""
 HONEST = 3_000  # ms within which the console must say that it is cut off
 
 
@@ -153,6 +161,23 @@ def test_a_publish_survives_a_lost_connection(page: Page) -> None:
     with serving(first.port):
         expect(panel(page, "Publish")).to_contain_text("Published to patient, acknowledged in")
         expect(payloads(page)).to_have_text('"late"')
+
+
+def test_nothing_is_sent_while_the_connection_is_closing(staged: Page) -> None:
+    """Chromium would log an error."""
+    staged.add_init_script(KEEP_SOCKETS)
+    with Backstage() as backstage, serving() as server:
+        way = backstage.enter(proxy(server.port))
+        staged.goto(f"http://127.0.0.1:{way.port}/?topic=here")
+        expect(topic_line(staged, "here")).to_have_attribute("data-phase", "on")
+        (here,) = staged.request.get(f"{server.url}/connections").json()["connections"]
+        stop_clock(staged)
+        way.deaf = True  # the answer to the server's Close does not arrive
+        body = {"client_id": here["client_id"]}
+        assert staged.request.post(f"{server.url}/disconnect", data=body).ok
+        staged.wait_for_function("sockets[0].readyState === WebSocket.CLOSING")
+        staged.clock.run_for(2_000)
+        assert staged.evaluate("sockets[0].readyState === WebSocket.CLOSING")
 
 
 # --- A network that blocks WebSocket --------------------------------------------------------------

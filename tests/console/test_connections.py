@@ -36,7 +36,7 @@ HANDSHAKE = (
 
 @contextmanager
 def client(server: Server, query: str, token: str = "") -> Iterator[socket.socket]:
-    """Open a WebSocket that reads nothing, and takes few bytes."""
+    """Open a WebSocket that reads nothing after its acks, and takes few bytes."""
     with socket.socket() as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         opened.settimeout(30)
@@ -44,6 +44,10 @@ def client(server: Server, query: str, token: str = "") -> Iterator[socket.socke
         header = f"Authorization: Bearer {token}\r\n" if token else ""
         opened.sendall(HANDSHAKE.format(query=query, header=header).encode())
         assert opened.recv(12) == b"HTTP/1.1 101"
+        said = b""
+        while said.count(b'"ack"') < query.count("topic="):
+            said += (part := opened.recv(4_096))
+            assert part, said
         yield opened
 
 
@@ -58,6 +62,13 @@ def read_to_the_end(opened: socket.socket) -> bytes:
 def guarded() -> Iterator[Server]:
     """A server with access on."""
     with serving(JWT_SECRET=SECRET, API_KEYS=f"app:{KEY}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Server]:
+    """A server that cuts no client that reads nothing, however long a test takes."""
+    with serving(WRITE_TIMEOUT="600", IDLE_TIMEOUT="600") as running:
         yield running
 
 
@@ -122,13 +133,13 @@ def test_a_search_is_in_the_address(boss: Page, guarded: Server) -> None:
         expect(panel(boss, "Connections")).to_contain_text("No connection fits this search.")
 
 
-def test_a_slow_client_is_marked(page: Page, server: Server) -> None:
-    with client(server, "client_id=tv&topic=big"), client(server, "client_id=quick&topic=small"):
-        visit(page, server, VIEW)
+def test_a_slow_client_is_marked(page: Page, patient: Server) -> None:
+    with client(patient, "client_id=tv&topic=big"), client(patient, "client_id=quick&topic=small"):
+        visit(page, patient, VIEW)
         slow = line(page, "tv")
         expect(slow).to_have_count(1)
         for _ in range(12):
-            publish_elsewhere(page, server, "big", "x" * 60_000)
+            publish_elsewhere(page, patient, "big", "x" * 60_000)
         expect(slow.get_by_text("slow", exact=True)).to_be_visible()
         waiting = slow.get_by_role("cell").nth(6)
         expect(waiting).to_contain_text("messages")
@@ -257,13 +268,13 @@ def test_a_token_without_the_right_is_explained(browser: Browser, guarded: Serve
 
 @needs_npm
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_view_is_accessible_and_fits(browser: Browser, server: Server, scheme: str) -> None:
-    with client(server, f"client_id={'long' * 60}&topic=big") as opened:
+def test_the_view_is_accessible_and_fits(browser: Browser, patient: Server, scheme: str) -> None:
+    with client(patient, f"client_id={'long' * 60}&topic=big") as opened:
         for options in ({"viewport": PHONE, "has_touch": True}, {}):
             page = browser.new_page(**options, color_scheme=scheme)
             for _ in range(6):
-                publish_elsewhere(page, server, "big", "x" * 60_000)
-            visit(page, server, VIEW)
+                publish_elsewhere(page, patient, "big", "x" * 60_000)
+            visit(page, patient, VIEW)
             expect(lines(page).get_by_text("slow", exact=True).first).to_be_visible()
             assert_accessible(page)
             assert_fits(page)

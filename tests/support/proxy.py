@@ -17,6 +17,7 @@ class Proxy:
         self.target = target  # port to which new connections lead
         self.silent = False
         self.mute = False  # drop the server's bytes, but deliver the client's
+        self.deaf = False  # drop the client's bytes, but deliver the server's
         self.shut = False  # cut new connections at once
         self.delay = 0.0  # seconds of delay for all bytes
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,7 +98,7 @@ class Proxy:
                     await asyncio.sleep(self.delay)
                 if sink.transport.is_closing():
                     break
-                dead = dead or self.silent or (back and self.mute)
+                dead = dead or self.silent or (self.mute if back else self.deaf)
                 if not dead:
                     sink.write(data)
                     await sink.drain()
