@@ -77,6 +77,58 @@ def test_what_is_no_version_is_not_written(tree: Path) -> None:
     assert version(tree).stdout == f"{VERSION}\n"
 
 
+# --- The text of a release ------------------------------------------------------------------------
+
+
+def notes(tree: Path, changelog: str) -> subprocess.CompletedProcess[str]:
+    """Run release/notes.py in a tree with this CHANGELOG.md."""
+    shutil.copy(ROOT / "release/notes.py", tree / "release/notes.py")
+    (tree / "CHANGELOG.md").write_text(changelog)
+    command = [sys.executable, "release/notes.py", "https://forge.example/blob/v1/"]
+    return subprocess.run(
+        command, cwd=tree, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_text_of_a_release_is_the_section_of_its_version(tree: Path) -> None:
+    changelog = f"""# Changelog
+
+## [{VERSION}] - 2026-11-26
+
+### Added
+
+- One that is
+  long ([here](docs/a.md#b), [there](https://c.example)).
+- Two.
+
+## [0.0.1] - 2026-01-01
+
+- Old.
+"""
+    expected = """### Added
+
+- One that is long ([here](https://forge.example/blob/v1/docs/a.md#b), [there](https://c.example)).
+- Two.
+"""
+    result = notes(tree, changelog)
+    assert (result.returncode, result.stdout, result.stderr) == (0, expected, "")
+
+
+def test_a_release_without_a_section_has_no_text(tree: Path) -> None:
+    result = notes(tree, "# Changelog\n\n## [0.0.1] - 2026-01-01\n")
+    assert result.returncode == 1
+    assert f"CHANGELOG.md has no section for {VERSION}" in result.stderr
+
+
+def test_the_draft_of_a_release_has_the_text() -> None:
+    (steps,) = [
+        job["steps"] for job in read(ROOT / ".github/workflows/release.yml")["jobs"].values()
+    ]
+    commands = "\n".join(step.get("run", "") for step in steps)
+    assert "release/notes.py" in commands
+    assert "--notes-file" in commands
+
+
 # --- Workflows ------------------------------------------------------------------------------------
 
 

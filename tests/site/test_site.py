@@ -171,6 +171,20 @@ def test_search_finds_a_setting(page: Page, address: str) -> None:
 
 
 @needs_chromium
+@pytest.mark.parametrize("words", ["token", "redis sentinel", "python client", "nginx"])
+def test_search_shows_decisions_last(page: Page, address: str, words: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{address}/")
+    page.get_by_placeholder("Search").press_sequentially(words)
+    found = page.locator(".md-search-result__item > a").filter(has=page.locator("h1"))
+    whole = re.compile(rf"h={words.replace(' ', '.')}")  # the result for all that was typed
+    expect(found.first).to_have_attribute("href", whole)
+    first = [str(it.get_attribute("href")) for it in found.all()[:5]]
+    assert len(first) == 5
+    assert [it for it in first if "/decisions/" in it] == []
+
+
+@needs_chromium
 def test_search_works_in_a_page_that_is_opened_as_a_file(browser: Browser) -> None:
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
