@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.markdown import blocks, code, prose
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 
 DOCUMENTS = sorted(
@@ -66,7 +67,6 @@ RUN_ELSEWHERE = {
     "python server.py token": "tests/cli/test_tokens.py",
     ".venv/bin/python server.py check-token": "tests/cli/test_tokens.py",
 }
-PATIENCE = 20  # seconds for make
 
 
 # --- Commands -------------------------------------------------------------------------------------

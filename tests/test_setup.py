@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 from tests.support.dockerfile import STAGES
 from tests.support.locks import pins, version
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -29,8 +30,6 @@ LOCKS = (
     "requirements-loadtest.lock",
     "requirements-docs.lock",
 )
-# Seconds that a child may take before it is killed and its test fails; none takes two.
-PATIENCE = 30
 
 
 # --- Locks and tools ------------------------------------------------------------------------------

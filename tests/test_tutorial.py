@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.support.markdown import Block, blocks, section
 from tests.support.pasted import followed, localized, masked
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT, server_process
 
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
@@ -29,8 +30,6 @@ NOT_RUN = {
         "tests/examples/test_dashboard.py runs it with its page"
     ),
 }
-
-PATIENCE = 20  # seconds for any output to appear
 
 
 class Tour:

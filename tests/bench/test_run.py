@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import PATIENCE
 from tests.support.programs import needs, skip_unless
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -24,7 +25,6 @@ import servers
 from scenarios import PEERS, SCENARIOS, TARGETS, Scenario, with_targets
 from servers import ROOT
 
-PATIENCE = 30  # seconds for anything to happen
 SCRIPT = """
 import sys
 sys.path.insert(0, "bench")

@@ -32,12 +32,11 @@ from hub.settings import Settings
 from hub.version import VERSION
 from tests.support.dockerfile import BUILDER, COPIED, FINAL, ignored
 from tests.support.locks import pins
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 from tests.support.programs import without
 
 UID = GID = 1001
-# Seconds that a child may take before it is killed and its test fails; none takes two.
-PATIENCE = 30
 # Pages and files that the server sends; /ws and /events do not end.
 PATHS = sorted(
     route.path

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hub.settings import SETTINGS, Settings
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 from tests.support.programs import find
 from tests.support.variables import variables
@@ -20,7 +21,6 @@ DROP_IN = FOLDER / "redis.conf"
 WORKERS = FOLDER / "workers.conf"
 # The worst exposure that the tests accept, from 0 to 10. An unconfined service has 9.6.
 EXPOSURE = 1.5
-PATIENCE = 60
 
 
 def values(path: Path, key: str) -> list[str]:

@@ -15,10 +15,10 @@ from hub.version import VERSION
 from tests.support.frames import CLOSE, client_frame
 from tests.support.http import get
 from tests.support.image import Image, built
+from tests.support.patience import PATIENCE
 from tests.support.raw import RawClient
 from tests.support.redis import free_port
 
-PATIENCE = 60
 MAX_SIZE = 150_000_000  # bytes that the image adds to its base
 
 

@@ -4,11 +4,11 @@ import re
 import shutil
 import subprocess
 
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 from tests.support.programs import PATH, skip_unless, without
 
 _FOLDER = ROOT / "tests/deploy/tools/bin"
-PATIENCE = 60  # seconds
 
 
 def go_tool(name: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

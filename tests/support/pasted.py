@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.support.markdown import blocks, section
+from tests.support.patience import PATIENCE
 from tests.support.process import ROOT, ServerProcess, server_process
 
 SHOWN_AT = "localhost:8080"  # the server of the documents; replaced by the test's
-PATIENCE = 20  # seconds for a command
 _FOLDER = re.compile(r"\bsecrets(?=/|$)")  # of the documents; replaced by a folder of the test
 
 
