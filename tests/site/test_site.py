@@ -175,12 +175,13 @@ def test_search_finds_a_setting(page: Page, address: str) -> None:
 def test_search_shows_decisions_last(page: Page, address: str, words: str) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{address}/")
-    page.get_by_placeholder("Search").press_sequentially(words)
+    search = page.get_by_placeholder("Search")
+    search.fill(words)  # at once, so that there is one result
+    search.press("End")  # the page looks at each key
+    expect(page.locator(".md-search-result__meta")).to_contain_text("matching")
     found = page.locator(".md-search-result__item > a").filter(has=page.locator("h1"))
-    whole = re.compile(rf"h={words.replace(' ', '.')}")  # the result for all that was typed
-    expect(found.first).to_have_attribute("href", whole)
+    expect(found.nth(4)).to_be_visible()
     first = [str(it.get_attribute("href")) for it in found.all()[:5]]
-    assert len(first) == 5
     assert [it for it in first if "/decisions/" in it] == []
 
 
