@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 from hub.origins import Origins, parse_hosts, parse_origins
 from hub.settings import Settings
 from tests.support.backstage import Backstage
-from tests.support.browser import PATIENCE, needs_chromium
+from tests.support.browser import PATIENCE, evaluate, needs_chromium
 from tests.support.server import Running, running
 
 pytestmark = needs_chromium
@@ -41,7 +41,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def fetch(page: Page, url: str, **options: Any) -> Any:
-    return page.evaluate(FETCH, [url, options])
+    return evaluate(page, FETCH, [url, options])
 
 
 def publish(page: Page, url: str) -> Any:
@@ -59,7 +59,7 @@ def test_a_page_of_another_origin_cannot_write_without_cors(
     assert publish(page, server.url) == "opaque"  # sent: the page cannot see that it was refused
     assert fetch(page, server.url + "/topics", method="POST", body='{"name":"t"}') == "TypeError"
     assert fetch(page, server.url + "/topics/t", method="DELETE") == "TypeError"
-    assert page.evaluate(SUBSCRIBE, server.ws) == "refused"
+    assert evaluate(page, SUBSCRIBE, server.ws) == "refused"
     assert server.topics() == {}
     assert publish(page, other.url) == 201  # its own server, as a proof that it could
 
@@ -80,7 +80,7 @@ def test_another_host_name_of_the_server_is_refused(
     assert publish(page, rebound) == 421
     assert fetch(page, rebound + "/topics") == 421
     assert fetch(page, rebound + "/topics/t", method="DELETE") == 421
-    assert page.evaluate(SUBSCRIBE, rebound.replace("http", "ws") + "/ws") == "refused"
+    assert evaluate(page, SUBSCRIBE, rebound.replace("http", "ws") + "/ws") == "refused"
     assert server.topics() == {}
 
 
@@ -90,5 +90,5 @@ def test_a_page_of_the_servers_origin_may_do_everything(backstage: Backstage, pa
     own = f"http://app.test:{server.port}"
     page.goto(own + "/health")
     assert publish(page, own) == 201
-    assert page.evaluate(SUBSCRIBE, own.replace("http", "ws") + "/ws") == "ack"
+    assert evaluate(page, SUBSCRIBE, own.replace("http", "ws") + "/ws") == "ack"
     assert fetch(page, own + "/topics/theirs", method="DELETE") == 200

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error, Page
+from playwright.sync_api import Browser, Error, Page
 
-from tests.support.browser import chromium, needs_chromium
+from tests.support.browser import needs_chromium
 from tests.support.wire import SERVER, Wire, staged_page
 
 pytestmark = needs_chromium
@@ -26,9 +26,8 @@ async () => {{
 
 
 @pytest.fixture(scope="module")
-def staged() -> Iterator[Page]:
-    with chromium() as browser:
-        yield staged_page(browser)
+def staged(browser: Browser) -> Page:
+    return staged_page(browser)
 
 
 @pytest.fixture

@@ -1,30 +1,17 @@
-"""One browser and one server for the pages of examples/."""
+"""A server for the programs and pages of examples/."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.support.backstage import Backstage
-from tests.support.browser import PATIENCE, chromium
+from tests.support.browser import PATIENCE
 from tests.support.examples import SETTINGS, copied
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import Running, running
 
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running_browser:
-        yield running_browser
-
-
-@pytest.fixture
-def backstage() -> Iterator[Backstage]:
-    with Backstage() as running_backstage:
-        yield running_backstage
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support.backstage import Backstage
-from tests.support.browser import needs_chromium
+from tests.support.browser import evaluate, needs_chromium
 from tests.support.examples import EXAMPLES, call
 from tests.support.markdown import blocks, section
 from tests.support.notes import App, send, serving
@@ -59,7 +59,7 @@ def test_the_token_of_a_user_gives_the_own_topics_only(browser: Browser, app: Ap
             connect(undefined, { token }).subscribe(topic).ready()
                 .then(() => "ready", (error) => error.code))"""
         for topic, outcome in ((f"user/{subject}/notes", "ready"), ("user/9/notes", "FORBIDDEN")):
-            assert ann.evaluate(wanted, [app.server.url, token, topic]) == outcome
+            assert evaluate(ann, wanted, [app.server.url, token, topic]) == outcome
         body = {"topic": f"user/{subject}/notes", "payload": "forged"}
         answered = call(f"{app.server.url}/publish", body, Authorization=f"Bearer {token}")
         assert answered[0] == 403

@@ -16,7 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import PATIENCE, chromium, needs_chromium
+from tests.support.browser import PATIENCE, needs_chromium
 from tests.support.process import ROOT
 
 SITE = ROOT / "site"
@@ -137,12 +137,6 @@ def address() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/{SITE.name}"
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture
