@@ -32,6 +32,7 @@ MODULES = {path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("broadcas
 BLOCKS = blocks((SOURCE / "README.md").read_text())
 COMMANDS = [line for block in BLOCKS if block.tag == "sh" for line in block.lines]
 FORGE = "https://HOST/REPOSITORY"  # what the README says for the address of a repository
+NAME = "websocket-broadcast-client"
 OLDEST = "3.12.0"  # of aiohttp, that the package allows
 PATIENCE = 300  # seconds for a command
 REMEMBERING = Settings(history_rules={"": Rule(5, 60.0, 10_000_000)})
@@ -103,6 +104,11 @@ class Environment:
     def pip(self, *arguments: str | Path, cwd: Path | None = None) -> str:
         return run(*self._pip, "--disable-pip-version-check", *arguments, cwd=cwd)
 
+    def install(self, *arguments: str | Path, cwd: Path | None = None) -> None:
+        """Install the client by these arguments of pip, in place of one that is there."""
+        self.pip("uninstall", "--quiet", "--yes", NAME)
+        self.pip("install", "--quiet", *arguments, cwd=cwd)
+
     def run_program(self, folder: Path, server: Running) -> str:
         """Run the user's program there, and return its output."""
         (folder / "program.py").write_text(PROGRAM)
@@ -125,6 +131,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> None:
     pip = sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)
     if subprocess.run([*pip, "aiosignal"], timeout=PATIENCE).returncode != 0:
         without("a package registry")
+
+
+@pytest.fixture(scope="module")
+def environment(
+    registry: None, archives: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    """Make an environment with the wheel, and so with the newest packages that it needs."""
+    made = Environment(tmp_path_factory.mktemp("environment") / "venv")
+    made.pip("install", "--quiet", *archives.glob("*.whl"))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +185,10 @@ def test_the_sdist_has_what_the_wheel_is_built_from(archives: Path) -> None:
     assert names - {".gitignore"} == MODULES | {"broadcast_client/py.typed"} | about
 
 
-@pytest.mark.usefixtures("registry")
 def test_a_typed_program_runs_with_the_installed_wheel(
-    archives: Path, tmp_path: Path, here: Running
+    archives: Path, environment: Environment, tmp_path: Path, here: Running
 ) -> None:
-    environment = Environment(tmp_path / "venv")
-    environment.pip("install", "--quiet", *archives.glob("*.whl"))
+    environment.install(*archives.glob("*.whl"))
     assert environment.run_program(tmp_path, here) == PRINTED
     mypy = "-m", "mypy", "--strict", "--config-file=", "--python-executable", environment.python
     said = run(sys.executable, *mypy, "program.py", cwd=tmp_path)
@@ -190,15 +204,13 @@ def test_the_sdist_works_with_the_oldest_aiohttp(
     assert environment.run_program(tmp_path, here) == PRINTED
 
 
-@pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_client_is_installed_as_the_readme_says(
-    command: str, repository: Path, tmp_path: Path, here: Running
+    command: str, environment: Environment, repository: Path, tmp_path: Path, here: Running
 ) -> None:
-    environment = Environment(tmp_path / "venv")
-    pip, *arguments = shlex.split(command.replace(FORGE, f"file://{repository}"))
-    assert pip == "pip"
-    environment.pip(*arguments, cwd=repository)
+    pip, install, *arguments = shlex.split(command.replace(FORGE, f"file://{repository}"))
+    assert (pip, install) == ("pip", "install")
+    environment.install(*arguments, cwd=repository)
     assert environment.run_program(tmp_path, here) == PRINTED
 
 
