@@ -73,30 +73,15 @@ def _upgrade(request: web.Request) -> Upgrade:
     """
     refuse_while_draining(request)
     limit_connects(request)
-    app = request.app
-    settings = app[SETTINGS]
     accept = _accept(request)
-    query = decode_connect_query(query_fields(request), settings.max_topic_bytes)
+    max_topic_bytes = request.app[SETTINGS].max_topic_bytes
+    query = decode_connect_query(query_fields(request), max_topic_bytes)
     if isinstance(query, Refusal):
         raise bad_request(query.code, query.text)
     limit_subscriptions(request, len(query.subscribes))
     refuse_if_full(request)
-    reader = FrameReader(settings.max_message_bytes, unmask)
     offered = header_list(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
     wire = next((it for it in offered if it in WIRES), "")
-    response = (
-        b"HTTP/1.1 101 Switching Protocols\r\n"
-        b"Upgrade: websocket\r\n"
-        b"Connection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n" % accept
-    )
-    if wire:
-        response += b"Sec-WebSocket-Protocol: %b\r\n" % wire.encode()
-    elif BEARER in offered:
-        response += b"Sec-WebSocket-Protocol: bearer\r\n"
-    if has_token_in_url(request):
-        response += b"Cache-Control: no-store\r\n"
-    response += b"\r\n"
     handshake = Handshake(
         name=query.client_id,
         principal=caller(request),
@@ -104,18 +89,39 @@ def _upgrade(request: web.Request) -> Upgrade:
         framing=WIRES[wire](),
         subscribes=query.subscribes if REFUSED not in request else (),
     )
-    hub, dispatcher = app[HUB], app[DISPATCHER]
-    rates = app[INFLOW_RATES]
-    if (refusal := request.get(REFUSED)) is not None:
+    subprotocol = wire or (BEARER if BEARER in offered else "")
+    return Upgrade(_head(request, accept, subprotocol), _connection(request, handshake))
+
+
+def _head(request: web.Request, accept: bytes, subprotocol: str) -> bytes:
+    """Return the response that accepts a handshake; an empty `subprotocol` selects none."""
+    head = (
+        b"HTTP/1.1 101 Switching Protocols\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n" % accept
+    )
+    if subprotocol:
+        head += b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
+    if has_token_in_url(request):
+        head += b"Cache-Control: no-store\r\n"
+    return head + b"\r\n"
+
+
+def _connection(request: web.Request, handshake: Handshake) -> Connection:
+    """Return the protocol of a new connection, which is closed at once if its token is refused."""
+    app = request.app
+    hub, dispatcher, rates = app[HUB], app[DISPATCHER], app[INFLOW_RATES]
+    reader = FrameReader(app[SETTINGS].max_message_bytes, unmask)
+    refusal = request.get(REFUSED)
+    if refusal is not None:
         log_refusal(request, 101, refusal.code, refusal.text)
         hub.observer.refused(refusal.code)
         close = FORBIDDEN if refusal.code is ErrorCode.FORBIDDEN else UNAUTHORIZED
-        connection: Connection = RefusedConnection(hub, dispatcher, reader, handshake, close=close)
-    elif any(rates):
-        connection = LimitedConnection(hub, dispatcher, reader, handshake, inflow=Inflow(rates))
-    else:
-        connection = Connection(hub, dispatcher, reader, handshake)
-    return Upgrade(response, connection)
+        return RefusedConnection(hub, dispatcher, reader, handshake, close=close)
+    if any(rates):
+        return LimitedConnection(hub, dispatcher, reader, handshake, inflow=Inflow(rates))
+    return Connection(hub, dispatcher, reader, handshake)
 
 
 def _accept(request: web.Request) -> bytes:
