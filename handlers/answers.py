@@ -179,6 +179,17 @@ def awaitable() -> tuple[asyncio.Future[_Result], Callable[[_Result], None]]:
     return future, done
 
 
+async def outcome_of(call: Callable[[Callable[[_Result], None]], object]) -> _Result:
+    """Make a call of the hub or broker, and return the result that it is done with.
+
+    `call`: the call, without its last argument `done`.
+    """
+    future: asyncio.Future[_Result]
+    future, done = awaitable()
+    call(done)
+    return await future
+
+
 def body_limit(request: web.Request) -> int:
     """Return the maximum size of a request's body, in bytes."""
     return MAX_BATCH_BYTES if request.path == BATCH else request.client_max_size

@@ -1,15 +1,14 @@
 """`POST /disconnect`: close the connections of a subject or a client id, on all nodes."""
 
-import asyncio
+from functools import partial
 
 from aiohttp import web
 
-from handlers.answers import answer, awaitable, raise_refusal, read_body, refuse
+from handlers.answers import answer, outcome_of, raise_refusal, read_body, refuse
 from handlers.keys import SERVICE
 from handlers.requests import caller
 from hub.errors import Refusal
 from hub.protocol.http_requests import decode_disconnect
-from hub.service import Disconnected
 from hub.sessions import rfc3339
 from hub.values import Json
 
@@ -21,10 +20,7 @@ async def disconnect(request: web.Request) -> web.Response:
     target = decode_disconnect(await read_body(request))
     if isinstance(target, Refusal):
         return refuse(target)
-    outcome: asyncio.Future[Disconnected | Refusal]
-    outcome, done = awaitable()
-    service.disconnect(who, target, done)
-    result = await outcome
+    result = await outcome_of(partial(service.disconnect, who, target))
     if isinstance(result, Refusal):
         return refuse(result)
     fields: dict[str, Json] = {"status": "disconnected"}

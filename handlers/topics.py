@@ -1,12 +1,12 @@
 """`/topics`: list, create and delete topics."""
 
-import asyncio
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import unquote
 
 from aiohttp import web
 
-from handlers.answers import answer, awaitable, degraded, raise_refusal, read_body, refuse
+from handlers.answers import answer, degraded, outcome_of, raise_refusal, read_body, refuse
 from handlers.keys import SERVICE, SETTINGS
 from handlers.requests import caller, query_fields
 from hub.access import Verb
@@ -35,10 +35,7 @@ async def create_topic(request: web.Request) -> web.Response:
     topic = decode_create(await read_body(request), request.app[SETTINGS].max_topic_bytes)
     if isinstance(topic, Refusal):
         return refuse(topic)
-    created: asyncio.Future[Refusal | None]
-    created, done = awaitable()
-    service.create(who, topic, done)
-    refusal = await created
+    refusal = await outcome_of(partial(service.create, who, topic))
     if refusal is not None:
         return refuse(refusal)
     return answer({"status": "created", "topic": topic}, HTTPStatus.CREATED)
@@ -47,10 +44,7 @@ async def create_topic(request: web.Request) -> web.Response:
 async def delete_topic(request: web.Request) -> web.Response:
     """Delete a topic, created or automatic; its subscribers are notified and stay connected."""
     topic = topic_in_path(request)
-    deleted: asyncio.Future[Refusal | None]
-    deleted, done = awaitable()
-    request.app[SERVICE].delete(caller(request), topic, done)
-    refusal = await deleted
+    refusal = await outcome_of(partial(request.app[SERVICE].delete, caller(request), topic))
     if refusal is not None:
         return refuse(refusal)
     return answer({"status": "deleted", "topic": topic})
