@@ -44,22 +44,22 @@ from handlers.keys import (
     BODY_BUDGET,
     DISPATCHER,
     DRAIN,
-    FIGURES,
     HUB,
     INFLOW_RATES,
     LAG,
     LIMITS,
     OBSERVER,
+    READ_METRICS,
+    READ_STATUS,
     READINESS,
     REGISTRY,
     SERVICE,
     SETTINGS,
     SHUTDOWN,
-    STATUS,
 )
 from handlers.lifetime import Shutdown, log_listening, shut_down, start
 from handlers.limits import limit_requests
-from handlers.metrics import METRICS, group_figures, metrics_app
+from handlers.metrics import METRICS, group_metrics, metrics_app
 from handlers.origins import check_sender
 from handlers.process import (
     ignore_signals,
@@ -237,7 +237,7 @@ async def serve(
     """
     app = build_app(settings)
     stop = stop_signal()
-    own = metrics_app(settings, app[DRAIN], app[OBSERVER], app[FIGURES])
+    own = metrics_app(settings, app[DRAIN], app[OBSERVER], app[READ_METRICS])
     async with (
         _open(app, sockets) as (server, listeners),
         _open(own, metrics, share=METRICS_SHARE, only=METRICS) as (metrics_server, _),
@@ -262,9 +262,9 @@ async def serve_as_worker(settings: Settings, start: Start, handler: LimitedHand
     ignore_signals()
     app = build_app(settings)
     worker = Worker(start, app[READINESS].status, partial(to_plain, app[REGISTRY]))
-    app[STATUS] = worker.status
-    figures: Callable[[], Awaitable[Collector]] = partial(group_figures, worker.figures)
-    app[FIGURES] = figures
+    app[READ_STATUS] = worker.status
+    read_metrics: Callable[[], Awaitable[Collector]] = partial(group_metrics, worker.metrics)
+    app[READ_METRICS] = read_metrics
     async with (
         _open(app, []) as (server, listeners),
         _background(build_sweeper(app, [server]).run(), handler.run()),
@@ -301,7 +301,7 @@ async def serve_as_parent(
     )
     stop, reload = stop_signal(parent.kill), reload_signal()
     observer = Observer()
-    own = metrics_app(settings, group, observer, partial(group_figures, group.metrics))
+    own = metrics_app(settings, group, observer, partial(group_metrics, group.metrics))
 
     def started() -> None:
         log_listening(parts[0])
@@ -372,7 +372,7 @@ def build_app(settings: Settings) -> web.Application:
     async def own_status() -> Status:
         return readiness.status()
 
-    async def own_figures() -> Collector:
+    async def own_metrics() -> Collector:
         return registry
 
     app[SETTINGS] = settings
@@ -388,7 +388,7 @@ def build_app(settings: Settings) -> web.Application:
     app[LAG] = lag
     app[READINESS] = readiness
     app[REGISTRY] = registry
-    app[STATUS], app[FIGURES] = own_status, own_figures
+    app[READ_STATUS], app[READ_METRICS] = own_status, own_metrics
     add_routes(app)
     return app
 

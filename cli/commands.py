@@ -1,4 +1,8 @@
-"""The commands of `server.py`, and the choice of one. Without a command, it serves."""
+"""The commands of `server.py`, and the choice of one. Without a command, it serves.
+
+Each command has a module with a function that carries it out. It gets the arguments after the
+command's name and the environment, and returns the exit code.
+"""
 
 import os
 import sys

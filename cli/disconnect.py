@@ -13,10 +13,6 @@ from cli.remote import Remote
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     """Carry out `disconnect`.
 
-    Args:
-        arguments: those after the command's name.
-        environ: the environment.
-
     Raises:
         CommandError: there is no answer, or a refusal.
     """

@@ -39,11 +39,6 @@ _DESCRIPTIONS: Final = {
 def run(command: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     """Carry out `subscribe` or `tail`: print events.
 
-    Args:
-        command: the command's name.
-        arguments: those after it.
-        environ: the environment.
-
     Raises:
         CommandError: the server cannot be reached at the start, or it refuses the client.
         BrokenPipeError: the reader of the output has ended.

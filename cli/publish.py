@@ -20,10 +20,6 @@ _LONGEST_WAIT: Final = 60  # maximum of the seconds to wait when a limit of the 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     """Carry out `publish`.
 
-    Args:
-        arguments: those after the command's name.
-        environ: the environment.
-
     Raises:
         CommandError: there is no answer, or a refusal.
     """

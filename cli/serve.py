@@ -23,10 +23,6 @@ JWT_SECRET_FILE. Defaults are in brackets. Sizes are in bytes."""
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Inspection | Exit:
     """Carry out `serve` up to the point where the server starts.
 
-    Args:
-        arguments: those after the command's name.
-        environ: the environment.
-
     Returns:
         The settings to serve with, or an exit code after a mistake or `--check`.
     """

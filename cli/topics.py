@@ -17,10 +17,6 @@ _ACTIONS: Final = ("list", "create", "delete")
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     """Carry out `topics`: list, create or delete topics.
 
-    Args:
-        arguments: those after the command's name.
-        environ: the environment.
-
     Raises:
         CommandError: there is no answer, or a refusal.
     """

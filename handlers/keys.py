@@ -44,5 +44,5 @@ SHUTDOWN = web.AppKey("shutdown", Announcing)
 OBSERVER = web.AppKey("observer", Observer)
 ANONYMOUS = web.AppKey("anonymous", Principal)
 # Functions that return the state for probes, and the metrics: of this process or of all workers.
-STATUS: web.AppKey[Callable[[], Awaitable[Status]]] = web.AppKey("status")
-FIGURES: web.AppKey[Callable[[], Awaitable[Collector]]] = web.AppKey("figures")
+READ_STATUS: web.AppKey[Callable[[], Awaitable[Status]]] = web.AppKey("read_status")
+READ_METRICS: web.AppKey[Callable[[], Awaitable[Collector]]] = web.AppKey("read_metrics")

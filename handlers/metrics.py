@@ -18,8 +18,8 @@ from handlers.collector import WithoutClashes
 from handlers.families import PlainFamilies
 from handlers.keys import (
     ANONYMOUS,
-    FIGURES,
     OBSERVER,
+    READ_METRICS,
     SERVICE,
     SETTINGS,
     SHUTDOWN,
@@ -44,18 +44,18 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def open_metrics(request: web.Request) -> web.Response:
     """Answer with all metrics, in the format that `Accept` asks for."""
-    figures = await request.app[FIGURES]()
+    collector = await request.app[READ_METRICS]()
     accepted = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
     try:  # the Content-Type repeats the version of the format, so it must be ASCII
         encode, content_type = choose_encoder(accepted if accepted.isascii() else "")
     except TypeError:  # the version has other parts than numbers
         encode, content_type = choose_encoder("")
     is_open = content_type.startswith("application/openmetrics-text")
-    body = encode(WithoutClashes(figures) if is_open else figures)
+    body = encode(WithoutClashes(collector) if is_open else collector)
     return Answer(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 
-async def group_figures(read: Callable[[], Awaitable[Json]]) -> Collector:
+async def group_metrics(read: Callable[[], Awaitable[Json]]) -> Collector:
     """Return the metrics of all workers.
 
     `read` returns them as plain data; None if the parent does not answer.
@@ -73,7 +73,7 @@ def metrics_app(
     settings: Settings,
     shutdown: Announcing,
     observer: Observer,
-    figures: Callable[[], Awaitable[Collector]],
+    read: Callable[[], Awaitable[Collector]],
 ) -> web.Application:
     """Return an application that serves nothing but metrics, to everybody.
 
@@ -81,10 +81,10 @@ def metrics_app(
         settings: of the server.
         shutdown: says whether the shutdown has been announced.
         observer: gets reports about refused requests.
-        figures: returns the metrics.
+        read: returns the metrics.
     """
     app = web.Application(middlewares=[close_in_shutdown, errors_as_json, check_sender])
     app[SETTINGS], app[OBSERVER], app[ANONYMOUS] = settings, observer, ANYBODY
-    app[SHUTDOWN], app[FIGURES] = shutdown, figures
+    app[SHUTDOWN], app[READ_METRICS] = shutdown, read
     app.router.add_get(METRICS, open_metrics)
     return app

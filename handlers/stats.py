@@ -5,7 +5,7 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from handlers.answers import RETRY_AFTER, answer, degraded, refuse_while_draining
-from handlers.keys import HUB, SERVICE, STATUS
+from handlers.keys import HUB, READ_STATUS, SERVICE
 from handlers.requests import caller
 from hub.protocol.list_requests import TopicQuery
 from hub.topic_list import TopicPage
@@ -41,7 +41,7 @@ def _topics(page: TopicPage) -> dict[str, Json]:
 async def health(request: web.Request) -> web.Response:
     """Answer with the uptime and the numbers of topics and subscribers; 503 while draining."""
     refuse_while_draining(request)
-    status = await request.app[STATUS]()
+    status = await request.app[READ_STATUS]()
     return answer(
         {
             "status": "ok",
@@ -59,7 +59,7 @@ async def live(_request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """Answer 200 if this server accepts new clients and requests, else 503, with all checks."""
-    status = await request.app[STATUS]()
+    status = await request.app[READ_STATUS]()
     checks: dict[str, Json] = {**status.checks}
     if not status.refusal:
         return answer({"status": "ok", "checks": checks})

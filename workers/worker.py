@@ -74,7 +74,7 @@ class Worker:
         own = self._status()
         return own._replace(checks={**own.checks, WORKERS: "unknown"})
 
-    async def figures(self) -> Json:
+    async def metrics(self) -> Json:
         """Return the metrics of all workers as plain data; None if the parent does not answer."""
         return await self._ask(METRICS)
 

@@ -7,7 +7,7 @@ from prometheus_client import generate_latest
 
 from handlers.families import PlainFamilies, to_plain
 from handlers.keys import REGISTRY
-from handlers.metrics import group_figures
+from handlers.metrics import group_metrics
 from hub.settings import Settings
 from hub.values import Json
 from server import build_app
@@ -28,4 +28,4 @@ async def test_without_an_answer_of_the_parent_there_are_no_metrics() -> None:
         return None
 
     with pytest.raises(web.HTTPServiceUnavailable):
-        await group_figures(nothing)
+        await group_metrics(nothing)

@@ -186,11 +186,11 @@ async def test_it_asks_the_parent_for_all_workers(monkeypatch: pytest.MonkeyPatc
     async with scene() as it:
         it.parent.answers = {"status": STATUS._replace(topics=50)._asdict(), "metrics": METRICS}
         assert (await it.worker.status()).topics == 50
-        assert await it.worker.figures() == METRICS
+        assert await it.worker.metrics() == METRICS
         it.parent.answers = {}
         own = await it.worker.status()
         assert own == STATUS._replace(checks={"redis": "ok", "workers": "unknown"})
-        assert await it.worker.figures() is None
+        assert await it.worker.metrics() is None
         assert it.parent.asked == ["status", "metrics"] * 2
         dismiss(it)
 
