@@ -12,60 +12,6 @@
  * that it is published once. Where WebSocket is blocked, it uses Server-Sent Events and HTTP.
  *
  * All times are in ms.
- *
- * @typedef {{epoch: string, offset: number}} Position  a place in a topic's order; all events up to it are known
- * @typedef {object} Event
- * @property {"event"} kind
- * @property {string} topic
- * @property {any} id  of the message
- * @property {any} payload  any JSON
- * @property {string} ts  when the server took it, in UTC
- * @property {number} [offset]  its place in the topic's order; only with a history
- * @typedef {object} Lost
- * @property {"lost"} kind  events are missing, or may be, in this place: load your state again
- * @property {string} topic
- * @property {string} why  for people
- * @property {number} [count]  the number of lost events, if it is known
- * @typedef {{kind: "deleted", topic: string}} Deleted  the topic was deleted: the last item
- * @typedef {Event | Lost | Deleted} Item
- * @typedef {{[key: string]: any, type: string}} Message  a message of the server
- * @typedef {{[key: string]: any, topic: string, epoch?: string, offset?: number, recovered?: boolean,
- *   duplicate?: boolean, degraded?: boolean}} Ack  the server's answer to a subscribe or a publish
- * @typedef {{topic: string, payload: any, key?: string}} BatchItem  `key`: as of `publish`
- * @typedef {{topic: string, events: Event[], position: Position}} History  `position`: of the topic's newest event
- * @typedef {{count: number, topics: {[name: string]: number}, next?: string}} TopicPage  `topics`: the numbers of
- *   subscribers; `count`: of all topics; `next`: pass it as `after` to get the next page, if there is one
- * @typedef {"connecting" | "open" | "waiting" | "closed"} State
- * @typedef {object} Detail
- * @property {string} [why]  of "waiting": why there is no connection
- * @property {number} [attempt]  of "waiting": the number of the next attempt
- * @property {number} [ms]  of "waiting": the time until it
- * @property {RefusedError | null} [error]  of "closed": why the client has ended; null after `close`
- * @typedef {(...change: [state: "connecting" | "open", detail: Detail]
- *   | [state: "waiting", detail: Detail & {why: string, attempt: number, ms: number}]
- *   | [state: "closed", detail: Detail & {error: RefusedError | null}]) => void} StateListener
- * @typedef {"websocket" | "sse"} Transport
- * @typedef {{readyState?: number, send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
- * @typedef {object} Options
- * @property {string} [clientId]
- * @property {string | null | (() => string | Promise<string>)} [token]  a token, or a function that returns one; it
- *   is called for each connection and each HTTP call, and before the token of an open connection expires
- * @property {{[name: string]: string}} [headers]  of handshakes and HTTP calls; not in browsers, where pages cannot
- *   set them
- * @property {{[name: string]: any}} [tls]  options of TLS for the package ws: `ca`, `cert`, `key`, `rejectUnauthorized`
- * @property {new (url: any, ...rest: any[]) => Socket} [WebSocket]  replaces the global one; such as that of the
- *   package ws
- * @property {(url: any, init?: any) => Promise<any>} [fetch]  replaces the global one
- * @property {Transport[]} [transports]  what may be used, in this order; by default both
- * @property {StateListener} [onState]  the first listener, as of `client.onState`: it also hears of the first attempt
- * @property {(message: Message) => void} [onMessage]  called with every message of the server
- * @property {(text: string) => any} [parse]  replaces JSON.parse
- * @typedef {object} SubscribeOptions
- * @property {number | null} [lastN]  number of newest events to begin with
- * @property {Position | null} [recover]  or the position after which to begin
- * @property {(ack: Ack) => void} [onAck]  called with the first ack, and with one on each new connection
- * @property {(error: RefusedError) => void} [onRefused]  called if the server refuses or ends the subscription; by
- *   default, the error is logged
  */
 export type Position = {
     epoch: string;
@@ -73,17 +19,20 @@ export type Position = {
 };
 export type Event = {
     kind: "event";
+    /**
+     * the name of the topic
+     */
     topic: string;
     /**
-     * of the message
+     * the id of the message, unique on the server unless the publisher chose it
      */
     id: any;
     /**
-     * any JSON
+     * what was published: any JSON
      */
     payload: any;
     /**
-     * when the server took it, in UTC
+     * when the server took it, in UTC, such as "2026-11-26T09:00:00Z"
      */
     ts: string;
     /**
@@ -92,13 +41,13 @@ export type Event = {
     offset?: number;
 };
 export type Lost = {
-    /**
-     * events are missing, or may be, in this place: load your state again
-     */
     kind: "lost";
+    /**
+     * the name of the topic
+     */
     topic: string;
     /**
-     * for people
+     * the reason, as a text for people
      */
     why: string;
     /**
@@ -125,38 +74,65 @@ export type Ack = {
     degraded?: boolean;
 };
 export type BatchItem = {
+    /**
+     * the name of the topic
+     */
     topic: string;
+    /**
+     * any JSON
+     */
     payload: any;
+    /**
+     * an idempotency key, as of `publish`
+     */
     key?: string;
 };
 export type History = {
+    /**
+     * the name of the topic
+     */
     topic: string;
+    /**
+     * in the order that was asked for
+     */
     events: Event[];
+    /**
+     * the place of the topic's newest event
+     */
     position: Position;
 };
 export type TopicPage = {
+    /**
+     * the number of all topics
+     */
     count: number;
+    /**
+     * the number of subscribers of each topic
+     */
     topics: {
         [name: string]: number;
     };
+    /**
+     * pass it as `after` to get the next page, if there is one
+     */
     next?: string;
 };
 export type State = "connecting" | "open" | "waiting" | "closed";
 export type Detail = {
     /**
-     * of "waiting": why there is no connection
+     * why there is no connection; with "waiting"
      */
     why?: string;
     /**
-     * of "waiting": the number of the next attempt
+     * the number of the next attempt; with "waiting"
      */
     attempt?: number;
     /**
-     * of "waiting": the time until it
+     * the time until the next attempt, in ms; with "waiting"
      */
     ms?: number;
     /**
-     * of "closed": why the client has ended; null after `close`
+     * why the client has ended, or null after `close`; with "closed"
      */
     error?: RefusedError | null;
 };
@@ -178,6 +154,9 @@ export type Socket = {
     onerror: any;
 };
 export type Options = {
+    /**
+     * the name of the client in the server's lists; by default a random one
+     */
     clientId?: string;
     /**
      * a token, or a function that returns one; it
@@ -185,8 +164,8 @@ export type Options = {
      */
     token?: string | null | (() => string | Promise<string>);
     /**
-     * of handshakes and HTTP calls; not in browsers, where pages cannot
-     * set them
+     * HTTP headers of handshakes and calls; not in browsers, where pages
+     * cannot set them
      */
     headers?: {
         [name: string]: string;
@@ -198,16 +177,16 @@ export type Options = {
         [name: string]: any;
     };
     /**
-     * replaces the global one; such as that of the
-     * package ws
+     * used in place of the global one, such as that of
+     * the package ws
      */
     WebSocket?: new (url: any, ...rest: any[]) => Socket;
     /**
-     * replaces the global one
+     * used in place of the global one
      */
     fetch?: (url: any, init?: any) => Promise<any>;
     /**
-     * what may be used, in this order; by default both
+     * what may be used, in this order; by default `["websocket", "sse"]`
      */
     transports?: Transport[];
     /**
@@ -219,17 +198,17 @@ export type Options = {
      */
     onMessage?: (message: Message) => void;
     /**
-     * replaces JSON.parse
+     * used in place of JSON.parse
      */
     parse?: (text: string) => any;
 };
 export type SubscribeOptions = {
     /**
-     * number of newest events to begin with
+     * the number of newest events to begin with
      */
     lastN?: number | null;
     /**
-     * or the position after which to begin
+     * the position after which to begin, such as a saved `subscription.position`
      */
     recover?: Position | null;
     /**

@@ -12,57 +12,132 @@
  * that it is published once. Where WebSocket is blocked, it uses Server-Sent Events and HTTP.
  *
  * All times are in ms.
- *
- * @typedef {{epoch: string, offset: number}} Position  a place in a topic's order; all events up to it are known
+ */
+
+/**
+ * A place in a topic's order. All events up to it are known.
+ * @typedef {{epoch: string, offset: number}} Position
+ */
+
+/**
+ * One message of a topic.
  * @typedef {object} Event
  * @property {"event"} kind
- * @property {string} topic
- * @property {any} id  of the message
- * @property {any} payload  any JSON
- * @property {string} ts  when the server took it, in UTC
+ * @property {string} topic  the name of the topic
+ * @property {any} id  the id of the message, unique on the server unless the publisher chose it
+ * @property {any} payload  what was published: any JSON
+ * @property {string} ts  when the server took it, in UTC, such as "2026-11-26T09:00:00Z"
  * @property {number} [offset]  its place in the topic's order; only with a history
+ */
+
+/**
+ * Events are missing, or may be, in this place: load your state again.
  * @typedef {object} Lost
- * @property {"lost"} kind  events are missing, or may be, in this place: load your state again
- * @property {string} topic
- * @property {string} why  for people
+ * @property {"lost"} kind
+ * @property {string} topic  the name of the topic
+ * @property {string} why  the reason, as a text for people
  * @property {number} [count]  the number of lost events, if it is known
- * @typedef {{kind: "deleted", topic: string}} Deleted  the topic was deleted: the last item
+ */
+
+/**
+ * The topic was deleted. This is the last item of a subscription.
+ * @typedef {{kind: "deleted", topic: string}} Deleted
+ */
+
+/**
+ * What a subscription gets. `kind` says which it is.
  * @typedef {Event | Lost | Deleted} Item
- * @typedef {{[key: string]: any, type: string}} Message  a message of the server
+ */
+
+/**
+ * A message of the server, as it came.
+ * @typedef {{[key: string]: any, type: string}} Message
+ */
+
+/**
+ * The server's answer to a subscribe or a publish.
  * @typedef {{[key: string]: any, topic: string, epoch?: string, offset?: number, recovered?: boolean,
- *   duplicate?: boolean, degraded?: boolean}} Ack  the server's answer to a subscribe or a publish
- * @typedef {{topic: string, payload: any, key?: string}} BatchItem  `key`: as of `publish`
- * @typedef {{topic: string, events: Event[], position: Position}} History  `position`: of the topic's newest event
- * @typedef {{count: number, topics: {[name: string]: number}, next?: string}} TopicPage  `topics`: the numbers of
- *   subscribers; `count`: of all topics; `next`: pass it as `after` to get the next page, if there is one
+ *   duplicate?: boolean, degraded?: boolean}} Ack
+ */
+
+/**
+ * One message of a batch.
+ * @typedef {object} BatchItem
+ * @property {string} topic  the name of the topic
+ * @property {any} payload  any JSON
+ * @property {string} [key]  an idempotency key, as of `publish`
+ */
+
+/**
+ * Past events of a topic.
+ * @typedef {object} History
+ * @property {string} topic  the name of the topic
+ * @property {Event[]} events  in the order that was asked for
+ * @property {Position} position  the place of the topic's newest event
+ */
+
+/**
+ * A page of the list of topics.
+ * @typedef {object} TopicPage
+ * @property {number} count  the number of all topics
+ * @property {{[name: string]: number}} topics  the number of subscribers of each topic
+ * @property {string} [next]  pass it as `after` to get the next page, if there is one
+ */
+
+/**
+ * The state of the connection: "waiting" is the pause before the next attempt, "closed" the end.
  * @typedef {"connecting" | "open" | "waiting" | "closed"} State
+ */
+
+/**
+ * What is known about a state.
  * @typedef {object} Detail
- * @property {string} [why]  of "waiting": why there is no connection
- * @property {number} [attempt]  of "waiting": the number of the next attempt
- * @property {number} [ms]  of "waiting": the time until it
- * @property {RefusedError | null} [error]  of "closed": why the client has ended; null after `close`
+ * @property {string} [why]  why there is no connection; with "waiting"
+ * @property {number} [attempt]  the number of the next attempt; with "waiting"
+ * @property {number} [ms]  the time until the next attempt, in ms; with "waiting"
+ * @property {RefusedError | null} [error]  why the client has ended, or null after `close`; with "closed"
+ */
+
+/**
+ * Called with each new state of the connection.
  * @typedef {(...change: [state: "connecting" | "open", detail: Detail]
  *   | [state: "waiting", detail: Detail & {why: string, attempt: number, ms: number}]
  *   | [state: "closed", detail: Detail & {error: RefusedError | null}]) => void} StateListener
+ */
+
+/**
+ * How a connection is made: by a WebSocket, or by Server-Sent Events and HTTP.
  * @typedef {"websocket" | "sse"} Transport
+ */
+
+/**
+ * What the client needs of a WebSocket.
  * @typedef {{readyState?: number, send(text: string): void, close(): void, onopen: any, onmessage: any, onclose: any, onerror: any}} Socket
+ */
+
+/**
+ * Options of `connect`.
  * @typedef {object} Options
- * @property {string} [clientId]
+ * @property {string} [clientId]  the name of the client in the server's lists; by default a random one
  * @property {string | null | (() => string | Promise<string>)} [token]  a token, or a function that returns one; it
  *   is called for each connection and each HTTP call, and before the token of an open connection expires
- * @property {{[name: string]: string}} [headers]  of handshakes and HTTP calls; not in browsers, where pages cannot
- *   set them
+ * @property {{[name: string]: string}} [headers]  HTTP headers of handshakes and calls; not in browsers, where pages
+ *   cannot set them
  * @property {{[name: string]: any}} [tls]  options of TLS for the package ws: `ca`, `cert`, `key`, `rejectUnauthorized`
- * @property {new (url: any, ...rest: any[]) => Socket} [WebSocket]  replaces the global one; such as that of the
- *   package ws
- * @property {(url: any, init?: any) => Promise<any>} [fetch]  replaces the global one
- * @property {Transport[]} [transports]  what may be used, in this order; by default both
+ * @property {new (url: any, ...rest: any[]) => Socket} [WebSocket]  used in place of the global one, such as that of
+ *   the package ws
+ * @property {(url: any, init?: any) => Promise<any>} [fetch]  used in place of the global one
+ * @property {Transport[]} [transports]  what may be used, in this order; by default `["websocket", "sse"]`
  * @property {StateListener} [onState]  the first listener, as of `client.onState`: it also hears of the first attempt
  * @property {(message: Message) => void} [onMessage]  called with every message of the server
- * @property {(text: string) => any} [parse]  replaces JSON.parse
+ * @property {(text: string) => any} [parse]  used in place of JSON.parse
+ */
+
+/**
+ * Options of `client.subscribe`: `lastN` or `recover` says where to begin; without both, with new events.
  * @typedef {object} SubscribeOptions
- * @property {number | null} [lastN]  number of newest events to begin with
- * @property {Position | null} [recover]  or the position after which to begin
+ * @property {number | null} [lastN]  the number of newest events to begin with
+ * @property {Position | null} [recover]  the position after which to begin, such as a saved `subscription.position`
  * @property {(ack: Ack) => void} [onAck]  called with the first ack, and with one on each new connection
  * @property {(error: RefusedError) => void} [onRefused]  called if the server refuses or ends the subscription; by
  *   default, the error is logged
