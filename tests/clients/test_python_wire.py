@@ -276,6 +276,13 @@ async def test_a_saved_position_is_recovered_or_reported() -> None:
             client.subscribe("both", last_n=1, recover=Position("a", 7))
 
 
+@pytest.mark.parametrize("wrong", ["abc", "ab", {"epoch": "a", "offset": 7}, ["a"], 7])
+async def test_a_position_that_is_none_is_an_error(wrong: Any) -> None:
+    async with meeting() as (_, client, _):
+        with pytest.raises(TypeError, match="recover must be a position such as"):
+            client.subscribe("news", recover=wrong)
+
+
 async def test_the_position_is_that_of_the_last_item_taken() -> None:
     async with meeting() as (_, client, peer):
         news, other = client.subscribe("news"), client.subscribe("other")

@@ -132,12 +132,17 @@ class Client:
         Raises:
             RefusedError: the client has ended, or (BUSY) too many messages are queued.
             TypeError, ValueError: the topic is not JSON that the server can read.
+            TypeError: recover is not a pair.
             ValueError: both last_n and recover are given.
         """
         if self._error is not None:
             raise self._error.copy()
         if last_n and recover is not None:
             raise ValueError("give last_n, or recover, and not both")
+        if recover is not None and not (isinstance(recover, tuple | list) and len(recover) == 2):
+            raise TypeError(
+                'recover must be a position such as ("4f1c", 17): subscription.position'
+            )
         position = None if recover is None else Position._make(recover)
         made = self._topics.subscribe(topic, last_n, position)
         if callback is not None:
