@@ -49,7 +49,7 @@ def test_numbers_are_those_of_the_code() -> None:
 
 
 def test_the_header_parameters_that_are_refused_are_named() -> None:
-    (sentence,) = re.findall(r"So is a header with (.*?), and JSON", TEXT, re.S)
+    (sentence,) = re.findall(r"So is a token with (.*?) in its header", TEXT, re.S)
     assert set(code(sentence)) == set(tokens._REFUSED)
 
 
