@@ -58,6 +58,7 @@ RUN_ELSEWHERE = {
     "docker compose": "tests/deploy/test_compose.py",
     "docker compose up": "tests/deploy/test_compose.py",
     "docker run": "tests/test_readme.py",
+    "python release/notes.py ADDRESS": "tests/test_release.py",
     "python release/version.py 0.3.0": "tests/test_release.py",
     "pip install ./clients/python": "tests/clients/test_python_package.py",
     "python -m pydoc broadcast_client": "tests/test_docs.py",
