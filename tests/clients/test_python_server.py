@@ -144,6 +144,22 @@ async def test_headers_that_cannot_be_sent_are_an_error_at_once(
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("option", "wrong", "said"),
+    [
+        ("headers", ["a"], "headers must be a mapping"),
+        ("headers", {"X-Tenant": 7}, "headers: 'X-Tenant' and its value must be strings"),
+        ("on_state", "print", "a state listener must be a function"),
+        ("token", 7, "token must be a string, or a function"),
+    ],
+)
+async def test_an_option_of_another_type_is_an_error_at_once(
+    option: str, wrong: Any, said: str
+) -> None:
+    with pytest.raises(TypeError, match=said):
+        await connect("ws://localhost:1/ws", **{option: wrong}).__aenter__()
+
+
 # --- TLS ------------------------------------------------------------------------------------------
 
 

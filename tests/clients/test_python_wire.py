@@ -283,6 +283,13 @@ async def test_a_position_that_is_none_is_an_error(wrong: Any) -> None:
             client.subscribe("news", recover=wrong)
 
 
+async def test_a_callback_that_cannot_be_called_is_an_error() -> None:
+    async with meeting() as (_, client, _):
+        wrong: Any = {"last_n": 3}
+        with pytest.raises(TypeError, match="callback must be a function of an item"):
+            client.subscribe("news", wrong)
+
+
 async def test_the_position_is_that_of_the_last_item_taken() -> None:
     async with meeting() as (_, client, peer):
         news, other = client.subscribe("news"), client.subscribe("other")

@@ -75,7 +75,12 @@ class Client:
 
         Returns:
             A function that removes the listener.
+
+        Raises:
+            TypeError: the listener is not callable.
         """
+        if not callable(listener):
+            raise TypeError("a state listener must be a function of the state and its detail")
         key = object()
         self._listeners[key] = listener
 
@@ -132,7 +137,7 @@ class Client:
         Raises:
             RefusedError: the client has ended, or (BUSY) too many messages are queued.
             TypeError, ValueError: the topic is not JSON that the server can read.
-            TypeError: recover is not a pair.
+            TypeError: recover is not a pair, or the callback is not callable.
             ValueError: both last_n and recover are given.
         """
         if self._error is not None:
@@ -143,6 +148,8 @@ class Client:
             raise TypeError(
                 'recover must be a position such as ("4f1c", 17): subscription.position'
             )
+        if not (callback is None or callable(callback)):
+            raise TypeError("callback must be a function of an item")
         position = None if recover is None else Position._make(recover)
         made = self._topics.subscribe(topic, last_n, position)
         if callback is not None:
@@ -398,15 +405,16 @@ async def connect(
             raises, the client logs the exception's class and calls it again after a pause.
 
     Raises:
+        TypeError: an option is of the wrong type.
         ValueError: `url` is not a URL; HTTP cannot send a header or the token; or the token is
             given twice, because there is also a header Authorization, or a user in the URL.
     """
     server = Server(url, Token(token), headers, ssl)
     client = Client(server, client_id or f"python-{uuid.uuid4().hex[:8]}")
-    if on_state is not None:
-        client.on_state(on_state)
     task = asyncio.create_task(client._run())
     try:
+        if on_state is not None:
+            client.on_state(on_state)
         yield client
     finally:
         # In a task of its own: anyio, and so Starlette, cancels every wait of a cancelled block.

@@ -32,7 +32,8 @@ class Server:
         """Check the options of `connect`.
 
         Raises:
-            ValueError: one of them cannot be used. The text has no secret.
+            TypeError: the headers are no mapping of strings.
+            ValueError: an option cannot be used. The text has no secret.
         """
         shown = url.partition("?")[0].rpartition("@")[2]
         try:
@@ -75,7 +76,11 @@ class Server:
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise TypeError('headers must be a mapping such as {"X-Tenant": "blue"}')
     for name, value in headers.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"headers: {name!r} and its value must be strings")
         if not _NAME.fullmatch(name):
             raise ValueError(f"headers: {name!r} is no name of a header")
         if not _VALUE.fullmatch(value):

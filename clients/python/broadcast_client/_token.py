@@ -31,8 +31,11 @@ class Token:
             source: a token, or a function that returns one; None for a client without a token.
 
         Raises:
+            TypeError: `source` is neither a string nor a function.
             ValueError: `source` is a string that no HTTP header can hold.
         """
+        if not (source is None or isinstance(source, str) or callable(source)):
+            raise TypeError("token must be a string, or a function that returns one")
         if isinstance(source, str) and PRINTABLE.fullmatch(source) is None:
             text = "token must be printable ASCII without spaces or line ends, and not be empty"
             raise ValueError(text)
