@@ -1,7 +1,6 @@
 """The Python client's tokens, with a double that refuses them and lets them expire."""
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from broadcast_client import _token as token_module
 
 from tests.support.double import PATIENCE, Double, Peer, double
 from tests.support.eventually import eventually
+from tests.support.objects import objects_of
 
 SECRET = "secret"  # in each token
 
@@ -308,7 +308,7 @@ async def test_no_object_of_the_client_prints_the_token() -> None:
         seen: list[object] = []
         for it in (client, client._connection, client._renewal):
             seen += [it, *vars(it).values()]
-        seen += [it for it in gc.get_objects() if isinstance(it, asyncio.Task)]
+        seen += objects_of(asyncio.Task)
         assert SECRET not in repr(seen)
 
 

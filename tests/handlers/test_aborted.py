@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from hub.settings import Settings
+from tests.support.objects import objects_of
 from tests.support.raw import HANDSHAKE, RawClient, raw_client, until
 from tests.support.server import Running, running
 
@@ -20,11 +21,6 @@ def no_collection() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-def alive(kind: type) -> int:
-    """Return the number of objects of a type."""
-    return sum(isinstance(it, kind) for it in gc.get_objects())
 
 
 async def dial(server: Running, request: bytes) -> RawClient:
@@ -53,30 +49,30 @@ async def test_an_unread_answer_is_freed_with_its_connection(
         server.hub.broker.create("t", lambda _: None)
         for _ in range(100):
             server.hub.publish("t", None, "x" * LARGE, lambda _: None)
-        before = alive(web.Response)
+        before = len(objects_of(web.Response))
         for _ in range(3):
             client = await dial(server, b"GET /topics/t/history HTTP/1.1\r\nHost: test\r\n\r\n")
-            await until(lambda: alive(web.Response) > before)
+            await until(lambda: len(objects_of(web.Response)) > before)
             await reset(server, client)
-        await until(lambda: alive(web.Response) <= before)
+        await until(lambda: len(objects_of(web.Response)) <= before)
 
 
 async def test_an_incomplete_body_is_freed_with_its_connection(
     no_collection: None, server: Running
 ) -> None:
-    before = alive(web.Request)
+    before = len(objects_of(web.Request))
     head = b"POST /publish/batch HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n"
     for _ in range(3):
         client = await dial(server, head + b"x" * 900_000)
         await reset(server, client)
-    await until(lambda: alive(web.Request) <= before)
+    await until(lambda: len(objects_of(web.Request)) <= before)
 
 
 async def test_a_refused_handshake_is_freed_with_its_connection(no_collection: None) -> None:
     async with running(Settings(max_connections=1)) as server, raw_client(server.port):
-        before = alive(web.Request)
+        before = len(objects_of(web.Request))
         for _ in range(3):
             client = await dial(server, HANDSHAKE)
             assert b" 503 " in await client.read_head()
             client.close()
-        await until(lambda: not server.requests and alive(web.Request) <= before)
+        await until(lambda: not server.requests and len(objects_of(web.Request)) <= before)

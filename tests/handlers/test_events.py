@@ -18,6 +18,7 @@ from hub.settings import Settings
 from hub.values import Rule
 from tests.support.browser import CHROMIUM, FLAGS, needs_chromium
 from tests.support.logs import said
+from tests.support.objects import objects_of
 from tests.support.patience import PATIENCE
 from tests.support.process import ROOT
 from tests.support.programs import needs
@@ -313,7 +314,7 @@ async def test_aiohttp_forgets_the_connection(server: Running) -> None:
         await until(lambda: not connections.connections)
         assert len(asyncio.all_tasks()) == tasks
         gc.collect()
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, RequestHandler)]
+        assert not objects_of(RequestHandler)
 
 
 async def test_a_shutdown_is_announced_and_ends_the_stream(server: Running) -> None:

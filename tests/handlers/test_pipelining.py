@@ -10,6 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 from handlers.answers import errors_as_json
 from handlers.keys import DRAIN
 from hub.settings import Settings
+from tests.support.objects import objects_of
 from tests.support.raw import RawClient, until
 from tests.support.server import Running, running
 
@@ -41,7 +42,7 @@ async def test_each_request_is_served_in_its_own_turn_of_the_loop(server: Runnin
 
 def kept() -> int:
     """Return the number of parsed and unanswered requests."""
-    return sum(isinstance(it, RawRequestMessage) for it in gc.get_objects())
+    return len(objects_of(RawRequestMessage))
 
 
 async def test_few_requests_are_parsed_while_one_waits() -> None:

@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from handlers.takeover import unmask
 from tests.support.frames import mask
+from tests.support.objects import objects_of
 from tests.support.raw import HANDSHAKE, RawClient, raw_client, until
 from tests.support.server import Running
 
@@ -47,8 +48,7 @@ async def test_aiohttp_forgets_the_connection(server: Running) -> None:
         await until(lambda: not connections.connections)
         assert len(asyncio.all_tasks()) == tasks, HINT
         gc.collect()
-        handlers = [thing for thing in gc.get_objects() if isinstance(thing, RequestHandler)]
-        assert handlers == [], HINT
+        assert objects_of(RequestHandler) == [], HINT
 
 
 def answered(server: Running, count: int) -> bool:

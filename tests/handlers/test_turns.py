@@ -9,6 +9,7 @@ from hub.settings import Settings
 from tests.support.brokers import DeferredBroker
 from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame
 from tests.support.node import Node
+from tests.support.objects import objects_of
 
 MANY = 10 * SLICE_FRAMES
 FLOODS = {
@@ -145,7 +146,7 @@ def test_a_connection_that_is_lost_is_freed_with_what_was_not_read() -> None:
 
 
 def readers() -> int:
-    return sum(isinstance(it, FrameReader) for it in gc.get_objects())
+    return len(objects_of(FrameReader))
 
 
 # A message that never ends.
