@@ -173,9 +173,10 @@ class FrameReader:
         return self._read(unmasked, data, 0)
 
     def read_on(self) -> list[tuple[int, bytearray]]:
-        """Read the next slice of what was fed before; return the same as `feed`.
+        """Read the next slice of the bytes that `feed` got and has not read.
 
-        If nothing is left to read, the list is empty.
+        Returns:
+            The messages in it, as `feed` does; an empty list if there are no such bytes.
         """
         if self._rest is None:
             return []

@@ -85,7 +85,11 @@ class Subscriptions:
         self._channels.attach(session)
 
     def detach(self) -> None:
-        """Handle the loss of the session: deliver what Redis accepted but did not return."""
+        """Handle the loss of the session.
+
+        Redis has accepted some events and deletions, and has not sent them back. They are delivered
+        from here.
+        """
         self._channels.detach()
         for topic, event in self._sender.take_owed():
             if event is None:

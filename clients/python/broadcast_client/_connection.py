@@ -60,7 +60,10 @@ class Speaker(Protocol):
     """
 
     def _opened(self) -> None:
-        """Send what must be sent on a new connection; called before any other message is sent."""
+        """Send the first messages of a new connection.
+
+        The connection calls it before it sends any other message.
+        """
 
     def _take(self, message: dict[str, Any]) -> None:
         """Handle a message of the server."""
